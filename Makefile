@@ -1,0 +1,28 @@
+# Two commands matter: `make quickstart` (the main job) and `make test`. Each sets itself up from nothing.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := packages/a2v-model packages/a2v-data packages/a2v-eval .
+STAMP := $(VENV)/.installed
+
+.PHONY: quickstart test lint bench ui
+quickstart: $(STAMP)
+	$(BIN)/a2v experiment run quickstart.yaml
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+ui: $(STAMP)
+	$(BIN)/a2v ui
+
+# The lock pins every dependency with its hash; the four distributions are linked to this checkout.
+$(STAMP): requirements.lock pyproject.toml $(wildcard packages/*/pyproject.toml)
+	@command -v $(PYTHON) >/dev/null || { echo "a2v needs Python 3.11: '$(PYTHON)' was not found (set PYTHON=...)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation $(addprefix --editable ,$(PACKAGES))
+	@touch $@

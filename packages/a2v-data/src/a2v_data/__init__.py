@@ -1,0 +1,1 @@
+"""Bioacoustic corpora: annotations, preparation, packed storage, folds, between-classes mixing, synthesis."""

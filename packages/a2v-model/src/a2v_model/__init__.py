@@ -1,0 +1,41 @@
+"""animal2vec: a self-supervised transformer on raw waveforms (arXiv 2406.01253)."""
+
+from a2v_model.backbone import Backbone
+from a2v_model.checkpoints import load_model, save_model
+from a2v_model.config import (
+    DecoderConfig,
+    EncoderConfig,
+    FinetuneConfig,
+    FrontEndConfig,
+    ModelConfig,
+    PretrainConfig,
+)
+from a2v_model.finetuning import Detector
+from a2v_model.losses import focal_loss
+from a2v_model.masking import channel_mask, frame_mask
+from a2v_model.normalise import normalise
+from a2v_model.parameter_groups import weight_decay_groups
+from a2v_model.presets import PRESETS
+from a2v_model.pretraining import Pretrainer, PretrainOutput, ema_decay
+
+__all__ = [
+    "PRESETS",
+    "Backbone",
+    "DecoderConfig",
+    "Detector",
+    "EncoderConfig",
+    "FinetuneConfig",
+    "FrontEndConfig",
+    "ModelConfig",
+    "PretrainConfig",
+    "PretrainOutput",
+    "Pretrainer",
+    "channel_mask",
+    "ema_decay",
+    "focal_loss",
+    "frame_mask",
+    "load_model",
+    "normalise",
+    "save_model",
+    "weight_decay_groups",
+]

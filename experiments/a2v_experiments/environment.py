@@ -1,0 +1,53 @@
+"""What a run was made with: git commit, package versions, hardware."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("a2v", "a2v-model", "a2v-data", "a2v-eval", "torch", "torchaudio", "ray", "mlflow", "optuna", "numpy", "h5py")
+
+
+@lru_cache
+def git_state() -> dict[str, str]:
+    """Tags for the commit that this code stands at, and whether the checkout had uncommitted changes.
+
+    Empty when the code does not stand in a git checkout.
+    """
+    here = Path(__file__).parent
+    commit = _git(here, "rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    dirty = bool(_git(here, "status", "--porcelain"))
+    return {"mlflow.source.git.commit": commit, "git.dirty": str(dirty).lower()}
+
+
+def _git(folder: Path, *command: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+@lru_cache
+def describe_environment() -> dict[str, Any]:
+    """Package versions and hardware, as JSON data."""
+    import psutil
+    import torch
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cpu_cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": gpus,
+    }

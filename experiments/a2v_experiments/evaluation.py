@@ -1,0 +1,94 @@
+"""Score a detector on a fold's evaluation recordings and log scores, tables, events and figures to its run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from a2v_data.corpus import SEGMENT_DTYPE, Corpus
+from a2v_eval.energy import energy_likelihood
+from a2v_eval.evaluation import Evaluation, evaluate
+from a2v_model import Detector, load_model
+from numpy.typing import NDArray
+
+from .inference import recording_likelihoods
+from .progress import bar
+from .tracking import fetch
+
+if TYPE_CHECKING:
+    from .stages import Context
+
+EXAMPLE_S = 10.0  # seconds of the example figure
+Labelled = tuple[NDArray[np.float32], NDArray[np.void]]
+
+
+def evaluate_model(context: Context, run_id: str, model_run: str, corpus_folder: Path, names: list[str]) -> None:
+    """Scores by both protocols as metrics (`AP/micro`, `strict/AP/micro`, ...), and `energy/...` for the baseline."""
+    recipe, store = context.recipe, context.store
+    corpus = Corpus.open(corpus_folder)
+    model = load_model(Path(fetch(store.uri, model_run, "model")))
+    assert isinstance(model, Detector)
+    recordings = corpus.indices(names)
+    frame_rate = model.model_config.front_end.frame_rate
+    settings = recipe.evaluate
+    scores = evaluate(_with_labels(context, model, corpus, recordings), corpus.classes, frame_rate, settings)
+    energy = evaluate(_energy(corpus, recordings, frame_rate), corpus.classes, frame_rate, settings)
+    metrics = scores.metrics()
+    baseline = {f"energy/{key}": value for key, value in energy.metrics().items() if "AP/" in key}
+    store.log_metrics(run_id, {**metrics, **baseline}, step=recipe.finetune.updates)
+    store.client.log_text(run_id, scores.to_json(), "evaluation.json")
+    store.client.log_table(run_id, _columns(scores.table()), "scores.json")
+    _figures(context, run_id, {"model": scores, "energy": energy}, model, corpus, recordings)
+
+
+def _with_labels(context: Context, model: Detector, corpus: Corpus, recordings: list[int]) -> Iterator[Labelled]:
+    recipe = context.recipe
+    with bar("evaluating", len(recordings), "recordings") as shown:
+        for recording, likelihood in recording_likelihoods(
+            model, corpus, recordings, recipe.data.segment_s, recipe.evaluate.overlap_s
+        ):
+            shown.update()
+            yield likelihood, corpus.labels(recording)
+
+
+def _energy(corpus: Corpus, recordings: Iterable[int], frame_rate: float) -> Iterator[Labelled]:
+    """The baseline that needs no model: the same loudness curve as the likelihood of every class."""
+    for recording in recordings:
+        waveform = _waveform(corpus, recording)
+        loudness_T = energy_likelihood(waveform, corpus.sample_rate, frame_rate)
+        yield np.repeat(loudness_T[:, None], len(corpus.classes), axis=1).astype(np.float32), corpus.labels(recording)
+
+
+def _waveform(corpus: Corpus, recording: int) -> NDArray[np.float32]:
+    whole = np.array([(recording, 0)], dtype=SEGMENT_DTYPE)
+    waveform: NDArray[np.float32] = corpus.waveforms(whole, corpus.recordings[recording].n_samples)[0][0]
+    return waveform
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {key: [row[key] for row in rows] for key in rows[0]} if rows else {}
+
+
+def _figures(
+    context: Context, run_id: str, scores: dict[str, Evaluation], model: Detector, corpus: Corpus, recordings: list[int]
+) -> None:
+    """Precision-recall curves, and the recording with the most labels with its likelihoods and events."""
+    from a2v_eval.events import PROTOCOLS, find_events
+    from a2v_eval.figures import likelihood_figure, precision_recall_figure
+
+    settings, frame_rate = context.recipe.evaluate, model.model_config.front_end.frame_rate
+    for protocol in PROTOCOLS:
+        context.store.log_figure(run_id, precision_recall_figure(scores, protocol), f"precision_recall_{protocol}.png")
+    busiest = max(recordings, key=lambda recording: len(corpus.labels(recording)))
+    (_, likelihood_TC), *_ = recording_likelihoods(
+        model, corpus, [busiest], context.recipe.data.segment_s, settings.overlap_s
+    )
+    figure = likelihood_figure(
+        _waveform(corpus, busiest), corpus.sample_rate, likelihood_TC, frame_rate, corpus.labels(busiest),
+        find_events(likelihood_TC, frame_rate, settings.events, classes=corpus.classes), corpus.classes,
+        threshold=settings.events.thresholds(len(corpus.classes), corpus.classes), end_s=EXAMPLE_S,
+        title=corpus.recordings[busiest].name,
+    )
+    context.store.log_figure(run_id, figure, "example.png")

@@ -1,0 +1,122 @@
+"""`a2v experiment run`: the whole graph for one recipe, under one parent run, ending with a table over folds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from a2v_eval.events import PROTOCOLS
+from a2v_eval.summary import summarise, text_table
+
+from . import stages
+from .fingerprint import fingerprint
+from .recipe import Recipe
+from .stages import Context, Result
+from .tracking import Store
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An experiment's end: its parent run, the scores of each (label share, fold) and the table over folds."""
+
+    run_id: str
+    scores: dict[float, list[dict[str, float]]]
+    table: str
+
+
+def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str], None]) -> Outcome:
+    """Run or reuse every stage; returns when the parent run holds the summary. say(line) tells what happens."""
+    work.mkdir(parents=True, exist_ok=True)
+    config = recipe.model_dump(mode="json", exclude={"ray"})
+    mark = fingerprint("experiment", config)
+    found = store.find("experiment", mark)
+    tags = {"variant": recipe.variant}
+    parent = found.info.run_id if found else store.begin("experiment", mark, recipe.name, config, tags, None)
+    context = Context(recipe, store, work, parent, say)
+    if found:
+        return _whole(context, parent, finished=True)
+    with stages.ending(store, parent):
+        return _whole(context, parent, finished=False)
+
+
+def _whole(context: Context, parent: str, finished: bool) -> Outcome:
+    recipe, store = context.recipe, context.store
+    data, corpus_folder = stages.prepare(context)
+    folds, table = stages.make_folds(context, data, corpus_folder)
+    pretrained = stages.pretrain(context, data, corpus_folder)
+    results: dict[float, list[Result]] = {}
+    for share in recipe.folds.label_shares:
+        for fold in recipe.folds.selected:
+            done = stages.finetune(context, corpus_folder, folds, pretrained, table, fold, share)
+            results.setdefault(share, []).append(done)
+    scores = {
+        share: [_scores(store, result.run_id) for result in by_fold] for share, by_fold in results.items()
+    }
+    reused = finished and all(result.reused for by_fold in results.values() for result in by_fold)
+    if not reused:
+        _summarise(context, parent, scores)
+    else:
+        context.say(f"summary: reused, run {parent}")
+    return Outcome(parent, scores, "\n\n".join(_titled_table(share, metrics) for share, metrics in scores.items()))
+
+
+def _scores(store: Store, run_id: str) -> dict[str, float]:
+    metrics = store.client.get_run(run_id).data.metrics
+    return {name: value for name, value in metrics.items() if "/" in name and not name.startswith("system/")}
+
+
+def _titled_table(share: float, folds: list[dict[str, float]]) -> str:
+    variants = {name: summarise(metrics) for name, metrics in _beside_energy(folds).items()}
+    return f"{share:.0%} of the labels\n{text_table(variants, class_names(folds))}"
+
+
+def _beside_energy(folds: list[dict[str, float]]) -> dict[str, list[dict[str, float]]]:
+    """The model's scores, and those of the energy threshold under the same names."""
+    model = [{key: value for key, value in fold.items() if not key.startswith("energy/")} for fold in folds]
+    energy = [
+        {key.removeprefix("energy/"): value for key, value in fold.items() if key.startswith("energy/")} for fold in folds
+    ]
+    return {"model": model, "energy": energy}
+
+
+def class_names(folds: list[dict[str, float]]) -> list[str]:
+    """Classes that at least one fold has a score for, in the order of the metrics' names."""
+    found = dict.fromkeys(key.removeprefix("AP/") for fold in folds for key in fold if key.startswith("AP/"))
+    return [name for name in found if name not in ("micro", "macro")]
+
+
+def _summarise(context: Context, parent: str, scores: dict[float, list[dict[str, float]]]) -> None:
+    """Means and standard deviations as metrics of the parent, the table as text, and the figure."""
+    from a2v_eval.figures import ap_per_class_figure
+
+    store = context.store
+    for share, folds in scores.items():
+        prefix = "" if len(scores) == 1 else f"labels_{share:g}/"
+        store.log_metrics(parent, {f"{prefix}{key}": value for key, value in summary_metrics(folds).items()})
+        store.client.log_text(parent, _titled_table(share, folds), f"{prefix}scores.txt")
+        store.client.log_table(parent, _rows(folds), f"{prefix}scores.json")
+        for protocol in PROTOCOLS:
+            figure = ap_per_class_figure(_beside_energy(folds), class_names(folds), protocol)
+            store.log_figure(parent, figure, f"{prefix}ap_per_class_{protocol}.png")
+
+
+def summary_metrics(folds: list[dict[str, float]]) -> dict[str, float]:
+    """`AP/micro_mean`, `AP/micro_std`, ... over folds; `_std` only where there is more than one value."""
+    metrics: dict[str, float] = {}
+    for name, (mean, std, _) in summarise(folds).items():
+        metrics[f"{name}_mean"] = mean
+        if std is not None:
+            metrics[f"{name}_std"] = std
+    return metrics
+
+
+def _rows(folds: list[dict[str, float]]) -> dict[str, list[Any]]:
+    summary = summarise(folds)
+    return {
+        "metric": list(summary),
+        "mean": [value[0] for value in summary.values()],
+        "std": [value[1] for value in summary.values()],
+        "folds": [value[2] for value in summary.values()],
+    }

@@ -1,0 +1,94 @@
+"""Metrics of a training run: never wait for the server, lose nothing, log no step twice.
+
+Contract. `add` puts a step's metrics in memory; a thread sends them in batches of whole steps and tries again
+when the server does not answer. What is not yet confirmed is `pending`: the loop writes it into every checkpoint,
+so a worker that dies loses only steps after its checkpoint, and those are trained again. A resumed run asks the
+store for the last step it holds and drops every step up to it, so a step repeated after a crash is logged once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+
+FLUSH_EVERY_S = 2.0
+MAX_BATCH = 900
+STEP_METRIC = "loss"  # present in every step; tells which steps the store holds
+
+
+class MetricLog:
+    """Buffered metrics of one run. pending: what an earlier worker's checkpoint says was not yet confirmed."""
+
+    def __init__(self, uri: str, run_id: str, pending: list[dict[str, Any]]) -> None:
+        self.client = MlflowClient(uri)
+        self.run_id = run_id
+        self.queue: list[dict[str, Any]] = list(pending)
+        self.last_step: int | None = None  # asked of the store at the first flush
+        self.lock = threading.Lock()
+        self.closing = threading.Event()
+        self.thread = threading.Thread(target=self._work, name="a2v-metrics", daemon=True)
+        self.thread.start()
+
+    def add(self, step: int, metrics: dict[str, float]) -> None:
+        with self.lock:
+            self.queue.append({"step": step, "time_ms": int(time.time() * 1000), "metrics": metrics})
+
+    def pending(self) -> list[dict[str, Any]]:
+        """Steps that the store has not confirmed, as JSON data for the checkpoint."""
+        with self.lock:
+            return list(self.queue)
+
+    def close(self, timeout_s: float = 600.0) -> int:
+        """Send what is left, waiting at most timeout_s for a server that is away; returns how many steps remain."""
+        self.closing.set()
+        self.thread.join(timeout_s)
+        return len(self.pending())
+
+    def _work(self) -> None:
+        wait = FLUSH_EVERY_S
+        while True:
+            closing = self.closing.wait(wait)
+            try:
+                self._flush()
+                wait = FLUSH_EVERY_S
+            except Exception:  # the server is away, whatever the reason: training goes on and this tries again
+                wait = 1.0 if closing else min(2 * wait, 30.0)
+                if closing:
+                    time.sleep(wait)
+                continue
+            if closing:
+                return
+
+    def _flush(self) -> None:
+        if self.last_step is None:
+            history = self.client.get_metric_history(self.run_id, STEP_METRIC)
+            self.last_step = max((metric.step for metric in history), default=-1)
+        while True:
+            with self.lock:
+                steps = self._next_steps(self.queue)
+            if not steps:
+                return
+            new = [step for step in steps if step["step"] > self.last_step]
+            batch = [
+                Metric(key, value, step["time_ms"], step["step"])
+                for step in new
+                for key, value in step["metrics"].items()
+            ]
+            if batch:
+                self.client.log_batch(self.run_id, metrics=batch)
+                self.last_step = new[-1]["step"]
+            with self.lock:
+                del self.queue[: len(steps)]
+
+    @staticmethod
+    def _next_steps(queue: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        count = 0
+        for index, step in enumerate(queue):
+            count += len(step["metrics"])
+            if count > MAX_BATCH and index:
+                return queue[:index]
+        return list(queue)

@@ -1,0 +1,154 @@
+"""The two training tasks: self-distillation (pretrain) and the supervised detector (finetune)."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from a2v_data.bcl import mix
+from a2v_data.corpus import Corpus
+from a2v_model import Detector, Pretrainer, ema_decay, load_model, normalise
+from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from .loop import Step
+from .recipe import FinetuneStage, LoopConfig, PretrainStage
+from .segments import SegmentSampler
+
+
+Part = TypeVar("Part", bound=BaseModel)
+
+
+class TrainingSpec(BaseModel):
+    """All that a worker needs to train: plain data, so it travels to any node.
+
+    corpus: folder of the packed store; recordings: names of those to train on; backbone: folder of the pretrained
+    model, or None to start from random weights.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    corpus: str
+    recordings: list[str]
+    segment_s: float
+    model: ModelConfig
+    pretrain: PretrainStage | None = None
+    finetune: FinetuneStage | None = None
+    classes: list[str] = []
+    backbone: str | None = None
+
+    @property
+    def loop(self) -> LoopConfig:
+        stage = self.pretrain or self.finetune
+        assert stage is not None
+        return stage
+
+
+class _TaskBase:
+    """Reads micro-batches: waveforms of equal length, normalised, on the device."""
+
+    sum_names: tuple[str, ...] = ()
+
+    def __init__(self, spec: TrainingSpec, device: torch.device) -> None:
+        self.spec, self.device = spec, device
+        self.segment_s = spec.segment_s
+        self.corpus = Corpus.open(spec.corpus)
+        front_end = spec.model.front_end
+        self.samples = round(spec.segment_s * front_end.sample_rate)
+        self.frames = front_end.frames(self.samples)
+        names = {recording.name: index for index, recording in enumerate(self.corpus.recordings)}
+        loop = spec.loop
+        self.sampler = SegmentSampler(
+            self.corpus,
+            [names[name] for name in spec.recordings],
+            self.samples,
+            front_end.stride,
+            loop.segments,
+            loop.micro_batches,
+            loop.seed,
+            loop.random_offset,
+        )
+
+    def read(self, update: int, micro: int) -> tuple[NDArray[np.void], Tensor, Tensor]:
+        """Segments, normalised waveforms (B, N) and how many samples of each are recording rather than padding (B,)."""
+        segments = self.sampler.draw(update, micro)
+        waveform, lengths = self.corpus.waveforms(segments, self.samples)
+        lengths_B = torch.from_numpy(np.asarray(lengths, dtype=np.int64))
+        waveform_BN = normalise(torch.from_numpy(waveform).to(self.device), lengths_B.to(self.device))
+        return segments, waveform_BN, lengths_B
+
+
+class PretrainTask(_TaskBase):
+    """Predict the teacher's targets at masked frames (spec 5)."""
+
+    sum_names = ("target_variance", "prediction_variance", "masked_share")
+
+    def __init__(self, spec: TrainingSpec, device: torch.device) -> None:
+        super().__init__(spec, device)
+        assert spec.pretrain is not None
+        self.config = spec.pretrain
+        torch.manual_seed(self.config.seed)
+        self.model = Pretrainer(spec.model, part(self.config, PretrainConfig))
+
+    def begin_update(self, update: int) -> None:
+        """Nothing changes between updates but the teacher."""
+
+    def step(self, update: int, micro: int, generator: torch.Generator) -> Step:
+        _, waveform_BN, _ = self.read(update, micro)
+        if self.config.bcl:
+            waveform_BN, _ = mix(waveform_BN, None, self.corpus.sample_rate, self.config.bcl, generator)
+        out = self.model(waveform_BN, generator)
+        frames = torch.as_tensor(out.masked_frames, dtype=torch.float64)
+        sums = {key: torch.as_tensor(getattr(out, key)).detach().double().cpu() * frames.cpu() for key in self.sum_names}
+        return Step(out.loss_sum, frames, sums)
+
+    def end_update(self, update: int, metrics: dict[str, float]) -> dict[str, float]:
+        self.model.update_teacher(update)
+        self.model.check_collapse(update, metrics["target_variance"], metrics["prediction_variance"])
+        return {**metrics, "ema_decay": ema_decay(update, self.config)}
+
+
+class FinetuneTask(_TaskBase):
+    """Classify every frame (spec 7)."""
+
+    def __init__(self, spec: TrainingSpec, device: torch.device) -> None:
+        super().__init__(spec, device)
+        assert spec.finetune is not None
+        self.config = spec.finetune
+        torch.manual_seed(self.config.seed)
+        self.model = Detector(spec.model, part(self.config, FinetuneConfig), spec.classes)
+        if spec.backbone:
+            self.model.load_backbone(load_model(spec.backbone).state_dict())
+
+    def begin_update(self, update: int) -> None:
+        self.model.set_trainable(update)
+
+    def step(self, update: int, micro: int, generator: torch.Generator) -> Step:
+        segments, waveform_BN, lengths_B = self.read(update, micro)
+        front_end = self.spec.model.front_end
+        targets = self.corpus.targets(segments, front_end.frame_rate, self.frames)
+        targets_BTC = torch.from_numpy(targets).to(self.device)
+        valid_B = torch.ceil(lengths_B / front_end.stride).clamp(max=self.frames)
+        valid_BT = torch.arange(self.frames) < valid_B[:, None]
+        if self.config.bcl:
+            waveform_BN, mixed = mix(waveform_BN, targets_BTC, self.corpus.sample_rate, self.config.bcl, generator)
+            assert mixed is not None
+            targets_BTC = mixed
+        logits_BTC = self.model(waveform_BN, generator)
+        loss_sum, frames = self.model.loss(logits_BTC, targets_BTC, valid_BT.to(self.device))
+        return Step(loss_sum, torch.as_tensor(frames, dtype=torch.float64), {})
+
+    def end_update(self, update: int, metrics: dict[str, float]) -> dict[str, float]:
+        return metrics
+
+
+def part(config: BaseModel, kind: type[Part]) -> Part:
+    """The fields of `config` that make up one of its bases, as that base."""
+    return kind.model_validate(config.model_dump(include=set(kind.model_fields)))
+
+
+def build_task(spec: TrainingSpec, device: torch.device) -> Any:
+    return PretrainTask(spec, device) if spec.pretrain else FinetuneTask(spec, device)

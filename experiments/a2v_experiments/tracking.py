@@ -1,0 +1,205 @@
+"""MLflow is the memory: stages are looked up in it by fingerprint, and every run is made by the driver here.
+
+The driver creates, ends and looks up runs through `Store`. Workers get a run's id and log metrics through
+`metric_log.MetricLog`. A run's tags: `a2v.stage`, `a2v.fingerprint`, `a2v.driver` (host:pid that owns it while it
+is RUNNING), `a2v.model` = logged once its trained model is an artifact, and fold, label_share, variant.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # read when mlflow is imported
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+
+from .environment import describe_environment, git_state
+from .errors import FAILED, UserError
+
+MAX_PARAM_CHARACTERS = 6000
+
+
+def default_uri(work: Path) -> str:
+    """sqlite in the work folder: the store that needs no server."""
+    return f"sqlite:///{work.resolve() / 'mlflow.db'}"
+
+
+class Store:
+    """One tracking store and one experiment in it.
+
+    Raises UserError when the store cannot be opened (made by a newer MLflow, not reachable, not writable).
+    """
+
+    def __init__(self, uri: str, experiment: str, artifacts: Path | None) -> None:
+        self.uri = uri
+        try:
+            self.client = MlflowClient(uri)
+            found = self.client.get_experiment_by_name(experiment)
+            if found is None:
+                location = artifacts.resolve().as_uri() if artifacts else None
+                self.experiment_id = self.client.create_experiment(experiment, artifact_location=location)
+            elif found.lifecycle_stage == "deleted":
+                raise UserError(f"{uri}: experiment {experiment!r} was deleted in MLflow; restore it or rename the recipe")
+            else:
+                self.experiment_id = found.experiment_id
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(_why_unusable(uri, error), FAILED) from None
+        mlflow.set_tracking_uri(uri)
+
+    def find(self, stage: str, fingerprint: str, finished: bool = True) -> Run | None:
+        """The newest run of a stage with this fingerprint, in any experiment of the store."""
+        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        query = f"tags.`a2v.stage` = '{stage}' and tags.`a2v.fingerprint` = '{fingerprint}'"
+        if finished:
+            query += " and attributes.status = 'FINISHED'"
+        runs = self.client.search_runs(ids, query, order_by=["attributes.start_time DESC"], max_results=1)
+        return runs[0] if runs else None
+
+    def trained(self, training: str) -> str | None:
+        """The run that holds the finetuned model with this training fingerprint."""
+        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        query = f"tags.`a2v.training` = '{training}' and tags.`a2v.model` = 'logged'"
+        runs = self.client.search_runs(ids, query, order_by=["attributes.start_time DESC"], max_results=1)
+        return str(runs[0].info.run_id) if runs else None
+
+    def begin(
+        self, stage: str, fingerprint: str, name: str, config: dict[str, Any], tags: dict[str, str], parent: str | None
+    ) -> str:
+        """Start a stage's run, or take over the unfinished one that an earlier call left; returns its id.
+
+        Raises UserError when a live process on this machine is working on the same stage.
+        """
+        owner = f"{socket.gethostname()}:{os.getpid()}"
+        tags = {**tags, "a2v.stage": stage, "a2v.fingerprint": fingerprint, "a2v.driver": owner, **git_state()}
+        if parent:
+            tags[MLFLOW_PARENT_RUN_ID] = parent
+        left = self.find(stage, fingerprint, finished=False)
+        if left and left.info.status != "FINISHED":
+            if left.info.status == "RUNNING" and _is_alive(left.data.tags.get("a2v.driver", "")):
+                raise UserError(
+                    f"{name}: process {left.data.tags['a2v.driver']} is running this stage already; wait for it or stop it",
+                    FAILED,
+                )
+            run_id = left.info.run_id
+            self.client.update_run(run_id, status="RUNNING")
+            self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+            return str(run_id)
+        run = self.client.create_run(self.experiment_id, tags={**tags, MLFLOW_RUN_NAME: name}, run_name=name)
+        run_id = run.info.run_id
+        self._log_params(run_id, config)
+        self.log_json(run_id, config, "config.json")
+        self.log_json(run_id, describe_environment(), "environment.json")
+        return str(run_id)
+
+    def _log_params(self, run_id: str, config: dict[str, Any]) -> None:
+        params = [Param(key, value[:MAX_PARAM_CHARACTERS]) for key, value in flatten(config).items()]
+        for start in range(0, len(params), 100):
+            self.client.log_batch(run_id, params=params[start : start + 100])
+
+    def finish(self, run_id: str, status: str = "FINISHED") -> None:
+        self.client.set_terminated(run_id, status)
+
+    def tag(self, run_id: str, key: str, value: str) -> None:
+        self.client.set_tag(run_id, key, value)
+
+    def log_json(self, run_id: str, value: Any, name: str) -> None:
+        self.client.log_text(run_id, json.dumps(value, indent=1, sort_keys=True, default=str), name)
+
+    def log_figure(self, run_id: str, figure: Any, name: str) -> None:
+        self.client.log_figure(run_id, figure, name)
+
+    def log_folder(self, run_id: str, folder: Path, name: str) -> None:
+        self.client.log_artifacts(run_id, str(folder), name)
+
+    def log_metrics(self, run_id: str, metrics: dict[str, float], step: int = 0) -> None:
+        log_metrics(self.client, run_id, metrics, step)
+
+    def read_json(self, run_id: str, name: str) -> Any:
+        return json.loads(Path(fetch(self.uri, run_id, name)).read_text(encoding="utf-8"))
+
+
+def log_metrics(client: MlflowClient, run_id: str, metrics: dict[str, float], step: int) -> None:
+    """All metrics of one step in one request. MLflow's names allow letters, digits, _ - . : / and space."""
+    from mlflow.entities import Metric
+    from mlflow.utils.time import get_current_time_millis
+
+    now = get_current_time_millis()
+    client.log_batch(run_id, metrics=[Metric(key, float(value), now, step) for key, value in metrics.items()])
+
+
+def fetch(uri: str, run_id: str, name: str) -> str:
+    """Local path of a run's artifact: the file itself where the store is local, else a download."""
+    try:
+        place = urlparse(MlflowClient(uri).get_run(run_id).info.artifact_uri)
+        local = Path(unquote(place.path)) / name
+        if place.scheme in ("", "file") and local.exists():
+            return str(local)
+        return str(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=uri))
+    except (MlflowException, OSError) as error:
+        raise UserError(f"{uri}: artifact {name} of run {run_id} cannot be read: {_one_line(error)}", FAILED) from None
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested configuration as dotted parameters, so that MLflow can filter and compare them."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = str(value)
+    return flat
+
+
+def _is_alive(owner: str) -> bool:
+    host, _, pid = owner.partition(":")
+    if host != socket.gethostname() or not pid.isdigit() or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _why_unusable(uri: str, error: Exception) -> str:
+    text = _one_line(error)
+    if "out-of-date" in text or "locate revision" in text or "schema" in text.lower():
+        return (
+            f"{uri}: this store was written by another version of MLflow than the installed {mlflow.__version__};"
+            " update MLflow, or choose another store with --tracking-uri"
+        )
+    return f"{uri}: the tracking store cannot be opened: {text}"
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) < 300 else text[:297] + "..."
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="a2v-")
+
+
+def open_store(work: Path, uri: str | None, experiment: str) -> Store:
+    """The store at uri, or sqlite with local artifacts in the work folder."""
+    if uri:
+        return Store(uri, experiment, None)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{work}: cannot be made: {error.strerror}") from None
+    return Store(default_uri(work), experiment, work / "artifacts" / experiment)

@@ -1,0 +1,182 @@
+"""Training on 0 or N workers: the same loop in this process, or in Ray Train V2 workers.
+
+Contract. Checkpoints of a run lie under storage/name, each complete or invisible (checkpoints.py; under Ray Train
+the report is what makes one visible). A call goes on from the newest one: Ray Train V2 does so by itself for a name
+it has seen, which is why the name carries the stage's fingerprint.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import checkpoints
+from .errors import FAILED, UserError
+from .group import Group
+from .loop import train
+from .metric_log import MetricLog
+from .recipe import RayConfig
+from .tasks import TrainingSpec, build_task
+
+Write = Callable[[Path], None]
+
+
+def run_training(spec: TrainingSpec, ray: RayConfig, storage: Path, name: str, uri: str, run_id: str) -> Path:
+    """Train to the end from the newest checkpoint under storage/name, if any; returns the last checkpoint's folder.
+
+    uri, run_id: the tracking store and the run that rank 0 logs to. Raises UserError when Ray or training fails.
+    """
+    payload = {"spec": spec.model_dump(mode="json"), "uri": uri, "run_id": run_id}
+    if ray.num_workers == 0:
+        return _train_in_process(payload, storage / name)
+    return _train_on_ray(payload, ray, storage, name)
+
+
+def _train_in_process(payload: dict[str, Any], folder: Path) -> Path:
+    def save(updates: int, write: Write) -> None:
+        older = checkpoints.newest(folder)
+        write(folder / checkpoints.name(updates))
+        if older and older.name != checkpoints.name(updates):
+            shutil.rmtree(older)
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    _train(payload, Group(device=device), checkpoints.newest(folder), save)
+    last = checkpoints.newest(folder)
+    assert last is not None, "the loop saves a checkpoint at its end"
+    return last
+
+
+def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, name: str) -> Path:
+    import ray.train
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    start_ray(config)
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config=payload,
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config.num_workers,
+            use_gpu=config.use_gpu,
+            resources_per_worker={"CPU": config.cpus_per_worker, **({"GPU": 1} if config.use_gpu else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=str(storage.resolve()),
+            failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except TrainingFailedError as error:
+        raise UserError(f"training failed on a Ray worker: {_last_line(error)}", FAILED) from error
+    assert result.checkpoint is not None, "the loop reports a checkpoint at its end"
+    return Path(result.checkpoint.path)
+
+
+def _worker(payload: dict[str, Any]) -> None:
+    """One Ray Train worker: the loop, with Ray's checkpoints."""
+    import ray.train
+    import ray.train.torch
+
+    context = ray.train.get_context()
+    group = Group(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    given = ray.train.get_checkpoint()
+
+    def save(updates: int, write: Write) -> None:
+        if group.rank != 0:
+            ray.train.report({"updates": updates})
+            return
+        with tempfile.TemporaryDirectory(prefix="a2v-") as scratch:
+            folder = Path(scratch) / checkpoints.name(updates)
+            write(folder)
+            checkpoint = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report({"updates": updates}, checkpoint, checkpoint_dir_name=_unique(updates))
+
+    if given is None:
+        _train(payload, group, None, save)
+    else:
+        with given.as_directory() as folder:
+            _train(payload, group, Path(folder), save)
+
+
+def _unique(updates: int) -> str:
+    """Ray wants a new folder name for every report, also for an update that a restarted worker repeats."""
+    return f"{checkpoints.name(updates)}-{os.getpid()}"
+
+
+def _train(payload: dict[str, Any], group: Group, resume: Path | None, save: Callable[[int, Write], None]) -> None:
+    """The loop with its log, on one worker; rank 0 logs and measures the machine."""
+    spec = TrainingSpec.model_validate(payload["spec"])
+    task = build_task(spec, group.device)
+    if group.rank != 0:
+        train(task, spec.loop, group, resume, lambda update, metrics: None, save, list)
+        return
+    pending = checkpoints.read_state(resume)["pending_metrics"] if resume else []
+    log = MetricLog(payload["uri"], payload["run_id"], pending)
+    monitor = _system_metrics(payload["uri"], payload["run_id"])
+    try:
+        train(task, spec.loop, group, resume, log.add, save, log.pending)
+    finally:
+        monitor.finish()
+        left = log.close()
+    if left:
+        raise RuntimeError(f"{payload['uri']}: the tracking server did not answer for 10 minutes; {left} steps not logged")
+
+
+def _system_metrics(uri: str, run_id: str) -> Any:
+    import logging
+
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)
+    monitor = SystemMetricsMonitor(run_id, sampling_interval=10, resume_logging=True, tracking_uri=uri)
+    monitor.start()
+    return monitor
+
+
+def start_ray(config: RayConfig) -> None:
+    """Connect to the cluster of the recipe or of RAY_ADDRESS, or start a local Ray; once a process.
+
+    Raises UserError when it cannot be started or is too small for the recipe.
+    """
+    import logging
+
+    import ray
+
+    if not ray.is_initialized():
+        address = config.address or os.environ.get("RAY_ADDRESS")
+        try:
+            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:
+            where = f"Ray cluster {address} cannot be reached" if address else "Ray cannot be started on this machine"
+            hint = "check ray.address and that `ray start` runs there" if address else "ray.num_workers=0 trains without it"
+            raise UserError(f"{where}: {_last_line(error)}; {hint}", FAILED) from None
+    have = ray.cluster_resources()
+    need = {"CPU": config.num_workers * config.cpus_per_worker, "GPU": config.num_workers * float(config.use_gpu)}
+    for kind, amount in need.items():
+        if amount > have.get(kind, 0):
+            raise UserError(
+                f"ray.num_workers = {config.num_workers}: needs {amount:g} {kind}, the Ray cluster has"
+                f" {have.get(kind, 0):g}; lower ray.num_workers or ray.cpus_per_worker"
+            )
+
+
+def stop_ray() -> None:
+    import sys
+
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        ray.shutdown()
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__

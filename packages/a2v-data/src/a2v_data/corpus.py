@@ -1,0 +1,288 @@
+"""The packed corpus: all recordings of a study in one memory-mapped file, with their events.
+
+Contract. A corpus is a folder of three files, written aside and renamed: it is complete or it is not there.
+- `corpus.json`: format version, sample rate (Hz), classes, recordings, number of events, BLAKE2b of the
+other two
+  files, where it came from, and what was left out or noticed on the way. Written last.
+- `audio.i16`: the samples of all recordings one after another, int16 little endian, no header.
+- `events.npy`: structured array EVENT_DTYPE, sorted by recording, then onset; no Python objects.
+Nothing writes into a corpus after it was renamed into place.
+
+Legend: B segments, N samples, T frames, C classes.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from a2v_data.storage import file_digest
+
+FORMAT_VERSION = 1
+EVENT_DTYPE = np.dtype([("recording", "<i4"), ("class", "<i2"), ("onset_s", "<f8"), ("offset_s", "<f8")])
+SEGMENT_DTYPE = np.dtype([("recording", "<i4"), ("start", "<i8")])
+FULL_SCALE = 32768
+META, AUDIO, EVENTS = "corpus.json", "audio.i16", "events.npy"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One recording. `n_samples` and `offset` (its first sample in audio.i16) are at the corpus's rate,
+    `source_samples` at the file's own; `gain` is what its amplitude was multiplied with, usually 1."""
+
+    name: str
+    n_samples: int
+    labelled: bool
+    offset: int
+    source_rate: int
+    source_samples: int
+    gain: float = 1.0
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A packed corpus, opened for reading. Pickling sends the folder's name, not the audio."""
+
+    folder: Path
+    sample_rate: int
+    classes: tuple[str, ...]
+    recordings: list[Recording]
+    events: np.ndarray  # (events,) EVENT_DTYPE
+    audio: np.ndarray  # (samples,) int16, memory-mapped
+    meta: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "Corpus":
+        """Memory-map a corpus. Raises `ValueError` where it is missing, of another version, or damaged."""
+        folder = Path(folder)
+        meta = _read_meta(folder)
+        columns = meta["recording_columns"]
+        recordings = [Recording(**dict(zip(columns, row, strict=True))) for row in meta["recordings"]]
+        total = sum(recording.n_samples for recording in recordings)
+        found = (folder / AUDIO).stat().st_size if (folder / AUDIO).is_file() else 0
+        if found != 2 * total:
+            raise ValueError(
+                f"{folder / AUDIO}: {found} bytes, {META} says {2 * total}; prepare the corpus again"
+            )
+        if not (folder / EVENTS).is_file() or file_digest(folder / EVENTS) != meta["checksums"][EVENTS]:
+            raise ValueError(
+                f"{folder / EVENTS}: missing or changed since it was written; prepare the corpus again"
+            )
+        audio = np.memmap(folder / AUDIO, dtype="<i2", mode="r", shape=(total,))
+        events = np.load(folder / EVENTS, allow_pickle=False)
+        classes = tuple(meta["classes"])
+        return cls(folder, meta["sample_rate"], classes, recordings, events, audio, meta)
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return Corpus.open, (self.folder,)
+
+    @property
+    def problems(self) -> list[str]:
+        """One line for each recording that was left out when the corpus was prepared."""
+        return list(self.meta.get("problems", []))
+
+    @property
+    def notices(self) -> list[str]:
+        """What else is worth knowing about the preparation: merged events, scaled recordings."""
+        return list(self.meta.get("notices", []))
+
+    def verify(self) -> None:
+        """Read all audio and compare its checksum; `ValueError` where it differs."""
+        if file_digest(self.folder / AUDIO) != self.meta["checksums"][AUDIO]:
+            raise ValueError(f"{self.folder / AUDIO}: changed since it was written; prepare the corpus again")
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {recording.name: number for number, recording in enumerate(self.recordings)}
+
+    @cached_property
+    def _event_bounds(self) -> np.ndarray:
+        """Events of recording i are events[bounds[i] : bounds[i + 1]]."""
+        return np.searchsorted(self.events["recording"], np.arange(len(self.recordings) + 1))
+
+    def indices(self, names: Iterable[str]) -> list[int]:
+        """Positions of recordings by name; `ValueError` for a name that is not in the corpus."""
+        names = list(names)
+        unknown = [name for name in names if name not in self._index]
+        if unknown:
+            raise ValueError(
+                f"{self.folder}: no recording {unknown[0]!r} ({len(unknown)} of {len(names)} unknown)"
+            )
+        return [self._index[name] for name in names]
+
+    def labels(self, recording: int) -> np.ndarray:
+        """The events of one recording, EVENT_DTYPE, by onset."""
+        bounds = self._event_bounds
+        return self.events[bounds[recording] : bounds[recording + 1]]
+
+    def segment_samples(self, segment_s: float) -> int:
+        """Samples in a segment of `segment_s` seconds."""
+        samples = round(segment_s * self.sample_rate)
+        if samples < 1:
+            raise ValueError(
+                f"segment_s: {segment_s} s holds no sample at {self.sample_rate} Hz; it must be longer"
+            )
+        return samples
+
+    def segments(
+        self,
+        segment_s: float,
+        hop_s: float | None = None,
+        recordings: Sequence[int] | None = None,
+        labelled_only: bool = False,
+    ) -> np.ndarray:
+        """Segments of `segment_s` seconds that cover the recordings, SEGMENT_DTYPE, in order.
+
+        They start every `hop_s` seconds (default: `segment_s`). No sample is lost: where the last one would
+        reach beyond the end it starts earlier and ends there; a recording shorter than a segment is one
+        segment (padded on the right when read). Raises `ValueError` where a length is not positive or the
+        hop leaves gaps.
+        """
+        length = self.segment_samples(segment_s)
+        hop = length if hop_s is None else self.segment_samples(hop_s)
+        if hop > length:
+            raise ValueError(
+                f"hop_s: {hop_s} is longer than segment_s {segment_s}; samples between would be lost"
+            )
+        chosen = range(len(self.recordings)) if recordings is None else recordings
+        parts = []
+        for number in chosen:
+            recording = self.recordings[number]
+            if labelled_only and not recording.labelled:
+                continue
+            last = max(recording.n_samples - length, 0)
+            starts = np.append(np.arange(0, last, hop), last)
+            part = np.empty(len(starts), SEGMENT_DTYPE)
+            part["recording"], part["start"] = number, starts
+            parts.append(part)
+        return np.concatenate(parts) if parts else np.empty(0, SEGMENT_DTYPE)
+
+    def waveforms(self, segments: np.ndarray, segment_samples: int) -> tuple[np.ndarray, np.ndarray]:
+        """Samples of segments: float32 (B, N) in [-1, 1], zeros after the end, and (B,) valid samples."""
+        waveform_BN = np.zeros((len(segments), segment_samples), np.float32)
+        lengths_B = np.zeros(len(segments), np.int64)
+        for row, segment in enumerate(segments):
+            recording = self.recordings[segment["recording"]]
+            start = int(segment["start"])
+            assert 0 <= start < recording.n_samples, f"segment starts at {start} of {recording}"
+            valid = min(segment_samples, recording.n_samples - start)
+            first = recording.offset + start
+            np.multiply(
+                self.audio[first : first + valid], np.float32(1 / FULL_SCALE), out=waveform_BN[row, :valid]
+            )
+            lengths_B[row] = valid
+        return waveform_BN, lengths_B
+
+    def targets(self, segments: np.ndarray, frame_rate: float, frames: int) -> np.ndarray:
+        """Frame targets, float32 (B, T, C), 0 or 1, at `frame_rate` Hz.
+
+        Frame t of a segment that starts at s seconds covers [s + t / f', s + (t + 1) / f'). It is 1 where its
+        centre lies in [onset, offset) of an event of the class. So that no call is lost that is shorter than
+        a frame, every event also sets the frame that contains its middle. Zeros in unlabelled recordings.
+        """
+        target_BTC = np.zeros((len(segments), frames, len(self.classes)), np.float32)
+        for row, segment in enumerate(segments):
+            events = self.labels(segment["recording"])
+            start_s = segment["start"] / self.sample_rate
+            inside = (events["offset_s"] > start_s) & (events["onset_s"] < start_s + frames / frame_rate)
+            events = events[inside]
+            # Rounded, so that an onset of 0.0125 s is on the centre of frame 2 at 200 Hz whatever its float
+            # says.
+            onset = np.round((events["onset_s"] - start_s) * frame_rate, 6)
+            offset = np.round((events["offset_s"] - start_s) * frame_rate, 6)
+            first = np.clip(np.ceil(onset - 0.5), 0, frames).astype(np.int64)
+            end = np.clip(np.ceil(offset - 0.5), 0, frames).astype(np.int64)
+            middle = np.floor((onset + offset) / 2).astype(np.int64)
+            for begin, stop, number in zip(first, end, events["class"], strict=True):
+                target_BTC[row, begin:stop, number] = 1
+            seen = (middle >= 0) & (middle < frames)
+            target_BTC[row, middle[seen], events["class"][seen]] = 1
+        return target_BTC
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    path = folder / META
+    if not path.is_file():
+        raise ValueError(f"{folder}: no packed corpus ({META} is missing); make one with `a2v data prepare`")
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+        version = meta["format_version"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a corpus description ({error}); prepare the corpus again") from error
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: format version {version}, this a2v reads {FORMAT_VERSION}; prepare the corpus again"
+        )
+    assert isinstance(meta, dict)
+    return meta
+
+
+class CorpusWriter:
+    """Fills a folder (given by `storage.written_aside`) with a corpus, one recording at a time."""
+
+    def __init__(self, folder: Path, sample_rate: int, classes: Sequence[str]) -> None:
+        self._folder, self._sample_rate, self._classes = folder, sample_rate, list(classes)
+        self._audio = (folder / AUDIO).open("wb")
+        self._digest = hashlib.blake2b(digest_size=32)
+        self._samples = 0
+        self.recordings: list[Recording] = []
+
+    def add(
+        self,
+        name: str,
+        audio_N: np.ndarray,
+        labelled: bool,
+        source_rate: int,
+        source_samples: int,
+        gain: float,
+    ) -> int:
+        """Append one recording's int16 samples; returns its position in the corpus."""
+        assert audio_N.dtype == np.int16 and audio_N.ndim == 1 and len(audio_N)
+        block = audio_N.astype("<i2", copy=False).tobytes()
+        self._audio.write(block)
+        self._digest.update(block)
+        offset, self._samples = self._samples, self._samples + len(audio_N)
+        self.recordings.append(
+            Recording(name, len(audio_N), labelled, offset, source_rate, source_samples, gain)
+        )
+        return len(self.recordings) - 1
+
+    def finish(self, events: np.ndarray, **described: Any) -> None:
+        """Write events and description; `described` (JSON values) is kept beside the fixed fields."""
+        assert events.dtype == EVENT_DTYPE
+        order = np.lexsort((events["class"], events["offset_s"], events["onset_s"], events["recording"]))
+        _sync_and_close(self._audio)
+        with (self._folder / EVENTS).open("wb") as file:
+            np.save(file, events[order], allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        columns = list(Recording.__dataclass_fields__)
+        meta = {
+            "format_version": FORMAT_VERSION,
+            "sample_rate": self._sample_rate,
+            "classes": self._classes,
+            "events": len(events),
+            "checksums": {AUDIO: self._digest.hexdigest(), EVENTS: file_digest(self._folder / EVENTS)},
+            **described,
+            "recording_columns": columns,
+            "recordings": [list(asdict(recording).values()) for recording in self.recordings],
+        }
+        with (self._folder / META).open("w", encoding="utf-8") as file:
+            json.dump(meta, file, ensure_ascii=False, indent=None, separators=(",", ":"))
+            _sync_and_close(file)
+
+    def close(self) -> None:
+        """Let go of the audio file; safe to call twice."""
+        self._audio.close()
+
+
+def _sync_and_close(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()

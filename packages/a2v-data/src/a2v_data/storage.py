@@ -1,0 +1,74 @@
+"""Files and folders that are complete or invisible.
+
+Contract of `written_aside`: the new folder is built beside its destination under a hidden name
+(`.NAME.partial-PID-RANDOM`) and renamed when everything is in it. A failure or Ctrl-C removes what was built;
+a killed process leaves only that hidden folder, which nothing reads and which may be deleted.
+"""
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+BLOCK_BYTES = 1 << 22
+
+
+def refuse_existing(out: Path) -> None:
+    """`ValueError` where `out` already holds something that writing would replace."""
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if out.exists() or out.is_symlink():
+        raise ValueError(f"{out}: exists already; name a new folder or remove this one first")
+
+
+@contextmanager
+def written_aside(out: Path) -> Iterator[Path]:
+    """A new folder to fill, which becomes `out` at the end of the block, whole or not at all.
+
+    Raises `ValueError` where `out` exists and is not an empty folder.
+    """
+    refuse_existing(out)
+    aside = out.parent / f".{out.name}.partial-{os.getpid()}-{secrets.token_hex(4)}"
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        os.replace(aside, out)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def write_text_aside(path: Path, text: str) -> None:
+    """Write one UTF-8 file so that a reader sees the old content or the new, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def file_digest(path: Path) -> str:
+    """Hex BLAKE2b-256 of a file's content."""
+    digest = hashlib.blake2b(digest_size=32)
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def require_free_space(folder: Path, needed_bytes: int) -> None:
+    """`ValueError` where the disk that will hold `folder` has less than `needed_bytes` free."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < needed_bytes:
+        raise ValueError(
+            f"{folder}: needs {needed_bytes / 1e9:.2f} GB but {free / 1e9:.2f} GB are free; "
+            "free some space, choose another disk, or lower the sample rate"
+        )

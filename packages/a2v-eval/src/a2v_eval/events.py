@@ -1,0 +1,226 @@
+"""From frame likelihoods to events (spec 8.1-8.2; animal2vec paper, arXiv 2406.01253).
+
+Shapes: B segments, T frames, C classes; N the (segment, class) columns that hold anything above threshold;
+E events. Frame rate f' in Hz. Runs are half-open in frames: `start` belongs to the event, `stop` does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+Protocol = Literal["paper", "strict"]
+PROTOCOLS: tuple[Protocol, ...] = ("paper", "strict")
+
+EVENT = np.dtype(
+    [
+        ("segment", "<i4"),
+        ("class", "<i2"),
+        ("start", "<i4"),
+        ("stop", "<i4"),
+        ("onset_s", "<f8"),
+        ("offset_s", "<f8"),
+        ("likelihood", "<f8"),
+    ]
+)
+
+# Columns are worked through in blocks of at most this many frames, so that memory stays flat (64 MB in
+# float64).
+BLOCK_FRAMES = 8_000_000
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+class EventConfig(BaseModel):
+    """How likelihoods become events. Defaults are the paper's.
+
+    method     'avg': moving average over `window_s`; 'max': moving maximum over it.
+    window_s   seconds; in frames it is round(window_s * frame_rate), at least 1. Short calls need a short
+               one.
+    threshold  an event is where the pooled likelihood is above it: one number, or class name -> number.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Literal["avg", "max"] = "avg"
+    window_s: float = Field(default=0.1, gt=0)
+    threshold: Probability | dict[str, Probability] = 0.15
+
+    def thresholds(self, n_classes: int, classes: Sequence[str] | None = None) -> np.ndarray:
+        """One threshold per class, (C,) float64. ValueError when class names are missing or do not fit."""
+        if not isinstance(self.threshold, Mapping):
+            return np.full(n_classes, self.threshold, dtype=np.float64)
+        if classes is None:
+            raise ValueError("threshold: given per class, so the class names are needed (classes=...)")
+        if set(self.threshold) != set(classes):
+            odd = sorted(set(self.threshold) ^ set(classes))
+            raise ValueError(
+                f"threshold: {odd} should be given exactly once for each class of {list(classes)}"
+            )
+        return np.array([self.threshold[name] for name in classes], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Events in frames, ordered by segment, class and start; every field is (E,).
+
+    mean       mean likelihood over [start, stop): the `strict` likelihood.
+    mean_open  mean over [start, stop - 1), the last frame left out: the `paper` likelihood; NaN for one
+               frame.
+    """
+
+    segment: np.ndarray
+    class_: np.ndarray
+    start: np.ndarray
+    stop: np.ndarray
+    mean: np.ndarray
+    mean_open: np.ndarray
+
+
+def find_events(
+    likelihood: np.ndarray,
+    frame_rate: float,
+    config: EventConfig | None = None,
+    protocol: Protocol = "strict",
+    classes: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Events of one recording (T, C), or of B segments laid end to end (B, T, C), as an array of dtype EVENT.
+
+    `start` and `stop` are half-open frames within the segment; `onset_s` and `offset_s` are seconds on the
+    clock of the segments laid end to end. The pooling window must lie inside the segment, and an event's
+    frames are shifted by half the window, so that no event starts in the first half window or ends in the
+    last.
+
+    strict  times are start / f' and stop / f'; likelihood is the mean over the event's frames.
+    paper   as the original computes them (goldens g7): B*T points run from 0 to the end *inclusive*, so a
+            frame is a little longer than 1 / f'; the offset is the time of the frame after the last (at most
+            the segment's last); the mean leaves the last frame out and is NaN for an event of one frame.
+
+    Raises ValueError for a wrong shape, a NaN likelihood, an unknown protocol, or thresholds that do not fit.
+    """
+    config = config or EventConfig()
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol: {protocol!r} should be one of {', '.join(PROTOCOLS)}")
+    likelihood_BTC = as_segments(likelihood)
+    n_segments, n_frames, _ = likelihood_BTC.shape
+    runs = find_runs(likelihood_BTC, frame_rate, config, classes)
+    events = np.empty(len(runs.start), dtype=EVENT)
+    events["segment"], events["class"] = runs.segment, runs.class_
+    events["start"], events["stop"] = runs.start, runs.stop
+    first = runs.segment.astype(np.int64) * n_frames
+    if protocol == "strict":
+        events["onset_s"] = (first + runs.start) / frame_rate
+        events["offset_s"] = (first + runs.stop) / frame_rate
+        events["likelihood"] = runs.mean
+    else:
+        points = n_segments * n_frames
+        step_s = points / frame_rate / max(points - 1, 1)
+        events["onset_s"] = (first + runs.start) * step_s
+        events["offset_s"] = (first + np.minimum(runs.stop, n_frames - 1)) * step_s
+        events["likelihood"] = runs.mean_open
+    return events
+
+
+def as_segments(likelihood: np.ndarray) -> np.ndarray:
+    """(T, C) or (B, T, C) -> (B, T, C). ValueError for anything else."""
+    likelihood = np.asarray(likelihood)
+    if likelihood.ndim == 2:
+        likelihood = likelihood[None]
+    if likelihood.ndim != 3 or not np.issubdtype(likelihood.dtype, np.floating):
+        raise ValueError(
+            f"likelihood: shape {likelihood.shape} of {likelihood.dtype} should be floats, "
+            "(frames, classes) or (segments, frames, classes)"
+        )
+    return likelihood
+
+
+def find_runs(
+    likelihood_BTC: np.ndarray, frame_rate: float, config: EventConfig, classes: Sequence[str] | None = None
+) -> Runs:
+    """The events in frames, for all segments and classes at once. Raises as `find_events`."""
+    if not frame_rate > 0:
+        raise ValueError(f"frame_rate: {frame_rate} should be above 0 Hz")
+    _, n_frames, n_classes = likelihood_BTC.shape
+    thresholds_C = config.thresholds(n_classes, classes)
+    if n_frames == 0:
+        return _join([])
+    peak_BC = likelihood_BTC.max(axis=1)
+    if np.isnan(peak_BC).any():
+        segment, class_ = np.argwhere(np.isnan(peak_BC))[0]
+        raise ValueError(f"likelihood: NaN in segment {segment}, class {class_}; should be within [0, 1]")
+    # A mean or a maximum above the threshold needs a frame above it: most columns are done here.
+    active_N2 = np.argwhere(peak_BC > thresholds_C)
+    parts = []
+    for block_N2 in _blocks(active_N2, n_frames):
+        segment_N, class_N = block_N2.T
+        likelihood_NT = likelihood_BTC[segment_N, :, class_N]
+        total_NS = _prefix_sums(likelihood_NT)
+        row, start, stop = _runs(likelihood_NT, total_NS, thresholds_C[class_N], frame_rate, config)
+        total = total_NS[row, stop] - total_NS[row, start]
+        without_last = total_NS[row, stop - 1] - total_NS[row, start]
+        with np.errstate(invalid="ignore"):
+            mean_open = without_last / (stop - 1 - start)
+        parts.append((segment_N[row], class_N[row], start, stop, total / (stop - start), mean_open))
+    return _join(parts)
+
+
+def window_frames(window_s: float, frame_rate: float) -> int:
+    """The window in frames: nearest whole number, at least 1."""
+    return max(1, int(window_s * frame_rate + 0.5))
+
+
+def _runs(
+    likelihood_NT: np.ndarray,
+    total_NS: np.ndarray,
+    threshold_N: np.ndarray,
+    frame_rate: float,
+    config: EventConfig,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(row, start, stop) of every event, each (E,)."""
+    width = window_frames(config.window_s, frame_rate)
+    if likelihood_NT.shape[1] < width:
+        empty = np.zeros(0, dtype=np.int64)
+        return empty, empty, empty
+    threshold_N1 = threshold_N[:, None].astype(np.float32)
+    if config.method == "avg":
+        # float32, as in the original, so that a likelihood equal to the threshold is not above it
+        pooled_NV = ((total_NS[:, width:] - total_NS[:, :-width]) / width).astype(np.float32)
+        above_NV = pooled_NV > threshold_N1
+    else:
+        count_NS = _prefix_sums(likelihood_NT > threshold_N1)
+        above_NV = count_NS[:, width:] > count_NS[:, :-width]
+    row, start, stop = _runs_of_ones(above_NV)
+    return row, start + width // 2, stop + width // 2
+
+
+def _runs_of_ones(above_NV: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row, start and stop (half-open) of every run of ones along the last axis."""
+    padded = np.zeros((above_NV.shape[0], above_NV.shape[1] + 2), dtype=bool)
+    padded[:, 1:-1] = above_NV
+    row, edge = np.nonzero(padded[:, 1:] != padded[:, :-1])
+    return row[::2], edge[::2], edge[1::2]
+
+
+def _prefix_sums(values_NT: np.ndarray) -> np.ndarray:
+    """(N, T + 1) float64: sums over the frames before each frame. Float64 keeps hours of frames exact
+    enough."""
+    sums_NS = np.zeros((values_NT.shape[0], values_NT.shape[1] + 1), dtype=np.float64)
+    np.cumsum(values_NT, axis=1, dtype=np.float64, out=sums_NS[:, 1:])
+    return sums_NS
+
+
+def _blocks(active_N2: np.ndarray, n_frames: int) -> Iterator[np.ndarray]:
+    rows = max(1, BLOCK_FRAMES // n_frames)
+    for first in range(0, len(active_N2), rows):
+        yield active_N2[first : first + rows]
+
+
+def _join(parts: Sequence[tuple[np.ndarray, ...]]) -> Runs:
+    types = (np.int32, np.int16, np.int32, np.int32, np.float64, np.float64)
+    empty = tuple(np.zeros(0) for _ in types)
+    columns = zip(*[empty, *parts], strict=True)
+    return Runs(*(np.concatenate(column).astype(t) for column, t in zip(columns, types, strict=True)))

@@ -1,0 +1,86 @@
+"""Front end, projection and encoder together. Shapes: B segments, N samples, T frames, U kept frames, D."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from a2v_model.config import ModelConfig
+from a2v_model.encoder import Encoder, Prenet
+from a2v_model.front_end import FrontEnd
+from a2v_model.layers import LayerNorm
+
+
+def _equal_lengths(lengths: list[int]) -> Iterator[tuple[int, list[int]]]:
+    """(length, items of that length), shortest first."""
+    for length in sorted(set(lengths)):
+        yield length, [item for item, own in enumerate(lengths) if own == length]
+
+
+class Backbone(nn.Module):
+    """animal2vec without its objectives: waveform (B, N) -> contextualised frames (B, T, D)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.front_end = FrontEnd(config.front_end)
+        self.projection = nn.Sequential(
+            LayerNorm(config.front_end.width), nn.Linear(config.front_end.width, config.encoder.dim)
+        )
+        self.encoder = Encoder(config.encoder)
+
+    @property
+    def prenet(self) -> Prenet:
+        return self.encoder.prenet
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.encoder.blocks
+
+    def local_features(self, waveform_BN: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Front end output (B, T, C). With `lengths` (B, samples) no item ever sees its padding."""
+        if lengths is None:
+            return self.front_end(waveform_BN)
+        self._check_lengths(lengths, waveform_BN.shape)
+        frames = self.config.front_end.frames(waveform_BN.shape[1])
+        x_BTC = waveform_BN.new_zeros(len(waveform_BN), frames, self.config.front_end.width)
+        for length, items in _equal_lengths([int(n) for n in lengths]):
+            x_BTC[items, : self.config.front_end.frames(length)] = self.front_end(
+                waveform_BN[items, :length]
+            ).float()
+        return x_BTC
+
+    def features(self, waveform_BN: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Front end and projection: normalised waveforms (B, N) -> features (B, T, D)."""
+        return self.projection(self.local_features(waveform_BN, lengths))
+
+    def contextualise(
+        self,
+        x_BTD: Tensor,
+        kept_BU: Tensor | None = None,
+        valid_BT: Tensor | None = None,
+        results: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Features (B, T, D) -> last block's output and layer results: see `Encoder.forward`."""
+        return self.encoder(x_BTD, kept_BU, valid_BT, results, generator)
+
+    def valid_frames(self, lengths: Tensor, frames: int) -> Tensor:
+        """bool (B, T): the frames inside each item of `lengths` samples."""
+        own = torch.tensor([self.config.front_end.frames(int(n)) for n in lengths], device=lengths.device)
+        return torch.arange(frames, device=lengths.device)[None] < own[:, None]
+
+    def _check_lengths(self, lengths: Tensor, shape: torch.Size) -> None:
+        if lengths.shape != shape[:1] or int(lengths.max()) > shape[1]:
+            raise ValueError(
+                f"lengths: expected {shape[0]} values of at most {shape[1]} samples, "
+                f"got {lengths.numel()} of at most {int(lengths.max())}"
+            )
+
+    def forward(self, waveform_BN: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Contextualised frames (B, T, D): the last block's output, nothing masked."""
+        x_BTD = self.features(waveform_BN, lengths)
+        valid_BT = None
+        if lengths is not None:
+            valid_BT = self.valid_frames(lengths.to(x_BTD.device), x_BTD.shape[1])
+        return self.contextualise(x_BTD, valid_BT=valid_BT)[0]

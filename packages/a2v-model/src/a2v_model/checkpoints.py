@@ -1,0 +1,126 @@
+"""A model on disk: a folder with `model.safetensors` (all tensors) and `model.json` (all else, readable).
+
+Contract: both files are written into a temporary sibling folder, flushed to disk and put in place by rename,
+so a folder of the given name is complete or absent; an existing one is replaced, and a crash between the two
+renames leaves the old one under `.NAME.old-*`. `model.json` holds the format version, kind (pretrained or
+detector), configurations, classes, sample rate, frame rate, parameter counts and the caller's provenance.
+"""
+
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig
+from a2v_model.finetuning import Detector, load_exactly
+from a2v_model.pretraining import Pretrainer
+
+FORMAT_VERSION = 1
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+
+def describe(model: Pretrainer | Detector, extra: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What `model.json` says about a model."""
+    front_end = model.model_config.front_end
+    teacher = sum(p.numel() for p in model.teacher.parameters()) if isinstance(model, Pretrainer) else 0
+    detector = isinstance(model, Detector)
+    return {
+        "format_version": FORMAT_VERSION,
+        "kind": "detector" if detector else "pretrained",
+        "sample_rate": front_end.sample_rate,
+        "frame_rate": front_end.frame_rate,
+        "classes": model.classes if isinstance(model, Detector) else [],
+        "parameters": {"model": sum(p.numel() for p in model.parameters()) - teacher, "teacher": teacher},
+        "model": model.model_config.model_dump(mode="json"),
+        "finetune" if detector else "pretrain": model.config.model_dump(mode="json"),
+        "extra": extra or {},
+    }
+
+
+def save_model(model: Pretrainer | Detector, folder: str | os.PathLike[str], extra: dict[str, Any]) -> None:
+    """Write `model` and provenance `extra` (anything JSON can hold) as a folder, complete or not at all."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = folder.parent / f".{folder.name}.new-{uuid.uuid4().hex[:8]}"
+    aside.mkdir()
+    try:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        save_file(tensors, aside / WEIGHTS)
+        (aside / DESCRIPTION).write_text(json.dumps(describe(model, extra), indent=1) + "\n")
+        shutil.copymode(aside / DESCRIPTION, aside / WEIGHTS)  # safetensors writes for the owner's eyes only
+        for name in (WEIGHTS, DESCRIPTION):
+            _flush(aside / name)
+        _put_in_place(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _put_in_place(aside: Path, folder: Path) -> None:
+    """Rename; a folder cannot be renamed over a full one, so the old one steps aside first."""
+    old = None
+    if folder.exists():
+        old = folder.parent / f".{folder.name}.old-{uuid.uuid4().hex[:8]}"
+        folder.rename(old)
+    aside.rename(folder)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The content of `model.json`; ValueError where it is missing, unreadable or of a newer format."""
+    path = Path(folder) / DESCRIPTION
+    if not path.is_file():
+        raise ValueError(f"{folder}: no {DESCRIPTION} there; expected a folder written by save_model")
+    try:
+        description = json.loads(path.read_text())
+        version = int(description["format_version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a model description ({error})") from error
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: format version {version} is newer than {FORMAT_VERSION}, the newest known here: "
+            "update a2v-model"
+        )
+    return description
+
+
+def load_model(folder: str | os.PathLike[str]) -> Pretrainer | Detector:
+    """The model that `save_model` wrote, on the CPU in eval mode; ValueError (one line) if it cannot."""
+    description = read_description(folder)
+    weights = Path(folder) / WEIGHTS
+    if not weights.is_file():
+        raise ValueError(f"{folder}: no {WEIGHTS} there; the folder is incomplete")
+    try:
+        model = _build(description)
+    except (KeyError, TypeError, ValidationError) as error:
+        line = " ".join(str(error).split())
+        raise ValueError(f"{Path(folder) / DESCRIPTION}: cannot build the model: {line}") from error
+    try:
+        load_exactly(model, load_file(weights))
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{weights}: {error}") from error
+    return model.eval()
+
+
+def _build(description: dict[str, Any]) -> Pretrainer | Detector:
+    model = ModelConfig.model_validate(description["model"])
+    if description["kind"] == "pretrained":
+        return Pretrainer(model, PretrainConfig.model_validate(description["pretrain"]))
+    if description["kind"] == "detector":
+        finetune = FinetuneConfig.model_validate(description["finetune"])
+        return Detector(model, finetune, list(description["classes"]))
+    raise KeyError(f"kind = {description['kind']}: must be pretrained or detector")

@@ -1,0 +1,236 @@
+"""Configuration of the model and of its two objectives.
+
+Every part that the paper ablates is one field. Masks are given as in the paper: start probability p and
+length l in frames (published configuration files write mask_prob = p * l).
+"""
+
+import math
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Rate = Annotated[float, Field(ge=0.0, lt=1.0)]  # dropout rates
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Config(BaseModel):
+    """Base of all configurations: unknown keys are errors, values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FrontEndConfig(Config):
+    """Waveform -> frames: an optional Sinc filterbank, then convolutions given as (filters, kernel, stride).
+
+    `sinc_kernel` and `sinc_filters` are derived from the sample rate where they are None: the kernel is the
+    largest odd integer up to sqrt(sr / 2) and there are round(sr / kernel) filters (paper, front end; 63 and
+    127 at 8 kHz).
+    """
+
+    sample_rate: int = Field(default=8000, gt=0)
+    sinc: bool = True
+    sinc_filters: int | None = Field(default=None, gt=0)
+    sinc_kernel: int | None = Field(default=None, gt=2)
+    sinc_activation: Literal["pswish", "gelu"] = "pswish"
+    layers: tuple[tuple[int, int, int], ...] = (
+        (512, 10, 5), (512, 3, 2), (512, 3, 2), (512, 3, 2), (512, 3, 1), (512, 2, 1), (512, 2, 1),
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.layers:
+            raise ValueError("front_end.layers is empty: at least one (filters, kernel, stride) is needed")
+        for layer in self.layers:
+            _, kernel, stride = layer
+            if min(layer) < 1 or kernel < stride:
+                raise ValueError(
+                    f"front_end.layers has {layer}: all must be positive and kernel >= stride"
+                )
+        if self.sinc and self.kernel % 2 == 0:
+            raise ValueError(f"front_end.sinc_kernel = {self.kernel}: must be odd, e.g. {self.kernel + 1}")
+        if self.sinc and self.sample_rate / 2 <= 2 * (50 + self.minimum_band_hz):
+            raise ValueError(
+                f"front_end.sample_rate = {self.sample_rate}: too low for filters of {self.kernel} taps; "
+                "raise sinc_kernel or set sinc: false"
+            )
+        return self
+
+    @property
+    def kernel(self) -> int:
+        """Taps of a Sinc filter."""
+        if self.sinc_kernel is not None:
+            return self.sinc_kernel
+        floor = math.isqrt(self.sample_rate // 2)
+        return max(3, floor if floor % 2 else floor - 1)
+
+    @property
+    def filters(self) -> int:
+        """Number of Sinc filters."""
+        return self.sinc_filters if self.sinc_filters is not None else round(self.sample_rate / self.kernel)
+
+    @property
+    def minimum_band_hz(self) -> int:
+        """Smallest bandwidth of a Sinc filter, Hz: the spectral resolution sr / kernel, rounded up."""
+        return math.ceil(self.sample_rate / self.kernel)
+
+    @property
+    def width(self) -> int:
+        """Channels of a frame before the projection."""
+        return self.layers[-1][0]
+
+    @property
+    def stride(self) -> int:
+        """Samples per frame."""
+        return math.prod(stride for _, _, stride in self.layers)
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second, Hz."""
+        return self.sample_rate / self.stride
+
+    def frames(self, n_samples: int) -> int:
+        """Number of frames that `n_samples` samples give; ValueError where there is none."""
+        frames = n_samples
+        for _, kernel, stride in self.layers:
+            if stride > 1:
+                frames = (frames + 2 * math.ceil(stride / 2) - kernel) // stride + 1
+        if frames < 1 or (self.sinc and n_samples <= self.kernel // 2):
+            raise ValueError(
+                f"a segment of {n_samples} samples is too short: one frame needs about {self.stride} samples "
+                f"and the Sinc filters more than {self.kernel // 2 if self.sinc else 0}"
+            )
+        return frames
+
+
+class EncoderConfig(Config):
+    """The transformer: relative positional encoder, ALiBi, prenet (context encoder) and main blocks.
+
+    `positional_width` is shared by the `positional_depth` convolutions: each has max(3, width // depth) taps.
+    The dropout rates are those of pretraining; `FinetuneConfig` replaces them. `learned_alibi_scale` = False keeps
+    the scales at 1: on a CPU, a gradient for them forces the slow attention kernel (4 times a step's time at 800
+    frames).
+    """
+
+    dim: int = Field(default=1024, gt=0)
+    heads: int = Field(default=16, gt=0)
+    depth: int = Field(default=16, gt=0)
+    prenet_depth: int = Field(default=8, ge=0)
+    mlp_ratio: float = Field(default=4.0, gt=0)
+    positional_depth: int = Field(default=5, ge=0)
+    positional_width: int = Field(default=95, gt=0)
+    positional_groups: int = Field(default=16, gt=0)
+    alibi: bool = True
+    learned_alibi_scale: bool = True
+    attention_dropout: Rate = 0.1
+    dropout: Rate = 0.1
+    activation_dropout: Rate = 0.0
+    prenet_dropout: Rate = 0.1
+    layerdrop: Rate = 0.0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name, parts in (("heads", self.heads), ("positional_groups", self.positional_groups)):
+            if self.dim % parts:
+                raise ValueError(f"encoder.dim = {self.dim} is not divisible by encoder.{name} = {parts}")
+        return self
+
+    @property
+    def positional_kernel(self) -> int:
+        """Taps of one positional convolution (spec: max(3, 95 // 5) = 19)."""
+        return max(3, self.positional_width // max(1, self.positional_depth))
+
+    @property
+    def hidden(self) -> int:
+        """Width inside the MLP."""
+        return int(self.dim * self.mlp_ratio)
+
+
+class ModelConfig(Config):
+    """Front end and encoder: what pretraining and finetuning share."""
+
+    front_end: FrontEndConfig = FrontEndConfig()
+    encoder: EncoderConfig = EncoderConfig()
+
+
+class DecoderConfig(Config):
+    """Convolutional decoder of pretraining; dropped afterwards."""
+
+    dim: int = Field(default=768, gt=0)
+    kernel: int = Field(default=7, gt=0)
+    groups: int = Field(default=16, gt=0)
+    depth: int = Field(default=4, gt=0)
+    dropout: Rate = 0.1
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.dim % self.groups:
+            raise ValueError(f"decoder.dim = {self.dim} is not divisible by decoder.groups = {self.groups}")
+        return self
+
+
+class PretrainConfig(Config):
+    """Self-distillation on masked frames (paper, pretraining).
+
+    `ema_start` -> `ema_end` linearly over `ema_updates` updates. `target_layers`: how many of the last main
+    blocks are averaged into the target. After `collapse_after` updates the variances must exceed the minima.
+    """
+
+    mask_probability: Probability = 0.75
+    mask_length: int = Field(default=2, gt=0)
+    mask_noise: float = Field(default=0.01, ge=0)
+    clones: int = Field(default=12, gt=0)
+    target_layers: int = Field(default=16, gt=0)
+    decoder: DecoderConfig = DecoderConfig()
+    ema_start: Probability = 0.9997
+    ema_end: Probability = 1.0
+    ema_updates: int = Field(default=300_000, gt=0)
+    collapse_after: int = Field(default=5000, ge=0)
+    min_target_variance: float = Field(default=0.1, ge=0)
+    min_prediction_variance: float = Field(default=0.01, ge=0)
+
+
+class FinetuneConfig(Config):
+    """Frame-wise detection with a pretrained backbone (paper, finetuning).
+
+    `channel_mask_probability` is the share of channels drawn before overlaps, as published (0.5 with length
+    64); a length of 0 switches a mask off. `average_layers` = 1 uses the last block only. `focal` = False is
+    binary cross entropy. For the first `head_only_updates` updates only the head learns; with
+    `freeze_front_end` the convolutions before the projection never do.
+    """
+
+    mask_probability: Probability = 0.825 / 4
+    mask_length: int = Field(default=4, ge=0)
+    mask_noise: float = Field(default=0.01, ge=0)
+    channel_mask_probability: Probability = 0.5
+    channel_mask_length: int = Field(default=64, ge=0)
+    average_layers: int = Field(default=16, gt=0)
+    focal: bool = True
+    focal_gamma: float = Field(default=2.0, ge=0)
+    focal_alpha: Probability = 0.25
+    dropout: Rate = 0.1
+    activation_dropout: Rate = 0.1
+    attention_dropout: Rate = 0.2
+    head_dropout: Rate = 0.1
+    layerdrop: Rate = 0.1
+    freeze_front_end: bool = True
+    head_only_updates: int = Field(default=10_000, ge=0)
+
+
+def check_together(model: ModelConfig, objective: PretrainConfig | FinetuneConfig) -> None:
+    """Raise ValueError where an objective asks for more than the model has."""
+    depth, dim = model.encoder.depth, model.encoder.dim
+    if isinstance(objective, PretrainConfig):
+        name, layers = "pretrain.target_layers", objective.target_layers
+        if dim % objective.decoder.groups:
+            raise ValueError(
+                f"encoder.dim = {dim} is not divisible by decoder.groups = {objective.decoder.groups}"
+            )
+    else:
+        name, layers = "finetune.average_layers", objective.average_layers
+        if objective.channel_mask_length and objective.channel_mask_length >= dim:
+            raise ValueError(
+                f"finetune.channel_mask_length = {objective.channel_mask_length}: "
+                f"must be below encoder.dim = {dim}"
+            )
+    if layers > depth:
+        raise ValueError(f"{name} = {layers}: the encoder has only encoder.depth = {depth} main blocks")

@@ -1,0 +1,36 @@
+"""The decoder of pretraining (spec 5). Shapes: B rows, T frames, U kept, M masked frames, D embedding."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from a2v_model.config import DecoderConfig
+from a2v_model.layers import ChannelsLastConv
+
+
+class Decoder(nn.Module):
+    """Predicts the target of every frame from the kept frames: grouped convolutions, then a projection."""
+
+    def __init__(self, dim: int, config: DecoderConfig) -> None:
+        super().__init__()
+        widths = [dim] + [config.dim] * config.depth
+        self.convs = nn.ModuleList(
+            ChannelsLastConv(before, after, config.kernel, groups=config.groups)
+            for before, after in pairwise(widths)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.out = nn.Linear(config.dim, dim)
+
+    def forward(self, x_BUD: Tensor, kept_BU: Tensor, masked_BM: Tensor, fill_BMD: Tensor) -> Tensor:
+        """Predictions (B, T, D). `fill_BMD` stands at the masked frames; indices are in time order."""
+        x_BUD = self.dropout(x_BUD)
+        order_BT = torch.cat([kept_BU, masked_BM], dim=1).argsort(dim=1)
+        both_BTD = torch.cat([x_BUD, fill_BMD.to(x_BUD.dtype)], dim=1)
+        x_BTD = both_BTD.gather(1, order_BT[:, :, None].expand(-1, -1, both_BTD.shape[2]))
+        for conv in self.convs:
+            y_BTD = conv(x_BTD)
+            y_BTD = functional.gelu(functional.layer_norm(y_BTD.float(), y_BTD.shape[-1:]))
+            x_BTD = x_BTD + y_BTD if x_BTD.shape == y_BTD.shape else y_BTD
+        return self.out(x_BTD)

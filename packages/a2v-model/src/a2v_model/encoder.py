@@ -1,0 +1,197 @@
+"""The context network: relative positional encoder, ALiBi, prenet and main blocks (spec 3 and 4).
+
+Shapes: B rows, T frames, U kept frames (a subset of T, in time order), D embedding, H heads, d = D / H.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from a2v_model.config import EncoderConfig
+from a2v_model.layers import ChannelsLastConv, LayerNorm
+
+
+class PositionalEncoder(nn.Module):
+    """Stacked grouped convolutions, each with LayerNorm (no affine) and GELU; (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        dim, kernel, groups = config.dim, config.positional_kernel, config.positional_groups
+        self.convs = nn.ModuleList(
+            ChannelsLastConv(dim, dim, kernel, groups=groups) for _ in range(config.positional_depth)
+        )
+
+    def forward(self, x_BTD: Tensor, valid_BT: Tensor | None = None) -> Tensor:
+        for conv in self.convs:
+            x_BTD = conv(x_BTD)
+            x_BTD = functional.gelu(functional.layer_norm(x_BTD.float(), x_BTD.shape[-1:]))
+            if valid_BT is not None:  # beyond the end of a shorter item there is nothing, in every layer
+                x_BTD = x_BTD * valid_BT[:, :, None]
+        return x_BTD
+
+
+def alibi_slopes(heads: int) -> list[float]:
+    """Slopes of the ALiBi paper: 2^(-8 (h + 1) / H) for H a power of two, else interleaved from 2H."""
+    if heads & (heads - 1) == 0:
+        return [2.0 ** (-8.0 * (h + 1) / heads) for h in range(heads)]
+    below = 1 << (heads.bit_length() - 1)
+    return alibi_slopes(below) + alibi_slopes(2 * below)[0::2][: heads - below]
+
+
+class Alibi(nn.Module):
+    """Distance penalty with one non-negative scale per head, learned or kept at 1, shared by all layers."""
+
+    def __init__(self, heads: int, learned: bool = True) -> None:
+        super().__init__()
+        self.slopes: Tensor
+        self.scale: Tensor = nn.Parameter(torch.ones(heads)) if learned else nn.Buffer(torch.ones(heads))
+        self.register_buffer("slopes", torch.tensor(alibi_slopes(heads)), persistent=False)
+
+    def forward(self, frames: int, kept_BU: Tensor | None = None) -> Tensor:
+        """Bias in float32, (1, H, T, T), or (B, H, U, U) from the original indices of the kept frames."""
+        if kept_BU is None:
+            kept_BU = torch.arange(frames, device=self.scale.device)[None]
+        index = kept_BU.float()
+        distance = (index[:, :, None] - index[:, None, :]).abs()
+        factor_H = self.slopes * self.scale.float().clamp(min=0)
+        return -factor_H[None, :, None, None] * distance[:, None]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with an additive bias; softmax in float32."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.heads, self.dropout = config.heads, config.attention_dropout
+        self.qkv = nn.Linear(config.dim, 3 * config.dim)
+        self.out = nn.Linear(config.dim, config.dim)
+        self.out_dropout = nn.Dropout(config.dropout)
+
+    def _split(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = self.qkv(x_BTD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def forward(self, x_BTD: Tensor, bias_BHTT: Tensor | None) -> Tensor:
+        q, k, v = self._split(x_BTD)
+        bias = None if bias_BHTT is None else bias_BHTT.to(q.dtype)
+        dropout = self.dropout if self.training else 0.0
+        x_BHTd = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
+        return self.out_dropout(self.out(x_BHTd.transpose(1, 2).flatten(2)))
+
+    def weights(self, x_BTD: Tensor, bias_BHTT: Tensor | None) -> Tensor:
+        """Attention weights (B, H, T, T) in float32, for explanation: the same softmax, written out."""
+        q, k, _ = self._split(x_BTD)
+        scores = (q.float() @ k.float().transpose(-2, -1)) / math.sqrt(q.shape[-1])
+        return (scores if bias_BHTT is None else scores + bias_BHTT).softmax(-1)
+
+
+class Block(nn.Module):
+    """Post-norm block: r = norm1(x + Attn(x)), f = MLP(r), out = norm2(r + dropout(f)). Returns (out, f)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.attention = Attention(config)
+        self.norm1, self.norm2 = LayerNorm(config.dim), LayerNorm(config.dim)
+        self.fc1, self.fc2 = nn.Linear(config.dim, config.hidden), nn.Linear(config.hidden, config.dim)
+        self.activation_dropout = nn.Dropout(config.activation_dropout)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_BTD: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        r_BTD = self.norm1(x_BTD + self.attention(x_BTD, bias))
+        f_BTD = self.fc2(self.activation_dropout(functional.gelu(self.fc1(r_BTD))))
+        return self.norm2(r_BTD + self.dropout(f_BTD)), f_BTD
+
+
+class Prenet(nn.Module):
+    """The context encoder in front of the main blocks: LayerNorm, dropout, blocks."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.norm = LayerNorm(config.dim)
+        self.dropout = nn.Dropout(config.prenet_dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.prenet_depth))
+
+    def forward(self, x_BTD: Tensor, bias: Tensor | None) -> Tensor:
+        x_BTD = self.dropout(self.norm(x_BTD))
+        for block in self.blocks:
+            x_BTD, _ = block(x_BTD, bias)
+        return x_BTD
+
+
+def _key_padding(bias: Tensor | None, valid_BT: Tensor | None) -> Tensor | None:
+    """The bias with keys beyond the end of an item at the lowest finite value (so no row can become NaN)."""
+    if valid_BT is None:
+        return bias
+    penalty = torch.zeros(valid_BT.shape, device=valid_BT.device)
+    penalty = penalty.masked_fill(~valid_BT, torch.finfo(torch.bfloat16).min / 2)[:, None, None, :]
+    return penalty if bias is None else bias + penalty
+
+
+class Encoder(nn.Module):
+    """Everything after the projection: what the EMA follows and the teacher is a copy of."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.positional = PositionalEncoder(config)
+        self.alibi = Alibi(config.heads, config.learned_alibi_scale) if config.alibi else None
+        self.prenet = Prenet(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def embed(self, x_BTD: Tensor, valid_BT: Tensor | None = None) -> Tensor:
+        """Features plus their relative positional encoding (B, T, D)."""
+        if valid_BT is not None:
+            x_BTD = x_BTD * valid_BT[:, :, None]
+        return x_BTD + self.positional(x_BTD, valid_BT)
+
+    def bias(
+        self, frames: int, kept_BU: Tensor | None = None, valid_BT: Tensor | None = None
+    ) -> Tensor | None:
+        """Additive attention bias, built once and shared by all layers; None if there is nothing to add."""
+        bias = None if self.alibi is None else self.alibi(frames, kept_BU)
+        return _key_padding(bias, valid_BT)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        kept_BU: Tensor | None = None,
+        valid_BT: Tensor | None = None,
+        results: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Context of the features (B, T, D).
+
+        With `kept_BU` only those frames go through the transformer; the positional encoder sees the whole
+        sequence with every other frame at 0. Returns the output of the last block (B, T or U, D) and the
+        results (MLP outputs before residual and norm) of the last `results` main blocks that ran: layerdrop,
+        in train mode, skips blocks by draws from `generator`.
+        """
+        frames = x_BTD.shape[1]
+        if kept_BU is None:
+            x_BTD = self.embed(x_BTD, valid_BT)
+        else:
+            index_BUD = kept_BU[:, :, None].expand(-1, -1, x_BTD.shape[2])
+            visible_BT1 = x_BTD.new_zeros(*x_BTD.shape[:2], 1).scatter_(1, kept_BU[:, :, None], 1.0)
+            x_BTD = self.embed(x_BTD * visible_BT1, valid_BT).gather(1, index_BUD)
+        bias = self.bias(frames, kept_BU, valid_BT)
+        x_BTD = self.prenet(x_BTD, bias)
+        layer_results: list[Tensor] = []
+        for block in self._active(generator):
+            x_BTD, f_BTD = block(x_BTD, bias)
+            layer_results.append(f_BTD)
+        return x_BTD, layer_results[len(layer_results) - min(results, len(layer_results)) :]
+
+    def _active(self, generator: torch.Generator | None) -> Iterable[nn.Module]:
+        """Blocks that run: all, or in train mode those that layerdrop leaves (never none of them)."""
+        rate = self.config.layerdrop
+        if not self.training or rate == 0:
+            return list(self.blocks)
+        keep = (torch.rand(len(self.blocks), generator=generator) >= rate).tolist()
+        return [block for block, kept in zip(self.blocks, keep, strict=True) if kept] or [self.blocks[-1]]

@@ -1,0 +1,144 @@
+"""Finetuning: likelihoods of classes in every frame (paper, finetuning; spec 7).
+
+Shapes: B segments, N samples, T frames, D embedding, C classes.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from a2v_model.backbone import Backbone
+from a2v_model.config import FinetuneConfig, ModelConfig, check_together
+from a2v_model.losses import focal_loss
+from a2v_model.masking import channel_mask, frame_mask, noise
+
+
+def _finetune_dropouts(model: ModelConfig, finetune: FinetuneConfig) -> ModelConfig:
+    """The model with the dropout rates of finetuning in its encoder."""
+    names = ("dropout", "activation_dropout", "attention_dropout", "layerdrop")
+    encoder = model.encoder.model_copy(update={name: getattr(finetune, name) for name in names})
+    return model.model_copy(update={"encoder": encoder})
+
+
+class Detector(nn.Module):
+    """A pretrained backbone with a linear head on the mean of its last layer results.
+
+    Under DistributedDataParallel, blocks that layerdrop skips have no gradient (find_unused_parameters=True),
+    and `set_trainable` changes which parameters need one (wrap again when it returns True).
+    """
+
+    def __init__(self, model: ModelConfig, finetune: FinetuneConfig, classes: list[str]) -> None:
+        super().__init__()
+        check_together(model, finetune)
+        if not classes or len(set(classes)) != len(classes):
+            raise ValueError(f"classes = {classes}: at least one is needed and each may occur only once")
+        self.model_config, self.config, self.classes = model, finetune, list(classes)
+        self.backbone = Backbone(_finetune_dropouts(model, finetune))
+        self.dropout = nn.Dropout(finetune.head_dropout)
+        self.head = nn.Linear(model.encoder.dim, len(classes))
+        nn.init.xavier_uniform_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.backbone.front_end.requires_grad_(not finetune.freeze_front_end)
+
+    def load_backbone(self, state: Mapping[str, Tensor]) -> None:
+        """Take the backbone from the state_dict of a Pretrainer (its student), Detector or Backbone.
+
+        ValueError naming the tensors that are missing, unexpected or of another shape.
+        """
+        for prefix in ("student.", "backbone."):
+            if any(name.startswith(prefix) for name in state):
+                state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        load_exactly(self.backbone, state)
+
+    def set_trainable(self, update: int) -> bool:
+        """Freeze all but the head before `head_only_updates`, then all but a frozen front end.
+
+        Returns whether anything changed.
+        """
+        training = update >= self.config.head_only_updates
+        changed = False
+        for name, parameter in self.backbone.named_parameters():
+            frozen = self.config.freeze_front_end and name.startswith("front_end.")
+            wanted = training and not frozen
+            changed |= parameter.requires_grad != wanted
+            parameter.requires_grad_(wanted)
+        return changed
+
+    def forward(
+        self,
+        waveform_BN: Tensor,
+        generator: torch.Generator | None = None,
+        lengths: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (B, T, C) of normalised waveforms (B, N).
+
+        In train mode masks, layerdrop and dropout are active; the first two are drawn from `generator` (CPU).
+        `lengths` (B, samples) excludes padding: frames beyond an item's end have meaningless logits and
+        change nothing before it.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_front_end):
+            x_BTC = self.backbone.local_features(waveform_BN, lengths)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._backbone_learns()):
+            pooled_BTD = self._pooled(x_BTC, generator, lengths)
+        return self.head(self.dropout(pooled_BTD)).float()
+
+    def _backbone_learns(self) -> bool:
+        return any(parameter.requires_grad for parameter in self.backbone.projection.parameters())
+
+    def _pooled(self, x_BTC: Tensor, generator: torch.Generator | None, lengths: Tensor | None) -> Tensor:
+        """Mean of the last `average_layers` layer results (B, T, D)."""
+        x_BTD = self.backbone.projection(x_BTC)
+        if self.training:
+            x_BTD = self._mask(x_BTD, generator)
+        valid_BT = None
+        if lengths is not None:
+            valid_BT = self.backbone.valid_frames(lengths.to(x_BTD.device), x_BTD.shape[1])
+        _, results = self.backbone.contextualise(
+            x_BTD, valid_BT=valid_BT, results=self.config.average_layers, generator=generator
+        )
+        return torch.stack([result.float() for result in results]).mean(0)
+
+    def _mask(self, x_BTD: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Masks as a regulariser: noise in masked frames, 0 in masked channels; no frame is dropped."""
+        config, (batch, frames, dim), device = self.config, x_BTD.shape, x_BTD.device
+        if config.mask_length and config.mask_probability:
+            mask_BT = frame_mask(batch, frames, config.mask_probability, config.mask_length, generator)
+            fill_BTD = noise(tuple(x_BTD.shape), config.mask_noise, device, generator).to(x_BTD.dtype)
+            x_BTD = torch.where(mask_BT.to(device)[:, :, None], fill_BTD, x_BTD)
+        if config.channel_mask_length and config.channel_mask_probability:
+            share, length = config.channel_mask_probability, config.channel_mask_length
+            mask_BD = channel_mask(batch, dim, share, length, generator).to(device)
+            x_BTD = x_BTD.masked_fill(mask_BD[:, None], 0.0)
+        return x_BTD
+
+    def loss(
+        self, logits_BTC: Tensor, targets_BTC: Tensor, valid_BT: Tensor | None = None
+    ) -> tuple[Tensor, int]:
+        """Loss summed over classes and (valid) frames, and the number of those frames to divide by."""
+        if self.config.focal:
+            loss_BTC = focal_loss(logits_BTC, targets_BTC, self.config.focal_gamma, self.config.focal_alpha)
+        else:
+            loss_BTC = functional.binary_cross_entropy_with_logits(
+                logits_BTC.float(), targets_BTC.float(), reduction="none"
+            )
+        if valid_BT is None:
+            return loss_BTC.sum(), logits_BTC.shape[0] * logits_BTC.shape[1]
+        return loss_BTC[valid_BT].sum(), int(valid_BT.sum())
+
+
+def load_exactly(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """load_state_dict that needs every name and shape to fit; ValueError listing what does not."""
+    own = module.state_dict()
+    problems = [f"missing {name}" for name in own if name not in state]
+    problems += [f"unexpected {name}" for name in state if name not in own]
+    problems += [
+        f"{name} is {list(state[name].shape)}, should be {list(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
+        raise ValueError(f"weights do not fit the model: {'; '.join(problems[:8])}{more}")
+    module.load_state_dict(dict(state))

@@ -1,0 +1,56 @@
+"""The front end: waveform (B, N) -> frames (B, T, C), channels last throughout (paper, front end; spec 2)."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from a2v_model.config import FrontEndConfig
+from a2v_model.layers import ChannelsLastConv, LayerNorm
+from a2v_model.sinc import PSwish, SincFilters
+
+
+class SincLayer(nn.Module):
+    """Sinc filterbank, LayerNorm over channels, PSwish (or GELU): (B, N) -> (B, N, F)."""
+
+    def __init__(self, config: FrontEndConfig) -> None:
+        super().__init__()
+        self.filters = SincFilters(config.filters, config.kernel, config.sample_rate, config.minimum_band_hz)
+        self.norm = LayerNorm(config.filters)
+        self.activation = PSwish(config.filters) if config.sinc_activation == "pswish" else nn.GELU()
+
+    def forward(self, waveform_BN: Tensor) -> Tensor:
+        return self.activation(self.norm(self.filters(waveform_BN)))
+
+
+class ConvLayer(nn.Module):
+    """Convolution without bias, LayerNorm over channels, GELU: (B, T, C) -> (B, T', C')."""
+
+    def __init__(self, channels: int, filters: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.conv = ChannelsLastConv(channels, filters, kernel, stride, bias=False)
+        nn.init.kaiming_normal_(self.conv.weight)
+        self.norm = LayerNorm(filters)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        return functional.gelu(self.norm(self.conv(x_BTC)))
+
+
+class FrontEnd(nn.Module):
+    """Sinc layer (or none) and the convolution stack. Knows its sample rate, stride and frame rate."""
+
+    def __init__(self, config: FrontEndConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.sinc = SincLayer(config) if config.sinc else None
+        channels = config.filters if config.sinc else 1
+        self.layers = nn.ModuleList()
+        for filters, kernel, stride in config.layers:
+            self.layers.append(ConvLayer(channels, filters, kernel, stride))
+            channels = filters
+
+    def forward(self, waveform_BN: Tensor) -> Tensor:
+        """Frames (B, T, C) of normalised waveforms (B, N) at `config.sample_rate`."""
+        self.config.frames(waveform_BN.shape[1])  # a segment that is too short fails here, with a clear line
+        x_BTC = self.sinc(waveform_BN) if self.sinc is not None else waveform_BN[:, :, None]
+        for layer in self.layers:
+            x_BTC = layer(x_BTC)
+        return x_BTC

@@ -1,0 +1,47 @@
+"""Small layers used everywhere. Shapes: B rows, T frames, C channels (channels last)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm computed and returned in float32, whatever autocast does around it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.layer_norm(x.float(), self.normalized_shape, self.weight, self.bias, self.eps)
+
+
+class ChannelsLastConv(nn.Conv1d):
+    """A Conv1d on (B, T, C) -> (B, T', C'), zero-padded by (left, right) frames.
+
+    The tensor is handed over as an image of height 1 in channels-last memory, so nothing is transposed and
+    the LayerNorm over channels that follows everywhere in this model reads contiguous memory.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        filters: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(channels, filters, kernel, stride, groups=groups, bias=bias)
+        self.pad: Sequence[int] = ((kernel - 1) // 2, kernel // 2)
+        if stride > 1:  # spec 2: 'same' where the stride is 1, else ceil(stride / 2) on both sides
+            self.pad = (-(-stride // 2), -(-stride // 2))
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        left, right = self.pad
+        if left != right:
+            x_BTC, left = functional.pad(x_BTC, (0, 0, left, right)), 0
+        image = x_BTC.transpose(1, 2)[:, :, None]
+        weight = self.weight[:, :, None]
+        if self.groups == 1:
+            weight = weight.contiguous(memory_format=torch.channels_last)
+        out = functional.conv2d(image, weight, self.bias, (1, self.stride[0]), (0, left), groups=self.groups)
+        return out[:, :, 0].transpose(1, 2)

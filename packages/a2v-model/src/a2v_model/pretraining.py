@@ -1,0 +1,139 @@
+"""Pretraining: a student predicts, from few frames, what its slow average says about all (paper; spec 5).
+
+Shapes: B segments, K clones, R = B * K rows (row b * K + k is clone k of segment b), N samples, T frames, U
+kept and M masked frames of a row, D embedding.
+"""
+
+import math
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from a2v_model.backbone import Backbone
+from a2v_model.config import ModelConfig, PretrainConfig, check_together
+from a2v_model.decoder import Decoder
+from a2v_model.masking import frame_mask, masked_indices, noise
+
+
+@dataclass(frozen=True)
+class PretrainOutput:
+    """One forward pass: `loss_sum` / `masked_frames` is the loss to report; variances are detached."""
+
+    loss_sum: Tensor
+    masked_frames: int
+    target_variance: Tensor
+    prediction_variance: Tensor
+    masked_share: float
+
+
+def ema_decay(update: int, config: PretrainConfig) -> float:
+    """tau after `update` updates: linear from `ema_start` to `ema_end` over `ema_updates`, then constant."""
+    if update >= config.ema_updates:
+        return config.ema_end
+    remaining = 1 - update / config.ema_updates
+    return config.ema_end - (config.ema_end - config.ema_start) * remaining
+
+
+def average_targets(layer_results: list[Tensor]) -> Tensor:
+    """Mean over layers of each result (B, T, D), brought to zero mean and unit variance over time."""
+    total = torch.zeros_like(layer_results[0], dtype=torch.float32)
+    for result_BTD in layer_results:
+        total += functional.instance_norm(result_BTD.float().transpose(1, 2)).transpose(1, 2)
+    return total / len(layer_results)
+
+
+def spread(x_ND: Tensor) -> Tensor:
+    """Mean over dimensions of the standard deviation over frames: 0 when a representation has collapsed."""
+    return (x_ND.detach().float().var(dim=0) + 1e-6).sqrt().mean()
+
+
+class Pretrainer(nn.Module):
+    """Student backbone, decoder and EMA teacher.
+
+    The teacher is in the state_dict, never in training: `requires_grad` is False, it stays in eval mode.
+    """
+
+    def __init__(self, model: ModelConfig, pretrain: PretrainConfig) -> None:
+        super().__init__()
+        check_together(model, pretrain)
+        self.model_config, self.config = model, pretrain
+        self.student = Backbone(model)
+        self.decoder = Decoder(model.encoder.dim, pretrain.decoder)
+        self.teacher = deepcopy(self.student.encoder).requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(
+        self,
+        waveform_BN: Tensor,
+        generator: torch.Generator | None = None,
+        mask_RT: Tensor | None = None,
+        fill_RMD: Tensor | None = None,
+    ) -> PretrainOutput:
+        """Loss of normalised waveforms (B, N). Mask and fill of masked frames are drawn from `generator`
+        (CPU) where they are not given."""
+        x_BTD = self.student.features(waveform_BN)
+        if mask_RT is None:
+            rows, frames = len(x_BTD) * self.config.clones, x_BTD.shape[1]
+            mask_RT = frame_mask(
+                rows, frames, self.config.mask_probability, self.config.mask_length, generator
+            )
+        masked_RM = masked_indices(mask_RT).to(x_BTD.device)
+        kept_RU = masked_indices(~mask_RT).to(x_BTD.device)
+        if fill_RMD is None:
+            shape = (*masked_RM.shape, x_BTD.shape[2])
+            fill_RMD = noise(shape, self.config.mask_noise, x_BTD.device, generator)
+        predictions_RTD = self.predict(x_BTD, kept_RU, masked_RM, fill_RMD)
+        return self._score(predictions_RTD, self.targets(x_BTD), masked_RM)
+
+    def predict(self, x_BTD: Tensor, kept_RU: Tensor, masked_RM: Tensor, fill_RMD: Tensor) -> Tensor:
+        """The student's predictions (R, T, D) from features (B, T, D)."""
+        x_RTD = x_BTD.repeat_interleave(len(kept_RU) // len(x_BTD), dim=0)
+        context_RUD, _ = self.student.contextualise(x_RTD, kept_RU)
+        return self.decoder(context_RUD, kept_RU, masked_RM, fill_RMD)
+
+    @torch.no_grad()
+    def targets(self, x_BTD: Tensor) -> Tensor:
+        """The teacher's targets (B, T, D) in float32, from unmasked features of the student's front end."""
+        _, results = self.teacher(x_BTD.detach(), results=self.config.target_layers)
+        return average_targets(results)
+
+    def _score(self, predictions_RTD: Tensor, targets_BTD: Tensor, masked_RM: Tensor) -> PretrainOutput:
+        rows, frames, dim = predictions_RTD.shape
+        segment_R1 = torch.arange(rows, device=masked_RM.device)[:, None] // (rows // len(targets_BTD))
+        target_ND = targets_BTD[segment_R1, masked_RM].flatten(0, 1)
+        index_RMD = masked_RM[:, :, None].expand(-1, -1, dim)
+        prediction_ND = predictions_RTD.gather(1, index_RMD).flatten(0, 1).float()
+        loss_sum = functional.mse_loss(prediction_ND, target_ND, reduction="sum") / math.sqrt(dim)
+        masked = masked_RM.numel()
+        return PretrainOutput(
+            loss_sum, masked, spread(target_ND), spread(prediction_ND), masked / (rows * frames)
+        )
+
+    @torch.no_grad()
+    def update_teacher(self, update: int) -> None:
+        """One EMA step after optimiser step `update`: teacher = tau * teacher + (1 - tau) * student."""
+        tau = ema_decay(update, self.config)
+        student = [parameter.float() for parameter in self.student.encoder.parameters()]
+        torch._foreach_lerp_(list(self.teacher.parameters()), student, 1.0 - tau)
+
+    def check_collapse(self, update: int, target_variance: float, prediction_variance: float) -> None:
+        """RuntimeError when, after the first updates, targets or predictions hardly vary over frames."""
+        if update <= self.config.collapse_after:
+            return
+        for name, value, least in (
+            ("target", float(target_variance), self.config.min_target_variance),
+            ("prediction", float(prediction_variance), self.config.min_prediction_variance),
+        ):
+            if not value >= least:  # NaN must stop training, too
+                raise RuntimeError(
+                    f"collapsed at update {update}: {name} variance {value:.4g} is below {least:g} "
+                    f"(pretrain.min_{name}_variance); lower the learning rate or raise pretrain.ema_start"
+                )

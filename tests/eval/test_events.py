@@ -1,0 +1,124 @@
+"""Likelihoods to events: goldens of the original, hand-worked cases, and a plain loop as the second opinion."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from a2v_eval import EventConfig, find_events
+from pydantic import ValidationError
+from safetensors.numpy import load_file
+
+GOLDENS = Path(__file__).parent / "goldens"
+CASES = json.loads((GOLDENS / "g7_events.json").read_text())["cases"][:5]
+
+
+def config_of(case: dict) -> EventConfig:
+    return EventConfig(method=case["method"], window_s=case["sigma_s"], threshold=case["threshold"])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c['method']}-{c['threshold']}-x{c['multiplier']}")
+def test_paper_events_equal_the_goldens(case):
+    likelihood_BTC = load_file(GOLDENS / "g7_likelihoods.safetensors")["likelihood"]
+    events = find_events(likelihood_BTC, 200, config_of(case), "paper")
+    wanted = case["events"]
+    assert len(events) == len(wanted) == case["n_events"]
+    column = [np.array(values) for values in zip(*wanted, strict=True)]
+    # a later batch (multiplier x batch size segments of 10 s) only shifts the clock and the frame count
+    frames, seconds = case["multiplier"] * 2 * 2000, case["multiplier"] * (case["bs"] or 0) * 10
+    np.testing.assert_array_equal(events["segment"], column[0])
+    np.testing.assert_array_equal(events["class"], column[1])
+    np.testing.assert_allclose(events["onset_s"] + seconds, column[2], atol=5e-5)
+    np.testing.assert_allclose(events["offset_s"] + seconds, column[3], atol=5e-5)
+    np.testing.assert_array_equal(events["segment"] * 2000 + events["start"] + frames, column[4])
+    np.testing.assert_array_equal(events["segment"] * 2000 + events["stop"] - 1 + frames, column[5])
+    np.testing.assert_allclose(events["likelihood"], column[6].astype(float), atol=2e-6, equal_nan=True)
+
+
+def test_strict_is_the_same_frames_on_a_half_open_clock_with_the_mean_over_all_of_them():
+    likelihood_TC = np.zeros((100, 2), np.float32)
+    likelihood_TC[40:50, 1] = np.linspace(0.5, 0.95, 10)
+    # a window of 4 frames: its mean is above .3 for windows that start at 39 .. 48, shifted by 2: 41 .. 50
+    events = find_events(likelihood_TC, 50, EventConfig(window_s=0.08, threshold=0.3), "strict")
+    assert events[["class", "start", "stop"]].tolist() == [(1, 41, 51)]
+    assert events["onset_s"][0] == 41 / 50 and events["offset_s"][0] == 51 / 50
+    assert events["likelihood"][0] == pytest.approx(np.linspace(0.5, 0.95, 10)[1:].sum() / 10, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("method", ["avg", "max"])
+@pytest.mark.parametrize("width", [1, 4, 7])
+def test_equals_a_loop_over_segments_and_classes(seed, method, width):
+    rng = np.random.default_rng(seed)
+    likelihood_BTC = rng.random((3, 60, 4)).astype(np.float32) * rng.random((3, 1, 4)).astype(np.float32)
+    threshold = 0.35
+    config = EventConfig(method=method, window_s=width / 100, threshold=threshold)
+    wanted = []
+    for b, c in np.ndindex(3, 4):
+        column = likelihood_BTC[b, :, c].astype(np.float64)
+        pool = np.mean if method == "avg" else np.max
+        # the pooled likelihood is float32, as the original's
+        pooled = [np.float32(pool(column[t : t + width])) for t in range(60 - width + 1)]
+        on = [value > np.float32(threshold) for value in pooled] + [False]
+        start = None
+        for t, value in enumerate(on):
+            if value and start is None:
+                start = t
+            elif not value and start is not None:
+                first, stop = start + width // 2, t + width // 2
+                wanted.append((b, c, first, stop, (b * 60 + first) / 100, (b * 60 + stop) / 100))
+                start = None
+    events = find_events(likelihood_BTC, 100, config, "strict")
+    fields = ["segment", "class", "start", "stop", "onset_s", "offset_s"]
+    assert events[fields].tolist() == wanted and len(wanted) > 5
+    for event in events:
+        frames = likelihood_BTC[event["segment"], event["start"] : event["stop"], event["class"]]
+        assert event["likelihood"] == pytest.approx(frames.mean(dtype=np.float64), abs=1e-12)
+
+
+def test_blocks_of_columns_change_nothing(monkeypatch):
+    likelihood_BTC = load_file(GOLDENS / "g7_likelihoods.safetensors")["likelihood"]
+    whole = find_events(likelihood_BTC, 200)
+    monkeypatch.setattr("a2v_eval.events.BLOCK_FRAMES", 5000)
+    np.testing.assert_array_equal(find_events(likelihood_BTC, 200), whole)
+
+
+def test_a_likelihood_equal_to_the_threshold_is_not_above_it():
+    flat = np.full((100, 1), 0.15, np.float32)
+    assert len(find_events(flat, 100, EventConfig(window_s=0.1))) == 0
+    assert len(find_events(flat + np.float32(1e-6), 100, EventConfig(window_s=0.1))) == 1
+
+
+def test_threshold_per_class_by_name():
+    likelihood_TC = np.full((50, 2), 0.4, np.float32)
+    config = EventConfig(threshold={"song": 0.5, "call": 0.3})
+    events = find_events(likelihood_TC, 100, config, classes=["song", "call"])
+    assert events["class"].tolist() == [1]
+    with pytest.raises(ValueError, match="threshold: given per class"):
+        find_events(likelihood_TC, 100, config)
+    with pytest.raises(ValueError, match=r"threshold: \['calls', 'call'\]|threshold: \['call', 'calls'\]"):
+        find_events(likelihood_TC, 100, config, classes=["song", "calls"])
+
+
+def test_nothing_gives_nothing():
+    for shape in ((0, 3), (5, 3), (0, 100, 3), (100, 0)):
+        assert len(find_events(np.zeros(shape, np.float32), 200)) == 0
+    assert len(find_events(np.ones((10, 1), np.float32), 200)) == 0  # shorter than the window of 20 frames
+
+
+def test_refusals_say_what_would_be_right():
+    bad = np.zeros((100, 2), np.float32)
+    bad[3, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN in segment 0, class 1"):
+        find_events(bad, 200)
+    with pytest.raises(ValueError, match=r"shape \(5,\)"):
+        find_events(np.zeros(5, np.float32), 200)
+    with pytest.raises(ValueError, match="int64"):
+        find_events(np.zeros((5, 2), np.int64), 200)
+    with pytest.raises(ValueError, match="frame_rate"):
+        find_events(np.zeros((5, 2), np.float32), 0)
+    with pytest.raises(ValueError, match="protocol: 'loose'"):
+        find_events(np.zeros((5, 2), np.float32), 200, protocol="loose")
+    for wrong in ({"window": 1}, {"window_s": 0}, {"threshold": 1.5}, {"method": "median"}):
+        with pytest.raises(ValidationError):
+            EventConfig(**wrong)

@@ -1,0 +1,50 @@
+"""Goldens: tensors that the original implementation produced, cut down (see each test for what they are)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from a2v_model import DecoderConfig, EncoderConfig, FrontEndConfig, ModelConfig, PretrainConfig
+from safetensors.torch import load_file
+from torch import Tensor
+
+GOLDENS = Path(__file__).parent / "goldens"
+LAYERS = ((32, 10, 5), (32, 3, 2), (32, 3, 2), (32, 3, 2), (32, 3, 1), (32, 2, 1), (32, 2, 1))
+GOLDEN_FRONT_END = FrontEndConfig(sinc_filters=127, sinc_kernel=63, layers=LAYERS)
+GOLDEN_MODEL = ModelConfig(
+    front_end=GOLDEN_FRONT_END, encoder=EncoderConfig(dim=64, heads=4, depth=3, prenet_depth=2)
+)
+GOLDEN_PRETRAIN = PretrainConfig(
+    clones=3, target_layers=3, mask_noise=0.0, decoder=DecoderConfig(dim=48, groups=4)
+)
+TINY_LAYERS = ((8, 10, 5), (12, 3, 2), (16, 3, 2))
+
+
+def tiny_model(**encoder: Any) -> ModelConfig:
+    """A model of a few thousand parameters: 8 kHz, 400 Hz frames, D = 32."""
+    own = dict(
+        dim=32, heads=4, depth=3, prenet_depth=1, positional_depth=2, positional_width=10, positional_groups=4
+    )
+    front_end = FrontEndConfig(sinc_filters=8, layers=TINY_LAYERS)
+    return ModelConfig(front_end=front_end, encoder=EncoderConfig(**(own | encoder)))
+
+
+def tiny_pretrain(**fields: Any) -> PretrainConfig:
+    return PretrainConfig(
+        **({"clones": 2, "target_layers": 2, "decoder": DecoderConfig(dim=16, groups=4, depth=2)} | fields)
+    )
+
+
+def tensors(name: str) -> dict[str, Tensor]:
+    return load_file(GOLDENS / f"{name}.safetensors")
+
+
+def facts(name: str) -> dict[str, Any]:
+    return json.loads((GOLDENS / f"{name}.json").read_text())
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """|actual - expected| / |expected| in the Euclidean norm; shapes must agree."""
+    assert actual.shape == expected.shape, f"{tuple(actual.shape)} != {tuple(expected.shape)}"
+    actual = actual.detach()
+    return float((actual.double() - expected.double()).norm() / expected.double().norm())

@@ -68,7 +68,8 @@ def _waveform(corpus: Corpus, recording: int) -> NDArray[np.float32]:
 
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    return {key: [row[key] for row in rows] for key in rows[0]} if rows else {}
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return {key: [row.get(key) for row in rows] for key in keys}
 
 
 def _figures(

@@ -10,11 +10,6 @@ import soundfile
 MakeSource = Callable[..., Path]
 
 
-def tone(hertz: float, seconds: float, rate: int, amplitude: float = 0.5) -> np.ndarray:
-    """A sine, float64 (N,)."""
-    return amplitude * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
-
-
 @pytest.fixture
 def make_source(tmp_path: Path) -> MakeSource:
     """Writes audio/NAME (arrays at `rate`, 16-bit unless told) and annotations.csv; returns the folder."""

@@ -1,5 +1,6 @@
-"""The packed corpus: segments lose nothing, waveforms are the samples, frame targets are as worked out by hand."""
+"""The packed corpus: segments lose nothing, waveforms are the samples, frame targets are as defined."""
 
+import copy
 import json
 import pickle
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_segments_cover_every_sample(tmp_path: Path) -> None:
     assert corpus.segments(1.0, labelled_only=True)["recording"].tolist() == [0, 0, 0, 1, 3, 3, 3]
     assert corpus.segments(1.0, 0.6, recordings=[0]).tolist() == [(0, 0), (0, 600), (0, 1200), (0, 1500)]
     assert len(corpus.segments(1.0, recordings=[])) == 0
-    with pytest.raises(ValueError, match="hop_s: 2.0 is longer"):
+    with pytest.raises(ValueError, match=r"hop_s: 2\.0 is longer"):
         corpus.segments(1.0, 2.0)
     with pytest.raises(ValueError, match="segment_s: 0 s holds no sample"):
         corpus.segments(0)
@@ -132,9 +133,9 @@ def test_labels_and_names(tmp_path: Path) -> None:
 
 def test_pickling_sends_the_name_not_the_audio(tmp_path: Path) -> None:
     corpus = build(tmp_path / "c", [20_000], [(0, 0, 0.1, 0.2)])
-    sent = pickle.dumps(corpus)
-    assert len(sent) < 1000
-    assert np.array_equal(pickle.loads(sent).events, corpus.events)
+    assert len(pickle.dumps(corpus)) < 1000
+    again = copy.copy(corpus)  # by the same road as pickling
+    assert np.array_equal(again.events, corpus.events) and np.array_equal(again.audio, corpus.audio)
 
 
 def test_a_corpus_is_complete_or_not_there(tmp_path: Path) -> None:

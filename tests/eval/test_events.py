@@ -1,4 +1,4 @@
-"""Likelihoods to events: goldens of the original, hand-worked cases, and a plain loop as the second opinion."""
+"""Likelihoods to events: goldens of the original, hand-worked cases, a plain loop as second opinion."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Matching: every golden case of the paper's protocol, hand-worked strict cases, plain loops as second opinion."""
+"""Matching: every golden case of `paper`, `strict` by hand, plain loops as second opinion."""
 
 import json
 from pathlib import Path
@@ -227,5 +227,5 @@ def test_splits_and_mergers_count_all_that_take_part():
 def test_refusals():
     with pytest.raises(ValueError, match="protocol: 'loose' should be one of paper, strict"):
         match(spans([]), spans([]), 1, "loose", 0.3)
-    with pytest.raises(ValueError, match="iou_threshold: 1.0"):
+    with pytest.raises(ValueError, match=r"iou_threshold: 1\.0"):
         match(spans([]), spans([]), 1, "strict", 1.0)

@@ -154,6 +154,12 @@ class Recipe(Section):
             raise ValueError(
                 f"data.segment_s = {self.data.segment_s}: must be a whole number of frames of {stride / data_rate} s"
             )
+        frames = self.model.front_end.frames(round(samples))
+        if frames != round(samples / stride):
+            raise ValueError(
+                f"model.front_end.layers: {self.data.segment_s} s give {frames} frames instead of {round(samples / stride)}:"
+                " give layers with an even stride above 2 an odd kernel"
+            )
         for stage in (self.pretrain, self.finetune):
             if stage is not None:
                 check_together(self.model, stage)

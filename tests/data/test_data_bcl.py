@@ -80,7 +80,7 @@ def test_pretraining_keeps_targets_and_probability_0_keeps_everything() -> None:
 
 
 def test_draws_follow_the_configuration() -> None:
-    """Targets give the ratio away: y is one-hot per row, so its largest value is r (or 1 when not selected)."""
+    """Targets give the ratio away: y is one-hot per row, so its largest value is r (1 where not selected)."""
     y = torch.eye(64)[:, None]
     x = torch.randn(64, 800, generator=seeded(6))
     config = BclConfig(probability=0.5, min_ratio=0.6, per_row=True)

@@ -1,10 +1,16 @@
 """Average precision against scikit-learn and against cases worked out by hand."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from a2v_eval.scores import average_precision, f1_score, mean_defined, precision_recall_curve, ratio
+from safetensors.numpy import load_file
 from sklearn.metrics import average_precision_score
 from sklearn.metrics import precision_recall_curve as sklearn_curve
+
+GOLDENS = Path(__file__).parent / "goldens"
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -69,3 +75,16 @@ def test_refusals():
         average_precision([1, 0], [0.5, np.nan])
     with pytest.raises(ValueError, match="n_positive: 1"):
         average_precision([1, 1], [0.5, 0.4], 1)
+
+
+def test_framewise_average_precision_equals_the_golden():
+    arrays = load_file(GOLDENS / "g9_arrays.safetensors")
+    wanted = json.loads((GOLDENS / "g9_event_evaluation.json").read_text())["cases"][2]["ap_framewise"]
+    target_NC = arrays["e2e_target"].reshape(-1, 6)
+    likelihood_NC = arrays["e2e_probs"].reshape(-1, 6)
+    for c, value in enumerate(wanted["per_class"]):
+        found = average_precision(target_NC[:, c], likelihood_NC[:, c])
+        assert np.isnan(found) if value is None else found == pytest.approx(value, abs=1e-9)
+    assert average_precision(target_NC.ravel(), likelihood_NC.ravel()) == pytest.approx(
+        wanted["micro"], abs=1e-9
+    )

@@ -5,6 +5,7 @@ preparation, since a label that is silently dropped makes every score wrong. Not
 annotations and disk space were checked, and the corpus is complete or not there (`corpus.py`).
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -116,7 +117,11 @@ def _write(
     _require_any(source, writer.recordings, problems)
     writer.finish(
         np.array(rows, EVENT_DTYPE),
-        source={"folder": str(source.folder), "audio_folder": str(source.audio_folder), "form": source.form},
+        source={
+            "folder": os.path.abspath(source.folder),
+            "audio_folder": os.path.abspath(source.audio_folder),
+            "form": source.form,
+        },
         config=config.model_dump(),
         problems=problems,
         notices=notices,

@@ -72,7 +72,8 @@ def synthesise(
             f"minutes: {minutes}, seed: {seed}; at least one segment of 10 s, and a seed of 0 or more"
         )
     state = {"synthetic": True, "version": VERSION, "seed": seed, "segments": segments}
-    if (out / STATE).is_file() and json.loads((out / STATE).read_text(encoding="utf-8")) == state:
+    text = json.dumps(state) + "\n"
+    if (out / STATE).is_file() and (out / STATE).read_text(encoding="utf-8", errors="replace") == text:
         return out
     require_free_space(out, segments * (SEGMENT_SAMPLES * 2 + 16_384))
     plan = _plan(segments, seed)
@@ -89,7 +90,7 @@ def synthesise(
             f"{out.absolute() / 'wav'}\n{rows}", encoding="utf-8"
         )
         (folder / "README.txt").write_text(README, encoding="utf-8")
-        (folder / STATE).write_text(json.dumps(state) + "\n", encoding="utf-8")
+        (folder / STATE).write_text(text, encoding="utf-8")
     return out
 
 

@@ -43,9 +43,7 @@ class FrontEndConfig(Config):
         for layer in self.layers:
             _, kernel, stride = layer
             if min(layer) < 1 or kernel < stride:
-                raise ValueError(
-                    f"front_end.layers has {layer}: all must be positive and kernel >= stride"
-                )
+                raise ValueError(f"front_end.layers has {layer}: all must be positive and kernel >= stride")
         if self.sinc and self.kernel % 2 == 0:
             raise ValueError(f"front_end.sinc_kernel = {self.kernel}: must be odd, e.g. {self.kernel + 1}")
         if self.sinc and self.sample_rate / 2 <= 2 * (50 + self.minimum_band_hz):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from a2v_model.config import DecoderConfig
-from a2v_model.layers import ChannelsLastConv
+from a2v_model.layers import ChannelsLastConv, Dropout
 
 
 class Decoder(nn.Module):
@@ -20,7 +20,7 @@ class Decoder(nn.Module):
             ChannelsLastConv(before, after, config.kernel, groups=config.groups)
             for before, after in pairwise(widths)
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.out = nn.Linear(config.dim, dim)
 
     def forward(self, x_BUD: Tensor, kept_BU: Tensor, masked_BM: Tensor, fill_BMD: Tensor) -> Tensor:

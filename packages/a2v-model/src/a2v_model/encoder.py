@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from a2v_model.attention import AttentionBias, attend
 from a2v_model.config import EncoderConfig
-from a2v_model.layers import ChannelsLastConv, LayerNorm
+from a2v_model.layers import ChannelsLastConv, Dropout, LayerNorm
 
 
 class PositionalEncoder(nn.Module):
@@ -50,14 +51,14 @@ class Alibi(nn.Module):
         self.scale: Tensor = nn.Parameter(torch.ones(heads)) if learned else nn.Buffer(torch.ones(heads))
         self.register_buffer("slopes", torch.tensor(alibi_slopes(heads)), persistent=False)
 
-    def forward(self, frames: int, kept_BU: Tensor | None = None) -> Tensor:
-        """Bias in float32, (1, H, T, T), or (B, H, U, U) from the original indices of the kept frames."""
+    def forward(self, frames: int, kept_BU: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Distances between frames, (1, T, T) or (B, U, U) from the original indices of the kept frames, and
+        the factor of every head (H,); the bias is -factor * distance."""
         if kept_BU is None:
             kept_BU = torch.arange(frames, device=self.scale.device)[None]
         index = kept_BU.float()
         distance = (index[:, :, None] - index[:, None, :]).abs()
-        factor_H = self.slopes * self.scale.float().clamp(min=0)
-        return -factor_H[None, :, None, None] * distance[:, None]
+        return distance, self.slopes * self.scale.float().clamp(min=0)
 
 
 class Attention(nn.Module):
@@ -68,24 +69,23 @@ class Attention(nn.Module):
         self.heads, self.dropout = config.heads, config.attention_dropout
         self.qkv = nn.Linear(config.dim, 3 * config.dim)
         self.out = nn.Linear(config.dim, config.dim)
-        self.out_dropout = nn.Dropout(config.dropout)
+        self.out_dropout = Dropout(config.dropout)
 
     def _split(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.qkv(x_BTD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return q, k, v
 
-    def forward(self, x_BTD: Tensor, bias_BHTT: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, bias: AttentionBias) -> Tensor:
         q, k, v = self._split(x_BTD)
-        bias = None if bias_BHTT is None else bias_BHTT.to(q.dtype)
-        dropout = self.dropout if self.training else 0.0
-        x_BHTd = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
+        x_BHTd = attend(q, k, v, bias, self.dropout if self.training else 0.0)
         return self.out_dropout(self.out(x_BHTd.transpose(1, 2).flatten(2)))
 
-    def weights(self, x_BTD: Tensor, bias_BHTT: Tensor | None) -> Tensor:
+    def weights(self, x_BTD: Tensor, bias: AttentionBias) -> Tensor:
         """Attention weights (B, H, T, T) in float32, for explanation: the same softmax, written out."""
         q, k, _ = self._split(x_BTD)
         scores = (q.float() @ k.float().transpose(-2, -1)) / math.sqrt(q.shape[-1])
-        return (scores if bias_BHTT is None else scores + bias_BHTT).softmax(-1)
+        dense = bias.dense()
+        return (scores if dense is None else scores + dense).softmax(-1)
 
 
 class Block(nn.Module):
@@ -96,10 +96,10 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.norm1, self.norm2 = LayerNorm(config.dim), LayerNorm(config.dim)
         self.fc1, self.fc2 = nn.Linear(config.dim, config.hidden), nn.Linear(config.hidden, config.dim)
-        self.activation_dropout = nn.Dropout(config.activation_dropout)
-        self.dropout = nn.Dropout(config.dropout)
+        self.activation_dropout = Dropout(config.activation_dropout)
+        self.dropout = Dropout(config.dropout)
 
-    def forward(self, x_BTD: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x_BTD: Tensor, bias: AttentionBias) -> tuple[Tensor, Tensor]:
         r_BTD = self.norm1(x_BTD + self.attention(x_BTD, bias))
         f_BTD = self.fc2(self.activation_dropout(functional.gelu(self.fc1(r_BTD))))
         return self.norm2(r_BTD + self.dropout(f_BTD)), f_BTD
@@ -111,23 +111,14 @@ class Prenet(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.norm = LayerNorm(config.dim)
-        self.dropout = nn.Dropout(config.prenet_dropout)
+        self.dropout = Dropout(config.prenet_dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.prenet_depth))
 
-    def forward(self, x_BTD: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, bias: AttentionBias) -> Tensor:
         x_BTD = self.dropout(self.norm(x_BTD))
         for block in self.blocks:
             x_BTD, _ = block(x_BTD, bias)
         return x_BTD
-
-
-def _key_padding(bias: Tensor | None, valid_BT: Tensor | None) -> Tensor | None:
-    """The bias with keys beyond the end of an item at the lowest finite value (so no row can become NaN)."""
-    if valid_BT is None:
-        return bias
-    penalty = torch.zeros(valid_BT.shape, device=valid_BT.device)
-    penalty = penalty.masked_fill(~valid_BT, torch.finfo(torch.bfloat16).min / 2)[:, None, None, :]
-    return penalty if bias is None else bias + penalty
 
 
 class Encoder(nn.Module):
@@ -153,10 +144,10 @@ class Encoder(nn.Module):
 
     def bias(
         self, frames: int, kept_BU: Tensor | None = None, valid_BT: Tensor | None = None
-    ) -> Tensor | None:
-        """Additive attention bias, built once and shared by all layers; None if there is nothing to add."""
-        bias = None if self.alibi is None else self.alibi(frames, kept_BU)
-        return _key_padding(bias, valid_BT)
+    ) -> AttentionBias:
+        """Additive attention bias, built once and shared by all layers."""
+        distance, factor_H = (None, None) if self.alibi is None else self.alibi(frames, kept_BU)
+        return AttentionBias(distance, factor_H, valid_BT)
 
     def forward(
         self,

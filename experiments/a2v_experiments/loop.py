@@ -20,6 +20,10 @@ from .group import Group
 from .recipe import LoopConfig, OptimizerConfig
 
 
+class TrainingStopped(Exception):  # noqa: N818 - it says what happened
+    """Training cannot usefully go on, on any worker (the representation collapsed); trying again would not help."""
+
+
 @dataclass
 class Step:
     """What one micro-batch gives. loss_sum: summed loss with graph; frames: how many frames it is the sum over.

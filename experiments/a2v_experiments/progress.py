@@ -54,7 +54,7 @@ def _advance(store: Store, run_id: str, shown: tqdm) -> None:  # type: ignore[ty
     metrics = store.client.get_run(run_id).data.metrics
     if "update" in metrics:
         shown.update(int(metrics["update"]) - shown.n)
-        shown.set_postfix_str(f"{STEP_METRIC} {metrics[STEP_METRIC]:.4g}")
+        shown.set_postfix_str(f"{STEP_METRIC} {metrics[STEP_METRIC]:.4g}", refresh=False)
 
 
 def _ignore_errors(call: Callable[[], None]) -> None:

@@ -7,6 +7,7 @@ overrides single keys. Unknown keys are refused, and every error names file, key
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,15 +18,17 @@ from a2v_eval.evaluation import EvaluationConfig
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig, check_together
 from a2v_model.presets import PRESETS
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from .errors import UserError
 
 BUNDLED = Path(__file__).parent / "recipes"
 Positive = Annotated[int, Field(gt=0)]
+KIND = re.compile(r"^constrained-|\[")  # what pydantic puts into an error's place for each kind a value may have
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SyntheticConfig(Section):
@@ -41,6 +44,8 @@ class DataConfig(PrepareConfig):
     source: 'synthetic', or a folder (relative to where the command runs) of recordings with `annotations.csv`,
     or of MeerKAT's layout. segment_s: seconds of one training segment.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     source: str
     synthetic: SyntheticConfig = SyntheticConfig()
@@ -63,6 +68,8 @@ class FoldsConfig(Section):
         wrong = [fold for fold in self.run or [] if not 0 <= fold < self.count]
         if wrong:
             raise ValueError(f"fold {wrong[0]} does not exist: with count {self.count} they are 0 to {self.count - 1}")
+        if self.run is not None and (not self.run or len(set(self.run)) < len(self.run)):
+            raise ValueError(f"run = {self.run}: must name at least one fold, and each only once (null: all folds)")
         return self
 
     @property
@@ -218,6 +225,8 @@ def _with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         return tree
     beside = path.parent / str(parent)
     base = _with_parents(beside if beside.is_file() else find_recipe(str(parent)), (*seen, path.resolve()))
+    if isinstance(base.get("model"), str):  # so that what this recipe says of the model stands on top of the preset
+        base["model"] = {"preset": base["model"]}
     return merge(base, tree)
 
 
@@ -263,7 +272,7 @@ def _expand_preset(tree: dict[str, Any], path: Path) -> None:
         return
     over = {key: item for key, item in value.items() if key != "preset"}
     name = value["preset"]
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise UserError(f"{path.name}: model.preset = {name!r}: unknown; one of: {', '.join(sorted(PRESETS))}")
     model, pretrain = PRESETS[name]
     tree["model"] = merge(model.model_dump(mode="json"), over)
@@ -277,7 +286,7 @@ def _expand_preset(tree: dict[str, Any], path: Path) -> None:
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     """Every problem of a configuration in one line each: file, key, value, what would be right."""
     lines = []
-    for item in error.errors():
+    for item in _as_meant(error):
         keys = [str(part) for part in item["loc"]]
         key = ".".join(keys)
         message = item["msg"].removeprefix("Value error, ")
@@ -294,6 +303,22 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         else:
             lines.append(f"{where}: {key} = {item['input']!r}: {message[0].lower() + message[1:]}")
     return "\n".join(lines)
+
+
+def _as_meant(error: ValidationError) -> list[ErrorDetails]:
+    """A value that may be of several kinds (a number or a mapping) has an error for each: keep that of the kind meant."""
+    groups: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
+    for item in error.errors():
+        loc = item["loc"]
+        kind = next((place for place, part in enumerate(loc) if KIND.search(str(part))), None)
+        field = loc if kind is None else loc[:kind]
+        item["loc"] = field + (() if kind is None else loc[kind + 1 :])
+        groups.setdefault(field, []).append(item)
+    kept = []
+    for items in groups.values():
+        right_kind = [item for item in items if not item["type"].endswith(("_type", "_parsing"))]
+        kept += right_kind or [max(items, key=lambda item: len(item["loc"]))]
+    return kept
 
 
 def _keys_at(model: type[BaseModel], keys: list[str]) -> list[str]:

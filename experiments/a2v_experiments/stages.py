@@ -102,6 +102,8 @@ def prepare(context: Context) -> tuple[Result, Path]:
 
     def work(run_id: str) -> None:
         if not (folder / "corpus.json").is_file():
+            for left in folder.parent.glob(f".{folder.name}.partial-*"):  # of a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
             with bar("recordings", 0, "files") as shown:
                 corpus = prepare_corpus(source, folder, PrepareConfig(**config), progress=_advance(shown))
         corpus = Corpus.open(folder)

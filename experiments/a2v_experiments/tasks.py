@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from .loop import Step
+from .loop import Step, TrainingStopped
 from .recipe import FinetuneStage, LoopConfig, PretrainStage
 from .segments import SegmentSampler
 
@@ -107,7 +107,10 @@ class PretrainTask(_TaskBase):
 
     def end_update(self, update: int, metrics: dict[str, float]) -> dict[str, float]:
         self.model.update_teacher(update)
-        self.model.check_collapse(update, metrics["target_variance"], metrics["prediction_variance"])
+        try:
+            self.model.check_collapse(update, metrics["target_variance"], metrics["prediction_variance"])
+        except RuntimeError as error:
+            raise TrainingStopped(str(error)) from None
         return {**metrics, "ema_decay": ema_decay(update, self.config)}
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import torch
 from . import checkpoints
 from .errors import FAILED, UserError
 from .group import Group
-from .loop import train
+from .loop import TrainingStopped, train
 from .metric_log import MetricLog
 from .recipe import RayConfig
 from .tasks import TrainingSpec, build_task
@@ -35,7 +37,7 @@ def run_training(spec: TrainingSpec, ray: RayConfig, storage: Path, name: str, u
     payload = {"spec": spec.model_dump(mode="json"), "uri": uri, "run_id": run_id}
     if ray.num_workers == 0:
         return _train_in_process(payload, storage / name)
-    return _train_on_ray(payload, ray, storage, name)
+    return _train_on_ray(payload, ray, storage, name, spec.loop.updates)
 
 
 def _train_in_process(payload: dict[str, Any], folder: Path) -> Path:
@@ -46,13 +48,16 @@ def _train_in_process(payload: dict[str, Any], folder: Path) -> Path:
             shutil.rmtree(older)
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    _train(payload, Group(device=device), checkpoints.newest(folder), save)
+    try:
+        _train(payload, Group(device=device), checkpoints.newest(folder), save)
+    except TrainingStopped as stop:
+        raise UserError(str(stop), FAILED) from None
     last = checkpoints.newest(folder)
     assert last is not None, "the loop saves a checkpoint at its end"
     return last
 
 
-def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, name: str) -> Path:
+def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, name: str, updates: int) -> Path:
     import ray.train
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
@@ -73,11 +78,20 @@ def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, nam
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
+    handler = signal.getsignal(signal.SIGINT)
     try:
         result = trainer.fit()
     except TrainingFailedError as error:
         raise UserError(f"training failed on a Ray worker: {_last_line(error)}", FAILED) from error
-    assert result.checkpoint is not None, "the loop reports a checkpoint at its end"
+    except SystemExit:  # how Ray Train's own handler of Ctrl-C ends
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+    if result.metrics and "stopped" in result.metrics:
+        raise UserError(result.metrics["stopped"], FAILED)
+    if result.checkpoint is None or checkpoints.read_state(Path(result.checkpoint.path))["updates"] < updates:
+        raise KeyboardInterrupt  # aborted by Ctrl-C
     return Path(result.checkpoint.path)
 
 
@@ -100,11 +114,14 @@ def _worker(payload: dict[str, Any]) -> None:
             checkpoint = ray.train.Checkpoint.from_directory(folder)
             ray.train.report({"updates": updates}, checkpoint, checkpoint_dir_name=_unique(updates))
 
-    if given is None:
-        _train(payload, group, None, save)
-    else:
-        with given.as_directory() as folder:
-            _train(payload, group, Path(folder), save)
+    try:
+        if given is None:
+            _train(payload, group, None, save)
+        else:
+            with given.as_directory() as folder:
+                _train(payload, group, Path(folder), save)
+    except TrainingStopped as stop:  # raised on every worker alike; as an error Ray would try it again
+        ray.train.report({"stopped": str(stop)})
 
 
 def _unique(updates: int) -> str:

@@ -104,9 +104,8 @@ class EncoderConfig(Config):
     """The transformer: relative positional encoder, ALiBi, prenet (context encoder) and main blocks.
 
     `positional_width` is shared by the `positional_depth` convolutions: each has max(3, width // depth) taps.
-    The dropout rates are those of pretraining; `FinetuneConfig` replaces them. `learned_alibi_scale` = False keeps
-    the scales at 1: on a CPU, a gradient for them forces the slow attention kernel (4 times a step's time at 800
-    frames).
+    The dropout rates are those of pretraining; `FinetuneConfig` replaces them. `learned_alibi_scale` = False
+    keeps the scales at 1 (the paper learns them).
     """
 
     dim: int = Field(default=1024, gt=0)

@@ -1,0 +1,90 @@
+"""Fixtures: the small corpus in both forms, a tracking store, and the command called in this process."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from a2v_data.corpus import Corpus
+from a2v_data.prepare import PrepareConfig, prepare
+from experiments_world import RATE, Said, make_csv_source, make_meerkat_source
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    for name in ("MLFLOW_TRACKING_URI", "A2V_WORK", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def csv_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_csv_source(tmp_path_factory.mktemp("csv") / "tones")
+
+
+@pytest.fixture(scope="session")
+def meerkat_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_meerkat_source(tmp_path_factory.mktemp("meerkat") / "tones")
+
+
+@pytest.fixture(scope="session")
+def corpus(csv_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """The packed small corpus."""
+    config = PrepareConfig(sample_rate=RATE, labelled="all", focal_class=False)
+    return prepare(csv_source, tmp_path_factory.mktemp("packed") / "corpus", config)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow sqlite store without experiments; making one takes seconds, a copy takes none."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def new_work(empty_database: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """Makes a work folder that has its store already."""
+
+    def make(name: str = "work") -> Path:
+        work = tmp_path / name
+        work.mkdir()
+        shutil.copy(empty_database, work / "mlflow.db")
+        return work
+
+    return make
+
+
+@pytest.fixture
+def a2v(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Calls the `a2v` command in this process: a2v('experiment', 'run', ...) -> Said(code, out, err)."""
+
+    def call(*arguments: object) -> Said:
+        return run_command([str(argument) for argument in arguments], capfd)
+
+    return call
+
+
+def run_command(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> Said:
+    from a2v_experiments import cli
+
+    capfd.readouterr()
+    code = 0
+    before = sys.argv
+    sys.argv = ["a2v", *arguments]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    finally:
+        sys.argv = before
+    said = capfd.readouterr()
+    return Said(code, said.out, said.err)

@@ -1,0 +1,118 @@
+"""The command's surface: its names are part of the interface, so a change of them has to be meant."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+import typer
+from a2v_experiments import cli
+from a2v_experiments.errors import UserError
+
+# command -> its arguments and options; change it together with README when the surface is meant to change
+SURFACE = {
+    "experiment run": ["recipe", "--set", "--work", "--tracking-uri"],
+    "data synth": ["out", "--minutes", "--seed"],
+    "ui": ["--work", "--tracking-uri", "--host", "--port"],
+}
+
+
+def surface() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+
+    def walk(command: object, path: tuple[str, ...]) -> None:
+        for name, child in getattr(command, "commands", {}).items():
+            walk(child, (*path, name))
+        if not hasattr(command, "commands"):
+            found[" ".join(path)] = [p.opts[0] for p in command.params if p.name != "help"]
+
+    walk(typer.main.get_command(cli.app), ())
+    return found
+
+
+def test_commands_and_options_are_those_written_down_here():
+    assert surface() == SURFACE
+
+
+def test_every_command_helps_and_names_all_its_options(a2v):
+    groups = sorted({name.rsplit(" ", 1)[0] for name in SURFACE if " " in name})
+    said = a2v("--help")
+    assert said.code == 0 and all(name.split()[0] in said.out for name in SURFACE)
+    for group in groups:
+        said = a2v(group, "--help")
+        assert said.code == 0
+        assert all(name.split()[-1] in said.out for name in SURFACE if name.startswith(f"{group} "))
+    for name, options in SURFACE.items():
+        said = a2v(*name.split(), "--help")
+        assert said.code == 0 and said.err == "" and all(option in said.out.lower() for option in options), name
+
+
+def test_help_needs_none_of_the_heavy_packages():
+    code = (
+        "import sys; import a2v_experiments.cli as cli; sys.argv = ['a2v', 'experiment', 'run', '--help']; cli.main();"
+        "print([m for m in ('torch', 'ray', 'mlflow', 'numpy', 'pydantic', 'pandas', 'a2v_model') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]" and done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["experiment", "run"], "Missing argument"),
+        (["experiment", "run", "finch", "--bogus"], "No such option"),
+        (["experiment", "rnu"], "No such command"),
+        (["ui", "--port", "http"], "'--port'"),
+        (["ui", "--port", "0"], "'--port'"),
+        (["data", "synth", "somewhere", "--minutes", "0"], "'--minutes'"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(a2v, arguments, told):
+    said = a2v(*arguments)
+    assert said.code == 2 and said.out == "" and told in said.only_line()
+
+
+@pytest.mark.parametrize("arguments", [[], ["experiment"], ["data"]])
+def test_a_group_alone_shows_its_help(a2v, arguments):
+    said = a2v(*arguments)
+    assert said.code == 2 and f"Usage: {' '.join(['a2v', *arguments])}" in said.err + said.out
+    assert "a2v: " not in said.err  # help, not a complaint in front of every line
+
+
+@pytest.mark.parametrize(
+    "error, code, line",
+    [
+        (UserError("recipe.yaml: wrong"), 2, "recipe.yaml: wrong"),
+        (UserError("the server is away", code=1), 1, "the server is away"),
+        (ValueError("out: exists already"), 2, "out: exists already"),
+        (OSError(28, "No space left on device", "/disk"), 1, "/disk: no space left on the disk; free some"),
+        (PermissionError(13, "Permission denied", "/disk"), 1, "/disk: Permission denied"),
+        (KeyboardInterrupt(), 130, "stopped; the same command goes on from the last checkpoint"),
+        (click.UsageError("bad"), 2, "bad"),
+    ],
+)  # fmt: skip
+def test_errors_of_users_and_machines_are_one_line(a2v, monkeypatch, tmp_path, error, code, line):
+    def fail(*arguments: object, **named: object) -> None:
+        raise error
+
+    monkeypatch.setattr("a2v_data.synth.synthesise", fail)
+    said = a2v("data", "synth", tmp_path / "out")
+    assert said.code == code and said.err.strip().splitlines()[-1].startswith(f"a2v: {line}")
+    assert "Traceback" not in said.err and len(said.err.strip().splitlines()) == 1
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(a2v, monkeypatch, tmp_path):
+    def fail(*arguments: object, **named: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("a2v_data.synth.synthesise", fail)
+    with pytest.raises(ZeroDivisionError):
+        a2v("data", "synth", tmp_path / "out")
+
+
+def test_ui_without_a_store_says_where_it_looked(a2v, tmp_path):
+    said = a2v("ui", "--work", tmp_path / "nowhere")
+    assert said.code == 2
+    assert said.only_line() == f"{tmp_path / 'nowhere'}: no tracking store here; run a recipe first, or name the folder with --work"

@@ -1,0 +1,136 @@
+"""Likelihoods of whole recordings: windows are stitched so that every frame stands in its own place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from a2v_data.corpus import EVENT_DTYPE, Corpus, CorpusWriter
+from a2v_experiments import inference
+from a2v_experiments.inference import recording_likelihoods, stitch, window_starts
+from a2v_experiments.recipe import Recipe
+from a2v_experiments.tasks import part
+from a2v_model import Detector, normalise
+from a2v_model.config import FinetuneConfig
+from experiments_world import RATE, SEGMENT_S, STRIDE, make_recipe
+
+WINDOWS = [(10, 0), (10, 3), (10, 4), (10, 9), (7, 1), (1, 0)]
+
+
+@pytest.mark.parametrize("window, overlap", WINDOWS)
+def test_windows_cover_a_recording_and_the_last_ends_with_it(window, overlap):
+    for frames in range(1, 60):
+        starts = window_starts(frames, window, overlap)
+        covered = set().union(*(range(start, start + window) for start in starts))
+        assert covered == set(range(max(frames, window))) and starts == sorted(set(starts))
+        steps = np.diff(starts)
+        assert (steps[:-1] == window - overlap).all() and (steps <= window - overlap).all()
+
+
+@pytest.mark.parametrize("window, overlap", WINDOWS)
+def test_stitched_frame_numbers_are_the_frame_numbers(window, overlap):
+    for frames in range(1, 60):
+        starts = window_starts(frames, window, overlap)
+        numbers = [np.arange(start, start + window, dtype=np.float32)[:, None] * [1, -1] for start in starts]
+        out = stitch(starts, numbers, frames)
+        assert out.dtype == np.float32
+        assert np.array_equal(out, np.arange(frames)[:, None] * [1, -1])
+
+
+def test_where_two_windows_overlap_each_gives_the_half_nearer_its_centre():
+    starts = window_starts(26, 10, 4)
+    assert starts == [0, 6, 12, 16]
+    which = [np.full((10, 1), number, np.float32) for number in range(4)]
+    assert stitch(starts, which, 26)[:, 0].astype(int).tolist() == [0] * 8 + [1] * 6 + [2] * 5 + [3] * 7
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    return make_recipe(tmp_path_factory.mktemp("recipe"))
+
+
+@pytest.fixture(scope="module")
+def detector(recipe: Recipe) -> Detector:
+    torch.manual_seed(0)
+    model = Detector(recipe.model, part(recipe.finetune, FinetuneConfig), ["cc", "sn"])
+    with torch.no_grad():
+        model.head.weight.mul_(10)  # likelihoods that differ from frame to frame
+    return model
+
+
+@pytest.fixture
+def many_lengths(tmp_path) -> Corpus:
+    """Recordings shorter than a frame, than a window, of just a window, and longer by every kind of rest."""
+    writer = CorpusWriter(tmp_path, RATE, ["cc", "sn"])
+    rng = np.random.default_rng(0)
+    for samples in (1, STRIDE - 1, 1500, 2000, 3999, 4000, 4001, 4040, 6000, 9999, 12345, 16000):
+        writer.add(f"{samples}.wav", rng.integers(-9000, 9000, samples, np.int16), True, RATE, samples, 1.0)
+    writer.finish(np.empty(0, EVENT_DTYPE))
+    return Corpus.open(tmp_path)
+
+
+def likelihoods(detector: Detector, corpus: Corpus, recordings: list[int], batch: int) -> Iterator[tuple[int, np.ndarray]]:
+    return recording_likelihoods(detector, corpus, recordings, SEGMENT_S, 0.3, batch=batch, precision="float32")
+
+
+@pytest.mark.parametrize("batch", [1, 4, 16])
+def test_every_frame_of_every_recording_once_in_its_place(monkeypatch, detector, many_lengths, batch):
+    """The stand-in model says where each of its frames lies in the recording."""
+
+    def frame_numbers(model, corpus, segments, samples, *rest):
+        assert samples == RATE and (segments["start"] % STRIDE == 0).all()
+        recording_B1 = segments["recording"][:, None]
+        frames_BT = segments["start"][:, None] // STRIDE + np.arange(samples // STRIDE)
+        return np.stack([frames_BT, np.broadcast_to(recording_B1, frames_BT.shape)], axis=-1).astype(np.float32)
+
+    monkeypatch.setattr(inference, "_likelihoods", frame_numbers)
+    order = [3, 0, 11, 10, 1, 2, 9, 4, 5, 6, 7, 8]
+    done = []
+    found = list(recording_likelihoods(detector, many_lengths, order, SEGMENT_S, 0.3, batch=batch, progress=done.append))
+    assert [recording for recording, _ in found] == order
+    for recording, out in found:
+        frames = -(-many_lengths.recordings[recording].n_samples // STRIDE)
+        assert np.array_equal(out[:, 0], np.arange(frames)) and (out[:, 1] == recording).all()
+    windows = sum(len(window_starts(len(out), 100, 30)) for _, out in found)
+    assert sum(done) == windows and max(done) <= batch
+
+
+def test_the_batch_size_changes_nothing(detector, many_lengths):
+    order = list(range(12))
+    alone = dict(likelihoods(detector, many_lengths, order, 1))
+    assert all(((0 <= out) & (out <= 1)).all() and out.shape[1] == 2 for out in alone.values())
+    assert alone[10].std(0).min() > 1e-3  # else the comparison below would say nothing
+    for batch in (2, 5, 64):
+        for recording, out in likelihoods(detector, many_lengths, order, batch):
+            np.testing.assert_allclose(out, alone[recording], atol=2e-5)
+
+
+def test_padding_of_a_short_recording_has_no_influence(detector, many_lengths):
+    """A recording of half a window gives what the model says of it alone, without any padding."""
+    samples = 2000
+    wave = many_lengths.audio[: many_lengths.recordings[3].offset + samples][-samples:].astype(np.float32) / 32768
+    detector.eval()
+    with torch.inference_mode():
+        expected = torch.sigmoid(detector(normalise(torch.from_numpy(wave)[None])))[0].numpy()
+    ((_, out),) = likelihoods(detector, many_lengths, [3], 4)
+    assert out.shape == (samples // STRIDE, 2)
+    np.testing.assert_allclose(out, expected, atol=2e-5)
+
+
+def test_a_recording_of_one_window_is_the_model_itself(detector, many_lengths):
+    recording = many_lengths.recordings[5]
+    wave = many_lengths.audio[recording.offset : recording.offset + RATE].astype(np.float32) / 32768
+    detector.eval()
+    with torch.inference_mode():
+        expected = torch.sigmoid(detector(normalise(torch.from_numpy(wave)[None])))[0].numpy()
+    ((_, out),) = likelihoods(detector, many_lengths, [5], 4)
+    np.testing.assert_allclose(out, expected, atol=2e-5)
+
+
+def test_dropout_and_masks_are_off_even_after_training(detector, many_lengths):
+    first = dict(likelihoods(detector, many_lengths, [8], 4))[8]
+    detector.train()
+    second = dict(likelihoods(detector, many_lengths, [8], 4))[8]
+    assert np.array_equal(first, second)

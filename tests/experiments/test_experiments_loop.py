@@ -1,0 +1,157 @@
+"""The training loop: its schedule, exact resume, and the same result for any number of workers."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from a2v_data.corpus import Corpus
+from a2v_experiments import checkpoints
+from a2v_experiments.loop import learning_rate, seeded
+from a2v_experiments.recipe import OptimizerConfig
+from a2v_experiments.tasks import TrainingSpec
+from experiments_training import gloo_worker, run_loop
+from experiments_world import make_recipe, training_spec
+
+STAGES = ["pretrain", "finetune"]
+
+
+def spec(folder: Path, corpus: Corpus, stage: str, *overrides: str) -> TrainingSpec:
+    return training_spec(make_recipe(folder, overrides), stage, corpus.folder)
+
+
+def test_warm_up_is_linear_and_ends_at_the_learning_rate():
+    config = OptimizerConfig(learning_rate=0.01, warmup_updates=4, warmup_from=0.002)
+    rates = [learning_rate(update, 100, config) for update in range(4)]
+    assert rates == pytest.approx([0.004, 0.006, 0.008, 0.01])
+
+
+@pytest.mark.parametrize("updates, warmup, last", [(100, 20, 0.0), (101, 1, 0.003), (40, 0, 1e-5)])
+def test_then_a_cosine_to_the_final_rate(updates, warmup, last):
+    config = OptimizerConfig(learning_rate=0.01, warmup_updates=warmup, final_learning_rate=last)
+    assert learning_rate(warmup, updates, config) == pytest.approx(0.01)
+    assert learning_rate((updates + warmup) // 2, updates, config) == pytest.approx((0.01 + last) / 2)  # cos 90 degrees
+    third = warmup + (updates - warmup) / 3
+    if third == int(third):
+        assert learning_rate(int(third), updates, config) == pytest.approx(last + 0.75 * (0.01 - last))  # cos 60 degrees
+    assert learning_rate(updates, updates, config) == pytest.approx(last)
+    remaining = math.pi / (updates - warmup)  # of the angle, at the last update that is made
+    end = last + (0.01 - last) * math.sin(remaining / 2) ** 2
+    assert learning_rate(updates - 1, updates, config) == pytest.approx(end)
+    rates = [learning_rate(update, updates, config) for update in range(warmup, updates)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_warm_up_as_long_as_the_training_never_falls():
+    config = OptimizerConfig(learning_rate=0.01, warmup_updates=10)
+    assert learning_rate(9, 10, config) == pytest.approx(0.01)
+
+
+def test_a_micro_batch_has_its_own_random_numbers_whatever_was_drawn_before():
+    def draws(seed: int, update: int, micro: int) -> tuple[float, float]:
+        generator = seeded(seed, update, micro, torch.device("cpu"))
+        return float(torch.rand((), generator=generator)), float(torch.rand(()))
+
+    keys = [(seed, update, micro) for seed in (0, 1) for update in range(12) for micro in range(12)]
+    first = {key: draws(*key) for key in keys}
+    assert {key: draws(*key) for key in reversed(keys)} == first
+    values = [value for pair in first.values() for value in pair]
+    assert len(set(values)) == len(values)  # (1, 11) and (11, 1) differ, and so do both generators
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_resumed_from_any_checkpoint_repeats_the_run_that_never_stopped_to_the_bit(tmp_path, corpus, stage):
+    whole = run_loop(spec(tmp_path, corpus, stage), tmp_path / "whole")
+    assert list(whole.metrics) == [1, 2, 3, 4, 5, 6]
+    for stop in (2, 4, 5, 6):
+        folder = tmp_path / f"stopped-{stop}"
+        before = run_loop(spec(tmp_path, corpus, stage), folder, stop_after=stop)
+        resume = checkpoints.newest(folder)
+        assert resume.name == checkpoints.name(stop // 2 * 2 - (2 if stop % 2 == 0 else 0)) if stop > 2 else resume is None
+        torch.manual_seed(stop)  # whatever a new process starts with
+        after = run_loop(spec(tmp_path, corpus, stage), folder, resume)
+        assert {**before.metrics, **after.metrics} == whole.metrics
+        assert all(before.metrics[step] == after.metrics[step] for step in before.metrics.keys() & after.metrics)
+        for ours, theirs in ((after.weights(6), whole.weights(6)), (after.moments(6), whole.moments(6))):
+            assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_how_often_it_logs_and_saves_changes_nothing(tmp_path, corpus, stage):
+    often = run_loop(spec(tmp_path, corpus, stage), tmp_path / "often")
+    rarely = run_loop(
+        spec(tmp_path, corpus, stage, f"{stage}.log_every=4", f"{stage}.checkpoint_every=5"), tmp_path / "rarely"
+    )
+    assert list(rarely.metrics) == [4, 6]
+    assert [path.name for path in sorted((tmp_path / "rarely").iterdir())] == [checkpoints.name(5), checkpoints.name(6)]
+    assert all(rarely.metrics[step] == often.metrics[step] for step in (4, 6))
+    weights = rarely.weights(6)
+    assert all(torch.equal(weights[key], value) for key, value in often.weights(6).items())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_another_seed_is_another_run(tmp_path, corpus, stage):
+    one = run_loop(spec(tmp_path, corpus, stage), tmp_path / "one")
+    two = run_loop(spec(tmp_path, corpus, stage, f"{stage}.seed=1"), tmp_path / "two")
+    assert one.metrics[1]["loss"] != two.metrics[1]["loss"]
+
+
+def test_logged_metrics_are_those_of_the_update(tmp_path, corpus):
+    config = OptimizerConfig(learning_rate=0.001, warmup_updates=2)
+    pretrained = run_loop(spec(tmp_path, corpus, "pretrain"), tmp_path / "p").metrics
+    for step, metrics in pretrained.items():
+        assert metrics["update"] == step
+        assert metrics["learning_rate"] == learning_rate(step - 1, 6, config)
+        assert metrics["loss"] > 0 and metrics["gradient_norm"] > 0 and 0 < metrics["masked_share"] < 1
+        assert metrics["ema_decay"] == pytest.approx(0.99 + 0.01 * (step - 1) / 50)
+    assert "target_variance" not in run_loop(spec(tmp_path, corpus, "finetune"), tmp_path / "f").metrics[6]
+
+
+def test_only_the_head_learns_at_first_and_the_front_end_never(tmp_path, corpus):
+    training = run_loop(spec(tmp_path, corpus, "finetune", "finetune.checkpoint_every=1"), tmp_path / "f")
+    weights = {updates: training.weights(updates) for updates in (1, 2, 3, 6)}
+
+    def moved(older: int, newer: int) -> set[str]:
+        return {key for key, value in weights[newer].items() if not torch.equal(value, weights[older][key])}
+
+    assert moved(1, 2) == {"head.weight", "head.bias"}
+    assert any(".encoder." in key for key in moved(2, 3))
+    assert not any(key.startswith("backbone.front_end.") for key in moved(1, 6))
+
+
+def test_training_learns_the_tones(tmp_path, corpus):
+    """Not a check of quality: a loop that updates nothing, or the wrong way, fails here."""
+    changes = ["finetune.updates=40", "finetune.head_only_updates=0", "finetune.freeze_front_end=false", "finetune.bcl=null"]
+    changes += ["finetune.optimizer.learning_rate=0.01", "finetune.mask_probability=0", "finetune.channel_mask_probability=0"]
+    metrics = run_loop(spec(tmp_path, corpus, "finetune", *changes), tmp_path / "f").metrics
+    assert metrics[40]["loss"] < 0.6 * metrics[1]["loss"]
+
+
+def test_two_processes_compute_what_one_does(tmp_path, corpus):
+    """Five micro-batches on two gloo workers (three and two of them), and one that leaves a worker without any."""
+    cases = [("pretrain", 5), ("finetune", 5), ("pretrain", 1)]
+    specs = []
+    for stage, micro in cases:
+        changes = [f"{stage}.micro_batches={micro}", f"{stage}.updates=3", f"{stage}.checkpoint_every=1"]
+        specs.append(spec(tmp_path, corpus, stage, *changes, "finetune.head_only_updates=1"))
+    together = tmp_path / "together"
+    together.mkdir()
+    texts = [one.model_dump_json() for one in specs]
+    torch.multiprocessing.spawn(gloo_worker, args=(2, texts, str(together)), nprocs=2)
+    for number, one in enumerate(specs):
+        alone = run_loop(one, tmp_path / f"alone-{number}")
+        metrics = json.loads((together / str(number) / "metrics.json").read_text(encoding="utf-8"))
+        for step, values in alone.metrics.items():
+            assert metrics[str(step)] == pytest.approx(values, rel=1e-3 if step > 1 else 1e-5), (cases[number], step)
+        # Adam's first moment after the first update is a tenth of the clipped gradient.
+        moments = checkpoints.name(1) + "/optimizer.safetensors"
+        gradients = checkpoints.load_file(together / str(number) / moments)
+        compared = 0
+        for key, value in alone.moments(1).items():
+            if key.endswith(".exp_avg") and value.abs().max() > 0:
+                torch.testing.assert_close(gradients[key], value, rtol=1e-3, atol=1e-5 * float(value.abs().max()) + 1e-9)
+                compared += 1
+        assert compared > 1 and gradients.keys() == alone.moments(1).keys()

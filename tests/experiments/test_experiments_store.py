@@ -1,0 +1,170 @@
+"""The tracking store: found, reused and taken over as it should be; unusable, it says so in one line."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from a2v_experiments.errors import UserError
+from a2v_experiments.tracking import MAX_PARAM_CHARACTERS, Store, fetch, flatten, open_store
+from experiments_world import recipe_tree, write_recipe
+
+Work = Callable[[str], Path]
+
+
+@pytest.fixture
+def store(new_work: Work) -> Store:
+    return open_store(new_work("work"), None, "birds")
+
+
+def begin(store: Store, mark: str = "f", stage: str = "folds", parent: str | None = None) -> str:
+    return store.begin(stage, mark, "a name", {"a": {"b": 1}, "c": [1, 2]}, {"variant": "v"}, parent)
+
+
+def test_a_finished_stage_is_found_by_stage_and_fingerprint_in_any_experiment(store):
+    run_id = begin(store)
+    assert store.find("folds", "f") is None  # still running
+    store.finish(run_id)
+    assert store.find("folds", "f").info.run_id == run_id
+    assert store.find("prepare", "f") is None and store.find("folds", "g") is None
+    elsewhere = Store(store.uri, "other", None)
+    assert elsewhere.find("folds", "f").info.run_id == run_id
+
+
+def test_a_stage_deleted_in_mlflow_is_not_found(store):
+    run_id = begin(store)
+    store.finish(run_id)
+    store.client.delete_run(run_id)
+    assert store.find("folds", "f") is None
+
+
+def test_a_run_has_its_configuration_tags_and_parent(store):
+    parent = begin(store, "p", "experiment")
+    run = store.client.get_run(begin(store, parent=parent))
+    assert run.data.params == {"a.b": "1", "c": "[1, 2]"}
+    expected = {"a2v.stage": "folds", "a2v.fingerprint": "f", "variant": "v", "mlflow.parentRunId": parent}
+    assert expected.items() <= run.data.tags.items() and run.info.run_name == "a name"
+    assert run.data.tags["a2v.driver"].startswith(f"{socket.gethostname()}:{os.getpid()}")
+    assert store.read_json(run.info.run_id, "config.json") == {"a": {"b": 1}, "c": [1, 2]}
+    assert {"python", "packages", "cpu_cores", "gpus"} <= store.read_json(run.info.run_id, "environment.json").keys()
+
+
+@pytest.mark.parametrize("status", ["FAILED", "KILLED", "RUNNING"])
+def test_an_unfinished_run_is_taken_over_not_doubled(store, status):
+    run_id = begin(store)
+    if status != "RUNNING":
+        store.finish(run_id, status)
+    assert begin(store) == run_id
+    assert store.client.get_run(run_id).info.status == "RUNNING"
+    store.finish(run_id)
+    assert [run.info.run_id for run in store.client.search_runs([store.experiment_id])] == [run_id]
+
+
+def test_a_run_that_a_living_process_works_on_is_left_alone(store):
+    run_id = begin(store)
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        store.tag(run_id, "a2v.driver", f"{socket.gethostname()}:{other.pid}")
+        with pytest.raises(UserError, match=f":{other.pid} is running this stage already; wait for it or stop it") as caught:
+            begin(store)
+        assert caught.value.code == 1
+    finally:
+        other.kill()
+        other.wait()
+    assert begin(store) == run_id
+
+
+def test_long_and_odd_parameters_are_logged(store):
+    config = {"text": "x" * 20000, "none": None, "empty": {}, "list": [], "text with = and ,": "ä", "blank": ""}
+    run_id = store.begin("folds", "f", "n", config | {f"key{n}": n for n in range(250)}, {}, None)
+    params = store.client.get_run(run_id).data.params
+    assert params["text"] == "x" * MAX_PARAM_CHARACTERS and params["none"] == "None" and params["key249"] == "249"
+    assert params["text with = and ,"] == "ä" and len(params) == 255
+
+
+def test_flatten():
+    assert flatten({"a": {"b": {"c": 1}}, "d": [1], "e": None, "f": {}}) == {"a.b.c": "1", "d": "[1]", "e": "None"}
+
+
+def test_the_newest_finetuned_model_of_a_training_is_found(store):
+    run_id = begin(store, "x", "finetune")
+    store.tag(run_id, "a2v.training", "t")
+    assert store.trained("t") is None
+    store.tag(run_id, "a2v.model", "logged")
+    assert store.trained("t") == run_id and store.trained("u") is None
+
+
+def test_a_missing_artifact_is_one_line(store):
+    run_id = begin(store)
+    with pytest.raises(UserError, match=f"artifact model of run {run_id} cannot be read") as caught:
+        fetch(store.uri, run_id, "model")
+    assert "\n" not in str(caught.value) and caught.value.code == 1
+
+
+def set_revision(path: Path, revision: str) -> None:
+    with sqlite3.connect(path) as database:
+        assert database.execute("UPDATE alembic_version SET version_num = ?", [revision]).rowcount == 1
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every file and folder below one, so that anything written shows."""
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path, csv_source: Path) -> Path:
+    return write_recipe(tmp_path / "small.yaml", recipe_tree(data__source=str(csv_source)))
+
+
+def test_a_store_from_a_newer_mlflow(a2v, new_work, recipe_file):
+    work = new_work("work")
+    set_revision(work / "mlflow.db", "fedcba987654")
+    before = contents(work)
+    said = a2v("experiment", "run", recipe_file, "--work", work)
+    assert said.code == 1 and said.out == ""
+    line = said.only_line()
+    assert "was written by another version of MLflow" in line and "--tracking-uri" in line and "mlflow.db" in line
+    assert contents(work) == before
+
+
+def test_a_store_that_is_no_database(a2v, tmp_path, recipe_file):
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "mlflow.db").write_bytes(b"this is not a database, it is a text\n" * 100)
+    before = contents(work)
+    said = a2v("experiment", "run", recipe_file, "--work", work)
+    assert said.code == 1 and said.out == ""
+    assert "mlflow.db: the tracking store cannot be opened: " in said.only_line()
+    assert contents(work) == before
+
+
+@pytest.mark.parametrize("uri", ["nonsense://somewhere", "sqlite:////proc/no/such/folder/mlflow.db"])
+def test_a_store_that_cannot_be_there(a2v, tmp_path, recipe_file, uri):
+    said = a2v("experiment", "run", recipe_file, "--work", tmp_path / "work", "--tracking-uri", uri)
+    assert said.code == 1 and said.out == ""
+    assert said.only_line().startswith(f"{uri}: the tracking store cannot be opened: ")
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_work_folder_that_cannot_be_made(a2v, tmp_path, recipe_file):
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    before = contents(tmp_path)
+    said = a2v("experiment", "run", recipe_file, "--work", tmp_path / "file" / "work")
+    assert said.code in (1, 2) and said.out == ""
+    assert said.only_line() == f"{tmp_path / 'file' / 'work'}: cannot be made: Not a directory"
+    assert contents(tmp_path) == before
+
+
+def test_an_experiment_that_was_deleted_in_mlflow(a2v, new_work, recipe_file):
+    work = new_work("work")
+    store = open_store(work, None, "tones")
+    store.client.delete_experiment(store.experiment_id)
+    said = a2v("experiment", "run", recipe_file, "--work", work)
+    assert said.code in (1, 2)
+    assert "experiment 'tones' was deleted in MLflow; restore it or rename the recipe" in said.only_line()

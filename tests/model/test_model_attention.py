@@ -1,0 +1,136 @@
+"""Attention in blocks against torch's scaled_dot_product_attention; ALiBi; dropout masks."""
+
+import math
+
+import pytest
+import torch
+from a2v_model.attention import AttentionBias, blockwise_attention
+from a2v_model.encoder import Alibi, alibi_slopes
+from a2v_model.layers import Dropout, keep_mask, keep_rate
+from torch import Tensor
+from torch.nn import functional
+
+ROWS, HEADS, WIDTH = 3, 4, 8
+
+
+def _inputs(frames: int, seed: int) -> list[Tensor]:
+    torch.manual_seed(seed)
+    return [torch.randn(ROWS, HEADS, frames, WIDTH, dtype=torch.double, requires_grad=True) for _ in range(3)]
+
+
+def _bias(frames: int, kept: bool, padded: bool, scale: Tensor) -> AttentionBias:
+    kept_BU = torch.stack([torch.randperm(4 * frames)[:frames].sort()[0] for _ in range(ROWS)])
+    alibi = Alibi(HEADS)
+    distance, _ = alibi(frames, kept_BU if kept else None)
+    valid = torch.arange(frames)[None] < torch.tensor([frames, frames // 2, 1])[:, None] if padded else None
+    return AttentionBias(distance.double(), alibi.slopes.double() * scale, valid)
+
+
+@pytest.mark.parametrize("frames", [1, 7, 300])
+@pytest.mark.parametrize(("kept", "padded"), [(False, False), (False, True), (True, False), (True, True)])
+def test_blocks_equal_the_reference(
+    frames: int, kept: bool, padded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("a2v_model.attention.BLOCK_SCORES", 20_000)
+    # in float32 inside: the reference runs in float64, so the tolerance is that of float32
+    q, k, v = _inputs(frames, frames)
+    scale = torch.tensor([0.5, 1.0, 2.0, 40.0], dtype=torch.double, requires_grad=True)
+    torch.manual_seed(0)
+    bias = _bias(frames, kept, padded, scale)
+    direction = torch.randn(ROWS, HEADS, frames, WIDTH, dtype=torch.double)
+    outputs, gradients = [], []
+    for out in (
+        blockwise_attention(q, k, v, bias),
+        functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.dense().double()),
+    ):
+        outputs.append(out.double())
+        gradients.append(torch.autograd.grad((out * direction).sum(), [q, k, v, scale], retain_graph=True))
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-4, atol=1e-5)
+    for actual, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_without_any_bias() -> None:
+    q, k, v = _inputs(50, 0)
+    actual = blockwise_attention(q, k, v, AttentionBias(None, None))
+    expected = functional.scaled_dot_product_attention(q, k, v)
+    torch.testing.assert_close(actual.double(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.5])
+def test_dropout_on_the_weights(dropout: float) -> None:
+    """With v the identity the result is the weights: 0 or the undropped weight over the keep rate."""
+    torch.manual_seed(0)
+    q, k = torch.randn(2, HEADS, 64, WIDTH), torch.randn(2, HEADS, 64, WIDTH)
+    v = torch.eye(64).expand(2, HEADS, 64, 64)
+    bias = AttentionBias(None, None)
+    plain, dropped = blockwise_attention(q, k, v, bias), blockwise_attention(q, k, v, bias, dropout)
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], plain[kept] / (1 - dropout), rtol=1e-3, atol=1e-6)
+    error = 4 * math.sqrt(dropout * (1 - dropout) / kept.numel())
+    assert abs(float(kept.float().mean()) - (1 - dropout)) < error
+
+
+def test_gradient_under_dropout() -> None:
+    """The backward pass uses the mask of the forward pass: a directional derivative by finite differences."""
+    torch.manual_seed(0)
+    leaves = [torch.randn(1, 2, 40, WIDTH, requires_grad=True) for _ in range(3)]
+    factor = torch.tensor([0.3, 0.1], requires_grad=True)
+    distance = Alibi(2)(40)[0]
+    directions = [torch.randn_like(leaf) for leaf in (*leaves, factor)]
+
+    def loss(step: float) -> Tensor:
+        q, k, v, f = (
+            leaf + step * direction for leaf, direction in zip((*leaves, factor), directions, strict=True)
+        )
+        torch.manual_seed(7)
+        return blockwise_attention(q, k, v, AttentionBias(distance, f), 0.3).double().square().sum()
+
+    loss(0.0).backward()
+    slope = sum((leaf.grad * d).sum() for leaf, d in zip((*leaves, factor), directions, strict=True))
+    numeric = (loss(1e-3) - loss(-1e-3)) / 2e-3
+    assert math.isclose(float(slope), float(numeric.detach()), rel_tol=5e-3)
+
+
+def test_alibi_slopes() -> None:
+    """Values worked out by hand from the ALiBi paper: 2^(-8/H (h + 1)), for 6 heads those of 4 then of 8."""
+    assert alibi_slopes(8) == [2.0**-i for i in range(1, 9)]
+    assert alibi_slopes(16)[:3] == [2**-0.5, 2**-1.0, 2**-1.5]
+    assert alibi_slopes(6) == [2**-2.0, 2**-4.0, 2**-6.0, 2**-8.0, 2**-1.0, 2**-3.0]
+
+
+def test_alibi_bias_uses_original_indices_and_no_negative_scale() -> None:
+    alibi = Alibi(2)
+    with torch.no_grad():
+        alibi.scale.copy_(torch.tensor([2.0, -1.0]))
+    dense = AttentionBias(*alibi(0, torch.tensor([[0, 3, 10]]))).dense()
+    expected = -2 * 2**-4.0 * torch.tensor([[0.0, 3, 10], [3, 0, 7], [10, 7, 0]])
+    torch.testing.assert_close(dense[0, 0], expected)
+    assert dense[0, 1].abs().max() == 0
+    assert not any(True for _ in Alibi(2, learned=False).parameters())
+    assert "scale" in Alibi(2, learned=False).state_dict()
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize("shape", [(7,), (100, 1001)])
+def test_keep_mask(dropout: float, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    mask = keep_mask(shape, dropout)
+    assert mask.shape == shape and set(mask.unique().tolist()) <= {0, 1}
+    assert abs(keep_rate(dropout) - (1 - dropout)) < 1e-5
+    error = 4 * math.sqrt(dropout * (1 - dropout) / mask.numel())
+    assert abs(float(mask.float().mean()) - (1 - dropout)) < error
+    lanes = mask.flatten()[: mask.numel() // 4 * 4].view(-1, 4).float()  # four entries share one draw
+    if len(lanes) > 100:
+        correlation = torch.corrcoef(lanes.T) - torch.eye(4)
+        assert correlation.abs().max() < 5 / math.sqrt(len(lanes))
+
+
+def test_dropout_layer() -> None:
+    torch.manual_seed(0)
+    layer, x = Dropout(0.2), torch.ones(500, 500, requires_grad=True)
+    y = layer.train()(x)
+    assert abs(float(y.detach().mean()) - 1) < 0.01 and set(y.unique().tolist()) == {0.0, pytest.approx(1.25)}
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+    assert layer.eval()(x) is x

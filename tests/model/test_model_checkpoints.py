@@ -1,0 +1,119 @@
+"""Saving and loading models: a round trip, and every way in which a folder can be wrong."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from a2v_model import Detector, FinetuneConfig, Pretrainer, load_model, save_model
+from model_goldens import tiny_model, tiny_pretrain
+from safetensors.torch import load_file, save_file
+
+
+def _detector() -> Detector:
+    return Detector(tiny_model(), FinetuneConfig(average_layers=2, channel_mask_length=4), ["cc", "sn"])
+
+
+@pytest.mark.parametrize("kind", ["pretrained", "detector"])
+def test_round_trip(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Pretrainer(tiny_model(), tiny_pretrain()) if kind == "pretrained" else _detector()
+    save_model(model, tmp_path / "deep" / "model", {"run": "abc", "update": 7})
+    again = load_model(tmp_path / "deep" / "model")
+    assert type(again) is type(model) and not again.training
+    assert again.model_config == model.model_config and again.config == model.config
+    torch.testing.assert_close(again.state_dict(), model.state_dict(), rtol=0, atol=0)
+    description = json.loads((tmp_path / "deep" / "model" / "model.json").read_text())
+    assert description["kind"] == kind and description["extra"] == {"run": "abc", "update": 7}
+    assert (description["sample_rate"], description["frame_rate"]) == (8000, 400.0)
+    total = sum(p.numel() for p in model.parameters())
+    assert description["parameters"]["model"] + description["parameters"]["teacher"] == total
+    if isinstance(model, Detector):
+        assert again.classes == ["cc", "sn"] == description["classes"]
+        wave = torch.randn(1, 800)
+        assert torch.equal(again(wave), model.eval()(wave))
+    else:
+        assert not any(p.requires_grad for p in again.teacher.parameters())
+
+
+def test_saving_again_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    for update in (1, 2):
+        save_model(_detector(), folder, {"update": update})
+    assert json.loads((folder / "model.json").read_text())["extra"] == {"update": 2}
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_failed_save_leaves_the_old_model(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    save_model(_detector(), folder, {"update": 1})
+    with pytest.raises(TypeError):
+        save_model(_detector(), folder, {"update": object()})
+    assert json.loads((folder / "model.json").read_text())["extra"] == {"update": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_both_files_have_the_same_permissions(tmp_path: Path) -> None:
+    save_model(_detector(), tmp_path / "model", {})
+    modes = {os.stat(tmp_path / "model" / name).st_mode for name in ("model.json", "model.safetensors")}
+    assert len(modes) == 1
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_model(_detector(), tmp_path / "model", {})
+    return tmp_path / "model"
+
+
+def _edit(folder: Path, **changes: object) -> None:
+    path = folder / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def _one_line(folder: Path, needle: str) -> None:
+    with pytest.raises(ValueError, match=needle) as error:
+        load_model(folder)
+    assert "\n" not in str(error.value) and str(folder) in str(error.value)
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    _one_line(tmp_path / "nowhere", "no model.json there")
+
+
+def test_missing_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    _one_line(folder, "no model.safetensors there")
+
+
+def test_truncated_weights(folder: Path) -> None:
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+    _one_line(folder, "model.safetensors")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"format_version": null}'])
+def test_broken_description(folder: Path, text: str) -> None:
+    (folder / "model.json").write_text(text)
+    _one_line(folder, "not a model description")
+
+
+def test_newer_format(folder: Path) -> None:
+    _edit(folder, format_version=2)
+    _one_line(folder, "format version 2 is newer than 1")
+
+
+def test_unknown_kind_and_key(folder: Path) -> None:
+    _edit(folder, kind="other")
+    _one_line(folder, "kind = other")
+    _edit(folder, kind="detector", model={"front_end": {}, "colour": "red"})
+    _one_line(folder, "colour")
+
+
+def test_wrong_weights_are_named(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    state["head.weight"] = torch.zeros(3, 32)
+    state["stray"] = state.pop("head.bias")
+    save_file(state, path)
+    _one_line(folder, r"missing head\.bias; unexpected stray; head\.weight is \[3, 32\], should be \[2, 32\]")

@@ -1,0 +1,120 @@
+"""Sizes of the presets, the parameters that decay, and normalisation."""
+
+import pytest
+import torch
+from a2v_model import (
+    PRESETS,
+    Detector,
+    FinetuneConfig,
+    FrontEndConfig,
+    ModelConfig,
+    Pretrainer,
+    normalise,
+    weight_decay_groups,
+)
+from model_goldens import tiny_model, tiny_pretrain
+from torch import nn
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_meerkat_has_exactly_the_published_size() -> None:
+    with torch.device("meta"):
+        model = Pretrainer(*PRESETS["meerkat"])
+        detector = Detector(PRESETS["meerkat"][0], FinetuneConfig(), [str(i) for i in range(12)])
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 315_830_026
+    assert _count(model.teacher) == 308_542_480
+    encoder = model.student.encoder
+    millions = {
+        "prenet": _count(encoder.prenet),
+        "blocks": _count(encoder.blocks),
+        "positional": _count(encoder.positional),
+        "front end": _count(model.student.front_end),
+        "decoder": _count(model.decoder),
+        "projection": _count(model.student.projection),
+        "detector": _count(detector),
+    }
+    assert {name: round(count / 1e6, 1) for name, count in millions.items()} == {
+        "prenet": 100.8, "blocks": 201.5, "positional": 6.2, "front end": 4.9,
+        "decoder": 1.9, "projection": 0.5, "detector": 313.9,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "sample_rate", "stride", "filters"),
+    [("meerkat", 8000, 40, 127), ("xeno-canto", 24000, 80, 220), ("baseline", 8000, 320, 0)],
+)
+def test_layouts_of_the_paper(name: str, sample_rate: int, stride: int, filters: int) -> None:
+    front_end = PRESETS[name][0].front_end
+    assert (front_end.sample_rate, front_end.stride) == (sample_rate, stride)
+    assert front_end.frame_rate == sample_rate / stride
+    assert (front_end.filters if front_end.sinc else 0) == filters
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_builds(name: str) -> None:
+    with torch.device("meta"):
+        count = _count(Pretrainer(*PRESETS[name]).student)
+    if name == "tiny":
+        assert 250_000 < count < 500_000
+
+
+@pytest.mark.parametrize("sample_rate", [16000, 24000, 48000])
+def test_any_sample_rate_runs(sample_rate: int) -> None:
+    own = tiny_model()
+    front_end = FrontEndConfig(sample_rate=sample_rate, sinc_filters=8, layers=own.front_end.layers)
+    model = Pretrainer(ModelConfig(front_end=front_end, encoder=own.encoder), tiny_pretrain())
+    out = model(torch.randn(2, sample_rate // 8))
+    assert torch.isfinite(out.loss_sum)
+    assert model.student(torch.randn(1, sample_rate // 8)).shape[1] == front_end.frames(sample_rate // 8)
+
+
+def test_without_sinc_and_with_gelu() -> None:
+    own = tiny_model()
+    for fields in ({"sinc": False}, {"sinc_activation": "gelu", "sinc_filters": 8}):
+        front_end = FrontEndConfig(layers=own.front_end.layers, **fields)
+        model = Pretrainer(ModelConfig(front_end=front_end, encoder=own.encoder), tiny_pretrain())
+        assert not any("alpha" in name for name, _ in model.named_parameters())
+        assert torch.isfinite(model(torch.randn(2, 1600)).loss_sum)
+
+
+def test_vectors_do_not_decay() -> None:
+    model = Pretrainer(tiny_model(), tiny_pretrain())
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decaying, rest = weight_decay_groups(model, 0.01)
+    assert (decaying["weight_decay"], rest["weight_decay"]) == (0.01, 0.0)
+    still = {names[id(parameter)] for parameter in rest["params"]}
+    moving = {names[id(parameter)] for parameter in decaying["params"]}
+    assert still | moving == {n for n, p in model.named_parameters() if p.requires_grad}
+    assert {
+        "student.encoder.alibi.scale",
+        "student.front_end.sinc.filters.low_hz",
+        "student.front_end.sinc.activation.beta",
+        "student.encoder.prenet.norm.weight",
+        "decoder.convs.0.bias",
+    } <= still
+    assert all(name.endswith("weight") for name in moving)
+    assert {"student.front_end.layers.0.conv.weight", "student.encoder.blocks.0.fc1.weight"} <= moving
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_normalise(seed: int) -> None:
+    torch.manual_seed(seed)
+    wave = torch.randn(3, 4000, dtype=torch.double) * torch.tensor([[1e-2], [1.0], [50.0]]) + 3
+    out = normalise(wave)
+    torch.testing.assert_close(out.mean(1), torch.zeros(3), rtol=0, atol=1e-3)
+    expected = (wave.var(1, correction=0) / (wave.var(1, correction=0) + 1e-5)).float()
+    torch.testing.assert_close(out.var(1, correction=0), expected, rtol=1e-3, atol=1e-3)
+    lengths = torch.tensor([4000, 1000, 10])
+    padded = normalise(wave, lengths)
+    for item, length in enumerate(lengths.tolist()):
+        torch.testing.assert_close(
+            padded[item, :length], normalise(wave[item : item + 1, :length])[0], rtol=1e-3, atol=1e-3
+        )
+        assert not padded[item, length:].any()
+
+
+def test_silence_stays_silent() -> None:
+    assert not normalise(torch.full((2, 100), 0.25)).any()

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PACKAGES := packages/a2v-model packages/a2v-data packages/a2v-eval .
 STAMP := $(VENV)/.installed
 
-.PHONY: quickstart test lint bench ui
+.PHONY: quickstart test lint ui
 quickstart: $(STAMP)
 	$(BIN)/a2v experiment run quickstart.yaml
 

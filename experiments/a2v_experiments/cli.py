@@ -28,6 +28,7 @@ Tracking = Annotated[
     typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow store; default: sqlite in the work folder."),
 ]
 DEFAULT_WORK = Path("a2v-runs")
+INTERRUPTED = 130
 
 
 def say(line: str) -> None:
@@ -109,11 +110,10 @@ def main() -> None:
     """Entry point: a user's mistake is one line on standard error, never a traceback."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app(standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except KeyboardInterrupt:
-        _die("stopped; the same command goes on from the last checkpoint", 130)
+        code = app(standalone_mode=False)  # typer returns the code of an Exit, and 130 for Ctrl-C
+        if code == INTERRUPTED:
+            _die("stopped; the same command goes on from the last checkpoint", INTERRUPTED)
+        sys.exit(code)
     except UserError as error:
         _die(str(error), error.code)
     except ValueError as error:
@@ -126,6 +126,9 @@ def main() -> None:
         usage = getattr(error, "format_message", None)  # click's own errors: unknown option, missing argument
         if usage is None:
             raise
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group alone: its message is its help
+            typer.echo(usage(), err=True)
+            sys.exit(USAGE)
         _die(usage(), getattr(error, "exit_code", USAGE))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import platform
 import subprocess
@@ -14,17 +15,25 @@ PACKAGES = ("a2v", "a2v-model", "a2v-data", "a2v-eval", "torch", "torchaudio", "
 
 
 @lru_cache
-def git_state() -> dict[str, str]:
-    """Tags for the commit that this code stands at, and whether the checkout had uncommitted changes.
+def origin() -> dict[str, str]:
+    """Tags: who ran it, and the commit that this code stands at and whether the checkout had uncommitted changes.
 
-    Empty when the code does not stand in a git checkout.
+    Without the commit when the code does not stand in a git checkout.
     """
+    tags = {"mlflow.source.name": "a2v", "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
     here = Path(__file__).parent
     commit = _git(here, "rev-parse", "HEAD")
     if commit is None:
-        return {}
+        return tags
     dirty = bool(_git(here, "status", "--porcelain"))
-    return {"mlflow.source.git.commit": commit, "git.dirty": str(dirty).lower()}
+    return {**tags, "mlflow.source.git.commit": commit, "git.dirty": str(dirty).lower()}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return str(os.getuid())
 
 
 def _git(folder: Path, *command: str) -> str | None:

@@ -28,6 +28,7 @@ class Outcome:
 
 def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str], None]) -> Outcome:
     """Run or reuse every stage; returns when the parent run holds the summary. say(line) tells what happens."""
+    stages.check_source(recipe)  # before a run is made
     work.mkdir(parents=True, exist_ok=True)
     config = recipe.model_dump(mode="json", exclude={"ray"})
     mark = fingerprint("experiment", config)

@@ -90,6 +90,10 @@ def _likelihoods(
     waveform, lengths = corpus.waveforms(segments, samples)
     lengths_B = torch.from_numpy(np.asarray(lengths, dtype=np.int64)).to(device)
     waveform_BN = normalise(torch.from_numpy(waveform).to(device), lengths_B)
+    front_end = model.model_config.front_end
+    shortest = max(front_end.stride, front_end.kernel // 2 + 1)
+    # the last, begun frame of a recording counts as a whole one; zeros fill it up
+    lengths_B = ((lengths_B + front_end.stride - 1) // front_end.stride * front_end.stride).clamp(shortest, samples)
     with torch.inference_mode(), autocast(precision, device):
         whole = bool((lengths_B == samples).all())
         logits_BTC = model(waveform_BN, lengths=None if whole else lengths_B)

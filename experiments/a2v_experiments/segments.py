@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 class SegmentSampler:
     """Draws every segment once an epoch, in an order given by (seed, epoch).
 
-    corpus: packed store; recordings: their indices; segment_samples: samples of a segment; frame_samples: offsets
-    are multiples of it, so that frames of the front end fall on the same grid; random_offset: shift each segment by
-    up to half its length within its recording.
+    corpus: packed store; recordings: their indices; segment_samples: samples of a segment; frame_samples: shifts are
+    multiples of it, so that frames of the front end fall on the same grid (but at a recording's end, which its last
+    segment ends with); random_offset: shift each segment by up to half its length within its recording.
     """
 
     def __init__(

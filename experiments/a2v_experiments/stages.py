@@ -81,6 +81,18 @@ def ending(store: Store, run_id: str) -> Iterator[None]:
     store.finish(run_id)
 
 
+def check_source(recipe: Recipe) -> None:
+    """Raise UserError or ValueError where the recipe's folder, its audio or its annotations are not there."""
+    from a2v_data.sources import open_source
+
+    source = recipe.data.source
+    if source == "synthetic":
+        return
+    if not Path(source).is_dir():
+        raise UserError(f"data.source: {source}: no such folder")
+    open_source(Path(source))
+
+
 def prepare(context: Context) -> tuple[Result, Path]:
     """Recordings and annotations, or the synthetic corpus, become one packed store; returns its folder."""
     from a2v_data.corpus import Corpus
@@ -94,8 +106,6 @@ def prepare(context: Context) -> tuple[Result, Path]:
         source = _synthesise(context)
     else:
         source = Path(data.source)
-        if not source.is_dir():
-            raise UserError(f"data.source: {data.source}: no such folder")
     origin = source_fingerprint(source, cache=context.work / "content-hashes.json")
     mark = fingerprint("prepare", config, origin)
     folder = context.work / "corpora" / mark[:16]
@@ -237,7 +247,8 @@ def finetune(
     config = {**_training_config(recipe, "finetune"), "fold": fold, "label_share": share}
     trained_mark = fingerprint("finetune", config, folds.fingerprint, source)
     scoring = recipe.evaluate.model_dump(mode="json")
-    name = f"finetune fold {fold}" + (f" labels {share:g}" if share != 1 else "")
+    variant = "" if recipe.variant == "default" else f" {recipe.variant}"
+    name = f"finetune fold {fold}" + (f" labels {share:g}" if share != 1 else "") + variant
     tags = {"fold": str(fold), "label_share": f"{share:g}", "variant": recipe.variant, "a2v.training": trained_mark}
 
     def train(run_id: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import tempfile
 from pathlib import Path
@@ -22,7 +23,7 @@ from mlflow.entities import Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
-from .environment import describe_environment, git_state
+from .environment import describe_environment, origin
 from .errors import FAILED, UserError
 
 MAX_PARAM_CHARACTERS = 6000
@@ -46,7 +47,8 @@ class Store:
             found = self.client.get_experiment_by_name(experiment)
             if found is None:
                 location = artifacts.resolve().as_uri() if artifacts else None
-                self.experiment_id = self.client.create_experiment(experiment, artifact_location=location)
+                kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens its view for training
+                self.experiment_id = self.client.create_experiment(experiment, artifact_location=location, tags=kind)
             elif found.lifecycle_stage == "deleted":
                 raise UserError(f"{uri}: experiment {experiment!r} was deleted in MLflow; restore it or rename the recipe")
             else:
@@ -81,7 +83,7 @@ class Store:
         Raises UserError when a live process on this machine is working on the same stage.
         """
         owner = f"{socket.gethostname()}:{os.getpid()}"
-        tags = {**tags, "a2v.stage": stage, "a2v.fingerprint": fingerprint, "a2v.driver": owner, **git_state()}
+        tags = {**tags, "a2v.stage": stage, "a2v.fingerprint": fingerprint, "a2v.driver": owner, **origin()}
         if parent:
             tags[MLFLOW_PARENT_RUN_ID] = parent
         left = self.find(stage, fingerprint, finished=False)
@@ -130,12 +132,12 @@ class Store:
 
 
 def log_metrics(client: MlflowClient, run_id: str, metrics: dict[str, float], step: int) -> None:
-    """All metrics of one step in one request. MLflow's names allow letters, digits, _ - . : / and space."""
+    """All metrics of one step in one request."""
     from mlflow.entities import Metric
     from mlflow.utils.time import get_current_time_millis
 
     now = get_current_time_millis()
-    client.log_batch(run_id, metrics=[Metric(key, float(value), now, step) for key, value in metrics.items()])
+    client.log_batch(run_id, metrics=[Metric(allowed_name(key), float(value), now, step) for key, value in metrics.items()])
 
 
 def fetch(uri: str, run_id: str, name: str) -> str:
@@ -158,8 +160,17 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, dict):
             flat.update(flatten(value, f"{name}."))
         else:
-            flat[name] = str(value)
+            flat[allowed_name(name)] = str(value)
     return flat
+
+
+def allowed_name(name: str) -> str:
+    """A name that MLflow takes for a metric or parameter; class names may hold what it does not.
+
+    It allows letters, digits, _ - . : / and space, and no name that reads as another path (a//b, a/../b).
+    """
+    parts = re.sub(r"[^\w\-.: /]", "_", name).split("/")
+    return "/".join("_" if part in ("", ".", "..") else part for part in parts)
 
 
 def _is_alive(owner: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 from a2v_data.corpus import Corpus
 from a2v_data.prepare import PrepareConfig, prepare
-from experiments_world import RATE, Said, make_csv_source, make_meerkat_source
+from experiments_world import RATE, Said, call_command, make_csv_source, make_meerkat_source
 
 Command = Callable[..., Said]
 
@@ -74,17 +73,7 @@ def a2v(capfd: pytest.CaptureFixture[str]) -> Command:
 
 
 def run_command(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> Said:
-    from a2v_experiments import cli
-
     capfd.readouterr()
-    code = 0
-    before = sys.argv
-    sys.argv = ["a2v", *arguments]
-    try:
-        cli.main()
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    finally:
-        sys.argv = before
+    code = call_command(arguments)
     said = capfd.readouterr()
     return Said(code, said.out, said.err)

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
+import signal
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,7 @@ from a2v_experiments.tasks import TrainingSpec
 RATE = 4000
 STRIDE = 40  # samples per frame: 100 Hz
 SEGMENT_S = 1.0
+CLASSES = ["sn", "cc"]  # MeerKAT's order
 TONES = {"cc": 500.0, "sn": 1300.0}
 RECORDINGS = 12
 
@@ -121,8 +126,32 @@ def training_spec(recipe: Recipe, stage: str, corpus: Path, names: list[str] | N
         corpus=str(corpus), recordings=names or [f"rec{n:02d}.wav" for n in range(RECORDINGS)],
         segment_s=recipe.data.segment_s, model=recipe.model,
         pretrain=recipe.pretrain if stage == "pretrain" else None,
-        finetune=recipe.finetune if stage == "finetune" else None, classes=["cc", "sn"],
+        finetune=recipe.finetune if stage == "finetune" else None, classes=CLASSES,
     )  # fmt: skip
+
+
+def call_command(arguments: list[str]) -> int:
+    """Run `a2v ARGUMENTS` in this process; returns its exit code."""
+    from a2v_experiments import cli
+
+    arguments_before, handler = sys.argv, signal.getsignal(signal.SIGTERM)
+    sys.argv = ["a2v", *arguments]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    finally:
+        sys.argv = arguments_before
+        signal.signal(signal.SIGTERM, handler)
+    return 0
+
+
+def call_quietly(*arguments: object) -> Said:
+    """The same, keeping what it says; for fixtures of more than one test."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = call_command([str(argument) for argument in arguments])
+    return Said(code, out.getvalue(), err.getvalue())
 
 
 @dataclass(frozen=True)
@@ -133,8 +162,12 @@ class Said:
     out: str
     err: str
 
+    def lines(self) -> list[str]:
+        """The lines of standard error as a terminal shows them in the end, without the bars that passed."""
+        return [line.rpartition("\r")[2] for line in self.err.split("\n") if line]
+
     def only_line(self) -> str:
         """The one line that explains a mistake; fails where there is more, or a traceback."""
-        lines = self.err.splitlines()
+        lines = self.lines()
         assert len(lines) == 1 and lines[0].startswith("a2v: "), self.err
         return lines[0].removeprefix("a2v: ")

@@ -50,12 +50,17 @@ def test_every_command_helps_and_names_all_its_options(a2v):
 
 
 def test_help_needs_none_of_the_heavy_packages():
-    code = (
-        "import sys; import a2v_experiments.cli as cli; sys.argv = ['a2v', 'experiment', 'run', '--help']; cli.main();"
-        "print([m for m in ('torch', 'ray', 'mlflow', 'numpy', 'pydantic', 'pandas', 'a2v_model') if m in sys.modules])"
-    )
+    code = """
+import sys, a2v_experiments.cli as cli
+sys.argv = ["a2v", "experiment", "run", "--help"]
+try:
+    cli.main()
+except SystemExit as stop:
+    heavy = ("torch", "ray", "mlflow", "numpy", "pandas", "matplotlib", "a2v_model", "a2v_data", "a2v_eval")
+    print(stop.code, [name for name in heavy if name in sys.modules])
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]" and done.stderr == ""
+    assert done.stdout.splitlines()[-1] in ("None []", "0 []") and done.stderr == ""
 
 
 @pytest.mark.parametrize(
@@ -77,8 +82,8 @@ def test_wrong_usage_is_one_line_and_exit_code_2(a2v, arguments, told):
 @pytest.mark.parametrize("arguments", [[], ["experiment"], ["data"]])
 def test_a_group_alone_shows_its_help(a2v, arguments):
     said = a2v(*arguments)
-    assert said.code == 2 and f"Usage: {' '.join(['a2v', *arguments])}" in said.err + said.out
-    assert "a2v: " not in said.err  # help, not a complaint in front of every line
+    assert said.code == 2 and "Usage: " in said.err and "Commands:" in said.err
+    assert not any(line.startswith("a2v: ") for line in said.err.splitlines())  # help, not a complaint
 
 
 @pytest.mark.parametrize(
@@ -99,8 +104,7 @@ def test_errors_of_users_and_machines_are_one_line(a2v, monkeypatch, tmp_path, e
 
     monkeypatch.setattr("a2v_data.synth.synthesise", fail)
     said = a2v("data", "synth", tmp_path / "out")
-    assert said.code == code and said.err.strip().splitlines()[-1].startswith(f"a2v: {line}")
-    assert "Traceback" not in said.err and len(said.err.strip().splitlines()) == 1
+    assert said.code == code and said.only_line().startswith(line)
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(a2v, monkeypatch, tmp_path):

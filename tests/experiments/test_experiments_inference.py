@@ -134,3 +134,18 @@ def test_dropout_and_masks_are_off_even_after_training(detector, many_lengths):
     detector.train()
     second = dict(likelihoods(detector, many_lengths, [8], 4))[8]
     assert np.array_equal(first, second)
+
+
+def test_the_last_frame_that_a_recording_only_begins_is_heard(detector, many_lengths):
+    """A recording of 100 frames and one sample: what it says is what it says with zeros up to the frame's end."""
+    recording = many_lengths.recordings[6]
+    assert recording.n_samples == 100 * STRIDE + 1
+    wave = many_lengths.audio[recording.offset : recording.offset + recording.n_samples].astype(np.float32) / 32768
+    last = torch.from_numpy(wave[STRIDE:])[None]  # the last window: it starts a frame later
+    padded = torch.nn.functional.pad(normalise(last), (0, STRIDE - 1))
+    detector.eval()
+    with torch.inference_mode():
+        expected = torch.sigmoid(detector(padded))[0].numpy()
+    ((_, out),) = likelihoods(detector, many_lengths, [6], 4)
+    assert len(out) == 101
+    np.testing.assert_allclose(out[90:], expected[89:], atol=2e-5)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from a2v_experiments.errors import UserError
-from a2v_experiments.tracking import MAX_PARAM_CHARACTERS, Store, fetch, flatten, open_store
+from a2v_experiments.tracking import MAX_PARAM_CHARACTERS, Store, allowed_name, fetch, flatten, open_store
 from experiments_world import recipe_tree, write_recipe
 
 Work = Callable[[str], Path]
@@ -81,11 +81,25 @@ def test_a_run_that_a_living_process_works_on_is_left_alone(store):
 
 
 def test_long_and_odd_parameters_are_logged(store):
-    config = {"text": "x" * 20000, "none": None, "empty": {}, "list": [], "text with = and ,": "ä", "blank": ""}
+    config = {"text": "x" * 20000, "none": None, "empty": {}, "list": [], "threshold": {"Lewin's (song), ä": 0.1}}
     run_id = store.begin("folds", "f", "n", config | {f"key{n}": n for n in range(250)}, {}, None)
     params = store.client.get_run(run_id).data.params
     assert params["text"] == "x" * MAX_PARAM_CHARACTERS and params["none"] == "None" and params["key249"] == "249"
-    assert params["text with = and ,"] == "ä" and len(params) == 255
+    assert params["threshold.Lewin_s _song__ ä"] == "0.1" and len(params) == 254
+
+
+@pytest.mark.parametrize("name", ["Lewin's", "a+b", "100%", "call (long)", "a//b", "..", ".", "/x", "x/", "a, b", "été", "a=b;c"])
+def test_scores_of_a_class_with_any_name_are_logged(store, name):
+    run_id = begin(store)
+    store.log_metrics(run_id, {f"AP/{name}": 0.25, f"strict/AP/{name}": 0.5, "AP/micro": 0.75}, step=3)
+    metrics = store.client.get_run(run_id).data.metrics
+    assert sorted(metrics.values()) == [0.25, 0.5, 0.75]
+    assert sum(key.startswith("strict/AP/") for key in metrics) == 1
+
+
+@pytest.mark.parametrize("name", ["AP/cc", "strict/AP/Turdus merula", "audio_seconds_per_second", "a.b-c:d", "labels_0.5/AP/ä"])
+def test_names_that_mlflow_takes_stay_as_they_are(name):
+    assert allowed_name(name) == name
 
 
 def test_flatten():

@@ -3,8 +3,8 @@
 Shapes: B rows, T frames (queries and keys), H heads, d width of a head, R queries of one block.
 
 `scaled_dot_product_attention` is the reference, and what runs on accelerators. On a CPU it is slow here for
-two reasons: dropout or learned scales make it build whole (B, H, T, T) matrices, and ALiBi's far frames, whose
-weights underflow, cost 50 times as much as others in exp and again in the products (denormal numbers).
+two reasons: dropout or learned scales make it build whole (B, H, T, T) matrices; and ALiBi's far frames, whose
+weights underflow, cost 50 times as much as others in exp, and much in the products (denormal numbers).
 `BlockwiseAttention` computes the same in blocks that stay in the cache and rounds weights below e^-30 of a
 query's largest to 0, which is far below float32's resolution of their sum.
 """

@@ -26,8 +26,9 @@ def write(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, stat
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    save_file({key: value.detach().contiguous().cpu() for key, value in model.state_dict().items()}, aside / "model.safetensors")
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    weights = {key: value.detach().contiguous().cpu() for key, value in model.state_dict().items()}
+    save_file(weights, aside / "model.safetensors")
+    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     tensors = {
         f"{names[parameter]}.{key}": torch.as_tensor(value).detach().contiguous().cpu()
         for parameter, values in optimizer.state.items()

@@ -25,7 +25,9 @@ app.add_typer(data, name="data")
 Work = Annotated[Path, typer.Option("--work", envvar="A2V_WORK", help="Folder for corpora, checkpoints and the store.")]
 Tracking = Annotated[
     str | None,
-    typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow store; default: sqlite in the work folder."),
+    typer.Option(
+        "--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow store; default: sqlite in the work folder."
+    ),
 ]
 DEFAULT_WORK = Path("a2v-runs")
 INTERRUPTED = 130
@@ -38,7 +40,9 @@ def say(line: str) -> None:
 @experiment.command("run")
 def experiment_run(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a bundled one.")],
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a key: pretrain.mask_probability=0.5")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key: pretrain.mask_probability=0.5")
+    ] = None,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
 ) -> None:
@@ -120,7 +124,8 @@ def main() -> None:
         _die(str(error), USAGE)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            _die(f"{error.filename or 'disk'}: no space left on the disk; free some and run the same command again", FAILED)
+            where = error.filename or "disk"
+            _die(f"{where}: no space left on the disk; free some and run the same command again", FAILED)
         _die(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), FAILED)
     except Exception as error:
         usage = getattr(error, "format_message", None)  # click's own errors: unknown option, missing argument

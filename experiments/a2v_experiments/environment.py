@@ -11,7 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("a2v", "a2v-model", "a2v-data", "a2v-eval", "torch", "torchaudio", "ray", "mlflow", "optuna", "numpy", "h5py")
+PACKAGES = (
+    "a2v", "a2v-model", "a2v-data", "a2v-eval", "torch", "torchaudio", "ray", "mlflow", "optuna", "numpy", "h5py",
+)  # fmt: skip
 
 
 @lru_cache

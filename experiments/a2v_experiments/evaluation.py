@@ -89,7 +89,7 @@ def _figures(
     figure = likelihood_figure(
         _waveform(corpus, busiest), corpus.sample_rate, likelihood_TC, frame_rate, corpus.labels(busiest),
         find_events(likelihood_TC, frame_rate, settings.events, classes=corpus.classes), corpus.classes,
-        threshold=settings.events.thresholds(len(corpus.classes), corpus.classes), end_s=EXAMPLE_S,
+        threshold=settings.events.thresholds(len(corpus.classes), corpus.classes).tolist(), end_s=EXAMPLE_S,
         title=corpus.recordings[busiest].name,
     )
     context.store.log_figure(run_id, figure, "example.png")

@@ -76,8 +76,9 @@ def _titled_table(share: float, folds: list[dict[str, float]]) -> str:
 def _beside_energy(folds: list[dict[str, float]]) -> dict[str, list[dict[str, float]]]:
     """The model's scores, and those of the energy threshold under the same names."""
     model = [{key: value for key, value in fold.items() if not key.startswith("energy/")} for fold in folds]
+    prefix = "energy/"
     energy = [
-        {key.removeprefix("energy/"): value for key, value in fold.items() if key.startswith("energy/")} for fold in folds
+        {key.removeprefix(prefix): value for key, value in fold.items() if key.startswith(prefix)} for fold in folds
     ]
     return {"model": model, "energy": energy}
 

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+CPU = torch.device("cpu")
 BUCKET = 16_000_000  # elements that travel in one all-reduce, 64 MB
 
 
@@ -18,7 +19,7 @@ class Group:
 
     rank: int = 0
     size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
 
     def own(self, micro_batches: int) -> range:
         """The micro-batches of an update that this worker computes."""

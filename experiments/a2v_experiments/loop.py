@@ -86,6 +86,8 @@ def train(
         frames = max(means.pop("frames"), 1.0)
         group.sum_gradients(trained, frames)
         norm = nn.utils.clip_grad_norm_(trained, settings.gradient_clip)
+        if not torch.isfinite(norm):  # the same on every worker; one such step would make every weight NaN
+            raise TrainingStopped(f"update {update + 1}: the gradient is {float(norm)}; lower optimizer.learning_rate")
         rate = learning_rate(update, config.updates, settings)
         for parameters in optimizer.param_groups:
             parameters["lr"] = rate

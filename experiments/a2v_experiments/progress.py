@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 POLL_S = 2.0
 
 
-def bar(label: str, total: int, unit: str) -> tqdm:  # type: ignore[type-arg]
+def bar(label: str, total: int, unit: str) -> tqdm:
     """A progress bar on standard error; without a terminal it prints about every 30 s."""
     terminal = sys.stderr.isatty()
     return tqdm(
@@ -50,7 +50,7 @@ def watching(store: Store, run_id: str, label: str, total: int) -> Iterator[None
         thread.join(2 * POLL_S)
 
 
-def _advance(store: Store, run_id: str, shown: tqdm) -> None:  # type: ignore[type-arg]
+def _advance(store: Store, run_id: str, shown: tqdm) -> None:
     metrics = store.client.get_run(run_id).data.metrics
     if "update" in metrics:
         shown.update(int(metrics["update"]) - shown.n)

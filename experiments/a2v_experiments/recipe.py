@@ -34,7 +34,7 @@ class Section(BaseModel):
 class SyntheticConfig(Section):
     """The synthetic corpus: length in minutes and the seed that it is made from."""
 
-    minutes: float = Field(40, gt=0)
+    minutes: float = Field(default=40, gt=0)
     seed: int = 0
 
 
@@ -49,7 +49,7 @@ class DataConfig(PrepareConfig):
 
     source: str
     synthetic: SyntheticConfig = SyntheticConfig()
-    segment_s: float = Field(10.0, gt=0)
+    segment_s: float = Field(default=10.0, gt=0)
 
 
 class FoldsConfig(Section):
@@ -58,7 +58,7 @@ class FoldsConfig(Section):
     label_shares: shares of each train fold's labelled recordings that are used, one finetuning for each.
     """
 
-    count: int = Field(5, ge=2)
+    count: int = Field(default=5, ge=2)
     run: list[int] | None = None
     seed: int = 0
     label_shares: list[Annotated[float, Field(gt=0, le=1)]] = [1.0]
@@ -80,14 +80,14 @@ class FoldsConfig(Section):
 class OptimizerConfig(Section):
     """AdamW with linear warm-up from `warmup_from` and a cosine down to `final_learning_rate` (spec 5 and 7)."""
 
-    learning_rate: float = Field(1e-4, gt=0)
-    warmup_updates: int = Field(0, ge=0)
-    warmup_from: float = Field(0.0, ge=0)
-    final_learning_rate: float = Field(0.0, ge=0)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    warmup_updates: int = Field(default=0, ge=0)
+    warmup_from: float = Field(default=0.0, ge=0)
+    final_learning_rate: float = Field(default=0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.98)
-    eps: float = Field(1e-6, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    gradient_clip: float = Field(1.0, gt=0)
+    eps: float = Field(default=1e-6, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    gradient_clip: float = Field(default=1.0, gt=0)
 
 
 class LoopConfig(Section):
@@ -98,7 +98,7 @@ class LoopConfig(Section):
     """
 
     updates: Positive
-    segments: int = Field(8, ge=2)
+    segments: int = Field(default=8, ge=2)
     micro_batches: Positive = 1
     random_offset: bool = True  # draw segments at any offset of a recording, not only at multiples of segment_s
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -123,16 +123,16 @@ class EvaluateStage(EvaluationConfig):
     overlap_s: seconds that neighbouring windows share when a recording is longer than a segment.
     """
 
-    overlap_s: float = Field(0.5, ge=0)
+    overlap_s: float = Field(default=0.5, ge=0)
 
 
 class RayConfig(Section):
     """num_workers 0 trains in this process; 1 or more starts Ray Train workers (address None: a local Ray)."""
 
-    num_workers: int = Field(0, ge=0)
-    cpus_per_worker: float = Field(1, gt=0)
+    num_workers: int = Field(default=0, ge=0)
+    cpus_per_worker: float = Field(default=1, gt=0)
     use_gpu: bool = False
-    max_failures: int = Field(3, ge=0)
+    max_failures: int = Field(default=3, ge=0)
     address: str | None = None
 
 
@@ -153,7 +153,9 @@ class Recipe(Section):
     def _sizes_agree(self) -> Recipe:
         model_rate, data_rate = self.model.front_end.sample_rate, self.data.sample_rate
         if model_rate != data_rate:
-            raise ValueError(f"model.front_end.sample_rate ({model_rate} Hz) and data.sample_rate ({data_rate} Hz) must be equal")
+            raise ValueError(
+                f"model.front_end.sample_rate ({model_rate} Hz) and data.sample_rate ({data_rate} Hz) must be equal"
+            )
         if self.evaluate.overlap_s >= self.data.segment_s:
             raise ValueError(f"evaluate.overlap_s ({self.evaluate.overlap_s} s) must be less than data.segment_s")
         samples, stride = self.data.segment_s * data_rate, self.model.front_end.stride
@@ -161,10 +163,10 @@ class Recipe(Section):
             raise ValueError(
                 f"data.segment_s = {self.data.segment_s}: must be a whole number of frames of {stride / data_rate} s"
             )
-        frames = self.model.front_end.frames(round(samples))
-        if frames != round(samples / stride):
+        frames, expected = self.model.front_end.frames(round(samples)), round(samples / stride)
+        if frames != expected:
             raise ValueError(
-                f"model.front_end.layers: {self.data.segment_s} s give {frames} frames instead of {round(samples / stride)}:"
+                f"model.front_end.layers: {self.data.segment_s} s give {frames} frames instead of {expected}:"
                 " give layers with an even stride above 2 an odd kernel"
             )
         for stage in (self.pretrain, self.finetune):
@@ -212,7 +214,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path.name}: cannot be read: {error.strerror}") from None
     if not isinstance(tree, dict):
-        raise UserError(f"{path.name}: a recipe is a mapping of keys (name, data, model, ...), not {type(tree).__name__}")
+        kind = type(tree).__name__
+        raise UserError(f"{path.name}: a recipe is a mapping of keys (name, data, model, ...), not {kind}")
     return tree
 
 
@@ -306,7 +309,7 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
 
 
 def _as_meant(error: ValidationError) -> list[ErrorDetails]:
-    """A value that may be of several kinds (a number or a mapping) has an error for each: keep that of the kind meant."""
+    """A value that may be of several kinds (a number, a mapping) has an error for each: keep that of the kind meant."""
     groups: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
     for item in error.errors():
         loc = item["loc"]

@@ -102,10 +102,7 @@ def prepare(context: Context) -> tuple[Result, Path]:
 
     data = context.recipe.data
     config = data.model_dump(mode="json", include=set(PrepareConfig.model_fields))
-    if data.source == "synthetic":
-        source = _synthesise(context)
-    else:
-        source = Path(data.source)
+    source = _synthesise(context) if data.source == "synthetic" else Path(data.source)
     origin = source_fingerprint(source, cache=context.work / "content-hashes.json")
     mark = fingerprint("prepare", config, origin)
     folder = context.work / "corpora" / mark[:16]
@@ -152,7 +149,7 @@ def _synthesise(context: Context) -> Path:
 
 
 def make_folds(context: Context, data: Result, corpus_folder: Path) -> tuple[Result, list[dict[str, Any]]]:
-    """Stratified folds by recording, with the few-shot subsets; returns [{train: {share: names}, evaluation: names}]."""
+    """Stratified folds by recording, with few-shot subsets: returns [{train: {share: names}, evaluation: names}]."""
     from a2v_data.corpus import Corpus
     from a2v_data.folds import label_share, write_manifests
     from a2v_data.folds import make_folds as stratify
@@ -219,16 +216,17 @@ def _train(context: Context, spec: TrainingSpec, run_id: str, stage: str, mark: 
 
     if context.store.client.get_run(run_id).data.tags.get("a2v.model") == "logged":
         return
-    context.store.tag(run_id, "audio_seconds", f"{spec.loop.updates * spec.loop.segments * spec.loop.micro_batches * spec.segment_s:g}")
+    segments = spec.loop.updates * spec.loop.segments * spec.loop.micro_batches
+    context.store.tag(run_id, "audio_seconds", f"{segments * spec.segment_s:g}")
     storage = context.work / "checkpoints"
     name = f"{stage}-{mark[:16]}"
     with watching(context.store, run_id, label, spec.loop.updates):
         last = run_training(spec, context.recipe.ray, storage, name, context.store.uri, run_id)
     model = build_task(spec, torch.device("cpu")).model
     model.load_state_dict(load_file(last / "model.safetensors"))
-    provenance = {"run_id": run_id, "fingerprint": mark, "updates": spec.loop.updates, "experiment": context.recipe.name}
+    made_by = {"run_id": run_id, "fingerprint": mark, "experiment": context.recipe.name}
     with scratch() as aside:
-        save_model(model, Path(aside) / "model", provenance)
+        save_model(model, Path(aside) / "model", {**made_by, "updates": spec.loop.updates})
         context.store.log_folder(run_id, Path(aside) / "model", "model")
     context.store.tag(run_id, "a2v.model", "logged")
     shutil.rmtree(storage / name, ignore_errors=True)

@@ -18,7 +18,6 @@ from .loop import Step, TrainingStopped
 from .recipe import FinetuneStage, LoopConfig, PretrainStage
 from .segments import SegmentSampler
 
-
 Part = TypeVar("Part", bound=BaseModel)
 
 
@@ -102,7 +101,8 @@ class PretrainTask(_TaskBase):
             waveform_BN, _ = mix(waveform_BN, None, self.corpus.sample_rate, self.config.bcl, generator)
         out = self.model(waveform_BN, generator)
         frames = torch.as_tensor(out.masked_frames, dtype=torch.float64)
-        sums = {key: torch.as_tensor(getattr(out, key)).detach().double().cpu() * frames.cpu() for key in self.sum_names}
+        values = {key: torch.as_tensor(getattr(out, key)).detach().double().cpu() for key in self.sum_names}
+        sums = {key: value * frames.cpu() for key, value in values.items()}
         return Step(out.loss_sum, frames, sums)
 
     def end_update(self, update: int, metrics: dict[str, float]) -> dict[str, float]:

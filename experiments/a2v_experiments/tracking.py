@@ -50,7 +50,9 @@ class Store:
                 kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens its view for training
                 self.experiment_id = self.client.create_experiment(experiment, artifact_location=location, tags=kind)
             elif found.lifecycle_stage == "deleted":
-                raise UserError(f"{uri}: experiment {experiment!r} was deleted in MLflow; restore it or rename the recipe")
+                raise UserError(
+                    f"{uri}: experiment {experiment!r} was deleted in MLflow; restore it or rename the recipe"
+                )
             else:
                 self.experiment_id = found.experiment_id
         except UserError:
@@ -88,9 +90,10 @@ class Store:
             tags[MLFLOW_PARENT_RUN_ID] = parent
         left = self.find(stage, fingerprint, finished=False)
         if left and left.info.status != "FINISHED":
-            if left.info.status == "RUNNING" and _is_alive(left.data.tags.get("a2v.driver", "")):
+            driver = left.data.tags.get("a2v.driver", "")
+            if left.info.status == "RUNNING" and _is_alive(driver):
                 raise UserError(
-                    f"{name}: process {left.data.tags['a2v.driver']} is running this stage already; wait for it or stop it",
+                    f"{name}: process {driver} is running this stage already; wait for it or stop it",
                     FAILED,
                 )
             run_id = left.info.run_id
@@ -137,7 +140,8 @@ def log_metrics(client: MlflowClient, run_id: str, metrics: dict[str, float], st
     from mlflow.utils.time import get_current_time_millis
 
     now = get_current_time_millis()
-    client.log_batch(run_id, metrics=[Metric(allowed_name(key), float(value), now, step) for key, value in metrics.items()])
+    values = [Metric(allowed_name(key), float(value), now, step) for key, value in metrics.items()]
+    client.log_batch(run_id, metrics=values)
 
 
 def fetch(uri: str, run_id: str, name: str) -> str:

@@ -145,7 +145,11 @@ def _train(payload: dict[str, Any], group: Group, resume: Path | None, save: Cal
         monitor.finish()
         left = log.close()
     if left:
-        raise RuntimeError(f"{payload['uri']}: the tracking server did not answer for 10 minutes; {left} steps not logged")
+        raise UserError(
+            f"{payload['uri']}: the tracking server did not answer for 10 minutes; {left} steps are not logged yet;"
+            " the same command logs them from the last checkpoint",
+            FAILED,
+        )
 
 
 def _system_metrics(uri: str, run_id: str) -> Any:
@@ -174,7 +178,8 @@ def start_ray(config: RayConfig) -> None:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:
             where = f"Ray cluster {address} cannot be reached" if address else "Ray cannot be started on this machine"
-            hint = "check ray.address and that `ray start` runs there" if address else "ray.num_workers=0 trains without it"
+            local = "ray.num_workers=0 trains without it"
+            hint = "check ray.address and that `ray start` runs there" if address else local
             raise UserError(f"{where}: {_last_line(error)}; {hint}", FAILED) from None
     have = ray.cluster_resources()
     need = {"CPU": config.num_workers * config.cpus_per_worker, "GPU": config.num_workers * float(config.use_gpu)}

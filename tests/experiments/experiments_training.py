@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from a2v_experiments import checkpoints
+from a2v_experiments import group as workers_group
 from a2v_experiments.group import Group
 from a2v_experiments.loop import train
 from a2v_experiments.tasks import TrainingSpec, build_task
@@ -19,7 +21,7 @@ from torch import Tensor, distributed
 TIMED = "audio_seconds_per_second"  # the one metric that is not a function of the recipe
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Stands for a process that is killed."""
 
 
@@ -38,7 +40,11 @@ class Training:
 
 
 def run_loop(
-    spec: TrainingSpec, folder: Path, resume: Path | None = None, stop_after: int | None = None, group: Group | None = None
+    spec: TrainingSpec,
+    folder: Path,
+    resume: Path | None = None,
+    stop_after: int | None = None,
+    group: Group | None = None,
 ) -> Training:
     """Train to the end, or until the process 'dies' right after it logged update `stop_after`."""
     group = group or Group()
@@ -48,22 +54,21 @@ def run_loop(
         assert step not in logged and all(isinstance(value, float) for value in metrics.values())
         logged[step] = {key: value for key, value in metrics.items() if key != TIMED}
         if step == stop_after:
-            raise Stopped
+            raise StoppedError
 
     def save(updates: int, write: Any) -> None:
         if group.rank == 0:
             write(folder / checkpoints.name(updates))
 
-    try:
+    with contextlib.suppress(StoppedError):
         train(build_task(spec, group.device), spec.loop, group, resume, log, save, list)
-    except Stopped:
-        pass
     return Training(logged, folder)
 
 
 def gloo_worker(rank: int, size: int, specs: list[str], folder: str) -> None:
     """One of `size` processes that train each spec together; rank 0 leaves its metrics and checkpoints in `folder`."""
     torch.set_num_threads(1)
+    workers_group.BUCKET = 500  # so that gradients travel in several pieces
     os.environ.update(MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo")
     distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size)
     for number, text in enumerate(specs):

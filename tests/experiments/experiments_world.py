@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import csv
 import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -33,18 +34,23 @@ RECORDINGS = 12
 
 RECIPE: dict[str, Any] = {
     "name": "tones",
-    "data": {"source": "set by the test", "sample_rate": RATE, "segment_s": SEGMENT_S, "labelled": "all", "focal_class": False},
+    "data": {
+        "source": "set by the test", "sample_rate": RATE, "segment_s": SEGMENT_S, "labelled": "all",
+        "focal_class": False,
+    },
     "folds": {"count": 3, "run": [0, 1]},
     "model": {
-        "front_end": {"sample_rate": RATE, "sinc_filters": 8, "layers": [[8, 10, 5], [12, 3, 2], [16, 3, 2], [16, 3, 2]]},
+        "front_end": {
+            "sample_rate": RATE, "sinc_filters": 8, "layers": [[8, 10, 5], [12, 3, 2], [16, 3, 2], [16, 3, 2]],
+        },
         "encoder": {
             "dim": 16, "heads": 2, "depth": 2, "prenet_depth": 1, "mlp_ratio": 2.0, "positional_depth": 1,
             "positional_width": 9, "positional_groups": 4,
         },
     },
     "pretrain": {
-        "mask_probability": 0.5, "mask_length": 4, "clones": 2, "target_layers": 2, "ema_start": 0.99, "ema_updates": 50,
-        "decoder": {"dim": 16, "kernel": 5, "groups": 4, "depth": 1},
+        "mask_probability": 0.5, "mask_length": 4, "clones": 2, "target_layers": 2, "ema_start": 0.99,
+        "ema_updates": 50, "decoder": {"dim": 16, "kernel": 5, "groups": 4, "depth": 1},
         "updates": 6, "segments": 3, "micro_batches": 2, "bcl": {}, "precision": "float32",
         "log_every": 1, "checkpoint_every": 2, "optimizer": {"learning_rate": 0.001, "warmup_updates": 2},
     },
@@ -62,7 +68,9 @@ def calls(recording: int) -> list[tuple[str, int, int]]:
     rng = np.random.default_rng([7, recording])
     starts = (np.arange(4) * 0.7 + 0.15 + rng.uniform(0, 0.3, 4)) * RATE
     labels = rng.permutation(["cc", "sn", "cc", "sn"])
-    return [(str(label), int(start), int(start) + 600 + 40 * recording) for label, start in zip(labels, starts, strict=True)]
+    return [
+        (str(label), int(start), int(start) + 600 + 40 * recording) for label, start in zip(labels, starts, strict=True)
+    ]
 
 
 def waveform(recording: int) -> np.ndarray:
@@ -134,6 +142,7 @@ def call_command(arguments: list[str]) -> int:
     """Run `a2v ARGUMENTS` in this process; returns its exit code."""
     from a2v_experiments import cli
 
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # a store that was opened in this process left it there
     arguments_before, handler = sys.argv, signal.getsignal(signal.SIGTERM)
     sys.argv = ["a2v", *arguments]
     try:

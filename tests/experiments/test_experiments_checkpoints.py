@@ -47,7 +47,7 @@ def test_weights_buffers_moments_and_state_come_back_to_the_bit(tmp_path):
     assert same(model.state_dict(), other.state_dict())
 
 
-@pytest.mark.parametrize("fails_in", ["save_file", "json.dumps"])
+@pytest.mark.parametrize("fails_in", ["save_file", "json.dumps", "Path.rename"])
 def test_a_crash_while_writing_leaves_the_older_one_the_newest(tmp_path, monkeypatch, fails_in):
     model, optimizer = trained(0, 1)
     checkpoints.write(tmp_path / checkpoints.name(1), model, optimizer, {"updates": 1})

@@ -119,4 +119,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(a2v, monkeypatch, tmp_path):
 def test_ui_without_a_store_says_where_it_looked(a2v, tmp_path):
     said = a2v("ui", "--work", tmp_path / "nowhere")
     assert said.code == 2
-    assert said.only_line() == f"{tmp_path / 'nowhere'}: no tracking store here; run a recipe first, or name the folder with --work"
+    assert (
+        said.only_line()
+        == f"{tmp_path / 'nowhere'}: no tracking store here; run a recipe first, or name the folder with --work"
+    )

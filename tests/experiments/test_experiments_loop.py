@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from a2v_data.corpus import Corpus
-from a2v_experiments import checkpoints
-from a2v_experiments.loop import learning_rate, seeded
+from a2v_experiments import checkpoints, tasks
+from a2v_experiments.group import Group
+from a2v_experiments.loop import TrainingStopped, learning_rate, seeded
 from a2v_experiments.recipe import OptimizerConfig
 from a2v_experiments.tasks import TrainingSpec
 from experiments_training import gloo_worker, run_loop
@@ -36,7 +37,9 @@ def test_then_a_cosine_to_the_final_rate(updates, warmup, last):
     assert learning_rate((updates + warmup) // 2, updates, config) == pytest.approx((0.01 + last) / 2)  # cos 90 degrees
     third = warmup + (updates - warmup) / 3
     if third == int(third):
-        assert learning_rate(int(third), updates, config) == pytest.approx(last + 0.75 * (0.01 - last))  # cos 60 degrees
+        assert learning_rate(int(third), updates, config) == pytest.approx(
+            last + 0.75 * (0.01 - last)
+        )  # cos 60 degrees
     assert learning_rate(updates, updates, config) == pytest.approx(last)
     remaining = math.pi / (updates - warmup)  # of the angle, at the last update that is made
     end = last + (0.01 - last) * math.sin(remaining / 2) ** 2
@@ -70,7 +73,9 @@ def test_a_run_resumed_from_any_checkpoint_repeats_the_run_that_never_stopped_to
         folder = tmp_path / f"stopped-{stop}"
         before = run_loop(spec(tmp_path, corpus, stage), folder, stop_after=stop)
         resume = checkpoints.newest(folder)
-        assert resume.name == checkpoints.name(stop // 2 * 2 - (2 if stop % 2 == 0 else 0)) if stop > 2 else resume is None
+        assert (
+            resume.name == checkpoints.name(stop // 2 * 2 - (2 if stop % 2 == 0 else 0)) if stop > 2 else resume is None
+        )
         torch.manual_seed(stop)  # whatever a new process starts with
         after = run_loop(spec(tmp_path, corpus, stage), folder, resume)
         assert {**before.metrics, **after.metrics} == whole.metrics
@@ -122,12 +127,61 @@ def test_only_the_head_learns_at_first_and_the_front_end_never(tmp_path, corpus)
     assert not any(key.startswith("backbone.front_end.") for key in moved(1, 6))
 
 
+def test_the_teacher_follows_the_student_by_the_ema_of_each_update(tmp_path, corpus):
+    """teacher <- tau * teacher + (1 - tau) * student, with the student as it is after the update."""
+    training = run_loop(spec(tmp_path, corpus, "pretrain", "pretrain.checkpoint_every=1"), tmp_path / "p")
+    compared = 0
+    for updates in range(2, 7):
+        before, after, tau = training.weights(updates - 1), training.weights(updates), 0.99 + 0.01 * (updates - 1) / 50
+        for key in [key for key in after if key.startswith("teacher.")]:
+            student = after[key.replace("teacher.", "student.encoder.", 1)]
+            torch.testing.assert_close(after[key], tau * before[key] + (1 - tau) * student, rtol=1e-5, atol=1e-7)
+            compared += not torch.equal(after[key], before[key])
+    assert compared > 50
+
+
 def test_training_learns_the_tones(tmp_path, corpus):
     """Not a check of quality: a loop that updates nothing, or the wrong way, fails here."""
-    changes = ["finetune.updates=40", "finetune.head_only_updates=0", "finetune.freeze_front_end=false", "finetune.bcl=null"]
-    changes += ["finetune.optimizer.learning_rate=0.01", "finetune.mask_probability=0", "finetune.channel_mask_probability=0"]
+    changes = [
+        "finetune.updates=40",
+        "finetune.head_only_updates=0",
+        "finetune.freeze_front_end=false",
+        "finetune.bcl=null",
+    ]
+    changes += [
+        "finetune.optimizer.learning_rate=0.01",
+        "finetune.mask_probability=0",
+        "finetune.channel_mask_probability=0",
+    ]
     metrics = run_loop(spec(tmp_path, corpus, "finetune", *changes), tmp_path / "f").metrics
     assert metrics[40]["loss"] < 0.6 * metrics[1]["loss"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_gradient_that_is_no_number_stops_the_training_before_it_harms_the_weights(
+    tmp_path, corpus, monkeypatch, stage
+):
+    task = "PretrainTask" if stage == "pretrain" else "FinetuneTask"
+    step = getattr(tasks, task).step
+
+    def poisoned(self, update, micro, generator):
+        found = step(self, update, micro, generator)
+        found.loss_sum = found.loss_sum * (float("nan") if (update, micro) == (4, 1) else 1)
+        return found
+
+    monkeypatch.setattr(getattr(tasks, task), "step", poisoned)
+    with pytest.raises(TrainingStopped, match=r"^update 5: the gradient is nan; lower optimizer\.learning_rate$"):
+        run_loop(spec(tmp_path, corpus, stage, f"{stage}.checkpoint_every=1"), tmp_path / "f")
+    last = checkpoints.newest(tmp_path / "f")
+    assert last.name == checkpoints.name(4)
+    assert all(value.isfinite().all() for value in checkpoints.load_file(last / "model.safetensors").values())
+
+
+@pytest.mark.parametrize("size, micro_batches", [(1, 4), (2, 5), (3, 2), (4, 8)])
+def test_workers_share_the_micro_batches_evenly(size, micro_batches):
+    shares = [list(Group(rank, size).own(micro_batches)) for rank in range(size)]
+    assert sorted(micro for share in shares for micro in share) == list(range(micro_batches))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_two_processes_compute_what_one_does(tmp_path, corpus):
@@ -152,6 +206,8 @@ def test_two_processes_compute_what_one_does(tmp_path, corpus):
         compared = 0
         for key, value in alone.moments(1).items():
             if key.endswith(".exp_avg") and value.abs().max() > 0:
-                torch.testing.assert_close(gradients[key], value, rtol=1e-3, atol=1e-5 * float(value.abs().max()) + 1e-9)
+                torch.testing.assert_close(
+                    gradients[key], value, rtol=1e-3, atol=1e-5 * float(value.abs().max()) + 1e-9
+                )
                 compared += 1
         assert compared > 1 and gradients.keys() == alone.moments(1).keys()

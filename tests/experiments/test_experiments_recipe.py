@@ -61,7 +61,7 @@ def test_values_of_a_recipe_and_defaults_of_the_rest(tmp_path):
         ("evaluate.events.threshold=loud", "evaluate.events.threshold"),
         ("name=a b", "name = 'a b': "),
         ("data.segment_s=.inf", "data.segment_s = inf: input should be a finite number"),
-        ("pretrain.optimizer.learning_rate=.inf", "pretrain.optimizer.learning_rate = inf: input should be a finite number"),
+        ("pretrain.optimizer.eps=.inf", "pretrain.optimizer.eps = inf: input should be a finite number"),
         ("data.sample_rate=8000", "model.front_end.sample_rate (4000 Hz) and data.sample_rate (8000 Hz) must be equal"),
         ("data.segment_s=1.005", "data.segment_s = 1.005: must be a whole number of frames of 0.01 s"),
         ("evaluate.overlap_s=1.0", "evaluate.overlap_s (1.0 s) must be less than data.segment_s"),
@@ -109,7 +109,12 @@ def test_a_set_whose_value_is_no_yaml(tmp_path):
 
 
 def test_set_reaches_every_depth_and_makes_what_is_not_there(tmp_path):
-    overrides = ["pretrain.optimizer.learning_rate=1e-4", "folds.run=[2]", "ray.num_workers=2", "finetune.bcl.per_row=true"]
+    overrides = [
+        "pretrain.optimizer.learning_rate=1e-4",
+        "folds.run=[2]",
+        "ray.num_workers=2",
+        "finetune.bcl.per_row=true",
+    ]
     recipe = make_recipe(tmp_path, overrides)
     assert recipe.pretrain.optimizer.learning_rate == 1e-4 and recipe.pretrain.optimizer.warmup_updates == 2
     assert recipe.folds.run == [2] and recipe.ray.num_workers == 2 and recipe.finetune.bcl.per_row
@@ -221,14 +226,22 @@ def test_a_validated_recipe_survives_yaml(tmp_path):
     "arguments, told",
     [
         (["no-such-recipe"], "no-such-recipe: no such recipe"),
-        (["small.yaml", "--set", "pretrain.updtes=3"], "small.yaml: pretrain.updtes: unknown key; did you mean 'updates'?"),
-        (["small.yaml", "--set", "pretrain.updates=soon"], "small.yaml: pretrain.updates = 'soon': input should be a valid integer"),
+        (
+            ["small.yaml", "--set", "pretrain.updtes=3"],
+            "small.yaml: pretrain.updtes: unknown key; did you mean 'updates'?",
+        ),
+        (
+            ["small.yaml", "--set", "pretrain.updates=soon"],
+            "small.yaml: pretrain.updates = 'soon': input should be a valid integer",
+        ),
         (["small.yaml", "--set", "data.sample_rate=8000"], "small.yaml: model.front_end.sample_rate (4000 Hz)"),
         (["small.yaml", "--set", "nothing"], "--set nothing: expected KEY=VALUE"),
         (["circle.yaml"], "circle.yaml: extends: the recipes extend each other in a circle"),
     ],
 )
-def test_the_command_says_it_in_one_line_with_exit_code_2_and_writes_nothing(tmp_path, monkeypatch, a2v, arguments, told):
+def test_the_command_says_it_in_one_line_with_exit_code_2_and_writes_nothing(
+    tmp_path, monkeypatch, a2v, arguments, told
+):
     write_recipe(tmp_path / "small.yaml", recipe_tree())
     write_recipe(tmp_path / "circle.yaml", {"extends": "circle.yaml"})
     monkeypatch.chdir(tmp_path)

@@ -10,17 +10,21 @@ import json
 import os
 import re
 import shutil
+import signal
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from a2v_experiments import loop
+from a2v_experiments import checkpoints, loop, workers
+from a2v_experiments.errors import UserError
 from a2v_experiments.stages import ending
-from a2v_experiments.tracking import Store, default_uri, fetch
+from a2v_experiments.tracking import Store, default_uri, fetch, open_store
 from a2v_model import Detector, Pretrainer, load_model
-from experiments_world import RECORDINGS, Said, call_quietly, recipe_tree, write_recipe
+from experiments_world import RECORDINGS, Said, call_quietly, make_recipe, recipe_tree, training_spec, write_recipe
 from mlflow.entities import Run
 
 STAGES = ["experiment", "prepare", "folds", "pretrain", "finetune", "finetune"]
@@ -148,7 +152,9 @@ def test_artifacts(world, first_runs):
         assert isinstance(model, Detector) and list(model.classes) == ["sn", "cc"]
     parent = first_runs["experiment"][0]
     assert {"scores.txt", "scores.json", "ap_per_class_paper.png", "ap_per_class_strict.png"} <= world.artifacts(parent)
-    assert isinstance(load_model(Path(fetch(world.store.uri, first_runs["pretrain"][0].info.run_id, "model"))), Pretrainer)
+    assert isinstance(
+        load_model(Path(fetch(world.store.uri, first_runs["pretrain"][0].info.run_id, "model"))), Pretrainer
+    )
     for run in (parent, *first_runs["finetune"]):
         for name in world.artifacts(run):
             path = Path(fetch(world.store.uri, run.info.run_id, name))
@@ -187,11 +193,13 @@ def test_a_second_call_reuses_every_stage_and_says_the_same(world, first_runs):
     again = world.call()
     assert again.code == 0, again.err
     assert {run.info.run_id: (run.info.end_time, run.data.tags, run.data.metrics) for run in world.runs()} == before
-    for stage, names in {
-        "data": "prepare", "folds": "folds", "pretrain": "pretrain", "finetune fold 0": "finetune", "summary": "experiment",
-    }.items():  # fmt: skip
-        assert f"{stage}: reused, run {first_runs[names][0].info.run_id}" in again.out
-    assert again.out[again.out.index("100% of the labels") :] == world.first.out[world.first.out.index("100% of the labels") :]
+    said = ["summary", "data", "folds", "pretrain", "finetune fold 0"]
+    for name, stage in zip(said, dict.fromkeys(STAGES), strict=True):
+        assert f"{name}: reused, run {first_runs[stage][0].info.run_id}" in again.out
+    assert (
+        again.out[again.out.index("100% of the labels") :]
+        == world.first.out[world.first.out.index("100% of the labels") :]
+    )
 
 
 def test_how_it_runs_and_logs_is_not_part_of_what_it_is(world):
@@ -213,7 +221,9 @@ def test_another_evaluation_reuses_the_training(world, first_runs):
         assert run.data.tags["a2v.model_run"] == trained.info.run_id and "model" not in world.artifacts(run)
         assert world.losses(run) == []
         # The IoU threshold is the strict protocol's: what `paper` says of the same model is the same.
-        paper = {key: value for key, value in trained.data.metrics.items() if re.match(r"(AP|F1|precision|recall)/", key)}
+        paper = {
+            key: value for key, value in trained.data.metrics.items() if re.match(r"(AP|F1|precision|recall)/", key)
+        }
         assert paper and paper.items() <= run.data.metrics.items()
         assert run.data.metrics["strict/AP/micro"] <= trained.data.metrics["strict/AP/micro"]
 
@@ -224,6 +234,24 @@ def test_variants_that_differ_in_finetuning_share_the_pretraining(world, first_r
     assert f"pretrain: reused, run {first_runs['pretrain'][0].info.run_id}" in said.out
     short = [run for run in world.runs("finetune") if run.data.tags["variant"] == "short"]
     assert len(short) == 1 and len(world.losses(short[0])) == 4 and len(world.runs("pretrain")) == 1
+    (parent,) = [run for run in world.runs("experiment") if run.data.tags["variant"] == "short"]
+    assert parent.data.metrics["AP/micro_mean"] == short[0].data.metrics["AP/micro"]
+    assert not any(key.endswith("_std") for key in parent.data.metrics)  # one fold has no spread
+
+
+def test_fewer_labels_train_on_a_part_of_the_recordings_and_have_scores_of_their_own(world):
+    said = world.call("folds.label_shares=[0.5, 1.0]", "folds.run=[1]", "finetune.updates=1", "variant=few")
+    assert said.code == 0, said.err
+    few = [run for run in world.runs("finetune") if run.data.tags["variant"] == "few"]
+    assert sorted(run.data.tags["label_share"] for run in few) == ["0.5", "1"]
+    (parent,) = [run for run in world.runs("experiment") if run.data.tags["variant"] == "few"]
+    for run in few:
+        name = f"labels_{run.data.tags['label_share']}/AP/micro_mean"
+        assert parent.data.metrics[name] == run.data.metrics["AP/micro"]
+    table = world.store.read_json(world.runs("folds")[-1].info.run_id, "folds.json")
+    for fold in table:
+        assert set(fold["train"]["0.5"]) < set(fold["train"]["1.0"]) and len(fold["train"]["0.5"]) == 4
+    assert "50% of the labels" in said.out and "100% of the labels" in said.out
 
 
 def test_without_pretraining_it_starts_from_random_weights(world):
@@ -231,7 +259,9 @@ def test_without_pretraining_it_starts_from_random_weights(world):
     assert said.code == 0, said.err
     scratch = [run for run in world.runs("finetune") if run.data.tags["variant"] == "scratch"]
     assert len(scratch) == 1 and "pretrain" not in said.out and len(world.runs("pretrain")) == 1
-    usual = [run for run in world.runs("finetune") if run.data.tags["variant"] == "default" and run.data.tags["fold"] == "0"]
+    usual = [
+        run for run in world.runs("finetune") if run.data.tags["variant"] == "default" and run.data.tags["fold"] == "0"
+    ]
     assert world.losses(scratch[0])[0][0] == 1 and world.losses(scratch[0]) != world.losses(usual[0])
 
 
@@ -245,44 +275,110 @@ def test_the_same_recordings_in_meerkats_form_give_the_same_scores(world, first_
         assert scores and scores.items() <= run.data.metrics.items()
 
 
-def fail_once(patch: pytest.MonkeyPatch, at_update: int) -> None:
-    """The disk is full in the first training that comes to this update."""
+def fail_at(patch: pytest.MonkeyPatch, at_update: int, error: BaseException) -> None:
+    """Any training that comes to this update fails."""
     rate = loop.learning_rate
 
     def learning_rate(update: int, *rest: object) -> float:
         if update == at_update:
-            raise OSError(28, "No space left on device", "/full")
+            raise error
         return rate(update, *rest)
 
     patch.setattr(loop, "learning_rate", learning_rate)
 
 
-def test_a_failed_stage_reads_failed_and_the_next_call_goes_on_with_it(world, monkeypatch):
-    settings = ("finetune.seed=5", "variant=unlucky", "folds.run=[0]")
+@pytest.mark.parametrize(
+    "seed, error, code, status, told",
+    [
+        (
+            5,
+            OSError(28, "No space left on device", "/full"),
+            1,
+            "FAILED",
+            "/full: no space left on the disk; free some",
+        ),
+        (6, KeyboardInterrupt(), 130, "KILLED", "stopped; the same command goes on from the last checkpoint"),
+    ],
+)
+def test_a_stage_that_fails_or_is_stopped_says_so_and_the_next_call_goes_on_with_it(
+    world, monkeypatch, seed, error, code, status, told
+):
+    variant = f"unlucky-{seed}"
+    settings = (f"finetune.seed={seed}", f"variant={variant}", "folds.run=[0]")
     with monkeypatch.context() as patch:
-        fail_once(patch, 4)
+        fail_at(patch, 4, error)
         said = world.call(*settings)
-    assert said.code == 1 and said.err.splitlines()[-1].startswith("a2v: /full: no space left on the disk")
-    assert "Traceback" not in said.err
-    failed = [run for run in world.runs() if run.data.tags["variant"] == "unlucky"]
-    assert {run.data.tags["a2v.stage"]: run.info.status for run in failed} == {"experiment": "FAILED", "finetune": "FAILED"}
+    assert said.code == code and said.only_line().startswith(told)
+    failed = [run for run in world.runs() if run.data.tags["variant"] == variant]
+    assert {run.data.tags["a2v.stage"]: run.info.status for run in failed} == {"experiment": status, "finetune": status}
     (run,) = [run for run in failed if run.data.tags["a2v.stage"] == "finetune"]
     assert [step for step, _ in world.losses(run)] == [1, 2, 3, 4]
 
     said = world.call(*settings)
     assert said.code == 0, said.err
-    after = [run for run in world.runs() if run.data.tags["variant"] == "unlucky"]
+    after = [run for run in world.runs() if run.data.tags["variant"] == variant]
     assert {run.info.run_id for run in after} == {run.info.run_id for run in failed}
     assert all(run.info.status == "FINISHED" for run in after)
-    resumed = world.losses(run)
-    assert [step for step, _ in resumed] == [1, 2, 3, 4, 5, 6]
+    assert [step for step, _ in world.losses(run)] == [1, 2, 3, 4, 5, 6]
 
-    said = world.call("finetune.seed=5", "finetune.updates=6", "variant=lucky", "folds.run=[0]", "data.segment_s=1.0")
-    assert f": reused, run {run.info.run_id}" in said.out  # the variant's name is no part of it
+    said = world.call(f"finetune.seed={seed}", f"variant=again-{seed}", "folds.run=[0]")
+    assert f": reused, run {run.info.run_id}" in said.out  # a variant's name is no part of what it is
+
+
+KILLED = """
+import os, signal, sys
+from a2v_experiments import cli, loop
+rate = loop.learning_rate
+def learning_rate(update, *rest):
+    if update == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rate(update, *rest)
+loop.learning_rate = learning_rate
+sys.argv = ["a2v", *sys.argv[1:]]
+cli.main()
+"""
+
+
+def test_a_driver_that_is_killed_leaves_a_run_that_the_next_call_ends(world):
+    settings = ("finetune.seed=7", "variant=killed", "folds.run=[0]")
+    sets = [part for setting in settings for part in ("--set", setting)]
+    command = [sys.executable, "-c", KILLED, "experiment", "run", str(world.recipe), "--work", str(world.work), *sets]
+    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    left = [run for run in world.runs() if run.data.tags["variant"] == "killed"]
+    assert {run.info.status for run in left} == {"RUNNING"} and len(left) == 2
+    said = world.call(*settings)
+    assert said.code == 0, said.err
+    after = [run for run in world.runs() if run.data.tags["variant"] == "killed"]
+    assert {run.info.run_id for run in after} == {run.info.run_id for run in left}
+    assert {run.info.status for run in after} == {"FINISHED"}
+    (run,) = [run for run in after if run.data.tags["a2v.stage"] == "finetune"]
+    assert [step for step, _ in world.losses(run)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_dead_tracking_server_does_not_stop_training(world, csv_source, tmp_path, new_work, monkeypatch):
+    """All is trained and saved without it; when it is back, the same call logs what is missing and trains nothing."""
+    recipe = make_recipe(tmp_path, data__source=str(csv_source))
+    corpus = next((world.work / "corpora").iterdir())
+    spec = training_spec(recipe, "pretrain", corpus)
+    store = open_store(new_work("server"), None, "tones")
+    run_id = store.client.create_run(store.experiment_id).info.run_id
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    patience = workers.MetricLog.close
+    with monkeypatch.context() as patch:
+        patch.setattr(workers.MetricLog, "close", lambda log: patience(log, timeout_s=0.5))
+        with pytest.raises(
+            UserError, match=r"the tracking server did not answer .* 6 steps are not logged yet"
+        ) as caught:
+            workers.run_training(spec, recipe.ray, tmp_path, "train", "http://127.0.0.1:9", run_id)
+    assert caught.value.code == 1 and checkpoints.newest(tmp_path / "train").name == checkpoints.name(6)
+    monkeypatch.setattr(loop, "learning_rate", None)  # would be needed to train
+    last = workers.run_training(spec, recipe.ray, tmp_path, "train", store.uri, run_id)
+    assert last.name == checkpoints.name(6)
+    assert sorted(m.step for m in store.client.get_metric_history(run_id, "loss")) == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_failure_in_the_evaluation_does_not_cost_the_training(world, monkeypatch):
-    settings = ("finetune.seed=6", "variant=blind", "folds.run=[0]")
+    settings = ("finetune.seed=8", "variant=blind", "folds.run=[0]")
 
     def crash(*arguments: object, **named: object) -> None:
         raise OSError(28, "No space left on device", "/full")
@@ -290,9 +386,8 @@ def test_a_failure_in_the_evaluation_does_not_cost_the_training(world, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr("a2v_experiments.evaluation.evaluate_model", crash)
         assert world.call(*settings).code == 1
+    with monkeypatch.context() as patch:
         patch.setattr("a2v_experiments.stages.run_training", crash)  # would be called if it trained again
-        patch.undo()
-        patch.setattr("a2v_experiments.stages.run_training", crash)
         said = world.call(*settings)
     assert said.code == 0, said.err
     (run,) = [run for run in world.runs("finetune") if run.data.tags["variant"] == "blind"]
@@ -314,7 +409,9 @@ def test_changed_recordings_are_another_experiment(world, csv_source, tmp_path):
     rows = (changed / "annotations.csv").read_text(encoding="utf-8").splitlines()
     (changed / "annotations.csv").write_text("\n".join(rows[:-1]) + "\n", encoding="utf-8")
     before = len(world.runs("prepare"))
-    said = world.call(f"data.source={changed}", "folds.run=[0]", "pretrain=null", "finetune.updates=1", "variant=changed")
+    said = world.call(
+        f"data.source={changed}", "folds.run=[0]", "pretrain=null", "finetune.updates=1", "variant=changed"
+    )
     assert said.code == 0, said.err
     assert len(world.runs("prepare")) == before + 1
 
@@ -324,7 +421,10 @@ def test_changed_recordings_are_another_experiment(world, csv_source, tmp_path):
     [
         (lambda folder: shutil.rmtree(folder), "no such folder"),
         (lambda folder: shutil.rmtree(folder / "audio"), "no audio in it"),
-        (lambda folder: (folder / "annotations.csv").unlink(), "annotations.csv (file,onset_s,offset_s,label) is missing"),
+        (
+            lambda folder: (folder / "annotations.csv").unlink(),
+            "annotations.csv (file,onset_s,offset_s,label) is missing",
+        ),
     ],
 )
 def test_a_wrong_source_is_one_line_before_anything_is_written(
@@ -361,7 +461,8 @@ def test_wrong_annotations_name_their_row_and_leave_no_corpus(world, csv_source,
 
 
 @pytest.mark.parametrize(
-    "error, status", [(KeyboardInterrupt, "KILLED"), (SystemExit, "FAILED"), (RuntimeError, "FAILED"), (None, "FINISHED")]
+    "error, status",
+    [(KeyboardInterrupt, "KILLED"), (SystemExit, "FAILED"), (RuntimeError, "FAILED"), (None, "FINISHED")],
 )
 def test_a_run_ends_as_what_happened(world, error, status):
     ended: list[tuple[str, str]] = []

@@ -6,15 +6,16 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from a2v_data.corpus import Corpus, CorpusWriter
-from a2v_data.corpus import EVENT_DTYPE
+from a2v_data.corpus import EVENT_DTYPE, Corpus, CorpusWriter
 from a2v_experiments.segments import SegmentSampler
 from experiments_world import RATE, STRIDE
 
 SAMPLES = RATE  # segments of 1 s
 
 
-def sampler(corpus: Corpus, seed: int = 0, random_offset: bool = False, batch: int = 5, micro: int = 3) -> SegmentSampler:
+def sampler(
+    corpus: Corpus, seed: int = 0, random_offset: bool = False, batch: int = 5, micro: int = 3
+) -> SegmentSampler:
     recordings = list(range(len(corpus.recordings)))
     return SegmentSampler(corpus, recordings, SAMPLES, STRIDE, batch, micro, seed, random_offset)
 
@@ -41,7 +42,9 @@ def test_every_epoch_sees_each_segment_once(corpus, seed, batch, micro):
     whole = pairs(corpus.segments(1.0))
     size = len(whole)
     assert size == sum(-(-r.n_samples // SAMPLES) for r in corpus.recordings)  # no sample is left out
-    stream = [pair for u in range(4 * size // (batch * micro) + 1) for m in range(micro) for pair in pairs(drawn.draw(u, m))]
+    stream = [
+        pair for u in range(4 * size // (batch * micro) + 1) for m in range(micro) for pair in pairs(drawn.draw(u, m))
+    ]
     epochs = [stream[size * e : size * (e + 1)] for e in range(4)]
     for epoch in epochs:
         assert Counter(epoch) == Counter(whole)

@@ -71,7 +71,9 @@ def test_a_run_that_a_living_process_works_on_is_left_alone(store):
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
         store.tag(run_id, "a2v.driver", f"{socket.gethostname()}:{other.pid}")
-        with pytest.raises(UserError, match=f":{other.pid} is running this stage already; wait for it or stop it") as caught:
+        with pytest.raises(
+            UserError, match=f":{other.pid} is running this stage already; wait for it or stop it"
+        ) as caught:
             begin(store)
         assert caught.value.code == 1
     finally:
@@ -88,7 +90,9 @@ def test_long_and_odd_parameters_are_logged(store):
     assert params["threshold.Lewin_s _song__ ä"] == "0.1" and len(params) == 254
 
 
-@pytest.mark.parametrize("name", ["Lewin's", "a+b", "100%", "call (long)", "a//b", "..", ".", "/x", "x/", "a, b", "été", "a=b;c"])
+@pytest.mark.parametrize(
+    "name", ["Lewin's", "a+b", "100%", "call (long)", "a//b", "..", ".", "/x", "x/", "a, b", "été", "a=b;c"]
+)
 def test_scores_of_a_class_with_any_name_are_logged(store, name):
     run_id = begin(store)
     store.log_metrics(run_id, {f"AP/{name}": 0.25, f"strict/AP/{name}": 0.5, "AP/micro": 0.75}, step=3)
@@ -97,7 +101,9 @@ def test_scores_of_a_class_with_any_name_are_logged(store, name):
     assert sum(key.startswith("strict/AP/") for key in metrics) == 1
 
 
-@pytest.mark.parametrize("name", ["AP/cc", "strict/AP/Turdus merula", "audio_seconds_per_second", "a.b-c:d", "labels_0.5/AP/ä"])
+@pytest.mark.parametrize(
+    "name", ["AP/cc", "strict/AP/Turdus merula", "audio_seconds_per_second", "a.b-c:d", "labels_0.5/AP/ä"]
+)
 def test_names_that_mlflow_takes_stay_as_they_are(name):
     assert allowed_name(name) == name
 

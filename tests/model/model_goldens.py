@@ -11,20 +11,14 @@ from torch import Tensor
 GOLDENS = Path(__file__).parent / "goldens"
 LAYERS = ((32, 10, 5), (32, 3, 2), (32, 3, 2), (32, 3, 2), (32, 3, 1), (32, 2, 1), (32, 2, 1))
 GOLDEN_FRONT_END = FrontEndConfig(sinc_filters=127, sinc_kernel=63, layers=LAYERS)
-GOLDEN_MODEL = ModelConfig(
-    front_end=GOLDEN_FRONT_END, encoder=EncoderConfig(dim=64, heads=4, depth=3, prenet_depth=2)
-)
-GOLDEN_PRETRAIN = PretrainConfig(
-    clones=3, target_layers=3, mask_noise=0.0, decoder=DecoderConfig(dim=48, groups=4)
-)
+GOLDEN_MODEL = ModelConfig(front_end=GOLDEN_FRONT_END, encoder=EncoderConfig(dim=64, heads=4, depth=3, prenet_depth=2))
+GOLDEN_PRETRAIN = PretrainConfig(clones=3, target_layers=3, mask_noise=0.0, decoder=DecoderConfig(dim=48, groups=4))
 TINY_LAYERS = ((8, 10, 5), (12, 3, 2), (16, 3, 2))
 
 
 def tiny_model(**encoder: Any) -> ModelConfig:
     """A model of a few thousand parameters: 8 kHz, 400 Hz frames, D = 32."""
-    own = dict(
-        dim=32, heads=4, depth=3, prenet_depth=1, positional_depth=2, positional_width=10, positional_groups=4
-    )
+    own = dict(dim=32, heads=4, depth=3, prenet_depth=1, positional_depth=2, positional_width=10, positional_groups=4)
     front_end = FrontEndConfig(sinc_filters=8, layers=TINY_LAYERS)
     return ModelConfig(front_end=front_end, encoder=EncoderConfig(**(own | encoder)))
 

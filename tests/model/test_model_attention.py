@@ -28,11 +28,8 @@ def _bias(frames: int, kept: bool, padded: bool, scale: Tensor) -> AttentionBias
 
 @pytest.mark.parametrize("frames", [1, 7, 300])
 @pytest.mark.parametrize(("kept", "padded"), [(False, False), (False, True), (True, False), (True, True)])
-def test_blocks_equal_the_reference(
-    frames: int, kept: bool, padded: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks_equal_the_reference(frames: int, kept: bool, padded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("a2v_model.attention.BLOCK_SCORES", 20_000)
-    # in float32 inside: the reference runs in float64, so the tolerance is that of float32
     q, k, v = _inputs(frames, frames)
     scale = torch.tensor([0.5, 1.0, 2.0, 40.0], dtype=torch.double, requires_grad=True)
     torch.manual_seed(0)
@@ -45,16 +42,16 @@ def test_blocks_equal_the_reference(
     ):
         outputs.append(out.double())
         gradients.append(torch.autograd.grad((out * direction).sum(), [q, k, v, scale], retain_graph=True))
-    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-6, atol=1e-9)
     for actual, expected in zip(*gradients, strict=True):
-        torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-9)
 
 
 def test_without_any_bias() -> None:
     q, k, v = _inputs(50, 0)
     actual = blockwise_attention(q, k, v, AttentionBias(None, None))
     expected = functional.scaled_dot_product_attention(q, k, v)
-    torch.testing.assert_close(actual.double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("dropout", [0.1, 0.5])
@@ -80,9 +77,7 @@ def test_gradient_under_dropout() -> None:
     directions = [torch.randn_like(leaf) for leaf in (*leaves, factor)]
 
     def loss(step: float) -> Tensor:
-        q, k, v, f = (
-            leaf + step * direction for leaf, direction in zip((*leaves, factor), directions, strict=True)
-        )
+        q, k, v, f = (leaf + step * direction for leaf, direction in zip((*leaves, factor), directions, strict=True))
         torch.manual_seed(7)
         return blockwise_attention(q, k, v, AttentionBias(distance, f), 0.3).double().square().sum()
 
@@ -130,7 +125,9 @@ def test_dropout_layer() -> None:
     torch.manual_seed(0)
     layer, x = Dropout(0.2), torch.ones(500, 500, requires_grad=True)
     y = layer.train()(x)
-    assert abs(float(y.detach().mean()) - 1) < 0.01 and set(y.unique().tolist()) == {0.0, pytest.approx(1.25)}
+    assert abs(float(y.detach().mean()) - 1) < 0.01 and y.detach().unique().tolist() == pytest.approx(
+        [0.0, 1.25], rel=1e-4
+    )
     y.sum().backward()
     assert torch.equal(x.grad, y.detach())
     assert layer.eval()(x) is x

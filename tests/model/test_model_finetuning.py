@@ -68,9 +68,7 @@ def test_loss_counts_valid_frames_only() -> None:
     torch.testing.assert_close(loss, expected)
     assert detector.loss(logits, targets)[1] == 10
     plain, _ = _detector(focal=False).loss(logits, targets)
-    torch.testing.assert_close(
-        plain, functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
-    )
+    torch.testing.assert_close(plain, functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum"))
 
 
 def test_freezing_follows_the_update() -> None:

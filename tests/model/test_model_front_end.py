@@ -3,10 +3,11 @@
 import pytest
 import torch
 from a2v_model import FrontEndConfig
+from a2v_model.cpu_kernels import sinc_convolution, strided_convolution
 from a2v_model.front_end import FrontEnd, SincLayer
 from a2v_model.layers import ChannelsLastConv
 from a2v_model.original_names import own_state
-from a2v_model.sinc import SincFilters, sinc_convolution
+from a2v_model.sinc import SincFilters
 from model_goldens import GOLDEN_FRONT_END, facts, relative_error, tensors
 from torch.nn import functional
 
@@ -40,9 +41,7 @@ def test_conv_stack_golden() -> None:
     state = own_state({f"modality_encoders.AUDIO.{key}": value for key, value in original.items()})
     state = {key.removeprefix("student."): value for key, value in state.items()}
     front_end = FrontEnd(GOLDEN_FRONT_END)
-    front_end.load_state_dict(
-        {k.removeprefix("front_end."): v for k, v in state.items() if k.startswith("front_end.")}
-    )
+    front_end.load_state_dict({k.removeprefix("front_end."): v for k, v in state.items() if k.startswith("front_end.")})
     with torch.no_grad():
         out = front_end(golden["waveform"])
         first = front_end.layers[0](front_end.sinc(golden["waveform"]))
@@ -60,9 +59,7 @@ def test_frames_for_length_golden() -> None:
 
 @pytest.mark.parametrize("samples", [801, 1612, 2003, 4096])
 def test_frames_are_what_comes_out(samples: int) -> None:
-    config = FrontEndConfig(
-        sample_rate=16000, sinc_filters=4, layers=((4, 10, 5), (4, 3, 3), (4, 2, 2), (4, 4, 1))
-    )
+    config = FrontEndConfig(sample_rate=16000, sinc_filters=4, layers=((4, 10, 5), (4, 3, 3), (4, 2, 2), (4, 4, 1)))
     assert FrontEnd(config)(torch.randn(1, samples)).shape[1] == config.frames(samples)
 
 
@@ -120,7 +117,7 @@ def test_a_sinc_filter_passes_its_band_only() -> None:
     low, high = filters.bands_hz()
     gain = torch.fft.rfft(filters.filters(), n=8000).abs()  # bin = Hz
     for i in range(16):
-        width = float(high[i] - low[i])
+        width = (high[i] - low[i]).item()
         middle = int(low[i] + width / 2)
         assert gain[i, middle] > 3 * gain[i, max(0, int(low[i]) - 120)]
         assert gain[i, middle] > 3 * gain[i, min(4000, int(high[i]) + 120)] or high[i] > 3880
@@ -144,3 +141,41 @@ def test_bad_front_end_is_refused(fields: dict[str, object], needle: str) -> Non
 def test_too_short_a_segment_is_refused() -> None:
     with pytest.raises(ValueError, match="30 samples is too short"):
         FrontEnd(GOLDEN_FRONT_END)(torch.zeros(1, 30))
+
+
+@pytest.mark.parametrize(
+    ("taps", "stride", "left", "right"), [(10, 5, 3, 3), (3, 2, 1, 1), (3, 1, 1, 1), (2, 1, 0, 1), (2, 2, 1, 1)]
+)
+@pytest.mark.parametrize("samples", [23, 100, 101, 104])
+def test_strided_convolution_equals_conv1d(taps: int, stride: int, left: int, right: int, samples: int) -> None:
+    torch.manual_seed(samples)
+    x = torch.randn(3, samples, 4, dtype=torch.double, requires_grad=True)
+    weight = torch.randn(6, 4, taps, dtype=torch.double, requires_grad=True)
+    plain = functional.conv1d(functional.pad(x.transpose(1, 2), (left, right)), weight, stride=stride).transpose(1, 2)
+    fast = strided_convolution(x, weight, stride, left, right)
+    torch.testing.assert_close(fast, plain)
+    direction = torch.randn_like(plain)
+    expected = torch.autograd.grad((plain * direction).sum(), [x, weight])
+    actual = torch.autograd.grad((fast * direction).sum(), [x, weight])
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, e)
+
+
+@pytest.mark.parametrize("samples", [64, 1000, 1003])
+def test_fused_sinc_layer_equals_its_parts(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("a2v_model.cpu_kernels.CHUNK_VALUES", 1000)
+    torch.manual_seed(samples)
+    layer = SincLayer(FrontEndConfig(sinc_filters=6))
+    with torch.no_grad():
+        for parameter in (layer.activation.beta, layer.norm.bias, layer.norm.weight, layer.activation.alpha):
+            parameter.normal_()
+    wave = torch.randn(2, samples)
+    fused = layer(wave)
+    parts = layer.activation(layer.norm(layer.filters(wave)))
+    torch.testing.assert_close(fused, parts, rtol=1e-4, atol=1e-5)
+    direction = torch.randn_like(fused)
+    parameters = list(layer.parameters())
+    expected = torch.autograd.grad((parts * direction).sum(), parameters)
+    actual = torch.autograd.grad((fused * direction).sum(), parameters)
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, e, rtol=1e-3, atol=1e-3)

@@ -26,9 +26,7 @@ def _runs(mask_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def test_statistics_golden(golden: dict) -> None:
     p, equal = golden["mask_prob"] / golden["mask_length"], golden["require_same_masks"]
     masks = [
-        span_mask(
-            64, golden["T"], p, golden["mask_length"], torch.Generator().manual_seed(seed), equalise=equal
-        )
+        span_mask(64, golden["T"], p, golden["mask_length"], torch.Generator().manual_seed(seed), equalise=equal)
         for seed in range(20)
     ]
     fractions = torch.stack([mask.double().mean() for mask in masks])
@@ -56,9 +54,7 @@ def test_channel_statistics_golden() -> None:
             for generator in map(torch.Generator().manual_seed, range(100))
         ]
     )
-    assert abs(float(shares.mean()) - golden["fraction_mean"]) < 4 * float(shares.std()) * math.sqrt(
-        1 / 100 + 1 / 20
-    )
+    assert abs(float(shares.mean()) - golden["fraction_mean"]) < 4 * float(shares.std()) * math.sqrt(1 / 100 + 1 / 20)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -76,9 +72,7 @@ def test_starts_are_distinct(seed: int) -> None:
 
 
 def test_number_of_starts_is_rounded_at_random() -> None:
-    counts = [
-        int(span_mask(1, 30, 0.25, 1, torch.Generator().manual_seed(seed)).sum()) for seed in range(400)
-    ]
+    counts = [int(span_mask(1, 30, 0.25, 1, torch.Generator().manual_seed(seed)).sum()) for seed in range(400)]
     assert set(counts) == {7, 8}  # 7.5
     assert abs(sum(counts) / 400 - 7.5) < 0.1
 

@@ -57,9 +57,9 @@ def test_loss_golden(pretrainer: Pretrainer) -> None:
     golden, meta = tensors("g3_pretrain"), facts("g3_pretrain")
     mask = golden["mask"].bool()
     out = pretrainer(golden["source"], mask_RT=mask, fill_RMD=_silence())
-    assert math.isclose(float(out.loss_sum), meta["loss_sum"], rel_tol=1e-5)
+    assert math.isclose(out.loss_sum.item(), meta["loss_sum"], rel_tol=1e-5)
     assert out.masked_frames == meta["sample_size"] == golden["loss_per_token"].numel()
-    assert math.isclose(float(out.loss_sum) / out.masked_frames, meta["loss_normalised"], rel_tol=1e-5)
+    assert math.isclose(out.loss_sum.item() / out.masked_frames, meta["loss_normalised"], rel_tol=1e-5)
     assert math.isclose(float(out.target_variance), meta["target_var"], rel_tol=1e-5)
     assert math.isclose(float(out.prediction_variance), meta["pred_var"], rel_tol=1e-5)
     assert math.isclose(out.masked_share, meta["masked_pct"], rel_tol=1e-6)
@@ -94,10 +94,8 @@ def test_noise_in_masked_frames_golden(pretrainer: Pretrainer) -> None:
     with torch.no_grad():
         out = pretrainer(golden["source"], mask_RT=mask, fill_RMD=noise["noise.mask_tokens"])
         x = pretrainer.student.features(golden["source"])
-        predictions = pretrainer.predict(
-            x, masked_indices(~mask), masked_indices(mask), noise["noise.mask_tokens"]
-        )
-    assert math.isclose(float(out.loss_sum), meta["loss_sum"], rel_tol=1e-5)
+        predictions = pretrainer.predict(x, masked_indices(~mask), masked_indices(mask), noise["noise.mask_tokens"])
+    assert math.isclose(out.loss_sum.item(), meta["loss_sum"], rel_tol=1e-5)
     assert relative_error(predictions[0], noise["noise.decoder_out_row0"]) < 1e-5
 
 
@@ -145,7 +143,7 @@ def test_same_generator_same_loss(seed: int) -> None:
     torch.manual_seed(seed)
     model = Pretrainer(tiny_model(), tiny_pretrain()).eval()
     wave = torch.randn(2, 1600)
-    losses = [float(model(wave, torch.Generator().manual_seed(s)).loss_sum) for s in (5, 5, 6)]
+    losses = [model(wave, torch.Generator().manual_seed(s)).loss_sum.item() for s in (5, 5, 6)]
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -192,3 +190,18 @@ def test_too_many_target_layers_are_refused() -> None:
     with pytest.raises(ValueError, match=r"pretrain.target_layers = 3: the encoder has only"):
         Pretrainer(tiny_model(depth=2), tiny_pretrain(target_layers=3))
     assert GOLDEN_PRETRAIN.target_layers == 3
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_bfloat16_autocast_stays_close(seed: int) -> None:
+    torch.manual_seed(seed)
+    model = Pretrainer(tiny_model(), tiny_pretrain()).eval()
+    wave = torch.randn(2, 1600)
+    exact = model(wave, torch.Generator().manual_seed(0)).loss_sum
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = model(wave, torch.Generator().manual_seed(0)).loss_sum
+    rough.backward()
+    assert rough.dtype == torch.float32
+    assert math.isclose(rough.item(), exact.item(), rel_tol=0.02)
+    gradients = [p.grad for p in model.parameters() if p.requires_grad]
+    assert all(g is not None and g.dtype == torch.float32 and torch.isfinite(g).all() for g in gradients)

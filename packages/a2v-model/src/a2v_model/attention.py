@@ -37,6 +37,7 @@ class AttentionBias:
     factor: Tensor | None
     valid: Tensor | None = None
     _dense: Tensor | None = field(default=None, init=False, repr=False)
+    _values: Tensor | None = field(default=None, init=False, repr=False)
 
     def padding(self) -> Tensor | None:
         """(B, T) float32: 0 for real keys, else hugely negative (finite: a row without keys has no NaN)."""
@@ -56,6 +57,12 @@ class AttentionBias:
                 self._dense = padding if self._dense is None else self._dense + padding
         return self._dense
 
+    def values(self) -> Tensor | None:
+        """-factor * distance without a gradient and without padding, (1 or B, H, T, T), for the blocks."""
+        if self._values is None and self.distance is not None and self.factor is not None:
+            self._values = -self.factor.detach()[:, None, None] * self.distance[:, None]
+        return self._values
+
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: AttentionBias, dropout: float = 0.0) -> Tensor:
     """softmax(q k / sqrt(d) + bias) v with dropout on the weights; q, k, v and result are (B, H, T, d)."""
@@ -68,10 +75,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: AttentionBias, dropout: float 
 
 def blockwise_attention(q: Tensor, k: Tensor, v: Tensor, bias: AttentionBias, dropout: float = 0.0) -> Tensor:
     """`attend` in blocks of queries, with the gradient of `bias.factor`."""
+    dtype = torch.promote_types(q.dtype, torch.float32)
     with torch.autocast(q.device.type, enabled=False):
-        scaled = q.float() / math.sqrt(q.shape[-1])
+        scaled = q.to(dtype) / math.sqrt(q.shape[-1])
         result = BlockwiseAttention.apply(
-            scaled, k.float(), v.float(), bias.factor, bias.distance, bias.padding(), dropout
+            scaled, k.to(dtype), v.to(dtype), bias.factor, bias.distance, bias.values(), bias.padding(), dropout
         )
     return result.to(q.dtype)
 
@@ -91,10 +99,11 @@ class BlockwiseAttention(torch.autograd.Function):
         v: Tensor,
         factor: Tensor | None,
         distance: Tensor | None,
+        values: Tensor | None,
         padding: Tensor | None,
         dropout: float,
     ) -> Tensor:
-        blocks = _Blocks(q.contiguous(), k.contiguous(), v.contiguous(), factor, distance, padding)
+        blocks = _Blocks(q.contiguous(), k.contiguous(), v.contiguous(), distance, values, padding)
         out = torch.empty_like(blocks.v)
         peaks, totals = (q.new_empty(*q.shape[:3], 1) for _ in range(2))
         masks: list[Tensor] = []
@@ -134,7 +143,7 @@ class BlockwiseAttention(torch.autograd.Function):
             dk[b].baddbmm_(d_scores.transpose(1, 2), blocks.q[b, :, rows])
             if d_factor is not None:
                 d_factor.addmv_(d_scores.flatten(1), blocks.distance_of(b)[rows].flatten(), alpha=-1)
-        return dq, dk, dv, d_factor, None, None, None
+        return dq, dk, dv, d_factor, None, None, None, None
 
 
 def _weights(scores: Tensor, peak: Tensor) -> Tensor:
@@ -150,14 +159,11 @@ class _Blocks:
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        factor: Tensor | None,
         distance: Tensor | None,
+        bias: Tensor | None,
         padding: Tensor | None,
     ) -> None:
-        self.q, self.k, self.v, self.distance, self.padding = q, k, v, distance, padding
-        self.bias = None
-        if factor is not None and distance is not None:
-            self.bias = -factor.detach()[:, None, None] * distance[:, None]
+        self.q, self.k, self.v, self.distance, self.bias, self.padding = q, k, v, distance, bias, padding
         self.height = max(1, BLOCK_SCORES // (q.shape[1] * k.shape[2]))
 
     def positions(self) -> Iterator[tuple[int, slice]]:

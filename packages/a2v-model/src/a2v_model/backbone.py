@@ -45,9 +45,7 @@ class Backbone(nn.Module):
         frames = self.config.front_end.frames(waveform_BN.shape[1])
         x_BTC = waveform_BN.new_zeros(len(waveform_BN), frames, self.config.front_end.width)
         for length, items in _equal_lengths([int(n) for n in lengths]):
-            x_BTC[items, : self.config.front_end.frames(length)] = self.front_end(
-                waveform_BN[items, :length]
-            ).float()
+            x_BTC[items, : self.config.front_end.frames(length)] = self.front_end(waveform_BN[items, :length]).float()
         return x_BTC
 
     def features(self, waveform_BN: Tensor, lengths: Tensor | None = None) -> Tensor:

@@ -92,8 +92,7 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"{path}: not a model description ({error})") from error
     if version > FORMAT_VERSION:
         raise ValueError(
-            f"{path}: format version {version} is newer than {FORMAT_VERSION}, the newest known here: "
-            "update a2v-model"
+            f"{path}: format version {version} is newer than {FORMAT_VERSION}, the newest known here: update a2v-model"
         )
     return description
 

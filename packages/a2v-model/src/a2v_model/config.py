@@ -118,6 +118,7 @@ class EncoderConfig(Config):
     positional_groups: int = Field(default=16, gt=0)
     alibi: bool = True
     learned_alibi_scale: bool = True
+    init_std: float = Field(default=0.02, gt=0)
     attention_dropout: Rate = 0.1
     dropout: Rate = 0.1
     activation_dropout: Rate = 0.0
@@ -219,15 +220,12 @@ def check_together(model: ModelConfig, objective: PretrainConfig | FinetuneConfi
     if isinstance(objective, PretrainConfig):
         name, layers = "pretrain.target_layers", objective.target_layers
         if dim % objective.decoder.groups:
-            raise ValueError(
-                f"encoder.dim = {dim} is not divisible by decoder.groups = {objective.decoder.groups}"
-            )
+            raise ValueError(f"encoder.dim = {dim} is not divisible by decoder.groups = {objective.decoder.groups}")
     else:
         name, layers = "finetune.average_layers", objective.average_layers
         if objective.channel_mask_length and objective.channel_mask_length >= dim:
             raise ValueError(
-                f"finetune.channel_mask_length = {objective.channel_mask_length}: "
-                f"must be below encoder.dim = {dim}"
+                f"finetune.channel_mask_length = {objective.channel_mask_length}: must be below encoder.dim = {dim}"
             )
     if layers > depth:
         raise ValueError(f"{name} = {layers}: the encoder has only encoder.depth = {depth} main blocks")

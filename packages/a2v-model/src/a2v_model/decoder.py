@@ -17,8 +17,7 @@ class Decoder(nn.Module):
         super().__init__()
         widths = [dim] + [config.dim] * config.depth
         self.convs = nn.ModuleList(
-            ChannelsLastConv(before, after, config.kernel, groups=config.groups)
-            for before, after in pairwise(widths)
+            ChannelsLastConv(before, after, config.kernel, groups=config.groups) for before, after in pairwise(widths)
         )
         self.dropout = Dropout(config.dropout)
         self.out = nn.Linear(config.dim, dim)

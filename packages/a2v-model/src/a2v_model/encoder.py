@@ -133,7 +133,7 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.02)
+                nn.init.normal_(module.weight, std=config.init_std)
                 nn.init.zeros_(module.bias)
 
     def embed(self, x_BTD: Tensor, valid_BT: Tensor | None = None) -> Tensor:
@@ -142,9 +142,7 @@ class Encoder(nn.Module):
             x_BTD = x_BTD * valid_BT[:, :, None]
         return x_BTD + self.positional(x_BTD, valid_BT)
 
-    def bias(
-        self, frames: int, kept_BU: Tensor | None = None, valid_BT: Tensor | None = None
-    ) -> AttentionBias:
+    def bias(self, frames: int, kept_BU: Tensor | None = None, valid_BT: Tensor | None = None) -> AttentionBias:
         """Additive attention bias, built once and shared by all layers."""
         distance, factor_H = (None, None) if self.alibi is None else self.alibi(frames, kept_BU)
         return AttentionBias(distance, factor_H, valid_BT)

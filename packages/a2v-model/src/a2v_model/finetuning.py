@@ -114,9 +114,7 @@ class Detector(nn.Module):
             x_BTD = x_BTD.masked_fill(mask_BD[:, None], 0.0)
         return x_BTD
 
-    def loss(
-        self, logits_BTC: Tensor, targets_BTC: Tensor, valid_BT: Tensor | None = None
-    ) -> tuple[Tensor, int]:
+    def loss(self, logits_BTC: Tensor, targets_BTC: Tensor, valid_BT: Tensor | None = None) -> tuple[Tensor, int]:
         """Loss summed over classes and (valid) frames, and the number of those frames to divide by."""
         if self.config.focal:
             loss_BTC = focal_loss(logits_BTC, targets_BTC, self.config.focal_gamma, self.config.focal_alpha)

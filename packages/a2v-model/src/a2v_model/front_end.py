@@ -1,9 +1,11 @@
 """The front end: waveform (B, N) -> frames (B, T, C), channels last throughout (paper, front end; spec 2)."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from a2v_model.config import FrontEndConfig
+from a2v_model.cpu_kernels import sinc_norm_pswish
 from a2v_model.layers import ChannelsLastConv, LayerNorm
 from a2v_model.sinc import PSwish, SincFilters
 
@@ -18,7 +20,15 @@ class SincLayer(nn.Module):
         self.activation = PSwish(config.filters) if config.sinc_activation == "pswish" else nn.GELU()
 
     def forward(self, waveform_BN: Tensor) -> Tensor:
+        on_cpu = waveform_BN.device.type == "cpu" and not torch.compiler.is_compiling()
+        if on_cpu and isinstance(self.activation, PSwish) and not waveform_BN.requires_grad:
+            return self._fused(waveform_BN, self.activation)
         return self.activation(self.norm(self.filters(waveform_BN)))
+
+    def _fused(self, waveform_BN: Tensor, pswish: PSwish) -> Tensor:
+        with torch.autocast(waveform_BN.device.type, enabled=False):
+            padded, filters, norm = self.filters.pad(waveform_BN), self.filters.filters(), self.norm
+            return sinc_norm_pswish(padded, filters, norm.weight, norm.bias, pswish.alpha, pswish.beta, norm.eps)
 
 
 class ConvLayer(nn.Module):

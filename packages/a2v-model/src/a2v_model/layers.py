@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from a2v_model.cpu_kernels import channels_last_convolution, strided_convolution
+
 
 class LayerNorm(nn.LayerNorm):
     """LayerNorm computed and returned in float32, whatever autocast does around it."""
@@ -16,6 +18,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 _LEVELS = 1 << 16
+LARGE_ITEM = 1 << 18  # values of an item from which a convolution's own backward pass pays
 
 
 def keep_rate(dropout: float) -> float:
@@ -44,11 +47,8 @@ class Dropout(nn.Dropout):
 
 
 class ChannelsLastConv(nn.Conv1d):
-    """A Conv1d on (B, T, C) -> (B, T', C'), zero-padded by (left, right) frames.
-
-    The tensor is handed over as an image of height 1 in channels-last memory, so nothing is transposed and
-    the LayerNorm over channels that follows everywhere in this model reads contiguous memory.
-    """
+    """A Conv1d on (B, T, C) -> (B, T', C'): 'same' where the stride is 1 (for even kernels one frame more on the
+    right), else padded by ceil(stride / 2) frames on both sides (spec 2)."""
 
     def __init__(
         self,
@@ -60,17 +60,16 @@ class ChannelsLastConv(nn.Conv1d):
         bias: bool = True,
     ) -> None:
         super().__init__(channels, filters, kernel, stride, groups=groups, bias=bias)
-        self.pad: Sequence[int] = ((kernel - 1) // 2, kernel // 2)
-        if stride > 1:  # spec 2: 'same' where the stride is 1, else ceil(stride / 2) on both sides
+        self.pad = ((kernel - 1) // 2, kernel // 2)
+        if stride > 1:
             self.pad = (-(-stride // 2), -(-stride // 2))
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        left, right = self.pad
-        if left != right:
-            x_BTC, left = functional.pad(x_BTC, (0, 0, left, right)), 0
-        image = x_BTC.transpose(1, 2)[:, :, None]
-        weight = self.weight[:, :, None]
-        if self.groups == 1:
-            weight = weight.contiguous(memory_format=torch.channels_last)
-        out = functional.conv2d(image, weight, self.bias, (1, self.stride[0]), (0, left), groups=self.groups)
-        return out[:, :, 0].transpose(1, 2)
+        large = x_BTC.shape[1] * x_BTC.shape[2] >= LARGE_ITEM
+        if large and self._learns_on_cpu(x_BTC) and self.groups == 1 and self.bias is None:
+            return strided_convolution(x_BTC, self.weight, self.stride[0], *self.pad)
+        return channels_last_convolution(x_BTC, self.weight, self.bias, self.stride[0], *self.pad, groups=self.groups)
+
+    def _learns_on_cpu(self, x_BTC: Tensor) -> bool:
+        on_cpu = x_BTC.device.type == "cpu" and not torch.compiler.is_compiling()
+        return on_cpu and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")

@@ -29,9 +29,7 @@ def span_mask(
     ValueError where `length` leaves no start position.
     """
     if not 0 < length < total:
-        raise ValueError(
-            f"mask length = {length}: must be at least 1 and below the {total} positions there are"
-        )
+        raise ValueError(f"mask length = {length}: must be at least 1 and below the {total} positions there are")
     starts = min(_start_count(total, probability, minimum, generator), total - length)
     mask_BT = torch.zeros(rows, total, dtype=torch.bool)
     if starts > 0:
@@ -71,9 +69,7 @@ def masked_indices(mask_BT: Tensor) -> Tensor:
     return mask_BT.nonzero()[:, 1].view(rows, -1)
 
 
-def noise(
-    shape: tuple[int, ...], std: float, device: torch.device, generator: torch.Generator | None = None
-) -> Tensor:
+def noise(shape: tuple[int, ...], std: float, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
     """Gaussian noise on `device`, determined by the CPU generator (one draw of it elsewhere)."""
     if device.type != "cpu":
         seed = int(torch.randint(2**62, (), generator=generator))

@@ -47,7 +47,7 @@ def tiny() -> Preset:
     """Under half a million parameters: for tests, quickstarts and laptops without a GPU."""
     layers = ((32, 10, 5), (48, 3, 2), (64, 3, 2), (64, 3, 2), (64, 2, 1))
     encoder = EncoderConfig(
-        dim=96, heads=4, depth=3, prenet_depth=1, mlp_ratio=2.0, positional_depth=2, positional_width=30
+        dim=96, heads=4, depth=3, prenet_depth=1, mlp_ratio=2.0, positional_depth=2, positional_width=30, init_std=0.12
     )
     pretrain = PretrainConfig(target_layers=3, clones=4, decoder=DecoderConfig(dim=64, depth=2))
     return ModelConfig(front_end=FrontEndConfig(sinc_filters=32, layers=layers), encoder=encoder), pretrain

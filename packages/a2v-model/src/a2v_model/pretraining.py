@@ -82,9 +82,7 @@ class Pretrainer(nn.Module):
         x_BTD = self.student.features(waveform_BN)
         if mask_RT is None:
             rows, frames = len(x_BTD) * self.config.clones, x_BTD.shape[1]
-            mask_RT = frame_mask(
-                rows, frames, self.config.mask_probability, self.config.mask_length, generator
-            )
+            mask_RT = frame_mask(rows, frames, self.config.mask_probability, self.config.mask_length, generator)
         masked_RM = masked_indices(mask_RT).to(x_BTD.device)
         kept_RU = masked_indices(~mask_RT).to(x_BTD.device)
         if fill_RMD is None:
@@ -113,9 +111,7 @@ class Pretrainer(nn.Module):
         prediction_ND = predictions_RTD.gather(1, index_RMD).flatten(0, 1).float()
         loss_sum = functional.mse_loss(prediction_ND, target_ND, reduction="sum") / math.sqrt(dim)
         masked = masked_RM.numel()
-        return PretrainOutput(
-            loss_sum, masked, spread(target_ND), spread(prediction_ND), masked / (rows * frames)
-        )
+        return PretrainOutput(loss_sum, masked, spread(target_ND), spread(prediction_ND), masked / (rows * frames))
 
     @torch.no_grad()
     def update_teacher(self, update: int) -> None:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from a2v_model.cpu_kernels import sinc_convolution
+
 MINIMUM_LOW_HZ = 50.0
 HAMMING_OFFSET, HAMMING_SWING = 0.53836, 0.46164
 
@@ -21,11 +23,6 @@ def mel_edges_hz(filters: int, low_hz: float, high_hz: float) -> Tensor:
     """filters + 1 band edges in Hz, equally spaced on the mel scale, float64."""
     mel = torch.linspace(_mel(low_hz), _mel(high_hz), filters + 1, dtype=torch.float64)
     return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
-
-
-def sinc_convolution(padded_BN: Tensor, filters_FK: Tensor) -> Tensor:
-    """Correlate (B, N + K - 1) with F filters: (B, N, F), contiguous with channels last."""
-    return functional.conv1d(padded_BN[:, None], filters_FK[:, None]).transpose(1, 2).contiguous()
 
 
 class SincFilters(nn.Module):
@@ -65,9 +62,15 @@ class SincFilters(nn.Module):
 
     def forward(self, waveform_BN: Tensor) -> Tensor:
         with torch.autocast(waveform_BN.device.type, enabled=False):
-            margin = self.kernel // 2
-            padded = functional.pad(waveform_BN.float()[:, None], (margin, margin), mode="reflect")[:, 0]
-            return sinc_convolution(padded, self.filters())
+            padded, filters = self.pad(waveform_BN), self.filters()
+            if padded.device.type == "cpu":
+                return sinc_convolution(padded, filters)
+            return functional.conv1d(padded[:, None], filters[:, None]).transpose(1, 2)
+
+    def pad(self, waveform_BN: Tensor) -> Tensor:
+        """The waveform in float32, reflected at both ends: as many outputs as samples."""
+        margin = self.kernel // 2
+        return functional.pad(waveform_BN.float()[:, None], (margin, margin), mode="reflect")[:, 0]
 
 
 class PSwish(nn.Module):

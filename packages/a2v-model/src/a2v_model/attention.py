@@ -2,11 +2,11 @@
 
 Shapes: B rows, T frames (queries and keys), H heads, d width of a head, R queries of one block.
 
-`scaled_dot_product_attention` is the reference, and what runs on accelerators. On a CPU it is slow here for
-two reasons: dropout or learned scales make it build whole (B, H, T, T) matrices; and ALiBi's far frames, whose
-weights underflow, cost 50 times as much as others in exp, and much in the products (denormal numbers).
-`BlockwiseAttention` computes the same in blocks that stay in the cache and rounds weights below e^-30 of a
-query's largest to 0, which is far below float32's resolution of their sum.
+`scaled_dot_product_attention` is the reference, and what runs on accelerators and without a gradient. To learn
+with it on a CPU is slow for two reasons: dropout or learned scales make it build whole (B, H, T, T) matrices;
+and ALiBi's far frames, whose weights underflow, cost 50 times as much as others in exp, and much in the products
+(denormal numbers). `BlockwiseAttention` computes the same in blocks that stay in the cache and rounds weights
+below e^-30 of a query's largest to 0, which is far below float32's resolution of their sum.
 """
 
 import math
@@ -66,7 +66,8 @@ class AttentionBias:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: AttentionBias, dropout: float = 0.0) -> Tensor:
     """softmax(q k / sqrt(d) + bias) v with dropout on the weights; q, k, v and result are (B, H, T, d)."""
-    if q.device.type == "cpu" and not torch.compiler.is_compiling():
+    learning = torch.is_grad_enabled() or dropout > 0  # without either, torch's flash kernel is faster
+    if q.device.type == "cpu" and learning and not torch.compiler.is_compiling():
         return blockwise_attention(q, k, v, bias, dropout)
     dense = bias.dense()
     mask = None if dense is None else dense.to(q.dtype)

@@ -14,10 +14,13 @@ import typer
 from .errors import FAILED, USAGE, UserError
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Find animal calls: self-supervised models on raw audio, every run tracked in MLflow.",
 )
-experiment = typer.Typer(no_args_is_help=True, help="Run recipes; list what ran.")
+experiment = typer.Typer(no_args_is_help=True, help="Run recipes.")
 data = typer.Typer(no_args_is_help=True, help="Make and look at corpora.")
 app.add_typer(experiment, name="experiment")
 app.add_typer(data, name="data")
@@ -83,6 +86,9 @@ def ui(
     from .tracking import default_uri
 
     uri = tracking_uri or default_uri(work)
+    if uri.startswith(("http://", "https://")):
+        say(f"a tracking server shows its own UI: open {uri}")
+        return
     if not tracking_uri and not (work / "mlflow.db").is_file():
         raise UserError(f"{work}: no tracking store here; run a recipe first, or name the folder with --work")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
@@ -128,6 +134,8 @@ def main() -> None:
             _die(f"{where}: no space left on the disk; free some and run the same command again", FAILED)
         _die(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), FAILED)
     except Exception as error:
+        if type(error).__name__ in ("MlflowException", "RestException", "SafetensorError"):  # server or disk, no bug
+            _die(" ".join(str(error).split())[:400], FAILED)
         usage = getattr(error, "format_message", None)  # click's own errors: unknown option, missing argument
         if usage is None:
             raise

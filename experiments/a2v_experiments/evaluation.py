@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from a2v_data.corpus import SEGMENT_DTYPE, Corpus
 from a2v_eval.energy import energy_likelihood
 from a2v_eval.evaluation import Evaluation, evaluate
@@ -15,21 +17,20 @@ from numpy.typing import NDArray
 
 from .inference import recording_likelihoods
 from .progress import bar
-from .tracking import fetch
 
 if TYPE_CHECKING:
-    from .stages import Context
+    from .stage import Context
 
 EXAMPLE_S = 10.0  # seconds of the example figure
 Labelled = tuple[NDArray[np.float32], NDArray[np.void]]
 
 
-def evaluate_model(context: Context, run_id: str, model_run: str, corpus_folder: Path, names: list[str]) -> None:
+def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus, names: list[str]) -> None:
     """Scores by both protocols as metrics (`AP/micro`, `strict/AP/micro`, ...), and `energy/...` for the baseline."""
     recipe, store = context.recipe, context.store
-    corpus = Corpus.open(corpus_folder)
-    model = load_model(Path(fetch(store.uri, model_run, "model")))
+    model = load_model(store.fetch(model_run, "model", context.work))
     assert isinstance(model, Detector)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     recordings = corpus.indices(names)
     frame_rate = model.model_config.front_end.frame_rate
     settings = recipe.evaluate
@@ -39,7 +40,7 @@ def evaluate_model(context: Context, run_id: str, model_run: str, corpus_folder:
     baseline = {f"energy/{key}": value for key, value in energy.metrics().items() if "AP/" in key}
     store.log_metrics(run_id, {**metrics, **baseline}, step=recipe.finetune.updates)
     store.client.log_text(run_id, scores.to_json(), "evaluation.json")
-    store.client.log_table(run_id, _columns(scores.table()), "scores.json")
+    store.client.log_text(run_id, _csv(scores.table()), "scores.csv")
     _figures(context, run_id, {"model": scores, "energy": energy}, model, corpus, recordings)
 
 
@@ -47,7 +48,12 @@ def _with_labels(context: Context, model: Detector, corpus: Corpus, recordings: 
     recipe = context.recipe
     with bar("evaluating", len(recordings), "recordings") as shown:
         for recording, likelihood in recording_likelihoods(
-            model, corpus, recordings, recipe.data.segment_s, recipe.evaluate.overlap_s
+            model,
+            corpus,
+            recordings,
+            recipe.data.segment_s,
+            recipe.evaluate.overlap_s,
+            precision=recipe.finetune.precision,
         ):
             shown.update()
             yield likelihood, corpus.labels(recording)
@@ -67,9 +73,12 @@ def _waveform(corpus: Corpus, recording: int) -> NDArray[np.float32]:
     return waveform
 
 
-def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    keys = dict.fromkeys(key for row in rows for key in row)
-    return {key: [row.get(key) for row in rows] for key in keys}
+def _csv(rows: list[dict[str, Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
 
 
 def _figures(
@@ -87,9 +96,15 @@ def _figures(
         model, corpus, [busiest], context.recipe.data.segment_s, settings.overlap_s
     )
     figure = likelihood_figure(
-        _waveform(corpus, busiest), corpus.sample_rate, likelihood_TC, frame_rate, corpus.labels(busiest),
-        find_events(likelihood_TC, frame_rate, settings.events, classes=corpus.classes), corpus.classes,
-        threshold=settings.events.thresholds(len(corpus.classes), corpus.classes).tolist(), end_s=EXAMPLE_S,
+        _waveform(corpus, busiest),
+        corpus.sample_rate,
+        likelihood_TC,
+        frame_rate,
+        corpus.labels(busiest),
+        find_events(likelihood_TC, frame_rate, settings.events, classes=corpus.classes),
+        corpus.classes,
+        threshold=settings.events.thresholds(len(corpus.classes), corpus.classes).tolist(),
+        end_s=EXAMPLE_S,
         title=corpus.recordings[busiest].name,
     )
     context.store.log_figure(run_id, figure, "example.png")

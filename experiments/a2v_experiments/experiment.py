@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from a2v_data.prepare import source_fingerprint
 from a2v_eval.events import PROTOCOLS
-from a2v_eval.summary import summarise, text_table
+from a2v_eval.summary import csv_table, summarise, text_table
 
 from . import stages
 from .fingerprint import fingerprint
 from .recipe import Recipe
-from .stages import Context, Result
+from .stage import Context, Result, ending
 from .tracking import Store
 
 
@@ -28,36 +28,36 @@ class Outcome:
 
 def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str], None]) -> Outcome:
     """Run or reuse every stage; returns when the parent run holds the summary. say(line) tells what happens."""
-    stages.check_source(recipe)  # before a run is made
-    work.mkdir(parents=True, exist_ok=True)
+    source = stages.source_folder(recipe, work)  # before a run is made
+    origin = source_fingerprint(source, cache=work / "content-hashes.json")
     config = recipe.model_dump(mode="json", exclude={"ray"})
-    mark = fingerprint("experiment", config)
+    mark = fingerprint("experiment", config, origin)
     found = store.find("experiment", mark)
     tags = {"variant": recipe.variant}
     parent = found.info.run_id if found else store.begin("experiment", mark, recipe.name, config, tags, None)
     context = Context(recipe, store, work, parent, say)
     if found:
-        return _whole(context, parent, finished=True)
-    with stages.ending(store, parent):
-        return _whole(context, parent, finished=False)
+        return _whole(context, source, origin, finished=True)
+    with ending(store, parent):
+        return _whole(context, source, origin, finished=False)
 
 
-def _whole(context: Context, parent: str, finished: bool) -> Outcome:
-    recipe, store = context.recipe, context.store
-    data, corpus_folder = stages.prepare(context)
-    folds, table = stages.make_folds(context, data, corpus_folder)
-    pretrained = stages.pretrain(context, data, corpus_folder)
+def _whole(context: Context, source: Path, origin: str, finished: bool) -> Outcome:
+    recipe, store, parent = context.recipe, context.store, context.parent
+    data, corpus = stages.prepare(context, source, origin)
+    split, folds = stages.make_folds(context, data, corpus)
+    pretrained = stages.pretrain(context, corpus)
     results: dict[float, list[Result]] = {}
     for share in recipe.folds.label_shares:
         for fold in recipe.folds.selected:
-            done = stages.finetune(context, corpus_folder, folds, pretrained, table, fold, share)
+            done = stages.finetune(context, corpus, (data, split, pretrained), folds, fold, share)
             results.setdefault(share, []).append(done)
-    scores = {
-        share: [_scores(store, result.run_id) for result in by_fold] for share, by_fold in results.items()
-    }
+    scores = {share: [_scores(store, result.run_id) for result in by_fold] for share, by_fold in results.items()}
     reused = finished and all(result.reused for by_fold in results.values() for result in by_fold)
     if not reused:
-        _summarise(context, parent, scores)
+        _summarise(context, scores)
+        runs = {f"{share:g}": [result.run_id for result in by_fold] for share, by_fold in results.items()}
+        store.log_json(parent, runs, "finetune_runs.json")
     else:
         context.say(f"summary: reused, run {parent}")
     return Outcome(parent, scores, "\n\n".join(_titled_table(share, metrics) for share, metrics in scores.items()))
@@ -89,16 +89,17 @@ def class_names(folds: list[dict[str, float]]) -> list[str]:
     return [name for name in found if name not in ("micro", "macro")]
 
 
-def _summarise(context: Context, parent: str, scores: dict[float, list[dict[str, float]]]) -> None:
+def _summarise(context: Context, scores: dict[float, list[dict[str, float]]]) -> None:
     """Means and standard deviations as metrics of the parent, the table as text, and the figure."""
     from a2v_eval.figures import ap_per_class_figure
 
-    store = context.store
+    store, parent = context.store, context.parent
     for share, folds in scores.items():
         prefix = "" if len(scores) == 1 else f"labels_{share:g}/"
         store.log_metrics(parent, {f"{prefix}{key}": value for key, value in summary_metrics(folds).items()})
         store.client.log_text(parent, _titled_table(share, folds), f"{prefix}scores.txt")
-        store.client.log_table(parent, _rows(folds), f"{prefix}scores.json")
+        summary = {name: summarise(metrics) for name, metrics in _beside_energy(folds).items()}
+        store.client.log_text(parent, csv_table(summary, class_names(folds)), f"{prefix}scores.csv")
         for protocol in PROTOCOLS:
             figure = ap_per_class_figure(_beside_energy(folds), class_names(folds), protocol)
             store.log_figure(parent, figure, f"{prefix}ap_per_class_{protocol}.png")
@@ -112,13 +113,3 @@ def summary_metrics(folds: list[dict[str, float]]) -> dict[str, float]:
         if std is not None:
             metrics[f"{name}_std"] = std
     return metrics
-
-
-def _rows(folds: list[dict[str, float]]) -> dict[str, list[Any]]:
-    summary = summarise(folds)
-    return {
-        "metric": list(summary),
-        "mean": [value[0] for value in summary.values()],
-        "std": [value[1] for value in summary.values()],
-        "folds": [value[2] for value in summary.values()],
-    }

@@ -13,6 +13,7 @@ from a2v_model import Detector, normalise
 from numpy.typing import NDArray
 
 from .loop import autocast
+from .segments import padded_lengths
 
 
 def window_starts(frames: int, window: int, overlap: int) -> list[int]:
@@ -91,11 +92,8 @@ def _likelihoods(
     lengths_B = torch.from_numpy(np.asarray(lengths, dtype=np.int64)).to(device)
     waveform_BN = normalise(torch.from_numpy(waveform).to(device), lengths_B)
     front_end = model.model_config.front_end
-    shortest = max(front_end.stride, front_end.kernel // 2 + 1)
-    # the last, begun frame of a recording counts as a whole one; zeros fill it up
-    lengths_B = ((lengths_B + front_end.stride - 1) // front_end.stride * front_end.stride).clamp(shortest, samples)
     with torch.inference_mode(), autocast(precision, device):
-        whole = bool((lengths_B == samples).all())
-        logits_BTC = model(waveform_BN, lengths=None if whole else lengths_B)
+        logits_BTC = model(waveform_BN, lengths=padded_lengths(lengths_B, samples, front_end))
+    logits_BTC = logits_BTC[:, : samples // front_end.stride]  # a front end may give one frame more
     likelihood: NDArray[np.float32] = torch.sigmoid(logits_BTC.float()).cpu().numpy()
     return likelihood

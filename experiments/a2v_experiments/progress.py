@@ -23,8 +23,14 @@ def bar(label: str, total: int, unit: str) -> tqdm:
     """A progress bar on standard error; without a terminal it prints about every 30 s."""
     terminal = sys.stderr.isatty()
     return tqdm(
-        total=total, desc=f"  {label}", unit=f" {unit}", dynamic_ncols=terminal, mininterval=0.5 if terminal else 30,
-        maxinterval=1 if terminal else 30, leave=False, ascii=not terminal,
+        total=total,
+        desc=f"  {label}",
+        unit=f" {unit}",
+        dynamic_ncols=terminal,
+        mininterval=0.5 if terminal else 30,
+        maxinterval=1 if terminal else 30,
+        leave=False,
+        ascii=not terminal,
     )
 
 

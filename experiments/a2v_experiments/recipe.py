@@ -17,7 +17,7 @@ from a2v_data.prepare import PrepareConfig
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig, check_together
 from a2v_model.presets import PRESETS
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from .errors import UserError
@@ -55,13 +55,26 @@ class DataConfig(PrepareConfig):
 class FoldsConfig(Section):
     """Stratified folds: `count` are made, those listed in `run` (None: all) are finetuned and evaluated.
 
+    group: regular expression with one group, found in every recording's name: recordings with the same group (an
+    animal, a day, a site) never straddle train and evaluation; None: each recording is its own group.
     label_shares: shares of each train fold's labelled recordings that are used, one finetuning for each.
     """
 
     count: int = Field(default=5, ge=2)
     run: list[int] | None = None
     seed: int = 0
+    group: str | None = None
     label_shares: list[Annotated[float, Field(gt=0, le=1)]] = [1.0]
+
+    @field_validator("group")
+    @classmethod
+    def _one_group(cls, pattern: str | None) -> str | None:
+        try:
+            if pattern is not None and re.compile(pattern).groups != 1:
+                raise ValueError("must have exactly one group in parentheses, for example ^(bird[0-9]+)_")
+        except re.error as error:
+            raise ValueError(f"is not a regular expression: {error}") from None
+        return pattern
 
     @model_validator(mode="after")
     def _run_exists(self) -> FoldsConfig:
@@ -163,12 +176,12 @@ class Recipe(Section):
             raise ValueError(
                 f"data.segment_s = {self.data.segment_s}: must be a whole number of frames of {stride / data_rate} s"
             )
-        frames, expected = self.model.front_end.frames(round(samples)), round(samples / stride)
-        if frames != expected:
-            raise ValueError(
-                f"model.front_end.layers: {self.data.segment_s} s give {frames} frames instead of {expected}:"
-                " give layers with an even stride above 2 an odd kernel"
-            )
+        for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+            if stage is not None and self.ray.num_workers > stage.micro_batches:
+                raise ValueError(
+                    f"ray.num_workers = {self.ray.num_workers}: {name}.micro_batches = {stage.micro_batches} would leave"
+                    " workers idle; lower one or raise the other"
+                )
         for stage in (self.pretrain, self.finetune):
             if stage is not None:
                 check_together(self.model, stage)

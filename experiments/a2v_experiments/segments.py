@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from a2v_data.corpus import Corpus
+from a2v_model.config import FrontEndConfig
 from numpy.typing import NDArray
 
 
@@ -49,3 +51,15 @@ class SegmentSampler:
             room = np.maximum(self.lengths[segments["recording"]] - self.samples, 0)
             segments["start"] = np.clip(segments["start"] + shift, 0, room)
         return segments
+
+
+def padded_lengths(lengths_B: torch.Tensor, samples: int, front_end: FrontEndConfig) -> torch.Tensor | None:
+    """Lengths in samples for the model, so that padding changes nothing; None where no segment is padded.
+
+    The last, begun frame of a recording counts as a whole one; zeros fill it up.
+    """
+    if bool((lengths_B == samples).all()):
+        return None
+    shortest = max(front_end.stride, front_end.kernel // 2 + 1)
+    whole_B = (lengths_B + front_end.stride - 1) // front_end.stride * front_end.stride
+    return whole_B.clamp(shortest, samples)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .loop import Step, TrainingStopped
 from .recipe import FinetuneStage, LoopConfig, PretrainStage
-from .segments import SegmentSampler
+from .segments import SegmentSampler, padded_lengths
 
 Part = TypeVar("Part", bound=BaseModel)
 
@@ -134,13 +134,13 @@ class FinetuneTask(_TaskBase):
         front_end = self.spec.model.front_end
         targets = self.corpus.targets(segments, front_end.frame_rate, self.frames)
         targets_BTC = torch.from_numpy(targets).to(self.device)
-        valid_B = torch.ceil(lengths_B / front_end.stride).clamp(max=self.frames)
-        valid_BT = torch.arange(self.frames) < valid_B[:, None]
         if self.config.bcl:
+            lengths_B = lengths_B.max().expand_as(lengths_B)  # what stands in the padding is the partner's audio
             waveform_BN, mixed = mix(waveform_BN, targets_BTC, self.corpus.sample_rate, self.config.bcl, generator)
             assert mixed is not None
             targets_BTC = mixed
-        logits_BTC = self.model(waveform_BN, generator)
+        valid_BT = torch.arange(self.frames) < torch.ceil(lengths_B / front_end.stride)[:, None]
+        logits_BTC = self.model(waveform_BN, generator, lengths=padded_lengths(lengths_B, self.samples, front_end))
         loss_sum, frames = self.model.loss(logits_BTC, targets_BTC, valid_BT.to(self.device))
         return Step(loss_sum, torch.as_tensor(frames, dtype=torch.float64), {})
 

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlparse
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # read when mlflow is imported
 import mlflow
+import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Param, Run, RunTag
 from mlflow.exceptions import MlflowException
@@ -82,10 +83,9 @@ class Store:
     ) -> str:
         """Start a stage's run, or take over the unfinished one that an earlier call left; returns its id.
 
-        Raises UserError when a live process on this machine is working on the same stage.
+        Raises UserError when another live process is working on the same stage.
         """
-        owner = f"{socket.gethostname()}:{os.getpid()}"
-        tags = {**tags, "a2v.stage": stage, "a2v.fingerprint": fingerprint, "a2v.driver": owner, **origin()}
+        tags = {**tags, "a2v.stage": stage, "a2v.fingerprint": fingerprint, "a2v.driver": _owner(), **origin()}
         if parent:
             tags[MLFLOW_PARENT_RUN_ID] = parent
         left = self.find(stage, fingerprint, finished=False)
@@ -93,7 +93,8 @@ class Store:
             driver = left.data.tags.get("a2v.driver", "")
             if left.info.status == "RUNNING" and _is_alive(driver):
                 raise UserError(
-                    f"{name}: process {driver} is running this stage already; wait for it or stop it",
+                    f"{name}: process {driver} is running this stage already (run {left.info.run_id}); wait for it or"
+                    " stop it; if its machine is gone, delete that run in MLflow",
                     FAILED,
                 )
             run_id = left.info.run_id
@@ -130,8 +131,23 @@ class Store:
     def log_metrics(self, run_id: str, metrics: dict[str, float], step: int = 0) -> None:
         log_metrics(self.client, run_id, metrics, step)
 
-    def read_json(self, run_id: str, name: str) -> Any:
-        return json.loads(Path(fetch(self.uri, run_id, name)).read_text(encoding="utf-8"))
+    def fetch(self, run_id: str, name: str, work: Path) -> str:
+        """Local path of a run's artifact: the file itself where the store is local, else a copy under work/fetched.
+
+        The work folder is where every worker of a cluster can read it. Raises UserError where it cannot be had.
+        """
+        try:
+            place = urlparse(self.client.get_run(run_id).info.artifact_uri)
+            local = Path(unquote(place.path)) / name
+            if place.scheme in ("", "file") and local.exists():
+                return str(local)
+            copy = work / "fetched" / run_id
+            copy.mkdir(parents=True, exist_ok=True)
+            return str(Path(self.client.download_artifacts(run_id, name, str(copy))).resolve())
+        except (MlflowException, OSError) as error:
+            raise UserError(
+                f"{self.uri}: artifact {name} of run {run_id} cannot be read: {_one_line(error)}", FAILED
+            ) from None
 
 
 def log_metrics(client: MlflowClient, run_id: str, metrics: dict[str, float], step: int) -> None:
@@ -142,18 +158,6 @@ def log_metrics(client: MlflowClient, run_id: str, metrics: dict[str, float], st
     now = get_current_time_millis()
     values = [Metric(allowed_name(key), float(value), now, step) for key, value in metrics.items()]
     client.log_batch(run_id, metrics=values)
-
-
-def fetch(uri: str, run_id: str, name: str) -> str:
-    """Local path of a run's artifact: the file itself where the store is local, else a download."""
-    try:
-        place = urlparse(MlflowClient(uri).get_run(run_id).info.artifact_uri)
-        local = Path(unquote(place.path)) / name
-        if place.scheme in ("", "file") and local.exists():
-            return str(local)
-        return str(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=uri))
-    except (MlflowException, OSError) as error:
-        raise UserError(f"{uri}: artifact {name} of run {run_id} cannot be read: {_one_line(error)}", FAILED) from None
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -177,17 +181,22 @@ def allowed_name(name: str) -> str:
     return "/".join("_" if part in ("", ".", "..") else part for part in parts)
 
 
+def _owner() -> str:
+    """host:pid:start of this process; the start tells it from a later process that gets the same pid."""
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+
+
 def _is_alive(owner: str) -> bool:
-    host, _, pid = owner.partition(":")
-    if host != socket.gethostname() or not pid.isdigit() or int(pid) == os.getpid():
+    """Whether another process is at work on a run. One of another machine counts as alive: nobody can tell here."""
+    host, pid, started = (*owner.split(":"), "", "")[:3]
+    if host != socket.gethostname():
+        return True
+    if not pid.isdigit() or int(pid) == os.getpid():
         return False
     try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
+        return f"{psutil.Process(int(pid)).create_time():.0f}" == started
+    except psutil.Error:
         return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _why_unusable(uri: str, error: Exception) -> str:
@@ -210,11 +219,11 @@ def scratch() -> tempfile.TemporaryDirectory[str]:
 
 
 def open_store(work: Path, uri: str | None, experiment: str) -> Store:
-    """The store at uri, or sqlite with local artifacts in the work folder."""
-    if uri:
+    """The store at uri, or sqlite in the work folder. Artifacts of a store without server lie in the work folder."""
+    if uri and not uri.startswith("sqlite:"):
         return Store(uri, experiment, None)
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{work}: cannot be made: {error.strerror}") from None
-    return Store(default_uri(work), experiment, work / "artifacts" / experiment)
+    return Store(uri or default_uri(work), experiment, work / "artifacts" / experiment)

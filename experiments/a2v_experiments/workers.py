@@ -88,15 +88,15 @@ def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, nam
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
-    if result.metrics and "stopped" in result.metrics:
-        raise UserError(result.metrics["stopped"], FAILED)
+    if result.return_value:
+        raise UserError(str(result.return_value), FAILED)
     if result.checkpoint is None or checkpoints.read_state(Path(result.checkpoint.path))["updates"] < updates:
         raise KeyboardInterrupt  # aborted by Ctrl-C
     return Path(result.checkpoint.path)
 
 
-def _worker(payload: dict[str, Any]) -> None:
-    """One Ray Train worker: the loop, with Ray's checkpoints."""
+def _worker(payload: dict[str, Any]) -> str | None:
+    """One Ray Train worker: the loop, with Ray's checkpoints. Returns why it stopped early, if it did."""
     import ray.train
     import ray.train.torch
 
@@ -121,7 +121,8 @@ def _worker(payload: dict[str, Any]) -> None:
             with given.as_directory() as folder:
                 _train(payload, group, Path(folder), save)
     except TrainingStopped as stop:  # raised on every worker alike; as an error Ray would try it again
-        ray.train.report({"stopped": str(stop)})
+        return str(stop)
+    return None
 
 
 def _unique(updates: int) -> str:
@@ -131,6 +132,7 @@ def _unique(updates: int) -> str:
 
 def _train(payload: dict[str, Any], group: Group, resume: Path | None, save: Callable[[int, Write], None]) -> None:
     """The loop with its log, on one worker; rank 0 logs and measures the machine."""
+    torch.set_flush_denormal(True)  # attention to far frames underflows; denormal numbers are slow on CPUs
     spec = TrainingSpec.model_validate(payload["spec"])
     task = build_task(spec, group.device)
     if group.rank != 0:

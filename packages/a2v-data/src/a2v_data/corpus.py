@@ -209,7 +209,7 @@ class Corpus:
 def _read_meta(folder: Path) -> dict[str, Any]:
     path = folder / META
     if not path.is_file():
-        raise ValueError(f"{folder}: no packed corpus ({META} is missing); make one with `a2v data prepare`")
+        raise ValueError(f"{folder}: no packed corpus ({META} is missing); `a2v_data.prepare.prepare` makes one")
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
         version = meta["format_version"]

@@ -228,7 +228,7 @@ def read_manifests(folder: Path, corpus: Corpus) -> Folds:
     counts_RC = class_counts(corpus)
     indices = sorted(int(path.stem[6:]) for path in folder.glob("train_*.tsv") if path.stem[6:].isdigit())
     if not indices:
-        raise ValueError(f"{folder}: no manifest train_0.tsv; make folds with `a2v data folds`")
+        raise ValueError(f"{folder}: no manifest train_0.tsv; `a2v_data.folds.write_manifests` writes them")
     folds = []
     for index in indices:
         train = _read_manifest(folder / f"train_{index}.tsv", corpus)

@@ -179,8 +179,8 @@ class Recipe(Section):
         for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune)):
             if stage is not None and self.ray.num_workers > stage.micro_batches:
                 raise ValueError(
-                    f"ray.num_workers = {self.ray.num_workers}: {name}.micro_batches = {stage.micro_batches} would leave"
-                    " workers idle; lower one or raise the other"
+                    f"ray.num_workers = {self.ray.num_workers}: {name}.micro_batches = {stage.micro_batches} would"
+                    " leave workers idle; lower one or raise the other"
                 )
         for stage in (self.pretrain, self.finetune):
             if stage is not None:

@@ -63,8 +63,9 @@ def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, nam
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     start_ray(config)
+    loop: Callable[..., Any] = _worker
     trainer = TorchTrainer(
-        _worker,
+        loop,
         train_loop_config=payload,
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.num_workers,
@@ -80,7 +81,7 @@ def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, nam
     )
     handler = signal.getsignal(signal.SIGINT)
     try:
-        result = trainer.fit()
+        result: Any = trainer.fit()  # Ray's annotation does not know return_value
     except TrainingFailedError as error:
         raise UserError(f"training failed on a Ray worker: {_last_line(error)}", FAILED) from error
     except SystemExit:  # how Ray Train's own handler of Ctrl-C ends

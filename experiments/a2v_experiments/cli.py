@@ -54,9 +54,11 @@ def experiment_run(
 
     chosen = load_recipe(recipe, set_)
     from .experiment import run_experiment
+    from .stages import check_source
     from .tracking import open_store
     from .workers import stop_ray
 
+    check_source(chosen)  # before anything is written
     store = open_store(work, tracking_uri, chosen.name)
     say(f"experiment {chosen.name}, tracked in {store.uri}")
     try:

@@ -28,12 +28,20 @@ from .tracking import scratch
 from .workers import run_training
 
 
-def source_folder(recipe: Recipe, work: Path) -> Path:
-    """The folder of recordings; the synthetic corpus is made where it is not there yet.
-
-    Raises UserError or ValueError where the recipe's folder, its audio or its annotations are not there.
-    """
+def check_source(recipe: Recipe) -> None:
+    """Raise UserError or ValueError where the recipe's folder, its audio or its annotations are not there."""
     from a2v_data.sources import open_source
+
+    source = Path(recipe.data.source)
+    if recipe.data.source == "synthetic":
+        return
+    if not source.is_dir():
+        raise UserError(f"data.source: {source}: no such folder")
+    open_source(source)
+
+
+def source_folder(recipe: Recipe, work: Path) -> Path:
+    """The folder of recordings; the synthetic corpus is made where it is not there yet."""
     from a2v_data.synth import synthesise
 
     source = recipe.data.source
@@ -43,9 +51,6 @@ def source_folder(recipe: Recipe, work: Path) -> Path:
         with bar("synthesising", 0, "segments") as shown:
             synthesise(folder, config.minutes, config.seed, progress=_advance(shown))
         return folder
-    if not Path(source).is_dir():
-        raise UserError(f"data.source: {source}: no such folder")
-    open_source(Path(source))
     return Path(source)
 
 

@@ -8,6 +8,7 @@ is RUNNING), `a2v.model` = logged once its trained model is an artifact, and fol
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import socket
@@ -43,6 +44,7 @@ class Store:
 
     def __init__(self, uri: str, experiment: str, artifacts: Path | None) -> None:
         self.uri = uri
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it reports every new database
         try:
             self.client = MlflowClient(uri)
             found = self.client.get_experiment_by_name(experiment)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Callable
@@ -177,6 +178,7 @@ def start_ray(config: RayConfig) -> None:
 
     if not ray.is_initialized():
         address = config.address or os.environ.get("RAY_ADDRESS")
+        _check_address(address)
         try:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:
@@ -192,6 +194,21 @@ def start_ray(config: RayConfig) -> None:
                 f"ray.num_workers = {config.num_workers}: needs {amount:g} {kind}, the Ray cluster has"
                 f" {have.get(kind, 0):g}; lower ray.num_workers or ray.cpus_per_worker"
             )
+
+
+def _check_address(address: str | None) -> None:
+    """Raise UserError where nothing listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise UserError(
+            f"Ray cluster {address} cannot be reached: {error.strerror or error};"
+            " check ray.address (or RAY_ADDRESS) and that `ray start` runs there",
+            FAILED,
+        ) from None
 
 
 def stop_ray() -> None:

@@ -37,3 +37,12 @@ class World:
 
     def artifacts(self, run: Run) -> set[str]:
         return {item.path for item in self.store.client.list_artifacts(run.info.run_id)}
+
+    def fetch(self, run: Run, name: str) -> Path:
+        """Local path of an artifact."""
+        return Path(self.store.fetch(run.info.run_id, name, self.work))
+
+    def manifest(self, run: Run, name: str) -> set[str]:
+        """The recordings in one manifest (train_0.tsv, valid_0.tsv, ...) of a folds run."""
+        lines = (self.fetch(run, "manifest") / name).read_text(encoding="utf-8").splitlines()
+        return {line.partition("\t")[0] for line in lines[1:]}

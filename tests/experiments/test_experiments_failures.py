@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from a2v_experiments import checkpoints, loop, workers
 from a2v_experiments.errors import UserError
-from a2v_experiments.stages import ending
+from a2v_experiments.stage import ending
 from a2v_experiments.tracking import open_store
 from experiments_world import make_recipe, training_spec
 
@@ -129,7 +129,7 @@ def test_a_failure_in_the_evaluation_does_not_cost_the_training(world, monkeypat
         raise OSError(28, "No space left on device", "/full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("a2v_experiments.evaluation.evaluate_model", crash)
+        patch.setattr("a2v_experiments.stages.evaluate_model", crash)
         assert world.call(*settings).code == 1
     with monkeypatch.context() as patch:
         patch.setattr("a2v_experiments.stages.run_training", crash)  # would be called if it trained again
@@ -144,7 +144,7 @@ def test_a_corpus_that_is_gone_is_prepared_again(world):
     shutil.rmtree(world.work / "corpora")
     said = world.call()
     assert said.code == 0, said.err
-    assert "preparing it again" in said.out and {run.info.run_id for run in world.runs()} == before
+    assert "data: reused" in said.out and {run.info.run_id for run in world.runs()} == before
     assert len(list((world.work / "corpora").iterdir())) == 1
 
 
@@ -210,3 +210,9 @@ def test_a_run_ends_as_what_happened(world, error, status):
     except BaseException as caught:
         assert type(caught) is error
     assert ended == [("a-run", status)]
+
+
+def test_segments_longer_than_every_recording_are_refused(world):
+    said = world.call("data.segment_s=5.0", "variant=long")
+    assert said.code == 2
+    assert said.only_line() == "data.segment_s = 5.0: no recording is that long; give a shorter one"

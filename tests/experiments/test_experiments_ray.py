@@ -13,8 +13,8 @@ import pytest
 import torch
 from a2v_experiments import stages, workers
 from a2v_experiments.recipe import Recipe
-from a2v_experiments.stages import Context
-from a2v_experiments.tracking import Store, fetch, open_store
+from a2v_experiments.stage import Context
+from a2v_experiments.tracking import Store, open_store
 from experiments_world import make_recipe
 from mlflow.entities import Run
 from safetensors.torch import load_file
@@ -76,8 +76,8 @@ def train(recipe: Recipe, work: Path) -> tuple[Store, list[Run]]:
     context = Context(
         recipe, store, work, store.begin("experiment", "parent", "parent", {}, {}, None), lambda line: None
     )
-    data, corpus = stages.prepare(context)
-    stages.pretrain(context, data, corpus)
+    _, corpus = stages.prepare(context, stages.source_folder(recipe, work), "tones")
+    stages.pretrain(context, corpus)
     query = "tags.`a2v.stage` = 'pretrain'"
     return store, store.client.search_runs([store.experiment_id], query)
 
@@ -111,8 +111,8 @@ def test_workers_killed_in_training_cost_time_and_nothing_else(
     assert alone.data.tags["a2v.fingerprint"] == run.data.tags["a2v.fingerprint"]
     losses = [np.array(history(s, r, "loss"))[:, 1] for s, r in ((store, run), (alone_store, alone))]
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-3)
-    weights = [load_file(Path(fetch(s.uri, r.info.run_id, "model")) / "model.safetensors") for s, r in
-               ((store, run), (alone_store, alone))]  # fmt: skip
+    folders = [Path(s.fetch(r.info.run_id, "model", tmp_path)) for s, r in ((store, run), (alone_store, alone))]
+    weights = [load_file(folder / "model.safetensors") for folder in folders]
     assert weights[0].keys() == weights[1].keys()
     for key, value in weights[1].items():
         torch.testing.assert_close(

@@ -6,9 +6,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from a2v_data.corpus import EVENT_DTYPE, Corpus, CorpusWriter
-from a2v_experiments.segments import SegmentSampler
-from experiments_world import RATE, STRIDE
+from a2v_experiments.segments import SegmentSampler, padded_lengths
+from experiments_world import RATE, STRIDE, make_recipe
 
 SAMPLES = RATE  # segments of 1 s
 
@@ -89,3 +90,12 @@ def test_only_the_recordings_asked_for_are_drawn(corpus):
     drawn = SegmentSampler(corpus, [2, 5], SAMPLES, STRIDE, 4, 1, 0, True)
     seen = {recording for update in range(10) for recording, _ in pairs(drawn.draw(update, 0))}
     assert seen == {2, 5}
+
+
+def test_a_begun_frame_counts_as_a_whole_one(tmp_path):
+    front_end = make_recipe(tmp_path).model.front_end
+    lengths = torch.tensor([1, STRIDE - 1, STRIDE, STRIDE + 1, SAMPLES - 1, SAMPLES])
+    padded = padded_lengths(lengths, SAMPLES, front_end)
+    assert padded.tolist() == [STRIDE, STRIDE, STRIDE, 2 * STRIDE, SAMPLES, SAMPLES]
+    assert [front_end.frames(int(length)) for length in padded] == [1, 1, 1, 2, 100, 100]
+    assert padded_lengths(torch.tensor([SAMPLES, SAMPLES]), SAMPLES, front_end) is None

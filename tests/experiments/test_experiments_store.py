@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from a2v_experiments.errors import UserError
-from a2v_experiments.tracking import MAX_PARAM_CHARACTERS, Store, allowed_name, fetch, flatten, open_store
+from a2v_experiments.tracking import MAX_PARAM_CHARACTERS, Store, allowed_name, flatten, open_store
 from experiments_world import recipe_tree, write_recipe
+from mlflow.entities import Run
 
 Work = Callable[[str], Path]
 
@@ -25,6 +29,10 @@ def store(new_work: Work) -> Store:
 
 def begin(store: Store, mark: str = "f", stage: str = "folds", parent: str | None = None) -> str:
     return store.begin(stage, mark, "a name", {"a": {"b": 1}, "c": [1, 2]}, {"variant": "v"}, parent)
+
+
+def read_json(store: Store, run: Run, name: str) -> Any:
+    return json.loads(Path(store.fetch(run.info.run_id, name, Path("unused"))).read_text(encoding="utf-8"))
 
 
 def test_a_finished_stage_is_found_by_stage_and_fingerprint_in_any_experiment(store):
@@ -51,8 +59,8 @@ def test_a_run_has_its_configuration_tags_and_parent(store):
     expected = {"a2v.stage": "folds", "a2v.fingerprint": "f", "variant": "v", "mlflow.parentRunId": parent}
     assert expected.items() <= run.data.tags.items() and run.info.run_name == "a name"
     assert run.data.tags["a2v.driver"].startswith(f"{socket.gethostname()}:{os.getpid()}")
-    assert store.read_json(run.info.run_id, "config.json") == {"a": {"b": 1}, "c": [1, 2]}
-    assert {"python", "packages", "cpu_cores", "gpus"} <= store.read_json(run.info.run_id, "environment.json").keys()
+    assert read_json(store, run, "config.json") == {"a": {"b": 1}, "c": [1, 2]}
+    assert {"python", "packages", "cpu_cores", "gpus"} <= read_json(store, run, "environment.json").keys()
 
 
 @pytest.mark.parametrize("status", ["FAILED", "KILLED", "RUNNING"])
@@ -66,19 +74,38 @@ def test_an_unfinished_run_is_taken_over_not_doubled(store, status):
     assert [run.info.run_id for run in store.client.search_runs([store.experiment_id])] == [run_id]
 
 
-def test_a_run_that_a_living_process_works_on_is_left_alone(store):
+@pytest.fixture
+def other_process() -> Iterator[psutil.Process]:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    yield psutil.Process(process.pid)
+    process.kill()
+    process.wait()
+
+
+def test_a_run_that_a_living_process_works_on_is_left_alone(store, other_process):
+    run_id, pid = begin(store), other_process.pid
+    store.tag(run_id, "a2v.driver", f"{socket.gethostname()}:{pid}:{other_process.create_time():.0f}")
+    with pytest.raises(UserError, match=f":{pid}:[0-9]+ is running this stage already .*; wait for it or") as caught:
+        begin(store)
+    assert caught.value.code == 1 and "\n" not in str(caught.value)
+    other_process.kill()
+    other_process.wait()
+    assert begin(store) == run_id
+
+
+def test_a_later_process_with_the_same_number_is_another_one(store, other_process):
     run_id = begin(store)
-    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    try:
-        store.tag(run_id, "a2v.driver", f"{socket.gethostname()}:{other.pid}")
-        with pytest.raises(
-            UserError, match=f":{other.pid} is running this stage already; wait for it or stop it"
-        ) as caught:
-            begin(store)
-        assert caught.value.code == 1
-    finally:
-        other.kill()
-        other.wait()
+    started = other_process.create_time() - 1000
+    store.tag(run_id, "a2v.driver", f"{socket.gethostname()}:{other_process.pid}:{started:.0f}")
+    assert begin(store) == run_id
+
+
+def test_a_run_of_another_machine_is_left_alone_while_it_reads_running(store):
+    run_id = begin(store)
+    store.tag(run_id, "a2v.driver", "elsewhere:17:1700000000")
+    with pytest.raises(UserError, match="process elsewhere:17:1700000000 is running this stage already"):
+        begin(store)
+    store.finish(run_id, "FAILED")
     assert begin(store) == run_id
 
 
@@ -120,10 +147,10 @@ def test_the_newest_finetuned_model_of_a_training_is_found(store):
     assert store.trained("t") == run_id and store.trained("u") is None
 
 
-def test_a_missing_artifact_is_one_line(store):
+def test_a_missing_artifact_is_one_line(store, tmp_path):
     run_id = begin(store)
     with pytest.raises(UserError, match=f"artifact model of run {run_id} cannot be read") as caught:
-        fetch(store.uri, run_id, "model")
+        store.fetch(run_id, "model", tmp_path)
     assert "\n" not in str(caught.value) and caught.value.code == 1
 
 
@@ -169,7 +196,7 @@ def test_a_store_that_cannot_be_there(a2v, tmp_path, recipe_file, uri):
     said = a2v("experiment", "run", recipe_file, "--work", tmp_path / "work", "--tracking-uri", uri)
     assert said.code == 1 and said.out == ""
     assert said.only_line().startswith(f"{uri}: the tracking store cannot be opened: ")
-    assert not (tmp_path / "work").exists()
+    assert contents(tmp_path / "work") == {}
 
 
 def test_a_work_folder_that_cannot_be_made(a2v, tmp_path, recipe_file):

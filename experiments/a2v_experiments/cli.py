@@ -106,15 +106,10 @@ def data_synth(
     """Make a synthetic corpus in MeerKAT's layout. A stand-in: results on it say nothing about real recordings."""
     from a2v_data.synth import synthesise
 
-    from .progress import bar
+    from .progress import advancing, bar
 
     with bar("synthesising", 0, "segments") as shown:
-
-        def advance(done: int, total: int) -> None:
-            shown.total = total
-            shown.update(done - shown.n)
-
-        synthesise(out, minutes, seed, progress=advance)
+        synthesise(out, minutes, seed, progress=advancing(shown))
     say(f"{out}: {minutes:g} minutes, seed {seed}")
 
 

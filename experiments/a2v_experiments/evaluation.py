@@ -45,18 +45,19 @@ def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus
 
 
 def _with_labels(context: Context, model: Detector, corpus: Corpus, recordings: list[int]) -> Iterator[Labelled]:
-    recipe = context.recipe
     with bar("evaluating", len(recordings), "recordings") as shown:
-        for recording, likelihood in recording_likelihoods(
-            model,
-            corpus,
-            recordings,
-            recipe.data.segment_s,
-            recipe.evaluate.overlap_s,
-            precision=recipe.finetune.precision,
-        ):
+        for recording, likelihood in _likelihoods(context, model, corpus, recordings):
             shown.update()
             yield likelihood, corpus.labels(recording)
+
+
+def _likelihoods(
+    context: Context, model: Detector, corpus: Corpus, recordings: list[int]
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """(recording, likelihoods) with the recipe's windows and precision."""
+    recipe = context.recipe
+    segment_s, overlap_s, precision = recipe.data.segment_s, recipe.evaluate.overlap_s, recipe.finetune.precision
+    return recording_likelihoods(model, corpus, recordings, segment_s, overlap_s, precision=precision)
 
 
 def _energy(corpus: Corpus, recordings: Iterable[int], frame_rate: float) -> Iterator[Labelled]:
@@ -92,9 +93,7 @@ def _figures(
     for protocol in PROTOCOLS:
         context.store.log_figure(run_id, precision_recall_figure(scores, protocol), f"precision_recall_{protocol}.png")
     busiest = max(recordings, key=lambda recording: len(corpus.labels(recording)))
-    (_, likelihood_TC), *_ = recording_likelihoods(
-        model, corpus, [busiest], context.recipe.data.segment_s, settings.overlap_s
-    )
+    (_, likelihood_TC), *_ = _likelihoods(context, model, corpus, [busiest])
     figure = likelihood_figure(
         _waveform(corpus, busiest),
         corpus.sample_rate,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from a2v_data.prepare import source_fingerprint
 from a2v_eval.events import PROTOCOLS
-from a2v_eval.summary import csv_table, summarise, text_table
+from a2v_eval.summary import Spread, csv_table, summarise, text_table
 
 from . import stages
 from .fingerprint import fingerprint
@@ -69,8 +69,11 @@ def _scores(store: Store, run_id: str) -> dict[str, float]:
 
 
 def _titled_table(share: float, folds: list[dict[str, float]]) -> str:
-    variants = {name: summarise(metrics) for name, metrics in _beside_energy(folds).items()}
-    return f"{share:.0%} of the labels\n{text_table(variants, class_names(folds))}"
+    return f"{share:.0%} of the labels\n{text_table(_summaries(folds), class_names(folds))}"
+
+
+def _summaries(folds: list[dict[str, float]]) -> dict[str, dict[str, Spread]]:
+    return {name: summarise(metrics) for name, metrics in _beside_energy(folds).items()}
 
 
 def _beside_energy(folds: list[dict[str, float]]) -> dict[str, list[dict[str, float]]]:
@@ -98,8 +101,7 @@ def _summarise(context: Context, scores: dict[float, list[dict[str, float]]]) ->
         prefix = "" if len(scores) == 1 else f"labels_{share:g}/"
         store.log_metrics(parent, {f"{prefix}{key}": value for key, value in summary_metrics(folds).items()})
         store.client.log_text(parent, _titled_table(share, folds), f"{prefix}scores.txt")
-        summary = {name: summarise(metrics) for name, metrics in _beside_energy(folds).items()}
-        store.client.log_text(parent, csv_table(summary, class_names(folds)), f"{prefix}scores.csv")
+        store.client.log_text(parent, csv_table(_summaries(folds), class_names(folds)), f"{prefix}scores.csv")
         for protocol in PROTOCOLS:
             figure = ap_per_class_figure(_beside_energy(folds), class_names(folds), protocol)
             store.log_figure(parent, figure, f"{prefix}ap_per_class_{protocol}.png")

@@ -75,7 +75,7 @@ def train(
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         totals: dict[str, Tensor] = {}
         for micro in group.own(config.micro_batches):
-            generator = seeded(config.seed, update, micro, group.device)
+            generator = seeded(config.seed, update, micro)
             with autocast(config.precision, group.device):
                 step = task.step(update, micro, generator)
             step.loss_sum.backward()
@@ -110,7 +110,7 @@ def train(
             save(updates, write)
 
 
-def seeded(seed: int, update: int, micro: int, device: torch.device) -> torch.Generator:
+def seeded(seed: int, update: int, micro: int) -> torch.Generator:
     """The generator of one micro-batch; also seeds torch's global one, which dropout draws from.
 
     Because every draw depends on (seed, update, micro-batch) only, a resumed run repeats exactly, and the number of
@@ -122,7 +122,7 @@ def seeded(seed: int, update: int, micro: int, device: torch.device) -> torch.Ge
 
 
 def learning_rate(update: int, updates: int, config: OptimizerConfig) -> float:
-    """Linear warm-up, then a cosine from `learning_rate` to `final_learning_rate` at the last update (spec 5)."""
+    """Linear warm-up, then a cosine from `learning_rate` that reaches `final_learning_rate` after the last (spec 5)."""
     if update < config.warmup_updates:
         share = (update + 1) / config.warmup_updates
         return config.warmup_from + share * (config.learning_rate - config.warmup_from)

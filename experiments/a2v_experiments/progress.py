@@ -34,6 +34,16 @@ def bar(label: str, total: int, unit: str) -> tqdm:
     )
 
 
+def advancing(shown: tqdm) -> Callable[[int, int], None]:
+    """A callback `(done, total)` that moves the bar."""
+
+    def advance(done: int, total: int) -> None:
+        shown.total = total
+        shown.update(done - shown.n)
+
+    return advance
+
+
 @contextmanager
 def watching(store: Store, run_id: str, label: str, total: int) -> Iterator[None]:
     """Show a training run's progress while the block runs, read from its metrics in the tracking store.

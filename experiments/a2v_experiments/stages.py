@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from a2v_data.folds import make_folds as stratify
 from .errors import FAILED, UserError
 from .evaluation import evaluate_model
 from .fingerprint import fingerprint
-from .progress import bar, watching
+from .progress import advancing, bar, watching
 from .recipe import Recipe
 from .stage import Context, Result, run_stage
 from .tasks import TrainingSpec, build_task
@@ -49,17 +48,9 @@ def source_folder(recipe: Recipe, work: Path) -> Path:
         config = recipe.data.synthetic
         folder = work / f"synthetic-{config.minutes:g}min-seed{config.seed}"
         with bar("synthesising", 0, "segments") as shown:
-            synthesise(folder, config.minutes, config.seed, progress=_advance(shown))
+            synthesise(folder, config.minutes, config.seed, progress=advancing(shown))
         return folder
     return Path(source)
-
-
-def _advance(shown: Any) -> Callable[[int, int], None]:
-    def advance(done: int, total: int) -> None:
-        shown.total = total
-        shown.update(done - shown.n)
-
-    return advance
 
 
 def prepare(context: Context, source: Path, origin: str) -> tuple[Result, Corpus]:
@@ -77,7 +68,7 @@ def prepare(context: Context, source: Path, origin: str) -> tuple[Result, Corpus
             for left in folder.parent.glob(f".{folder.name}.partial-*"):  # of a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
             with bar("recordings", 0, "files") as shown:
-                prepare_corpus(source, folder, PrepareConfig(**config), progress=_advance(shown))
+                prepare_corpus(source, folder, PrepareConfig(**config), progress=advancing(shown))
         return Corpus.open(folder)
 
     def work(run_id: str, mark: str) -> None:

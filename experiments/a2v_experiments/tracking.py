@@ -21,9 +21,10 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # read w
 import mlflow
 import psutil
 from mlflow import MlflowClient
-from mlflow.entities import Param, Run, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from mlflow.utils.time import get_current_time_millis
 
 from .environment import describe_environment, origin
 from .errors import FAILED, UserError
@@ -131,7 +132,10 @@ class Store:
         self.client.log_artifacts(run_id, str(folder), name)
 
     def log_metrics(self, run_id: str, metrics: dict[str, float], step: int = 0) -> None:
-        log_metrics(self.client, run_id, metrics, step)
+        """All metrics of one step in one request."""
+        now = get_current_time_millis()
+        values = [Metric(allowed_name(key), float(value), now, step) for key, value in metrics.items()]
+        self.client.log_batch(run_id, metrics=values)
 
     def fetch(self, run_id: str, name: str, work: Path) -> str:
         """Local path of a run's artifact: the file itself where the store is local, else a copy under work/fetched.
@@ -150,16 +154,6 @@ class Store:
             raise UserError(
                 f"{self.uri}: artifact {name} of run {run_id} cannot be read: {_one_line(error)}", FAILED
             ) from None
-
-
-def log_metrics(client: MlflowClient, run_id: str, metrics: dict[str, float], step: int) -> None:
-    """All metrics of one step in one request."""
-    from mlflow.entities import Metric
-    from mlflow.utils.time import get_current_time_millis
-
-    now = get_current_time_millis()
-    values = [Metric(allowed_name(key), float(value), now, step) for key, value in metrics.items()]
-    client.log_batch(run_id, metrics=values)
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -55,7 +55,7 @@ def test_a_warm_up_as_long_as_the_training_never_falls():
 
 def test_a_micro_batch_has_its_own_random_numbers_whatever_was_drawn_before():
     def draws(seed: int, update: int, micro: int) -> tuple[float, float]:
-        generator = seeded(seed, update, micro, torch.device("cpu"))
+        generator = seeded(seed, update, micro)
         return float(torch.rand((), generator=generator)), float(torch.rand(()))
 
     keys = [(seed, update, micro) for seed in (0, 1) for update in range(12) for micro in range(12)]

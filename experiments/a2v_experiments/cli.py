@@ -1,16 +1,17 @@
-"""The `a2v` command. Heavy imports happen inside commands, so that `a2v --help` answers at once."""
+"""The `a2v` command: its groups, and how mistakes and faults end.
+
+Heavy imports happen inside commands, so that `a2v --help` answers at once.
+"""
 
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from .commands import data, experiment
 from .errors import FAILED, USAGE, UserError
 
 app = typer.Typer(
@@ -20,97 +21,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find animal calls: self-supervised models on raw audio, every run tracked in MLflow.",
 )
-experiment = typer.Typer(no_args_is_help=True, help="Run recipes.")
-data = typer.Typer(no_args_is_help=True, help="Make and look at corpora.")
-app.add_typer(experiment, name="experiment")
-app.add_typer(data, name="data")
-
-Work = Annotated[Path, typer.Option("--work", envvar="A2V_WORK", help="Folder for corpora, checkpoints and the store.")]
-Tracking = Annotated[
-    str | None,
-    typer.Option(
-        "--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow store; default: sqlite in the work folder."
-    ),
-]
-DEFAULT_WORK = Path("a2v-runs")
+app.add_typer(experiment.group, name="experiment")
+app.add_typer(data.group, name="data")
+app.command("ui")(experiment.ui)
 INTERRUPTED = 130
-
-
-def say(line: str) -> None:
-    typer.echo(line)
-
-
-@experiment.command("run")
-def experiment_run(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a bundled one.")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a key: pretrain.mask_probability=0.5")
-    ] = None,
-    work: Work = DEFAULT_WORK,
-    tracking_uri: Tracking = None,
-) -> None:
-    """Run a recipe: prepare, folds, pretrain, finetune, evaluate, summarise. What is done already is reused."""
-    from .recipe import load_recipe
-
-    chosen = load_recipe(recipe, set_)
-    from .experiment import run_experiment
-    from .stages import check_source
-    from .tracking import open_store
-    from .workers import stop_ray
-
-    check_source(chosen)  # before anything is written
-    store = open_store(work, tracking_uri, chosen.name)
-    say(f"experiment {chosen.name}, tracked in {store.uri}")
-    try:
-        outcome = run_experiment(chosen, work, store, say)
-    finally:
-        stop_ray()
-    say(f"\n{outcome.table}\n")
-    if chosen.data.source == "synthetic":
-        say("These numbers are from a synthetic corpus, a stand-in: they say nothing about real recordings.\n")
-    say(f"tracking store: {store.uri}")
-    say(f"compare the folds: {ui_command(work, tracking_uri)}")
-
-
-def ui_command(work: Path, tracking_uri: str | None) -> str:
-    prefix = "" if Path(sys.prefix) == Path(sys.base_prefix) else f"{os.path.relpath(sys.prefix)}/bin/"
-    return f"{prefix}a2v ui" + (f" --tracking-uri {tracking_uri}" if tracking_uri else f" --work {work}")
-
-
-@app.command("ui")
-def ui(
-    work: Work = DEFAULT_WORK,
-    tracking_uri: Tracking = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; loopback unless told otherwise.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
-) -> None:
-    """Open the MLflow UI on this project's tracking store."""
-    from .tracking import default_uri
-
-    uri = tracking_uri or default_uri(work)
-    if uri.startswith(("http://", "https://")):
-        say(f"a tracking server shows its own UI: open {uri}")
-        return
-    if not tracking_uri and not (work / "mlflow.db").is_file():
-        raise UserError(f"{work}: no tracking store here; run a recipe first, or name the folder with --work")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
-    os.execv(sys.executable, command)
-
-
-@data.command("synth")
-def data_synth(
-    out: Annotated[Path, typer.Argument(help="Folder to make.")],
-    minutes: Annotated[float, typer.Option(min=0.2, help="Length of the corpus in minutes.")] = 40.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-) -> None:
-    """Make a synthetic corpus in MeerKAT's layout. A stand-in: results on it say nothing about real recordings."""
-    from a2v_data.synth import synthesise
-
-    from .progress import advancing, bar
-
-    with bar("synthesising", 0, "segments") as shown:
-        synthesise(out, minutes, seed, progress=advancing(shown))
-    say(f"{out}: {minutes:g} minutes, seed {seed}")
 
 
 def main() -> None:

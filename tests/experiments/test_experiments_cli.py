@@ -12,11 +12,14 @@ from a2v_experiments import cli
 from a2v_experiments.errors import UserError
 
 # command -> its arguments and options; change it together with README when the surface is meant to change
-SURFACE = {
+EXPERIMENT = {
     "experiment run": ["recipe", "--set", "--work", "--tracking-uri"],
-    "data synth": ["out", "--minutes", "--seed"],
     "ui": ["--work", "--tracking-uri", "--host", "--port"],
 }
+DATA = {
+    "data synth": ["out", "--minutes", "--seed"],
+}
+SURFACE = EXPERIMENT | DATA
 
 
 def surface() -> dict[str, list[str]]:

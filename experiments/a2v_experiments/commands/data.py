@@ -1,0 +1,28 @@
+"""`a2v data`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import say
+
+group = typer.Typer(no_args_is_help=True, help="Make and look at corpora.")
+
+
+@group.command("synth")
+def synth(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    minutes: Annotated[float, typer.Option(min=0.2, help="Length of the corpus in minutes.")] = 40.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Make a synthetic corpus in MeerKAT's layout. A stand-in: results on it say nothing about real recordings."""
+    from a2v_data.synth import synthesise
+
+    from ..progress import advancing, bar
+
+    with bar("synthesising", 0, "segments") as shown:
+        synthesise(out, minutes, seed, progress=advancing(shown))
+    say(f"{out}: {minutes:g} minutes, seed {seed}")

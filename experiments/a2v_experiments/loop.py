@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from a2v_model import weight_decay_groups
+from a2v_model import compile_model, set_gradient_checkpointing, weight_decay_groups
 from torch import Tensor, nn
 
 from . import checkpoints
@@ -63,6 +63,9 @@ def train(
     `checkpoint_every` updates and at the end, where write(folder) writes the checkpoint.
     """
     model = task.model.to(group.device)
+    set_gradient_checkpointing(model, config.gradient_checkpointing)
+    if config.compile:
+        compile_model(model)
     settings = config.optimizer
     optimizer = torch.optim.AdamW(
         weight_decay_groups(model, settings.weight_decay), lr=0.0, betas=settings.betas, eps=settings.eps

@@ -144,12 +144,13 @@ def pretrain(context: Context, corpus: Corpus) -> Result | None:
 
 
 def _training_config(recipe: Recipe, stage: str) -> dict[str, Any]:
-    """What a training's result depends on. How often it logs and saves is not part of it."""
+    """What a training's result depends on: not how often it logs and saves, nor how memory and time are traded."""
     settings = getattr(recipe, stage)
+    aside = {"log_every", "checkpoint_every", "gradient_checkpointing", "compile"}
     return {
         "segment_s": recipe.data.segment_s,
         "model": recipe.model.model_dump(mode="json"),
-        stage: settings.model_dump(mode="json", exclude={"log_every", "checkpoint_every"}),
+        stage: settings.model_dump(mode="json", exclude=aside),
     }
 
 

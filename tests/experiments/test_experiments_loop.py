@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from a2v_experiments.group import Group
 from a2v_experiments.loop import TrainingStopped, learning_rate, seeded
 from a2v_experiments.recipe import OptimizerConfig
 from a2v_experiments.tasks import TrainingSpec
+from a2v_model import compile_model
 from experiments_training import gloo_worker, run_loop
 from experiments_world import make_recipe, training_spec
 
@@ -82,6 +84,25 @@ def test_a_run_resumed_from_any_checkpoint_repeats_the_run_that_never_stopped_to
         assert all(before.metrics[step] == after.metrics[step] for step in before.metrics.keys() & after.metrics)
         for ours, theirs in ((after.weights(6), whole.weights(6)), (after.moments(6), whole.moments(6))):
             assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_gradient_checkpointing_changes_no_bit_and_compilation_nothing_but_rounding(
+    tmp_path, corpus, stage, monkeypatch
+):
+    quiet = [f"model.encoder.{name}=0" for name in ("dropout", "attention_dropout", "prenet_dropout")]
+    quiet += ["finetune.dropout=0", "finetune.attention_dropout=0", "finetune.activation_dropout=0"]
+    quiet += ["finetune.head_dropout=0", "pretrain.decoder.dropout=0", f"{stage}.precision=float32"]
+    plain = run_loop(spec(tmp_path, corpus, stage, *quiet), tmp_path / "plain").metrics
+    recomputed = run_loop(
+        spec(tmp_path, corpus, stage, *quiet, f"{stage}.gradient_checkpointing=true"), tmp_path / "recomputed"
+    ).metrics
+    assert recomputed == plain
+    # torch's reference backend: a real compiler takes minutes
+    monkeypatch.setattr("a2v_experiments.loop.compile_model", partial(compile_model, backend="aot_eager"))
+    compiled = run_loop(spec(tmp_path, corpus, stage, *quiet, f"{stage}.compile=true"), tmp_path / "compiled").metrics
+    for update, metrics in plain.items():
+        assert compiled[update]["loss"] == pytest.approx(metrics["loss"], rel=1e-3)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from a2v_model.attention import AttentionBias, blockwise_attention
+from a2v_model.attention import AttentionBias, attend, blockwise_attention
 from a2v_model.encoder import Alibi, alibi_slopes
 from a2v_model.layers import Dropout, keep_mask, keep_rate
 from torch import Tensor
@@ -21,15 +21,19 @@ def _inputs(frames: int, seed: int) -> list[Tensor]:
 def _bias(frames: int, kept: bool, padded: bool, scale: Tensor) -> AttentionBias:
     kept_BU = torch.stack([torch.randperm(4 * frames)[:frames].sort()[0] for _ in range(ROWS)])
     alibi = Alibi(HEADS)
-    distance, _ = alibi(frames, kept_BU if kept else None)
+    index, _ = alibi(frames, kept_BU if kept else None)
     valid = torch.arange(frames)[None] < torch.tensor([frames, frames // 2, 1])[:, None] if padded else None
-    return AttentionBias(distance.double(), alibi.slopes.double() * scale, valid)
+    return AttentionBias(index.double(), alibi.slopes.double() * scale, valid)
 
 
+@pytest.mark.parametrize("most_kept", [1 << 27, 100])  # whole, or only the block's part at a time
 @pytest.mark.parametrize("frames", [1, 7, 300])
 @pytest.mark.parametrize(("kept", "padded"), [(False, False), (False, True), (True, False), (True, True)])
-def test_blocks_equal_the_reference(frames: int, kept: bool, padded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_equal_the_reference(
+    frames: int, kept: bool, padded: bool, most_kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("a2v_model.attention.BLOCK_SCORES", 20_000)
+    monkeypatch.setattr("a2v_model.attention.MOST_KEPT", most_kept)
     q, k, v = _inputs(frames, frames)
     scale = torch.tensor([0.5, 1.0, 2.0, 40.0], dtype=torch.double, requires_grad=True)
     torch.manual_seed(0)
@@ -45,6 +49,21 @@ def test_blocks_equal_the_reference(frames: int, kept: bool, padded: bool, monke
     torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-6, atol=1e-9)
     for actual, expected in zip(*gradients, strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_a_long_recording_needs_no_square_of_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit `attend` works in blocks and never builds the (H, T, T) bias, with the same result."""
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, HEADS, 500, WIDTH) for _ in range(3))
+    alibi = Alibi(HEADS)
+    valid = torch.arange(500)[None] < torch.tensor([[500], [321]])
+    with torch.no_grad():
+        whole = attend(q, k, v, AttentionBias(*alibi(500), valid))
+        monkeypatch.setattr("a2v_model.attention.MOST_KEPT", 1000)
+        bias = AttentionBias(*alibi(500), valid)
+        monkeypatch.setattr(bias, "dense", lambda: pytest.fail("the whole bias was built"))
+        torch.testing.assert_close(attend(q, k, v, bias), whole, rtol=1e-5, atol=1e-6)
+    assert bias._values is None
 
 
 def test_without_any_bias() -> None:
@@ -73,13 +92,13 @@ def test_gradient_under_dropout() -> None:
     torch.manual_seed(0)
     leaves = [torch.randn(1, 2, 40, WIDTH, requires_grad=True) for _ in range(3)]
     factor = torch.tensor([0.3, 0.1], requires_grad=True)
-    distance = Alibi(2)(40)[0]
+    index = Alibi(2)(40)[0]
     directions = [torch.randn_like(leaf) for leaf in (*leaves, factor)]
 
     def loss(step: float) -> Tensor:
         q, k, v, f = (leaf + step * direction for leaf, direction in zip((*leaves, factor), directions, strict=True))
         torch.manual_seed(7)
-        return blockwise_attention(q, k, v, AttentionBias(distance, f), 0.3).double().square().sum()
+        return blockwise_attention(q, k, v, AttentionBias(index, f), 0.3).double().square().sum()
 
     loss(0.0).backward()
     slope = sum((leaf.grad * d).sum() for leaf, d in zip((*leaves, factor), directions, strict=True))

@@ -10,6 +10,7 @@ from a2v_model.config import (
     ModelConfig,
     PretrainConfig,
 )
+from a2v_model.execution import compile_model, set_gradient_checkpointing
 from a2v_model.finetuning import Detector
 from a2v_model.losses import focal_loss
 from a2v_model.masking import channel_mask, frame_mask
@@ -31,11 +32,13 @@ __all__ = [
     "PretrainOutput",
     "Pretrainer",
     "channel_mask",
+    "compile_model",
     "ema_decay",
     "focal_loss",
     "frame_mask",
     "load_model",
     "normalise",
     "save_model",
+    "set_gradient_checkpointing",
     "weight_decay_groups",
 ]

@@ -21,6 +21,7 @@ from torch.nn import functional
 from a2v_model.layers import keep_mask, keep_rate
 
 BLOCK_SCORES = 1 << 18  # scores of one block: 1 MB, half of a usual second-level cache
+MOST_KEPT = 1 << 27  # values of a bias that is built as a whole: 512 MB, 10 s of the largest model take half of it
 LEAST_LOG_WEIGHT = -30.0
 LEAST_WEIGHT = math.exp(LEAST_LOG_WEIGHT)
 
@@ -29,15 +30,30 @@ LEAST_WEIGHT = math.exp(LEAST_LOG_WEIGHT)
 class AttentionBias:
     """Additive bias -factor * |i - j|, and keys beyond an item's end left out; built once, shared by layers.
 
-    `distance` is (1, T, T), or (B, T, T) where every row has kept other frames; `factor` (H,) is slope times
-    scale; `valid` (B, T) marks real frames. Each is None where there is nothing to add.
+    `index` holds the frame numbers, (1, T), or (B, T) where every row has kept other frames; `factor` (H,) is
+    slope times scale; `valid` (B, T) marks real frames. Each is None where there is nothing to add.
     """
 
-    distance: Tensor | None
+    index: Tensor | None
     factor: Tensor | None
     valid: Tensor | None = None
     _dense: Tensor | None = field(default=None, init=False, repr=False)
     _values: Tensor | None = field(default=None, init=False, repr=False)
+
+    @property
+    def size(self) -> int:
+        """Values of the whole bias."""
+        if self.index is None or self.factor is None:
+            return 0
+        return len(self.factor) * self.index.shape[0] * self.index.shape[1] ** 2
+
+    def distance(self, row: int | slice = slice(None), queries: slice = slice(None)) -> Tensor:
+        """|i - j| of some rows' queries to all frames: (..., R, T)."""
+        assert self.index is not None
+        if isinstance(row, int) and len(self.index) == 1:
+            row = 0
+        index = self.index[row]
+        return (index[..., queries, None] - index[..., None, :]).abs()
 
     def padding(self) -> Tensor | None:
         """(B, T) float32: 0 for real keys, else hugely negative (finite: a row without keys has no NaN)."""
@@ -49,29 +65,44 @@ class AttentionBias:
     def dense(self) -> Tensor | None:
         """The whole bias in float32, (1 or B, H, T, T), differentiable; None if there is nothing to add."""
         if self._dense is None:
-            if self.distance is not None and self.factor is not None:
-                self._dense = -self.factor[None, :, None, None] * self.distance[:, None]
+            if self.index is not None and self.factor is not None:
+                self._dense = -self.factor[None, :, None, None] * self.distance()[:, None]
             padding = self.padding()
             if padding is not None:
                 padding = padding[:, None, None]
                 self._dense = padding if self._dense is None else self._dense + padding
         return self._dense
 
-    def values(self) -> Tensor | None:
-        """-factor * distance without a gradient and without padding, (1 or B, H, T, T), for the blocks."""
-        if self._values is None and self.distance is not None and self.factor is not None:
-            self._values = -self.factor.detach()[:, None, None] * self.distance[:, None]
-        return self._values
+    def of_queries(self, row: int, queries: slice) -> Tensor | None:
+        """-factor * distance of some queries of one row, (H, R, T), without a gradient and without padding.
+
+        Kept for the next layer while the whole is small enough.
+        """
+        if self.index is None or self.factor is None:
+            return None
+        slope = -self.factor.detach()[:, None, None]
+        if self.size > MOST_KEPT:
+            return slope * self.distance(row, queries)
+        if self._values is None:
+            self._values = slope * self.distance()[:, None]
+        return self._values[row if len(self._values) > 1 else 0, :, queries]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: AttentionBias, dropout: float = 0.0) -> Tensor:
     """softmax(q k / sqrt(d) + bias) v with dropout on the weights; q, k, v and result are (B, H, T, d)."""
-    learning = torch.is_grad_enabled() or dropout > 0  # without either, torch's flash kernel is faster
-    if q.device.type == "cpu" and learning and not torch.compiler.is_compiling():
+    if in_blocks(q, bias, dropout):
         return blockwise_attention(q, k, v, bias, dropout)
     dense = bias.dense()
     mask = None if dense is None else dense.to(q.dtype)
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+
+
+def in_blocks(q: Tensor, bias: AttentionBias, dropout: float = 0.0) -> bool:
+    """Whether `attend` works in blocks; else it needs the whole bias."""
+    if torch.compiler.is_compiling():
+        return False
+    learning = torch.is_grad_enabled() or dropout > 0  # without either, torch's flash kernel is faster
+    return (q.device.type == "cpu" and learning) or (not learning and bias.size > MOST_KEPT)
 
 
 def blockwise_attention(q: Tensor, k: Tensor, v: Tensor, bias: AttentionBias, dropout: float = 0.0) -> Tensor:
@@ -79,9 +110,7 @@ def blockwise_attention(q: Tensor, k: Tensor, v: Tensor, bias: AttentionBias, dr
     dtype = torch.promote_types(q.dtype, torch.float32)
     with torch.autocast(q.device.type, enabled=False):
         scaled = q.to(dtype) / math.sqrt(q.shape[-1])
-        result = BlockwiseAttention.apply(
-            scaled, k.to(dtype), v.to(dtype), bias.factor, bias.distance, bias.values(), bias.padding(), dropout
-        )
+        result = BlockwiseAttention.apply(scaled, k.to(dtype), v.to(dtype), bias.factor, bias, dropout)
     return result.to(q.dtype)
 
 
@@ -94,17 +123,9 @@ class BlockwiseAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        factor: Tensor | None,
-        distance: Tensor | None,
-        values: Tensor | None,
-        padding: Tensor | None,
-        dropout: float,
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, factor: Tensor | None, bias: AttentionBias, dropout: float
     ) -> Tensor:
-        blocks = _Blocks(q.contiguous(), k.contiguous(), v.contiguous(), distance, values, padding)
+        blocks = _Blocks(q.contiguous(), k.contiguous(), v.contiguous(), bias)
         out = torch.empty_like(blocks.v)
         peaks, totals = (q.new_empty(*q.shape[:3], 1) for _ in range(2))
         masks: list[Tensor] = []
@@ -118,21 +139,22 @@ class BlockwiseAttention(torch.autograd.Function):
                 masks.append(keep_mask(weights.shape, dropout))
                 weights.mul_(masks[-1].to(weights.dtype))
             out[b, :, rows] = torch.bmm(weights, blocks.v[b]).div_(total * keep_rate(dropout))
-        ctx.save_for_backward(out, peaks, totals, *masks)
-        ctx.blocks, ctx.dropout = blocks, dropout
+        ctx.save_for_backward(blocks.q, blocks.k, blocks.v, out, peaks, totals, *masks)
+        ctx.bias, ctx.dropout = bias, dropout
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        out, peaks, totals, *masks = ctx.saved_tensors
-        blocks: _Blocks = ctx.blocks
+        q, k, v, out, peaks, totals, *masks = ctx.saved_tensors
+        bias: AttentionBias = ctx.bias
+        blocks = _Blocks(q, k, v, bias)
         d_out = gradients[0] / totals
         inner = (d_out * out).sum(-1, keepdim=True)
-        dq, dk, dv = torch.empty_like(blocks.q), torch.zeros_like(blocks.k), torch.zeros_like(blocks.v)
-        d_factor = None if blocks.bias is None else blocks.q.new_zeros(blocks.q.shape[1])
+        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        d_factor = q.new_zeros(q.shape[1]) if bias.size else None
         for i, (b, rows) in enumerate(blocks.positions()):
             weights = _weights(blocks.scores(b, rows), peaks[b, :, rows])
-            d_weights = torch.bmm(d_out[b, :, rows], blocks.v[b].transpose(1, 2))
+            d_weights = torch.bmm(d_out[b, :, rows], v[b].transpose(1, 2))
             left = weights
             if masks:
                 kept = masks[i].to(weights.dtype).div_(keep_rate(ctx.dropout))
@@ -140,11 +162,12 @@ class BlockwiseAttention(torch.autograd.Function):
                 d_weights.mul_(kept)
             dv[b].baddbmm_(left.transpose(1, 2), d_out[b, :, rows])
             d_scores = weights.mul_(d_weights.sub_(inner[b, :, rows]))
-            dq[b, :, rows] = torch.bmm(d_scores, blocks.k[b])
-            dk[b].baddbmm_(d_scores.transpose(1, 2), blocks.q[b, :, rows])
+            dq[b, :, rows] = torch.bmm(d_scores, k[b])
+            dk[b].baddbmm_(d_scores.transpose(1, 2), q[b, :, rows])
             if d_factor is not None:
-                d_factor.addmv_(d_scores.flatten(1), blocks.distance_of(b)[rows].flatten(), alpha=-1)
-        return dq, dk, dv, d_factor, None, None, None, None
+                distance = bias.distance(b, rows).flatten().to(q.dtype)
+                d_factor.addmv_(d_scores.flatten(1), distance, alpha=-1)
+        return dq, dk, dv, d_factor, None, None
 
 
 def _weights(scores: Tensor, peak: Tensor) -> Tensor:
@@ -155,16 +178,8 @@ def _weights(scores: Tensor, peak: Tensor) -> Tensor:
 class _Blocks:
     """Scores q k + bias (q already scaled) of blocks of queries."""
 
-    def __init__(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        distance: Tensor | None,
-        bias: Tensor | None,
-        padding: Tensor | None,
-    ) -> None:
-        self.q, self.k, self.v, self.distance, self.bias, self.padding = q, k, v, distance, bias, padding
+    def __init__(self, q: Tensor, k: Tensor, v: Tensor, bias: AttentionBias) -> None:
+        self.q, self.k, self.v, self.bias, self.padding = q, k, v, bias, bias.padding()
         self.height = max(1, BLOCK_SCORES // (q.shape[1] * k.shape[2]))
 
     def positions(self) -> Iterator[tuple[int, slice]]:
@@ -174,16 +189,9 @@ class _Blocks:
             for start in range(0, queries, self.height):
                 yield b, slice(start, min(start + self.height, queries))
 
-    def distance_of(self, b: int) -> Tensor:
-        """Distances (T, T) of row b."""
-        assert self.distance is not None
-        return self.distance[b if len(self.distance) > 1 else 0]
-
     def scores(self, b: int, rows: slice) -> Tensor:
         """Scores (H, R, T) of row b, a new tensor."""
         q, k = self.q[b, :, rows], self.k[b].transpose(1, 2)
-        if self.bias is None:
-            scores = torch.bmm(q, k)
-        else:
-            scores = torch.baddbmm(self.bias[b if len(self.bias) > 1 else 0, :, rows], q, k)
+        values = self.bias.of_queries(b, rows)
+        scores = torch.bmm(q, k) if values is None else torch.baddbmm(values.to(q.dtype), q, k)
         return scores if self.padding is None else scores.add_(self.padding[b])

@@ -57,9 +57,13 @@ def sinc_norm_pswish(
     alpha: Tensor,
     beta: Tensor,
     eps: float,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """PSwish(LayerNorm(sinc_convolution(...))) as one operation, (B, N, F); no gradient for the signal."""
-    return _SincLayer.apply(padded_BN, filter_matrix(filters_FK), weight, bias, alpha, beta, eps)
+    """PSwish(LayerNorm(sinc_convolution(...))) as one operation, (B, N, F); no gradient for the signal.
+
+    Computed in float32; `dtype` is that of the result, so that a next layer in bfloat16 need not convert it.
+    """
+    return _SincLayer.apply(padded_BN, filter_matrix(filters_FK), weight, bias, alpha, beta, eps, dtype)
 
 
 class _SincLayer(torch.autograd.Function):
@@ -76,11 +80,12 @@ class _SincLayer(torch.autograd.Function):
         alpha: Tensor,
         beta: Tensor,
         eps: float,
+        dtype: torch.dtype,
     ) -> Tensor:
         signal, outputs, blocks = _extend(padded_BN, len(matrix))
         ctx.save_for_backward(signal, matrix, weight, bias, alpha, beta)
         ctx.eps, ctx.blocks = eps, blocks
-        out = signal.new_empty(len(signal), outputs, len(alpha))
+        out = signal.new_empty(len(signal), outputs, len(alpha), dtype=dtype)
         for b, start, count in _chunks(len(signal), blocks, len(alpha)):
             stretches = _stretches(signal[b], start * BLOCK_SAMPLES, count, len(matrix))
             x, _, _ = torch.native_layer_norm(
@@ -88,8 +93,7 @@ class _SincLayer(torch.autograd.Function):
             )
             target = out[b, start * BLOCK_SAMPLES : (start + count) * BLOCK_SAMPLES]
             x = x[: len(target)]
-            torch.mul(x, beta, out=target)
-            target.sigmoid_().mul_(x).mul_(alpha)
+            target.copy_((x * beta).sigmoid_().mul_(x).mul_(alpha))
         return out
 
     @staticmethod
@@ -101,7 +105,7 @@ class _SincLayer(torch.autograd.Function):
             stretches = _stretches(signal[b], start * BLOCK_SAMPLES, count, len(matrix))
             y = (stretches @ matrix).view(-1, len(alpha))
             x, mean, deviation = torch.native_layer_norm(y, weight.shape, weight, bias, ctx.eps)
-            d_out = gradients[0][b, start * BLOCK_SAMPLES : (start + count) * BLOCK_SAMPLES]
+            d_out = gradients[0][b, start * BLOCK_SAMPLES : (start + count) * BLOCK_SAMPLES].float()
             if len(d_out) < len(x):  # outputs of the last block that nobody asked for
                 d_out = functional.pad(d_out, (0, 0, 0, len(x) - len(d_out)))
             d_x = _pswish_backward(x, d_out, alpha, beta, d_alpha, d_beta)
@@ -111,7 +115,7 @@ class _SincLayer(torch.autograd.Function):
             d_weight += d_w
             d_bias += d_b
             d_matrix.addmm_(stretches.T, d_y.view(count, -1))
-        return None, d_matrix, d_weight, d_bias, d_alpha, d_beta, None
+        return None, d_matrix, d_weight, d_bias, d_alpha, d_beta, None, None
 
 
 def _pswish_backward(x: Tensor, d_out: Tensor, alpha: Tensor, beta: Tensor, d_alpha: Tensor, d_beta: Tensor) -> Tensor:

@@ -4,13 +4,13 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from a2v_model.config import DecoderConfig
-from a2v_model.layers import ChannelsLastConv, Dropout
+from a2v_model.execution import Recomputing
+from a2v_model.layers import ChannelsLastConv, Dropout, norm_gelu
 
 
-class Decoder(nn.Module):
+class Decoder(Recomputing):
     """Predicts the target of every frame from the kept frames: grouped convolutions, then a projection."""
 
     def __init__(self, dim: int, config: DecoderConfig) -> None:
@@ -29,7 +29,6 @@ class Decoder(nn.Module):
         both_BTD = torch.cat([x_BUD, fill_BMD.to(x_BUD.dtype)], dim=1)
         x_BTD = both_BTD.gather(1, order_BT[:, :, None].expand(-1, -1, both_BTD.shape[2]))
         for conv in self.convs:
-            y_BTD = conv(x_BTD)
-            y_BTD = functional.gelu(functional.layer_norm(y_BTD.float(), y_BTD.shape[-1:]))
+            y_BTD = self.part(norm_gelu, conv, x_BTD)
             x_BTD = x_BTD + y_BTD if x_BTD.shape == y_BTD.shape else y_BTD
         return self.out(x_BTD)

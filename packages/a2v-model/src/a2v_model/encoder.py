@@ -4,18 +4,19 @@ Shapes: B rows, T frames, U kept frames (a subset of T, in time order), D embedd
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from a2v_model.attention import AttentionBias, attend
+from a2v_model.attention import AttentionBias, attend, in_blocks
 from a2v_model.config import EncoderConfig
-from a2v_model.layers import ChannelsLastConv, Dropout, LayerNorm
+from a2v_model.execution import Recomputing
+from a2v_model.layers import ChannelsLastConv, Dropout, LayerNorm, norm_gelu
 
 
-class PositionalEncoder(nn.Module):
+class PositionalEncoder(Recomputing):
     """Stacked grouped convolutions, each with LayerNorm (no affine) and GELU; (B, T, D) -> (B, T, D)."""
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -27,8 +28,7 @@ class PositionalEncoder(nn.Module):
 
     def forward(self, x_BTD: Tensor, valid_BT: Tensor | None = None) -> Tensor:
         for conv in self.convs:
-            x_BTD = conv(x_BTD)
-            x_BTD = functional.gelu(functional.layer_norm(x_BTD.float(), x_BTD.shape[-1:]))
+            x_BTD = self.part(norm_gelu, conv, x_BTD)
             if valid_BT is not None:  # beyond the end of a shorter item there is nothing, in every layer
                 x_BTD = x_BTD * valid_BT[:, :, None]
         return x_BTD
@@ -52,13 +52,11 @@ class Alibi(nn.Module):
         self.register_buffer("slopes", torch.tensor(alibi_slopes(heads)), persistent=False)
 
     def forward(self, frames: int, kept_BU: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Distances between frames, (1, T, T) or (B, U, U) from the original indices of the kept frames, and
-        the factor of every head (H,); the bias is -factor * distance."""
+        """Frame numbers, (1, T), or (B, U) where only some frames are kept, and the factor of every head (H,);
+        the bias of frames i, j is -factor * |i - j|."""
         if kept_BU is None:
             kept_BU = torch.arange(frames, device=self.scale.device)[None]
-        index = kept_BU.float()
-        distance = (index[:, :, None] - index[:, None, :]).abs()
-        return distance, self.slopes * self.scale.float().clamp(min=0)
+        return kept_BU.float(), self.slopes * self.scale.float().clamp(min=0)
 
 
 class Attention(nn.Module):
@@ -105,7 +103,7 @@ class Block(nn.Module):
         return self.norm2(r_BTD + self.dropout(f_BTD)), f_BTD
 
 
-class Prenet(nn.Module):
+class Prenet(Recomputing):
     """The context encoder in front of the main blocks: LayerNorm, dropout, blocks."""
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -117,12 +115,14 @@ class Prenet(nn.Module):
     def forward(self, x_BTD: Tensor, bias: AttentionBias) -> Tensor:
         x_BTD = self.dropout(self.norm(x_BTD))
         for block in self.blocks:
-            x_BTD, _ = block(x_BTD, bias)
+            x_BTD, _ = self.part(block, x_BTD, bias)
         return x_BTD
 
 
-class Encoder(nn.Module):
+class Encoder(Recomputing):
     """Everything after the projection: what the EMA follows and the teacher is a copy of."""
+
+    compiled = False
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -144,8 +144,8 @@ class Encoder(nn.Module):
 
     def bias(self, frames: int, kept_BU: Tensor | None = None, valid_BT: Tensor | None = None) -> AttentionBias:
         """Additive attention bias, built once and shared by all layers."""
-        distance, factor_H = (None, None) if self.alibi is None else self.alibi(frames, kept_BU)
-        return AttentionBias(distance, factor_H, valid_BT)
+        index, factor_H = (None, None) if self.alibi is None else self.alibi(frames, kept_BU)
+        return AttentionBias(index, factor_H, valid_BT)
 
     def forward(
         self,
@@ -170,12 +170,25 @@ class Encoder(nn.Module):
             visible_BT1 = x_BTD.new_zeros(*x_BTD.shape[:2], 1).scatter_(1, kept_BU[:, :, None], 1.0)
             x_BTD = self.embed(x_BTD * visible_BT1, valid_BT).gather(1, index_BUD)
         bias = self.bias(frames, kept_BU, valid_BT)
+        if self.compiled or not in_blocks(x_BTD, bias):
+            bias.dense()  # built here, not inside a block that is compiled or computed twice
         x_BTD = self.prenet(x_BTD, bias)
         layer_results: list[Tensor] = []
         for block in self._active(generator):
-            x_BTD, f_BTD = block(x_BTD, bias)
+            x_BTD, f_BTD = self.part(block, x_BTD, bias)
             layer_results.append(f_BTD)
         return x_BTD, layer_results[len(layer_results) - min(results, len(layer_results)) :]
+
+    def walk(self, x_BTD: Tensor) -> Iterator[tuple[Block, Tensor, AttentionBias]]:
+        """Every block, those of the prenet first, with its input (B, T, D) and attention bias, one at a time so
+        that nothing is kept; for explanation (eval mode, whole segments)."""
+        x_BTD = self.embed(x_BTD)
+        bias = self.bias(x_BTD.shape[1])
+        x_BTD = self.prenet.dropout(self.prenet.norm(x_BTD))
+        for block in [*self.prenet.blocks, *self.blocks]:
+            assert isinstance(block, Block)
+            yield block, x_BTD, bias
+            x_BTD, _ = block(x_BTD, bias)
 
     def _active(self, generator: torch.Generator | None) -> Iterable[nn.Module]:
         """Blocks that run: all, or in train mode those that layerdrop leaves (never none of them)."""

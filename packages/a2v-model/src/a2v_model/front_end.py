@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from a2v_model.config import FrontEndConfig
 from a2v_model.cpu_kernels import sinc_norm_pswish
+from a2v_model.execution import Recomputing
 from a2v_model.layers import ChannelsLastConv, LayerNorm
 from a2v_model.sinc import PSwish, SincFilters
 
@@ -26,9 +27,11 @@ class SincLayer(nn.Module):
         return self.activation(self.norm(self.filters(waveform_BN)))
 
     def _fused(self, waveform_BN: Tensor, pswish: PSwish) -> Tensor:
-        with torch.autocast(waveform_BN.device.type, enabled=False):
+        kind = waveform_BN.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+        with torch.autocast(kind, enabled=False):
             padded, filters, norm = self.filters.pad(waveform_BN), self.filters.filters(), self.norm
-            return sinc_norm_pswish(padded, filters, norm.weight, norm.bias, pswish.alpha, pswish.beta, norm.eps)
+            return sinc_norm_pswish(padded, filters, norm.weight, norm.bias, pswish.alpha, pswish.beta, norm.eps, dtype)
 
 
 class ConvLayer(nn.Module):
@@ -44,7 +47,7 @@ class ConvLayer(nn.Module):
         return functional.gelu(self.norm(self.conv(x_BTC)))
 
 
-class FrontEnd(nn.Module):
+class FrontEnd(Recomputing):
     """Sinc layer (or none) and the convolution stack. Knows its sample rate, stride and frame rate."""
 
     def __init__(self, config: FrontEndConfig) -> None:
@@ -60,7 +63,7 @@ class FrontEnd(nn.Module):
     def forward(self, waveform_BN: Tensor) -> Tensor:
         """Frames (B, T, C) of normalised waveforms (B, N) at `config.sample_rate`."""
         self.config.frames(waveform_BN.shape[1])  # a segment that is too short fails here, with a clear line
-        x_BTC = self.sinc(waveform_BN) if self.sinc is not None else waveform_BN[:, :, None]
+        x_BTC = self.part(self.sinc, waveform_BN) if self.sinc is not None else waveform_BN[:, :, None]
         for layer in self.layers:
-            x_BTC = layer(x_BTC)
+            x_BTC = self.part(layer, x_BTC)
         return x_BTC

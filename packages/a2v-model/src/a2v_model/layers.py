@@ -73,3 +73,9 @@ class ChannelsLastConv(nn.Conv1d):
     def _learns_on_cpu(self, x_BTC: Tensor) -> bool:
         on_cpu = x_BTC.device.type == "cpu" and not torch.compiler.is_compiling()
         return on_cpu and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+
+
+def norm_gelu(conv: ChannelsLastConv, x_BTC: Tensor) -> Tensor:
+    """Convolution, LayerNorm over channels without affine in float32, GELU."""
+    y_BTC = conv(x_BTC)
+    return functional.gelu(functional.layer_norm(y_BTC.float(), y_BTC.shape[-1:]))

@@ -282,8 +282,8 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 def _expand_preset(tree: dict[str, Any], path: Path) -> None:
     """`model: NAME`, or a mapping with `preset: NAME`, becomes the whole model configuration.
 
-    What a preset says of pretraining (decoder, layers of the target, masks) stands under what the recipe says, and
-    finetuning averages all main blocks unless the recipe says otherwise.
+    What a preset says of pretraining and finetuning stands under what the recipe says. Where the preset averages
+    all main blocks, so does a recipe that changes their number.
     """
     value = tree.get("model")
     if isinstance(value, str):
@@ -294,13 +294,15 @@ def _expand_preset(tree: dict[str, Any], path: Path) -> None:
     name = value["preset"]
     if not isinstance(name, str) or name not in PRESETS:
         raise UserError(f"{path.name}: model.preset = {name!r}: unknown; one of: {', '.join(sorted(PRESETS))}")
-    model, pretrain = PRESETS[name]
-    tree["model"] = merge(model.model_dump(mode="json"), over)
+    preset = PRESETS[name]
+    tree["model"] = merge(preset.model.model_dump(mode="json"), over)
     if isinstance(tree.get("pretrain"), dict):
-        tree["pretrain"] = merge(pretrain.model_dump(mode="json"), tree["pretrain"])
+        tree["pretrain"] = merge(preset.pretrain.model_dump(mode="json"), tree["pretrain"])
     if isinstance(tree.get("finetune"), dict):
-        depth = tree["model"]["encoder"].get("depth") if isinstance(tree["model"].get("encoder"), dict) else None
-        tree["finetune"] = {"average_layers": depth, **tree["finetune"]}
+        finetune = preset.finetune.model_dump(mode="json")
+        if preset.finetune.average_layers == preset.model.encoder.depth and isinstance(tree["model"]["encoder"], dict):
+            finetune["average_layers"] = tree["model"]["encoder"].get("depth")
+        tree["finetune"] = merge(finetune, tree["finetune"])
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:

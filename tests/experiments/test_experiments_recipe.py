@@ -8,6 +8,7 @@ import pytest
 import yaml
 from a2v_experiments.errors import UserError
 from a2v_experiments.recipe import BUNDLED, load_recipe
+from a2v_experiments.tracking import flatten
 from a2v_model.presets import PRESETS
 from experiments_world import make_recipe, recipe_tree, write_recipe
 
@@ -133,18 +134,51 @@ def preset_tree(model: object) -> dict[str, object]:
 
 
 def test_a_preset_is_the_base_under_what_the_recipe_says(tmp_path):
-    model, pretrain = PRESETS["tiny"]
+    model, pretrain, finetune, _ = PRESETS["tiny"]
     path = write_recipe(tmp_path / "p.yaml", preset_tree("tiny"))
     recipe = load_recipe(str(path))
     assert recipe.model == model
     assert recipe.pretrain.decoder == pretrain.decoder and recipe.pretrain.clones == 3
     assert recipe.finetune.average_layers == model.encoder.depth == 3
+    assert recipe.finetune.channel_mask_probability == finetune.channel_mask_probability == 0
     changed = load_recipe(str(path), ["model.encoder.depth=4"])
     assert changed.model.encoder == model.encoder.model_copy(update={"depth": 4})
     assert changed.model.front_end == model.front_end and changed.finetune.average_layers == 4
     other = load_recipe(str(path), ["model=small", "model.encoder.dropout=0.2"])
-    assert other.model.encoder == PRESETS["small"][0].encoder.model_copy(update={"dropout": 0.2})
-    assert load_recipe(str(path), ["model.encoder.dropout=0.2", "model=small"]).model == PRESETS["small"][0]
+    assert other.model.encoder == PRESETS["small"].model.encoder.model_copy(update={"dropout": 0.2})
+    assert load_recipe(str(path), ["model.encoder.dropout=0.2", "model=small"]).model == PRESETS["small"].model
+
+
+# The paper's ablation table from the speech baseline to animal2vec, a row each (order and values: spec, sections 2-7).
+LADDER = [
+    "model.front_end.layers=[[512,10,5],[512,3,2],[512,3,2],[512,3,2],[512,3,1],[512,2,1],[512,2,1]]",
+    "model.front_end.sinc=true",
+    "model.front_end.sinc_activation=pswish",
+    "pretrain.mask_probability=0.75",
+    "pretrain.mask_length=2",
+    "pretrain.bcl={window_s: 0.05}",
+    "finetune.average_layers=16",
+    "finetune.focal=true",
+    "finetune.bcl={window_s: 0.05}",
+    f"finetune.mask_probability={0.825 / 4}",
+    "finetune.mask_length=4",
+]
+
+
+def test_every_row_of_the_ablation_table_is_one_field(tmp_path):
+    tree = preset_tree("baseline") | {"pretrain": {"updates": 6}, "finetune": {"updates": 6}}
+    path = str(write_recipe(tmp_path / "ladder.yaml", tree))
+    rows = [load_recipe(path, LADDER[:row]) for row in range(len(LADDER) + 1)]
+    first, last = rows[0], rows[-1]
+    assert first.model == PRESETS["baseline"].model and first.pretrain.bcl is None and first.finetune.bcl is None
+    assert (first.model.front_end.frame_rate, last.model.front_end.frame_rate) == (25, 200)
+    for before, after, override in zip(rows, rows[1:], LADDER, strict=False):
+        changed = {
+            key for key, value in flatten(after.model_dump()).items() if flatten(before.model_dump()).get(key) != value
+        }
+        field = override.partition("=")[0]
+        assert changed and all(key == field or key.startswith(f"{field}.") for key in changed), override
+    assert last == load_recipe(path, ["model=meerkat", *[row for row in LADDER if "bcl" in row]])
 
 
 def test_extends_merges_key_by_key_and_replaces_lists(tmp_path):
@@ -164,9 +198,9 @@ def test_extends_a_parent_that_names_only_a_preset(tmp_path):
     write_recipe(tmp_path / "parent.yaml", preset_tree("tiny"))
     child = {"extends": "parent.yaml", "model": {"encoder": {"dropout": 0.3}}}
     recipe = load_recipe(str(write_recipe(tmp_path / "child.yaml", child)))
-    assert recipe.model.encoder == PRESETS["tiny"][0].encoder.model_copy(update={"dropout": 0.3})
+    assert recipe.model.encoder == PRESETS["tiny"].model.encoder.model_copy(update={"dropout": 0.3})
     child = {"extends": "parent.yaml", "model": "small"}
-    assert load_recipe(str(write_recipe(tmp_path / "child.yaml", child))).model == PRESETS["small"][0]
+    assert load_recipe(str(write_recipe(tmp_path / "child.yaml", child))).model == PRESETS["small"].model
 
 
 def test_extends_a_bundled_recipe(tmp_path):

@@ -9,6 +9,7 @@ from a2v_model.masking import masked_indices, noise, span_mask
 from model_goldens import facts
 
 STATS = facts("g8_mask_stats")["stats"]
+NAMES = [f"{g['mask_prob']}-{g['mask_length']}-{g['require_same_masks']}" for g in STATS]
 
 
 def _runs(mask_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -20,9 +21,7 @@ def _runs(mask_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (offsets - onsets).double(), between.double()
 
 
-@pytest.mark.parametrize(
-    "golden", STATS, ids=lambda g: f"{g['mask_prob']}-{g['mask_length']}-{g['require_same_masks']}"
-)
+@pytest.mark.parametrize("golden", STATS, ids=NAMES)
 def test_statistics_golden(golden: dict) -> None:
     p, equal = golden["mask_prob"] / golden["mask_length"], golden["require_same_masks"]
     masks = [
@@ -40,10 +39,27 @@ def test_statistics_golden(golden: dict) -> None:
         # the equalised share differs between batches, and span lengths with it
         between = 4 * mean * golden["fraction_std_between_batches"] / (1 - golden["fraction_mean"])
         assert abs(float(lengths.mean()) - mean) < error + between
-    for length in range(1, 7):
-        share = float((spans == length).double().mean())
-        expected = golden["span_hist"].get(str(length), 0) / golden["n_spans"]
-        assert abs(share - expected) < 0.012
+
+
+@pytest.mark.parametrize("golden", STATS, ids=NAMES)
+@pytest.mark.parametrize("kind", ["span", "gap"])
+def test_length_distributions_golden(golden: dict, kind: str) -> None:
+    """At every length, the share of spans (gaps) up to it: as far from the original's as two samples of 20 batches
+    may be, by the spread between our batches."""
+    p, equal, length = golden["mask_prob"] / golden["mask_length"], golden["require_same_masks"], golden["mask_length"]
+    histogram = {int(value): count for value, count in golden[f"{kind}_hist"].items()}
+    upper = torch.arange(1, max(histogram) + 1)
+    expected = torch.tensor([histogram.get(int(value), 0) for value in upper]).double().cumsum(0)
+    expected /= expected[-1].clone()
+    shares = []
+    for seed in range(20):
+        mask = span_mask(64, golden["T"], p, length, torch.Generator().manual_seed(seed), equalise=equal)
+        lengths = _runs(mask)[kind == "gap"]
+        shares.append((lengths[:, None] <= upper).double().mean(0))
+    drawn = torch.stack(shares)
+    error = drawn.std(0) / math.sqrt(20) * math.sqrt(2)
+    distance = (drawn.mean(0) - expected).abs()
+    assert (distance <= 4.5 * error + 1e-4).all(), float((distance - 4.5 * error).max())
 
 
 def test_channel_statistics_golden() -> None:

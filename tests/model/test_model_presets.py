@@ -5,7 +5,6 @@ import torch
 from a2v_model import (
     PRESETS,
     Detector,
-    FinetuneConfig,
     FrontEndConfig,
     ModelConfig,
     Pretrainer,
@@ -22,8 +21,8 @@ def _count(module: nn.Module) -> int:
 
 def test_meerkat_has_exactly_the_published_size() -> None:
     with torch.device("meta"):
-        model = Pretrainer(*PRESETS["meerkat"])
-        detector = Detector(PRESETS["meerkat"][0], FinetuneConfig(), [str(i) for i in range(12)])
+        model = Pretrainer(PRESETS["meerkat"].model, PRESETS["meerkat"].pretrain)
+        detector = Detector(PRESETS["meerkat"].model, PRESETS["meerkat"].finetune, [str(i) for i in range(12)])
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 315_830_026
     assert _count(model.teacher) == 308_542_480
     encoder = model.student.encoder
@@ -47,7 +46,7 @@ def test_meerkat_has_exactly_the_published_size() -> None:
     [("meerkat", 8000, 40, 127), ("xeno-canto", 24000, 80, 220), ("baseline", 8000, 320, 0)],
 )
 def test_layouts_of_the_paper(name: str, sample_rate: int, stride: int, filters: int) -> None:
-    front_end = PRESETS[name][0].front_end
+    front_end = PRESETS[name].model.front_end
     assert (front_end.sample_rate, front_end.stride) == (sample_rate, stride)
     assert front_end.frame_rate == sample_rate / stride
     assert (front_end.filters if front_end.sinc else 0) == filters
@@ -55,8 +54,11 @@ def test_layouts_of_the_paper(name: str, sample_rate: int, stride: int, filters:
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_every_preset_builds(name: str) -> None:
+    preset = PRESETS[name]
     with torch.device("meta"):
-        count = _count(Pretrainer(*PRESETS[name]).student)
+        count = _count(Pretrainer(preset.model, preset.pretrain).student)
+        Detector(preset.model, preset.finetune, ["cc"])
+    assert preset.source
     if name == "tiny":
         assert 250_000 < count < 500_000
 
@@ -78,6 +80,16 @@ def test_without_sinc_and_with_gelu() -> None:
         model = Pretrainer(ModelConfig(front_end=front_end, encoder=own.encoder), tiny_pretrain())
         assert not any("alpha" in name for name, _ in model.named_parameters())
         assert torch.isfinite(model(torch.randn(2, 1600)).loss_sum)
+
+
+def test_the_baseline_has_none_of_what_the_paper_adds() -> None:
+    """Spec 2, 5 and 9: no Sinc, stride 320, p = 0.1 and l = 5; cross entropy on one layer, p = 0.065 and l = 10."""
+    model, pretrain, finetune, _ = PRESETS["baseline"]
+    assert not model.front_end.sinc and model.front_end.frame_rate == 25
+    assert (pretrain.mask_probability, pretrain.mask_length) == (0.1, 5)
+    assert (finetune.focal, finetune.average_layers) == (False, 1)
+    assert (finetune.mask_probability, finetune.mask_length) == (0.065, 10)
+    assert model.encoder == PRESETS["meerkat"].model.encoder
 
 
 def test_vectors_do_not_decay() -> None:

@@ -81,6 +81,12 @@ def test_missing_folder(tmp_path: Path) -> None:
     _one_line(tmp_path / "nowhere", "no model.json there")
 
 
+@pytest.mark.parametrize("uri", ["runs:/0123abcd/model", "models:/meerkat/1"])
+def test_a_uri_is_not_a_folder(uri: str) -> None:
+    with pytest.raises(ValueError, match=r"is a URI, not a folder; a2v_experiments\.models\.load_model"):
+        load_model(uri)
+
+
 def test_missing_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     _one_line(folder, "no model.safetensors there")

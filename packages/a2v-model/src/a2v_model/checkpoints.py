@@ -83,6 +83,8 @@ def _put_in_place(aside: Path, folder: Path) -> None:
 def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """The content of `model.json`; ValueError where it is missing, unreadable or of a newer format."""
     path = Path(folder) / DESCRIPTION
+    if ":/" in str(folder) and not path.is_file():
+        raise ValueError(f"{folder}: is a URI, not a folder; a2v_experiments.models.load_model fetches it from MLflow")
     if not path.is_file():
         raise ValueError(f"{folder}: no {DESCRIPTION} there; expected a folder written by save_model")
     try:

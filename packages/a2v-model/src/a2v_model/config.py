@@ -86,17 +86,23 @@ class FrontEndConfig(Config):
         """Frames per second, Hz."""
         return self.sample_rate / self.stride
 
+    @property
+    def shortest(self) -> int:
+        """Samples that give one frame (and, with Sinc filters, enough to reflect at both ends)."""
+        samples = 1
+        for _, kernel, stride in reversed(self.layers):
+            if stride > 1:
+                samples = max(1, (samples - 1) * stride + kernel - 2 * math.ceil(stride / 2))
+        return max(samples, self.kernel // 2 + 1) if self.sinc else samples
+
     def frames(self, n_samples: int) -> int:
         """Number of frames that `n_samples` samples give; ValueError where there is none."""
         frames = n_samples
         for _, kernel, stride in self.layers:
             if stride > 1:
                 frames = (frames + 2 * math.ceil(stride / 2) - kernel) // stride + 1
-        if frames < 1 or (self.sinc and n_samples <= self.kernel // 2):
-            raise ValueError(
-                f"a segment of {n_samples} samples is too short: one frame needs about {self.stride} samples "
-                f"and the Sinc filters more than {self.kernel // 2 if self.sinc else 0}"
-            )
+        if n_samples < self.shortest:
+            raise ValueError(f"a segment of {n_samples} samples is too short: one frame needs {self.shortest} samples")
         return frames
 
 

@@ -4,7 +4,8 @@ Shapes: B rows, T frames, U kept frames (a subset of T, in time order), D embedd
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -78,12 +79,14 @@ class Attention(nn.Module):
         x_BHTd = attend(q, k, v, bias, self.dropout if self.training else 0.0)
         return self.out_dropout(self.out(x_BHTd.transpose(1, 2).flatten(2)))
 
-    def weights(self, x_BTD: Tensor, bias: AttentionBias) -> Tensor:
-        """Attention weights (B, H, T, T) in float32, for explanation: the same softmax, written out."""
-        q, k, _ = self._split(x_BTD)
-        scores = (q.float() @ k.float().transpose(-2, -1)) / math.sqrt(q.shape[-1])
+    def weights(self, x_BTD: Tensor, bias: AttentionBias, heads: Sequence[int] | None = None) -> Tensor:
+        """Attention weights (B, H, T, T) of the heads (None: all) in float32, for explanation: the same softmax,
+        written out."""
+        chosen = list(range(self.heads) if heads is None else heads)
+        q, k, _ = (part[:, chosen].float() for part in self._split(x_BTD))
+        scores = (q @ k.transpose(-2, -1)) / math.sqrt(q.shape[-1])
         dense = bias.dense()
-        return (scores if dense is None else scores + dense).softmax(-1)
+        return (scores if dense is None else scores + dense.expand(-1, self.heads, -1, -1)[:, chosen]).softmax(-1)
 
 
 class Block(nn.Module):
@@ -117,6 +120,17 @@ class Prenet(Recomputing):
         for block in self.blocks:
             x_BTD, _ = self.part(block, x_BTD, bias)
         return x_BTD
+
+
+@dataclass(frozen=True)
+class LayerStep:
+    """What one block got and made: its input (B, T, D), its result (B, T, D; the MLP output before residual and
+    norm) and the attention bias."""
+
+    block: Block
+    input: Tensor
+    result: Tensor
+    bias: AttentionBias
 
 
 class Encoder(Recomputing):
@@ -179,16 +193,17 @@ class Encoder(Recomputing):
             layer_results.append(f_BTD)
         return x_BTD, layer_results[len(layer_results) - min(results, len(layer_results)) :]
 
-    def walk(self, x_BTD: Tensor) -> Iterator[tuple[Block, Tensor, AttentionBias]]:
-        """Every block, those of the prenet first, with its input (B, T, D) and attention bias, one at a time so
-        that nothing is kept; for explanation (eval mode, whole segments)."""
+    def walk(self, x_BTD: Tensor) -> Iterator[LayerStep]:
+        """Features (B, T, D) through every block, those of the prenet first, one at a time so that nothing is kept;
+        for embedding and explanation (eval mode, whole segments)."""
         x_BTD = self.embed(x_BTD)
         bias = self.bias(x_BTD.shape[1])
         x_BTD = self.prenet.dropout(self.prenet.norm(x_BTD))
         for block in [*self.prenet.blocks, *self.blocks]:
             assert isinstance(block, Block)
-            yield block, x_BTD, bias
-            x_BTD, _ = block(x_BTD, bias)
+            out_BTD, result_BTD = block(x_BTD, bias)
+            yield LayerStep(block, x_BTD, result_BTD, bias)
+            x_BTD = out_BTD
 
     def _active(self, generator: torch.Generator | None) -> Iterable[nn.Module]:
         """Blocks that run: all, or in train mode those that layerdrop leaves (never none of them)."""

@@ -3,7 +3,8 @@
 Shapes: B segments, N samples, T frames, D embedding, C classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 from a2v_model.backbone import Backbone
 from a2v_model.config import FinetuneConfig, ModelConfig, check_together
+from a2v_model.inference import Inference, Waveform
 from a2v_model.layers import Dropout
 from a2v_model.losses import focal_loss
 from a2v_model.masking import channel_mask, frame_mask, noise
@@ -23,7 +25,7 @@ def _finetune_dropouts(model: ModelConfig, finetune: FinetuneConfig) -> ModelCon
     return model.model_copy(update={"encoder": encoder})
 
 
-class Detector(nn.Module):
+class Detector(Inference):
     """A pretrained backbone with a linear head on the mean of its last layer results.
 
     Under DistributedDataParallel, blocks that layerdrop skips have no gradient (find_unused_parameters=True),
@@ -42,6 +44,23 @@ class Detector(nn.Module):
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.backbone.front_end.requires_grad_(not finetune.freeze_front_end)
+
+    @property
+    def inner(self) -> Backbone:
+        return self.backbone
+
+    @property
+    def averaged(self) -> int:
+        return self.config.average_layers
+
+    def likelihoods(self, waveform: Waveform | Sequence[Waveform], sample_rate: float | None = None) -> Any:
+        """Likelihoods in [0, 1] of a waveform (N,) at the model's sample rate: float32 (T, C), a row per frame at
+        `frame_rate` Hz, a column per class in the order of `classes`.
+
+        sample_rate, Hz: what the waveform has, to be checked against the model's. A list of waveforms, of any lengths,
+        gives a list of results, each as if it had been alone. Raises ValueError as `embed`.
+        """
+        return self._each(waveform, sample_rate, lambda x_BN: self(x_BN)[0].sigmoid())
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> None:
         """Take the backbone from the state_dict of a Pretrainer (its student), Detector or Backbone.

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from a2v_model.backbone import Backbone
 from a2v_model.config import ModelConfig, PretrainConfig, check_together
 from a2v_model.decoder import Decoder
+from a2v_model.inference import Inference
 from a2v_model.masking import frame_mask, masked_indices, noise
 
 
@@ -51,8 +52,8 @@ def spread(x_ND: Tensor) -> Tensor:
     return (x_ND.detach().float().var(dim=0) + 1e-6).sqrt().mean()
 
 
-class Pretrainer(nn.Module):
-    """Student backbone, decoder and EMA teacher.
+class Pretrainer(Inference):
+    """Student backbone, decoder and EMA teacher; embeddings and attention maps are the student's.
 
     The teacher is in the state_dict, never in training: `requires_grad` is False, it stays in eval mode.
     """
@@ -64,6 +65,14 @@ class Pretrainer(nn.Module):
         self.student = Backbone(model)
         self.decoder = Decoder(model.encoder.dim, pretrain.decoder)
         self.teacher = deepcopy(self.student.encoder).requires_grad_(False).eval()
+
+    @property
+    def inner(self) -> Backbone:
+        return self.student
+
+    @property
+    def averaged(self) -> int:
+        return self.config.target_layers
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

@@ -1,0 +1,61 @@
+"""Models from wherever they lie: a folder, or an MLflow URI."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from a2v_model import Detector, Pretrainer
+from a2v_model import load_model as load_folder
+
+from .commands.options import DEFAULT_WORK
+from .errors import FAILED, UserError
+
+SCHEME = re.compile(r"^[a-z][a-z0-9+-]+:/")
+
+
+def load_model(source: str | os.PathLike[str], tracking_uri: str | None = None) -> Pretrainer | Detector:
+    """A model in eval mode on the CPU, from a folder that holds model.safetensors and model.json, or an MLflow URI:
+    `runs:/RUN_ID` (its artifact `model`), `models:/NAME/VERSION`, or an artifact's own (`s3://...`, `mlflow-artifacts:/...`).
+
+    tracking_uri: the MLflow store; None: MLFLOW_TRACKING_URI, else the one in the work folder (A2V_WORK or a2v-runs).
+    Its methods `embed`, `likelihoods` and `attention_maps` take waveforms (a2v_model.inference). Raises ValueError
+    where the folder is no model, UserError where the URI cannot be fetched.
+    """
+    if not is_uri(source):
+        return load_folder(source)
+    with tempfile.TemporaryDirectory(prefix="a2v-") as scratch:
+        return load_folder(fetch_model(str(source), Path(scratch), tracking_uri))
+
+
+def is_uri(source: str | os.PathLike[str]) -> bool:
+    return isinstance(source, str) and SCHEME.match(source) is not None
+
+
+def fetch_model(uri: str, folder: Path, tracking_uri: str | None = None) -> Path:
+    """Download a model's files from MLflow into `folder`; returns where its model.json lies. Raises UserError."""
+    from mlflow.artifacts import download_artifacts
+
+    if re.fullmatch(r"runs:/[^/]+/?", uri):
+        uri = f"{uri.rstrip('/')}/model"  # where every training's run keeps its model
+    store = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or _store_of_work_folder()
+    try:
+        found = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=store))
+    except Exception as error:  # MLflow raises its own, OSError, and those of every storage client
+        reason = " ".join(str(error).split())[:300]
+        where = store or "MLflow's default store"
+        raise UserError(f"{uri}: cannot be fetched from {where}: {reason}", FAILED) from None
+    places = [found, *sorted(path.parent for path in found.rglob("model.json"))] if found.is_dir() else []
+    for place in places:
+        if (place / "model.json").is_file():
+            return place
+    raise UserError(f"{uri}: no model there: expected a folder with model.json and model.safetensors (.../model)")
+
+
+def _store_of_work_folder() -> str | None:
+    from .tracking import default_uri
+
+    work = Path(os.environ.get("A2V_WORK", DEFAULT_WORK))
+    return default_uri(work) if (work / "mlflow.db").is_file() else None

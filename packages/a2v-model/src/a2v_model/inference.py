@@ -1,0 +1,180 @@
+"""What one does with a trained model: embeddings, likelihoods, attention maps of a waveform.
+
+Shapes: N samples, T frames, L layers, H heads, D embedding, C classes. Layers are the transformer's blocks, counted
+from 0 through the prenet and then the main blocks; negative numbers count from the end.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from a2v_model.backbone import Backbone
+from a2v_model.config import FrontEndConfig, ModelConfig
+from a2v_model.normalise import normalise
+
+Waveform = Any  # a torch tensor or numpy array, (N,) or (1, N)
+
+
+def checked_waveform(waveform: Waveform, front_end: FrontEndConfig, sample_rate: float | None = None) -> Tensor:
+    """The waveform as float32 (N,), or ValueError saying what was expected: one channel, the model's sample rate,
+    finite numbers, at least as many samples as one frame needs."""
+    x = torch.as_tensor(waveform)
+    if sample_rate is not None and sample_rate != front_end.sample_rate:
+        raise ValueError(
+            f"sample_rate = {sample_rate:g} Hz: this model hears {front_end.sample_rate} Hz; resample the whole "
+            f"recording, e.g. torchaudio.functional.resample(waveform, {sample_rate:g}, {front_end.sample_rate})"
+        )
+    if x.ndim == 2 and len(x) == 1:
+        x = x[0]
+    if x.ndim != 1:
+        raise ValueError(
+            f"waveform of shape {tuple(x.shape)}: expected one channel, (samples,) or (1, samples); take a channel, "
+            "e.g. waveform[0], and give several waveforms as a list"
+        )
+    if x.is_complex() or x.dtype == torch.bool:
+        raise ValueError(f"waveform of {x.dtype}: expected real numbers, float or integer samples")
+    x = x.detach().float()
+    if not bool(torch.isfinite(x).all()):
+        bad = int((~torch.isfinite(x)).sum())
+        raise ValueError(f"waveform has {bad} of {len(x)} samples that are NaN or infinite: expected finite numbers")
+    shortest = front_end.shortest
+    if len(x) < shortest:
+        raise ValueError(
+            f"waveform of {len(x)} samples: expected at least {shortest} ({shortest / front_end.sample_rate:.4f} s at "
+            f"{front_end.sample_rate} Hz), one frame's worth"
+        )
+    return x
+
+
+class Inference(nn.Module):
+    """Methods that Pretrainer and Detector share. Every waveform is one channel at the model's `sample_rate` (Hz); it
+    is normalised here, as one segment, to zero mean and unit variance. Nothing is masked, dropout is off.
+
+    Models were trained on segments of about 10 s; longer waveforms work, with costs that grow with the square of their
+    length. ValueError, in one line, for a wrong sample rate, more than one channel, NaN, or too short a waveform.
+    """
+
+    model_config: ModelConfig
+
+    @property
+    def inner(self) -> Backbone:
+        """Front end and transformer."""
+        raise NotImplementedError
+
+    @property
+    def averaged(self) -> int:
+        """How many of the last main blocks' results are averaged into the features that a head sees."""
+        raise NotImplementedError
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.model_config.front_end.sample_rate
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second, Hz; frame t covers t / frame_rate to (t + 1) / frame_rate seconds."""
+        return self.model_config.front_end.frame_rate
+
+    @property
+    def layer_count(self) -> int:
+        """Number of transformer blocks, prenet and main ones."""
+        return self.model_config.encoder.prenet_depth + self.model_config.encoder.depth
+
+    def embed(
+        self,
+        waveform: Waveform | Sequence[Waveform],
+        sample_rate: float | None = None,
+        layers: int | Sequence[int] | None = None,
+    ) -> Any:
+        """Frame embeddings of a waveform (N,) at the model's sample rate: float32 (T, D) at `frame_rate` Hz.
+
+        layers: None for the features that finetuning uses, the mean of the last main blocks' layer results (a layer
+        result is the MLP output before its residual and norm: paper, targets); a number for that layer's result; a
+        sequence of them for (L, T, D). sample_rate, Hz: what the waveform has, to be checked against the model's.
+        A list of waveforms, of any lengths, gives a list of results, each as if it had been alone.
+        Raises ValueError as said above, and where a layer does not exist.
+        """
+        chosen = None if layers is None else self._chosen(layers)
+
+        def results(x_BN: Tensor) -> Tensor:
+            first = self.layer_count - self.averaged
+            wanted = range(first, self.layer_count) if chosen is None else chosen
+            found: dict[int, Tensor] = {}
+            for number, step in enumerate(self.inner.encoder.walk(self.inner.features(x_BN))):
+                if number in wanted:
+                    found[number] = step.result[0].float()
+                if number == max(wanted):
+                    break
+            stacked_LTD = torch.stack([found[number] for number in wanted])
+            if chosen is None:
+                return stacked_LTD.mean(0)
+            return stacked_LTD[0] if isinstance(layers, int) else stacked_LTD
+
+        return self._each(waveform, sample_rate, results)
+
+    def likelihoods(self, waveform: Waveform | Sequence[Waveform], sample_rate: float | None = None) -> Any:
+        """Likelihoods in [0, 1] of every frame and class, (T, C); see Detector. ValueError: there are no classes."""
+        raise ValueError("this model is pretrained only and knows no classes: finetune it, or load a detector")
+
+    def attention_maps(
+        self,
+        waveform: Waveform,
+        sample_rate: float | None = None,
+        layers: int | Sequence[int] | None = None,
+        heads: int | Sequence[int] | None = None,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Attention of a waveform (N,) at the model's sample rate: yields (layer, weights (H, T, T) float32), a layer
+        at a time so that not all are in memory: 10 s at 200 Hz and 16 heads are 256 MB a layer.
+
+        Row i holds the weights, which sum to 1, with which frame i looks at every frame. layers, heads: numbers to
+        keep (None: all). Raises ValueError as `embed`, when the first map is asked for.
+        """
+        wanted = range(self.layer_count) if layers is None else self._chosen(layers)
+        kept = None if heads is None else _numbers("head", heads, self.model_config.encoder.heads)
+        x_N = checked_waveform(waveform, self.model_config.front_end, sample_rate)
+        with self._evaluating(), torch.no_grad():
+            x_BTD = self.inner.features(self._normalised(x_N))
+            for number, step in enumerate(self.inner.encoder.walk(x_BTD)):
+                if number in wanted:
+                    yield number, step.block.attention.weights(step.input, step.bias, kept)[0]
+                if number == max(wanted):
+                    return
+
+    def _each(self, waveform: Any, sample_rate: float | None, function: Any) -> Any:
+        """function(normalised waveform (1, N)) of a waveform, or of every one of a list."""
+        front_end = self.model_config.front_end
+        several = isinstance(waveform, list | tuple)
+        checked = [checked_waveform(x, front_end, sample_rate) for x in (waveform if several else [waveform])]
+        with self._evaluating(), torch.no_grad():
+            results = [function(self._normalised(x_N)) for x_N in checked]
+        return results if several else results[0]
+
+    def _normalised(self, x_N: Tensor) -> Tensor:
+        return normalise(x_N[None].to(next(self.parameters()).device))
+
+    def _chosen(self, layers: int | Sequence[int]) -> list[int]:
+        return _numbers("layer", layers, self.layer_count)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(training)
+
+
+def _numbers(kind: str, given: int | Sequence[int], count: int) -> list[int]:
+    """Numbers from 0; negative ones count from the end. ValueError for one that does not exist."""
+    numbers = [given] if isinstance(given, int) else list(given)
+    for number in numbers:
+        if not -count <= number < count:
+            raise ValueError(f"{kind} {number}: this model has {kind}s 0 to {count - 1}")
+    if not numbers:
+        raise ValueError(f"{kind}s: at least one is needed, 0 to {count - 1}")
+    return [number % count for number in numbers]

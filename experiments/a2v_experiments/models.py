@@ -18,7 +18,7 @@ SCHEME = re.compile(r"^[a-z][a-z0-9+-]+:/")
 
 def load_model(source: str | os.PathLike[str], tracking_uri: str | None = None) -> Pretrainer | Detector:
     """A model in eval mode on the CPU, from a folder that holds model.safetensors and model.json, or an MLflow URI:
-    `runs:/RUN_ID` (its artifact `model`), `models:/NAME/VERSION`, or an artifact's own (`s3://...`, `mlflow-artifacts:/...`).
+    `runs:/RUN_ID` (its artifact `model`), `models:/NAME/VERSION`, or an artifact's own (`s3://...`).
 
     tracking_uri: the MLflow store; None: MLFLOW_TRACKING_URI, else the one in the work folder (A2V_WORK or a2v-runs).
     Its methods `embed`, `likelihoods` and `attention_maps` take waveforms (a2v_model.inference). Raises ValueError

@@ -19,7 +19,13 @@ EXPERIMENT = {
 DATA = {
     "data synth": ["out", "--minutes", "--seed"],
 }
-SURFACE = EXPERIMENT | DATA
+BENCH = {
+    "bench train": [
+        "--preset", "--stage", "--segments", "--segment-s", "--precision", "--steps", "--compile",
+        "--gradient-checkpointing", "--profile", "--json",
+    ],
+}  # fmt: skip
+SURFACE = EXPERIMENT | DATA | BENCH
 
 
 def surface() -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from a2v_model.config import DecoderConfig
 from a2v_model.execution import Recomputing
-from a2v_model.layers import ChannelsLastConv, Dropout, norm_gelu
+from a2v_model.layers import Dropout, NormedConv
 
 
 class Decoder(Recomputing):
@@ -17,7 +17,7 @@ class Decoder(Recomputing):
         super().__init__()
         widths = [dim] + [config.dim] * config.depth
         self.convs = nn.ModuleList(
-            ChannelsLastConv(before, after, config.kernel, groups=config.groups) for before, after in pairwise(widths)
+            NormedConv(before, after, config.kernel, groups=config.groups) for before, after in pairwise(widths)
         )
         self.dropout = Dropout(config.dropout)
         self.out = nn.Linear(config.dim, dim)
@@ -29,6 +29,6 @@ class Decoder(Recomputing):
         both_BTD = torch.cat([x_BUD, fill_BMD.to(x_BUD.dtype)], dim=1)
         x_BTD = both_BTD.gather(1, order_BT[:, :, None].expand(-1, -1, both_BTD.shape[2]))
         for conv in self.convs:
-            y_BTD = self.part(norm_gelu, conv, x_BTD)
+            y_BTD = self.part(conv, x_BTD)
             x_BTD = x_BTD + y_BTD if x_BTD.shape == y_BTD.shape else y_BTD
         return self.out(x_BTD)

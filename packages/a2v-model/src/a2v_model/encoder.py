@@ -14,7 +14,7 @@ from torch.nn import functional
 from a2v_model.attention import AttentionBias, attend, in_blocks
 from a2v_model.config import EncoderConfig
 from a2v_model.execution import Recomputing
-from a2v_model.layers import ChannelsLastConv, Dropout, LayerNorm, norm_gelu
+from a2v_model.layers import Dropout, LayerNorm, NormedConv
 
 
 class PositionalEncoder(Recomputing):
@@ -23,13 +23,11 @@ class PositionalEncoder(Recomputing):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         dim, kernel, groups = config.dim, config.positional_kernel, config.positional_groups
-        self.convs = nn.ModuleList(
-            ChannelsLastConv(dim, dim, kernel, groups=groups) for _ in range(config.positional_depth)
-        )
+        self.convs = nn.ModuleList(NormedConv(dim, dim, kernel, groups=groups) for _ in range(config.positional_depth))
 
     def forward(self, x_BTD: Tensor, valid_BT: Tensor | None = None) -> Tensor:
         for conv in self.convs:
-            x_BTD = self.part(norm_gelu, conv, x_BTD)
+            x_BTD = self.part(conv, x_BTD)
             if valid_BT is not None:  # beyond the end of a shorter item there is nothing, in every layer
                 x_BTD = x_BTD * valid_BT[:, :, None]
         return x_BTD

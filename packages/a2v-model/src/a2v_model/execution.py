@@ -35,12 +35,12 @@ def compile_model(model: nn.Module, backend: str = "inductor") -> None:
     `backend` as in torch.compile. Names of parameters stay; results agree to rounding. Each block is compiled by
     itself, so that one compilation serves all.
     """
-    from a2v_model.decoder import Decoder
-    from a2v_model.encoder import Block, Encoder, PositionalEncoder
-    from a2v_model.front_end import FrontEnd
+    from a2v_model.encoder import Block, Encoder
+    from a2v_model.front_end import ConvLayer, SincLayer
+    from a2v_model.layers import NormedConv
 
     for module in model.modules():
         if isinstance(module, Encoder):
             module.compiled = True
-        if isinstance(module, Block | Decoder | FrontEnd | PositionalEncoder):
+        if isinstance(module, Block | ConvLayer | NormedConv | SincLayer):
             module.compile(backend=backend)

@@ -75,7 +75,9 @@ class ChannelsLastConv(nn.Conv1d):
         return on_cpu and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
 
 
-def norm_gelu(conv: ChannelsLastConv, x_BTC: Tensor) -> Tensor:
-    """Convolution, LayerNorm over channels without affine in float32, GELU."""
-    y_BTC = conv(x_BTC)
-    return functional.gelu(functional.layer_norm(y_BTC.float(), y_BTC.shape[-1:]))
+class NormedConv(ChannelsLastConv):
+    """A ChannelsLastConv, LayerNorm over channels without affine in float32, GELU."""
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        y_BTC = super().forward(x_BTC)
+        return functional.gelu(functional.layer_norm(y_BTC.float(), y_BTC.shape[-1:]))

@@ -42,7 +42,7 @@ def test_blocks_equal_the_reference(
     outputs, gradients = [], []
     for out in (
         blockwise_attention(q, k, v, bias),
-        functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.dense().double()),
+        functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.dense(torch.double)),
     ):
         outputs.append(out.double())
         gradients.append(torch.autograd.grad((out * direction).sum(), [q, k, v, scale], retain_graph=True))

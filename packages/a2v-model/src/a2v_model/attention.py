@@ -62,15 +62,19 @@ class AttentionBias:
         zeros = torch.zeros(self.valid.shape, device=self.valid.device)
         return zeros.masked_fill(~self.valid, torch.finfo(torch.bfloat16).min / 2)
 
-    def dense(self) -> Tensor | None:
-        """The whole bias in float32, (1 or B, H, T, T), differentiable; None if there is nothing to add."""
-        if self._dense is None:
+    def dense(self, dtype: torch.dtype = torch.float32) -> Tensor | None:
+        """The whole bias, (1 or B, H, T, T), differentiable; None if there is nothing to add. Computed in float32 and
+        kept in the type that was asked for last, that of the queries: to convert it in every layer costs as much as
+        attention itself."""
+        if self._dense is None or self._dense.dtype != dtype:
+            dense = None
             if self.index is not None and self.factor is not None:
-                self._dense = -self.factor[None, :, None, None] * self.distance()[:, None]
+                dense = -self.factor[None, :, None, None] * self.distance()[:, None]
             padding = self.padding()
             if padding is not None:
                 padding = padding[:, None, None]
-                self._dense = padding if self._dense is None else self._dense + padding
+                dense = padding if dense is None else dense + padding
+            self._dense = None if dense is None else dense.to(dtype)
         return self._dense
 
     def of_queries(self, row: int, queries: slice) -> Tensor | None:
@@ -92,9 +96,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: AttentionBias, dropout: float 
     """softmax(q k / sqrt(d) + bias) v with dropout on the weights; q, k, v and result are (B, H, T, d)."""
     if in_blocks(q, bias, dropout):
         return blockwise_attention(q, k, v, bias, dropout)
-    dense = bias.dense()
-    mask = None if dense is None else dense.to(q.dtype)
-    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.dense(q.dtype), dropout_p=dropout)
 
 
 def in_blocks(q: Tensor, bias: AttentionBias, dropout: float = 0.0) -> bool:

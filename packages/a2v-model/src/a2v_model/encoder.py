@@ -14,7 +14,7 @@ from torch.nn import functional
 from a2v_model.attention import AttentionBias, attend, in_blocks
 from a2v_model.config import EncoderConfig
 from a2v_model.execution import Recomputing
-from a2v_model.layers import Dropout, LayerNorm, NormedConv
+from a2v_model.layers import Dropout, LayerNorm, NormedConv, autocast_dtype
 
 
 class PositionalEncoder(Recomputing):
@@ -183,7 +183,7 @@ class Encoder(Recomputing):
             x_BTD = self.embed(x_BTD * visible_BT1, valid_BT).gather(1, index_BUD)
         bias = self.bias(frames, kept_BU, valid_BT)
         if self.compiled or not in_blocks(x_BTD, bias):
-            bias.dense()  # built here, not inside a block that is compiled or computed twice
+            bias.dense(autocast_dtype(x_BTD))  # built here, not in a block that is compiled or computed twice
         x_BTD = self.prenet(x_BTD, bias)
         layer_results: list[Tensor] = []
         for block in self._active(generator):

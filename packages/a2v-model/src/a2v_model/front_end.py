@@ -7,7 +7,7 @@ from torch.nn import functional
 from a2v_model.config import FrontEndConfig
 from a2v_model.cpu_kernels import sinc_norm_pswish
 from a2v_model.execution import Recomputing
-from a2v_model.layers import ChannelsLastConv, LayerNorm
+from a2v_model.layers import ChannelsLastConv, LayerNorm, autocast_dtype
 from a2v_model.sinc import PSwish, SincFilters
 
 
@@ -27,9 +27,8 @@ class SincLayer(nn.Module):
         return self.activation(self.norm(self.filters(waveform_BN)))
 
     def _fused(self, waveform_BN: Tensor, pswish: PSwish) -> Tensor:
-        kind = waveform_BN.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
-        with torch.autocast(kind, enabled=False):
+        dtype = autocast_dtype(waveform_BN.float())
+        with torch.autocast(waveform_BN.device.type, enabled=False):
             padded, filters, norm = self.filters.pad(waveform_BN), self.filters.filters(), self.norm
             return sinc_norm_pswish(padded, filters, norm.weight, norm.bias, pswish.alpha, pswish.beta, norm.eps, dtype)
 

@@ -17,6 +17,12 @@ class LayerNorm(nn.LayerNorm):
         return functional.layer_norm(x.float(), self.normalized_shape, self.weight, self.bias, self.eps)
 
 
+def autocast_dtype(x: Tensor) -> torch.dtype:
+    """The type in which a matrix product of x is computed here: autocast's, else that of x."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
 _LEVELS = 1 << 16
 LARGE_ITEM = 1 << 18  # values of an item from which a convolution's own backward pass pays
 

@@ -23,8 +23,8 @@ from a2v_model.finetuning import Detector
 from a2v_model.original_config import OriginalConfig, read_config
 from a2v_model.original_export import write_config
 from a2v_model.original_names import FINETUNED_BACKBONE, FINETUNED_HEAD, original_name, original_tensor, own_tensor
+from a2v_model.pickle_values import shown
 from a2v_model.pretraining import Pretrainer
-from a2v_model.restricted_pickle import shown
 from a2v_model.torch_archive import StoredTensor, opened
 
 TEACHER = "_ema"
@@ -185,7 +185,7 @@ def _provenance(path: Path, contents: dict[str, Any], config: OriginalConfig, dt
     last = history[-1] if isinstance(history, list) and history and isinstance(history[-1], dict) else {}
     updates = last.get("num_updates")
     kept = ("model", "cfg", "args", "a2v")
-    cfg = contents.get("cfg") or contents.get("args")
+    cfg: dict[str, Any] = contents.get("cfg") or contents.get("args") or {}
     parts = ("model", "task", "criterion", "optimization", "optimizer", "lr_scheduler")
     carried = contents.get("a2v")
     own = carried.get("provenance") if isinstance(carried, dict) else None

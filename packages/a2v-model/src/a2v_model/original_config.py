@@ -17,10 +17,10 @@ from a2v_model import original_fields as fields
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig, check_together
 from a2v_model.original_fields import Fields, Values
 from a2v_model.original_layers import parse_labels, parse_layers
-from a2v_model.restricted_pickle import shown
+from a2v_model.pickle_values import shown
 
 Tree = dict[str, Any]
-_NEUTRAL = (None, False, 0, "", [], {}, ())
+_NEUTRAL: tuple[Any, ...] = (None, False, 0, "", [], {}, ())
 _MISSING = object()
 
 
@@ -286,7 +286,8 @@ def _start_probability(mask_prob: Any, length: Any) -> Any:
 
 def _check_loss_scale(model: _Section) -> None:
     scale, dim = model.get("loss_scale", None), model.get("embed_dim")
-    if scale is not None and not (isinstance(dim, int) and abs(scale - dim**-0.5) < 1e-9):
+    numbers = isinstance(scale, (int, float)) and isinstance(dim, int) and dim > 0
+    if scale is not None and not (numbers and abs(scale - dim**-0.5) < 1e-9):
         model.findings.problems.append(f"{model.name}.loss_scale = {shown(scale)}: a2v only knows 1 / sqrt(embed_dim)")
 
 
@@ -304,6 +305,8 @@ def _network(cfg: Tree, model: _Section, audio: _Section, findings: _Findings) -
     if encoder["alibi"]:
         audio.require(fields.AUDIO_ALIBI | {"num_alibi_heads": (encoder["heads"],)})
     alibi_scale = audio.get("alibi_scale", 1.0)
+    if not isinstance(alibi_scale, (int, float)):
+        findings.problems.append(f"{audio.name}.alibi_scale = {shown(alibi_scale, 60)}: should be a number")
     front_end = _front_end(cfg, model, audio, findings)
     return {"model": {"front_end": front_end, "encoder": encoder}, "alibi_scale": alibi_scale}
 

@@ -29,7 +29,7 @@ def parse_labels(text: Any) -> list[str]:
         if not isinstance(node, (ast.List, ast.Tuple)):
             raise ValueError("not a list of labels")
         labels = [item.value if isinstance(item, ast.Constant) else None for item in node.elts]
-    if not all(isinstance(label, str) for label in labels):
+    if not all(isinstance(label, str) and label.isprintable() for label in labels):
         raise ValueError("not a list of labels")
     return list(labels)
 

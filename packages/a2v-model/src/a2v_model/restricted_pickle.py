@@ -10,13 +10,12 @@ line. So nothing can run, whatever the file says; limits keep a hostile file fro
 import pickletools
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from a2v_model.pickle_values import CALLS, Call, Name, Object, OrderedItems, RefusedError, checked_key, kind_of, shown
 
 INERT = ("omegaconf", "argparse", "fairseq", "examples")  # examples: where fairseq keeps the code of data2vec
 MAX_OPCODES = 2_000_000
-MAX_DEPTH = 100
-MAX_VALUES = 1_000_000
 MAX_INTEGER_BITS = 128
 _ALIASES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _TYPES = frozenset(
@@ -30,44 +29,11 @@ _PUSH = frozenset({
 })  # fmt: skip
 _CONSTANT = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": list}
-_DAMAGED = (IndexError, KeyError, TypeError, ValueError, OverflowError, RecursionError, struct.error)
-
-Call = Callable[..., Any]
-
-
-class RefusedError(ValueError):
-    """The pickle asks for something that is not data."""
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """A class, type or function that the file names; never looked up."""
-
-    full: str
-
-
-@dataclass(eq=False, slots=True)
-class Object:
-    """What the file makes of an inert class: constructor arguments, state and items, all of them data."""
-
-    of: Name
-    args: tuple[Any, ...] = ()
-    state: Any = None
-    items: dict[Any, Any] = field(default_factory=dict)
-
-
-class OrderedItems(dict[Any, Any]):
-    """A collections.OrderedDict; attributes that the file sets on it (torch's `_metadata`) are dropped."""
+_DAMAGED = (IndexError, KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError, struct.error)
 
 
 class _Mark:
     """Where a list of arguments begins on the stack."""
-
-
-def shown(text: object, limit: int = 120) -> str:
-    """`text` from a file for a message: one line, printable, short."""
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text)[: limit + 1])
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def load(
@@ -82,7 +48,7 @@ def load(
     functions for names that the file may call; `names` may only be mentioned. `RefusedError` (one line) says
     what the file asked for, or where it is damaged.
     """
-    machine = _Machine(persistent, _CALLS | dict(calls or {}), frozenset(names))
+    machine = _Machine(persistent, CALLS | dict(calls or {}), frozenset(names))
     position = 0
     try:
         for count, (opcode, arg, pos) in enumerate(pickletools.genops(data)):
@@ -161,7 +127,7 @@ class _Machine:
     def make(self, called: Any, args: Any) -> Any:
         """What REDUCE, NEWOBJ and NEWOBJ_EX give: one of our own functions' result, or an inert record."""
         if not isinstance(called, Name):
-            raise RefusedError(f"a call of {_kind(called)}")
+            raise RefusedError(f"a call of {kind_of(called)}")
         if not isinstance(args, tuple):
             raise RefusedError(f"a call of {called.full} without arguments")
         if called.full in self.calls:
@@ -172,7 +138,7 @@ class _Machine:
 
     def new(self, called: Any, args: Any) -> Any:
         if not isinstance(called, Name) or called.full.split(".")[0] not in INERT:
-            raise RefusedError(f"an object of {_kind(called)}")
+            raise RefusedError(f"an object of {kind_of(called)}")
         return self.make(called, args)
 
     def build(self, state: Any) -> None:
@@ -180,7 +146,7 @@ class _Machine:
         if isinstance(target, OrderedItems):
             return
         if not isinstance(target, Object):
-            raise RefusedError(f"attributes set on {_kind(target)}")
+            raise RefusedError(f"attributes set on {kind_of(target)}")
         parts = state if isinstance(state, tuple) else (state,)
         for key in (key for part in parts if isinstance(part, dict) for key in part):
             if isinstance(key, str) and key.startswith("__"):
@@ -192,16 +158,16 @@ class _Machine:
         target = self.top()
         into = target.items if isinstance(target, Object) else target
         if not isinstance(into, dict):
-            raise RefusedError(f"items put into {_kind(target)}")
+            raise RefusedError(f"items put into {kind_of(target)}")
         if len(items) % 2:
             raise IndexError("a key without a value")
         for key, value in zip(items[0::2], items[1::2], strict=True):
-            into[_checked_key(key)] = value
+            into[checked_key(key)] = value
 
     def extend(self, items: list[Any]) -> None:
         target = self.top()
         if type(target) is not list:
-            raise RefusedError(f"values appended to {_kind(target)}")
+            raise RefusedError(f"values appended to {kind_of(target)}")
         target.extend(items)
 
     def as_dict(self, items: list[Any]) -> None:
@@ -253,20 +219,6 @@ class _Machine:
         self.finished = True
 
 
-def _checked_key(key: Any) -> Any:
-    """A key that can be hashed without recursion."""
-    scalar = (str, bytes, int, float, type(None), Name, Object)
-    if isinstance(key, scalar) or (isinstance(key, tuple) and all(isinstance(part, scalar) for part in key)):
-        return key
-    raise RefusedError(f"{_kind(key)} as a key")
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, Name):
-        return shown(value.full)
-    return f"an object of {shown(value.of.full)}" if isinstance(value, Object) else f"a {type(value).__name__}"
-
-
 _HANDLERS: dict[str, Callable[[_Machine, Any], Any]] = {
     "PROTO": lambda m, arg: None,
     "FRAME": lambda m, arg: None,
@@ -302,109 +254,3 @@ _HANDLERS: dict[str, Callable[[_Machine, Any], Any]] = {
     "BUILD": lambda m, arg: m.build(m.pop()),
     "BINPERSID": lambda m, arg: m.persistent_id(),
 }
-
-
-def _ordered(pairs: Any = ()) -> OrderedItems:
-    return OrderedItems((_checked_key(key), value) for key, value in pairs)
-
-
-def _default_dict(factory: Any = None, pairs: Any = ()) -> OrderedItems:
-    if factory is not None and not isinstance(factory, Name):
-        raise RefusedError(f"a defaultdict of {_kind(factory)}")
-    return _ordered(pairs.items() if isinstance(pairs, dict) else pairs)
-
-
-def _sequence(values: Any = ()) -> list[Any]:
-    if not isinstance(values, (list, tuple)):
-        raise RefusedError(f"a set of {_kind(values)}")
-    return list(values)
-
-
-def _latin_1(text: Any, encoding: Any) -> bytes:
-    """How protocol 2 writes bytes."""
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise RefusedError("_codecs.encode of something other than bytes")
-    return text.encode("latin-1")
-
-
-_NUMPY_FORMATS = {
-    "b1": "?", "i1": "b", "u1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I", "i8": "q", "u8": "Q",
-    "f2": "e", "f4": "f", "f8": "d",
-}  # fmt: skip
-
-
-def _numpy_dtype(*args: Any) -> Object:
-    return Object(Name("numpy.dtype"), args)
-
-
-def _numpy_scalar(dtype: Any, data: Any) -> Any:
-    """A number that training code logged as a numpy scalar."""
-    known = isinstance(dtype, Object) and dtype.of.full == "numpy.dtype" and dtype.args[:1]
-    code = _NUMPY_FORMATS.get(str(dtype.args[0])) if known else None
-    if code is None or not isinstance(data, bytes):
-        raise RefusedError(f"a numpy value of type {shown(dtype.args[0]) if known else _kind(dtype)}")
-    order = ">" if isinstance(dtype.state, tuple) and ">" in dtype.state[1:2] else "<"
-    return struct.unpack(order + code, data)[0]
-
-
-_CALLS: dict[str, Call] = {
-    "collections.OrderedDict": _ordered,
-    "collections.defaultdict": _default_dict,
-    "builtins.set": _sequence,
-    "builtins.frozenset": _sequence,
-    "_codecs.encode": _latin_1,
-    "numpy.dtype": _numpy_dtype,
-    "numpy.core.multiarray.scalar": _numpy_scalar,
-    "numpy._core.multiarray.scalar": _numpy_scalar,
-}
-
-
-def plain(value: Any) -> Any:
-    """`value` of `load` without `Name` and `Object`: what omegaconf and argparse kept becomes dict and list.
-
-    Leaves other than containers and inert things stay what they are. `RefusedError` where values are nested
-    deeper than 100 levels (or within themselves), or are more than a million, shared ones counted each time.
-    """
-    return _Plain().convert(value, 0)
-
-
-class _Plain:
-    def __init__(self) -> None:
-        self.left = MAX_VALUES
-
-    def convert(self, value: Any, depth: int) -> Any:
-        self.left -= 1
-        if self.left < 0:
-            raise RefusedError(f"more than {MAX_VALUES:,} values")
-        if depth > MAX_DEPTH:
-            raise RefusedError(f"values nested deeper than {MAX_DEPTH} levels")
-        if isinstance(value, Name):
-            return value.full
-        if isinstance(value, Object):
-            return self.convert(_content(value), depth + 1)
-        if isinstance(value, dict):
-            return {self._key(key, depth): self.convert(item, depth + 1) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self.convert(item, depth + 1) for item in value]
-        if isinstance(value, tuple):
-            return tuple(self.convert(item, depth + 1) for item in value)
-        return value
-
-    def _key(self, key: Any, depth: int) -> Any:
-        return _checked_key(self.convert(key, depth + 1))
-
-
-def _content(value: Object) -> Any:
-    """The data in an inert object: an omegaconf node's content, an enum's value, else its attributes."""
-    state = value.state
-    if isinstance(state, tuple) and len(state) == 2:  # (__dict__, __slots__)
-        state = {key: item for part in state if isinstance(part, dict) for key, item in part.items()}
-    if isinstance(state, dict):
-        if value.of.full.startswith("omegaconf."):
-            for attribute in ("_content", "_val"):
-                if attribute in state:
-                    return state[attribute]
-        return {**state, **value.items}
-    if value.items:
-        return value.items
-    return value.args[0] if len(value.args) == 1 else list(value.args)

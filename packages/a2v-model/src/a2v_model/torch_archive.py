@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from a2v_model.restricted_pickle import Call, Name, RefusedError, load, plain, shown
+from a2v_model.pickle_values import Call, Name, RefusedError, plain, shown
+from a2v_model.restricted_pickle import load
 
 MAX_PICKLE_BYTES = 64 << 20
 MAX_AXES = 16
@@ -129,7 +130,7 @@ class _Reader:
             "torch._utils._rebuild_tensor_v2": self.tensor,
             "torch._utils._rebuild_parameter": _parameter,
             "torch.Size": _size,
-            "torch.device": lambda *parts: ":".join(str(part) for part in parts),
+            "torch.device": lambda *parts: ":".join(shown(part, 20) for part in parts),
         }
         return load(self.archive.read(record), self.storage, calls, _NAMES)
 

@@ -128,9 +128,9 @@ def _by_name(weights: dict[str, Any]) -> dict[str, StoredTensor]:
     found = {name: value for name, value in weights.items() if name != TEACHER}
     if isinstance(teacher, dict):
         found |= {f"{TEACHER}.{name}": value for name, value in teacher.items()}
-    wrong = [f"weight {shown(name)} is not a tensor" for name, value in found.items() if not _is_weight(name, value)]
+    wrong = [shown(name) for name, value in found.items() if not _is_weight(name, value)]
     if wrong:
-        raise ValueError("\n".join(wrong))
+        raise ValueError("\n".join(f"weight {name} is not a tensor of real numbers" for name in wrong))
     return found
 
 

@@ -143,6 +143,9 @@ def read_config(cfg: Any, ignored: Collection[str] = (), overrides: Any = None) 
 
 
 def _line(error: Any) -> str:
+    """One of pydantic's errors."""
+    if error["type"] == "value_error":  # of a validator of ours, which names the field itself
+        return str(error["ctx"]["error"])
     where = ".".join(str(part) for part in error["loc"])
     return f"{where} = {shown(error['input'], 60)}: {error['msg']}" if where else str(error["msg"])
 

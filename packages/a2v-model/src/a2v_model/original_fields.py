@@ -87,7 +87,7 @@ FINETUNE_NETWORK: Values = {
     "normalize": (True,),
     "layer_type": ("transformer",),
     "adp_num": (-1,),
-    "blank_weight": (0,),
+    "blank_weight": (0.0,),
 }
 FINETUNE_TRAINING: Values = {
     "dropout_input": (0.0,), "mask_selection": ("static",), "mask_other": (0.0,), "no_mask_overlap": (False,),

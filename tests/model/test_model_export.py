@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import a2v_model.original_export as original_export
 import pytest
 import torch
 from a2v_model import (
@@ -134,6 +135,14 @@ def test_what_the_original_cannot_express_is_refused_by_name(tmp_path: Path) -> 
     model = Pretrainer(tiny_model(positional_depth=0), tiny_pretrain())
     with pytest.raises(ValueError, match=r"^encoder\.positional_depth = 0: the original always has a relative"):
         export_checkpoint(model, tmp_path / "model.pt")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_field_that_nobody_declared_harmless_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What a later field means to the original is not known until it is entered in the list."""
+    monkeypatch.setattr(original_export, "_CARRIED", set())
+    with pytest.raises(ValueError, match=r"^model\.encoder\.init_std = 0\.12: the original cannot express it$"):
+        export_checkpoint(Pretrainer(*PRESETS["tiny"]), tmp_path / "model.pt")
     assert os.listdir(tmp_path) == []
 
 

@@ -29,6 +29,7 @@ def bar(label: str, total: int, unit: str) -> tqdm:
         dynamic_ncols=terminal,
         mininterval=0.5 if terminal else 30,
         maxinterval=1 if terminal else 30,
+        delay=1,  # work that ends at once needs no bar
         leave=False,
         ascii=not terminal,
     )

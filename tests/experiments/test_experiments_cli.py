@@ -25,7 +25,12 @@ BENCH = {
         "--gradient-checkpointing", "--profile", "--json",
     ],
 }  # fmt: skip
-SURFACE = EXPERIMENT | DATA | BENCH
+MODEL = {
+    "model import": ["file", "--out", "--ignore"],
+    "model info": ["model", "--json"],
+    "model export": ["model", "out"],
+}
+SURFACE = EXPERIMENT | DATA | MODEL | BENCH
 
 
 def surface() -> dict[str, list[str]]:
@@ -81,6 +86,7 @@ except SystemExit as stop:
         (["ui", "--port", "http"], "'--port'"),
         (["ui", "--port", "0"], "'--port'"),
         (["data", "synth", "somewhere", "--minutes", "0"], "'--minutes'"),
+        (["model", "import", "file.pt"], "'--out'"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(a2v, arguments, told):
@@ -88,7 +94,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(a2v, arguments, told):
     assert said.code == 2 and said.out == "" and told in said.only_line()
 
 
-@pytest.mark.parametrize("arguments", [[], ["experiment"], ["data"]])
+@pytest.mark.parametrize("arguments", [[], ["experiment"], ["data"], ["model"]])
 def test_a_group_alone_shows_its_help(a2v, arguments):
     said = a2v(*arguments)
     assert said.code == 2 and "Usage: " in said.err and "Commands:" in said.err

@@ -37,7 +37,7 @@ def _stack(width: int, *layers: tuple[int, int]) -> tuple[tuple[int, int, int], 
 
 def meerkat() -> Preset:
     """8 kHz, 200 Hz frames, 315.8 M parameters."""
-    model = ModelConfig(front_end=FrontEndConfig(sinc_filters=127, sinc_kernel=63))
+    model = ModelConfig(front_end=FrontEndConfig())  # 127 Sinc filters of 63 taps follow from 8 kHz
     source = "animal2vec paper (arXiv 2406.01253) and its published MeerKAT configuration, all labels"
     return Preset(model, PretrainConfig(), FinetuneConfig(), source)
 
@@ -54,9 +54,7 @@ def baseline() -> Preset:
     """The speech transformer of the paper's first row: no Sinc filters, stride 320, cross entropy on the last
     layer, masks for speech (pretraining p = 0.1, l = 5; finetuning p = 0.065, l = 10)."""
     layers = _stack(512, (10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))
-    model = ModelConfig(
-        front_end=FrontEndConfig(sinc=False, sinc_activation="gelu", sinc_filters=127, sinc_kernel=63, layers=layers)
-    )
+    model = ModelConfig(front_end=FrontEndConfig(sinc=False, sinc_activation="gelu", layers=layers))
     pretrain = PretrainConfig(mask_probability=0.1, mask_length=5)
     finetune = FinetuneConfig(mask_probability=0.065, mask_length=10, average_layers=1, focal=False)
     source = "animal2vec paper (arXiv 2406.01253), first row of the ablation: data2vec 2.0 as used for speech"

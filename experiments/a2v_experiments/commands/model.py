@@ -1,0 +1,139 @@
+"""`a2v model`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import say
+
+group = typer.Typer(no_args_is_help=True, help="Look at models; exchange them with the original animal2vec.")
+Folder = Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder (model.json, model.safetensors).")]
+
+
+@group.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE.pt", help="A checkpoint of the original animal2vec.")],
+    out: Annotated[Path, typer.Option("--out", help="Model folder to make.")],
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", help="A key of the file's configuration that is unknown here and does not matter."),
+    ] = None,
+) -> None:
+    """Read a checkpoint of the original.
+
+    Pretrained or finetuned, float32 or float16. Nothing in the file is executed: it is read as data, and a file that
+    holds anything else is refused.
+    """
+    from a2v_data.storage import refuse_existing
+    from a2v_model import save_model
+    from a2v_model.original_checkpoint import import_checkpoint
+    from a2v_model.summary import summarise
+
+    from ..progress import advancing, bar
+
+    refuse_existing(out)
+    with bar("importing", 0, "tensors") as shown:
+        imported = import_checkpoint(file, ignore or (), advancing(shown))
+    save_model(imported.model, out, imported.provenance)
+    _show(out, summarise(out))
+
+
+@group.command("info")
+def info(
+    model: Folder,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything that is known, as JSON.")] = False,
+) -> None:
+    """Show sizes, rates, classes and origin."""
+    from a2v_model.summary import summarise
+
+    summary = summarise(model)
+    if as_json:
+        say(json.dumps(summary, indent=1))
+    else:
+        _show(model, summary)
+
+
+@group.command("export")
+def export(
+    model: Folder,
+    out: Annotated[Path, typer.Argument(metavar="OUT.pt", help="Checkpoint to write.")],
+) -> None:
+    """Write a checkpoint in the original's form.
+
+    `a2v model import` reads it back to the same tensors and configuration. Fields that the original has no key for are
+    kept beside its configuration and named.
+    """
+    from a2v_model import load_model
+    from a2v_model.checkpoints import read_description
+    from a2v_model.original_checkpoint import export_checkpoint
+
+    provenance = read_description(model).get("extra") or {}
+    loaded = load_model(model)
+    told = export_checkpoint(loaded, out, _updates(provenance), provenance)
+    say(f"{out}: {out.stat().st_size / 1e6:.1f} MB, the weights under the original's names")
+    for line in told:
+        say(f"  only a2v reads back  {line}")
+
+
+def _updates(provenance: dict[str, Any]) -> int:
+    """Updates done, of a run here or of an imported checkpoint."""
+    updates = provenance.get("updates", (provenance.get("imported") or {}).get("updates"))
+    return updates if isinstance(updates, int) else 0
+
+
+def _show(folder: Path, summary: dict[str, Any]) -> None:
+    say(f"{folder}: {summary['kind']} model")
+    rows = [*_sizes(summary), *_rates(summary), *_objective(summary), *_origin(summary["provenance"])]
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        say(f"  {name:<{width}}  {text}")
+
+
+def _sizes(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    parameters, encoder = summary["parameters"], summary["model"]["encoder"]
+    rows = [("parameters", f"{parameters['model']:,}")]
+    rows += [(f"  {part.replace('_', ' ')}", f"{count:,}") for part, count in parameters["parts"].items()]
+    layers = f"{encoder['prenet_depth']} + {encoder['depth']} blocks, {encoder['heads']} heads"
+    return [*rows, ("encoder", f"embedding of {encoder['dim']}, {layers}")]
+
+
+def _rates(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    field = f"{summary['receptive_field_samples']} samples, {1000 * summary['receptive_field_s']:.1f} ms"
+    return [
+        ("sample rate", f"{summary['sample_rate_hz']} Hz"),
+        ("frame rate", f"{summary['frame_rate_hz']:g} Hz, {summary['samples_per_frame']} samples per frame"),
+        ("front end sees", f"{field} per frame"),
+    ]
+
+
+def _objective(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    masks = summary["masks"]
+    frames = f"start probability {masks['mask_probability']:g}, {masks['mask_length']} frames"
+    rows = [("masks", frames)]
+    if "channel_mask_length" in masks:
+        share, length = masks["channel_mask_probability"], masks["channel_mask_length"]
+        rows.append(("channel masks", f"{100 * share:g} %, {length} channels"))
+    classes = summary["classes"]
+    return [*rows, ("classes", f"{len(classes)}: {', '.join(classes)}")] if classes else rows
+
+
+def _origin(provenance: dict[str, Any]) -> list[tuple[str, str]]:
+    imported = provenance.get("imported")
+    if not isinstance(imported, dict):
+        return [(str(key), str(value)) for key, value in provenance.items()] or [("provenance", "none recorded")]
+    weights = ", ".join(f"{count} tensors of {dtype}" for dtype, count in imported["weights"].items())
+    rows = [
+        ("imported from", f"{imported['file']}, {imported['bytes'] / 1e6:.1f} MB"),
+        ("sha256", imported["sha256"]),
+        ("updates", "unknown" if imported["updates"] is None else f"{imported['updates']:,}"),
+        ("weights", f"{weights}; float32 here"),
+    ]
+    if imported["teacher"] != "none":
+        rows.append(("teacher", imported["teacher"]))
+    if imported["dropped"]:
+        rows.append(("left out", ", ".join(imported["dropped"])))
+    return rows + [("not taken over", note) for note in imported["not_taken_over"]]

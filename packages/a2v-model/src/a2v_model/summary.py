@@ -1,0 +1,83 @@
+"""What a model folder holds, without loading its weights."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from a2v_model.checkpoints import WEIGHTS, read_description
+from a2v_model.config import FrontEndConfig
+
+_PARTS = {  # own name, below student or backbone, begins with -> part
+    "front_end.": "front_end",
+    "projection.": "projection",
+    "encoder.positional.": "positional_encoder",
+    "encoder.alibi.": "alibi_scales",
+    "encoder.prenet.": "prenet",
+    "encoder.blocks.": "blocks",
+    "decoder.": "decoder",
+    "head.": "head",
+    "teacher.": "teacher",
+}
+
+
+def receptive_field(front_end: FrontEndConfig) -> int:
+    """Samples of the waveform that one frame of the front end depends on."""
+    field, step = 1, 1
+    sinc = ((front_end.filters, front_end.kernel, 1),) if front_end.sinc else ()
+    for _, kernel, stride in (*sinc, *front_end.layers):
+        field += (kernel - 1) * step
+        step *= stride
+    return field
+
+
+def parameters_by_part(folder: str | os.PathLike[str]) -> dict[str, int]:
+    """Numbers in each part of a model folder's weights, in the order in which audio passes through them."""
+    path = Path(folder) / WEIGHTS
+    counts = dict.fromkeys(_PARTS.values(), 0)
+    if not path.is_file():
+        raise ValueError(f"{folder}: no {WEIGHTS} there; the folder is incomplete")
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (no mapping)
+                below = name.removeprefix("student.").removeprefix("backbone.")
+                part = next((part for start, part in _PARTS.items() if below.startswith(start)), None)
+                if part is None:
+                    raise ValueError(f"{path}: unexpected weight {name}")
+                size = 1
+                for axis in file.get_slice(name).get_shape():
+                    size *= axis
+                counts[part] += size
+    except SafetensorError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return {part: count for part, count in counts.items() if count}
+
+
+def summarise(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Kind, sizes, rates (Hz), receptive field (samples, s), classes, masks, configuration and provenance.
+
+    ValueError (one line) where `folder` is not a complete model folder.
+    """
+    description = read_description(folder)
+    try:
+        front_end = FrontEndConfig.model_validate(description["model"]["front_end"])
+        objective = description["pretrain" if description["kind"] == "pretrained" else "finetune"]
+        keys = ("mask_probability", "mask_length", "mask_noise", "channel_mask_probability", "channel_mask_length")
+        field = receptive_field(front_end)
+        return {
+            "kind": description["kind"],
+            "sample_rate_hz": description["sample_rate"],
+            "frame_rate_hz": description["frame_rate"],
+            "samples_per_frame": front_end.stride,
+            "receptive_field_samples": field,
+            "receptive_field_s": field / front_end.sample_rate,
+            "classes": description["classes"],
+            "parameters": description["parameters"] | {"parts": parameters_by_part(folder)},
+            "masks": {key: objective[key] for key in keys if key in objective},
+            "model": description["model"],
+            "objective": objective,
+            "provenance": description["extra"],
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder}: its description is incomplete ({type(error).__name__}: {error})") from error

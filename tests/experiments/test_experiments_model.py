@@ -1,0 +1,106 @@
+"""`a2v model`: import, info and export as a user calls them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from a2v_model import load_model
+from safetensors.torch import load_file
+
+GOLDENS = Path(__file__).parent.parent / "model" / "goldens"
+FINETUNED = GOLDENS / "tiny_fairseq_ckpt_finetuned_dictconfig_fp16.pt"
+PRETRAINED = GOLDENS / "tiny_fairseq_ckpt_pretrain.pt"
+
+
+def test_import_shows_what_it_found_and_info_shows_it_again(a2v: Any, tmp_path: Path) -> None:
+    said = a2v("model", "import", FINETUNED, "--out", tmp_path / "model")
+    assert said.code == 0
+    digest = hashlib.sha256(FINETUNED.read_bytes()).hexdigest()
+    for fact in (
+        f"{tmp_path / 'model'}: detector model", "28,322", "8000 Hz", "200 Hz, 40 samples per frame",
+        "302 samples, 37.8 ms per frame", "4: aa, bb, cc, focal", "start probability 0.20625, 4 frames",
+        "50 %, 4 channels", FINETUNED.name, digest, "82 tensors of float16", "optimizer_history, extra_state",
+    ):  # fmt: skip
+        assert fact in said.out, fact
+    info = a2v("model", "info", tmp_path / "model")
+    assert info.code == 0 and info.out == said.out and info.err == ""
+    assert load_model(tmp_path / "model").classes == ["aa", "bb", "cc", "focal"]
+
+
+def test_info_as_json(a2v: Any, tmp_path: Path) -> None:
+    a2v("model", "import", PRETRAINED, "--out", tmp_path / "model")
+    said = a2v("model", "info", tmp_path / "model", "--json")
+    known = json.loads(said.out)
+    assert said.code == 0 and known["kind"] == "pretrained" and known["classes"] == []
+    assert known["parameters"]["model"] == 29602 and known["parameters"]["parts"]["teacher"] == 16036
+    assert known["provenance"]["imported"]["updates"] == 4
+    assert known["masks"] == {"mask_probability": 0.75, "mask_length": 2, "mask_noise": 0.01}
+
+
+@pytest.mark.parametrize("source", [FINETUNED, PRETRAINED])
+def test_export_reads_back(a2v: Any, source: Path, tmp_path: Path) -> None:
+    a2v("model", "import", source, "--out", tmp_path / "one")
+    said = a2v("model", "export", tmp_path / "one", tmp_path / "out.pt")
+    assert said.code == 0 and said.out.startswith(f"{tmp_path / 'out.pt'}: 0.") and said.err == ""
+    assert a2v("model", "import", tmp_path / "out.pt", "--out", tmp_path / "two").code == 0
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    torch.testing.assert_close(one, two, rtol=0, atol=0)
+    one, two = (json.loads((tmp_path / name / "model.json").read_text()) for name in ("one", "two"))
+    provenance = two.pop("extra")
+    assert provenance["before_export"] == one.pop("extra") and provenance["imported"]["updates"] == 4
+    assert one == two
+
+
+def test_a_model_of_a_run_here_exports_with_its_updates(a2v: Any, tmp_path: Path) -> None:
+    from a2v_model import PRESETS, Pretrainer, save_model
+
+    save_model(Pretrainer(*PRESETS["tiny"][:2]), tmp_path / "model", {"run_id": "abc", "updates": 120})
+    info = a2v("model", "info", tmp_path / "model")
+    assert info.code == 0 and "run_id" in info.out and "abc" in info.out
+    said = a2v("model", "export", tmp_path / "model", tmp_path / "out.pt")
+    assert said.code == 0 and "only a2v reads back  model.encoder.init_std = 0.12" in said.out
+    contents = torch.load(tmp_path / "out.pt", weights_only=True)
+    assert contents["optimizer_history"] == [{"num_updates": 120}]
+
+
+def test_nothing_of_the_users_is_overwritten(a2v: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    said = a2v("model", "import", PRETRAINED, "--out", tmp_path / "mine")
+    assert said.code == 2 and "exists already; name a new folder" in said.only_line()
+    a2v("model", "import", PRETRAINED, "--out", tmp_path / "model")
+    (tmp_path / "mine.pt").write_text("mine")
+    said = a2v("model", "export", tmp_path / "model", tmp_path / "mine.pt")
+    assert said.code == 2 and "exists already; name a new file" in said.only_line()
+    assert (tmp_path / "mine.pt").read_text() == (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+
+
+def test_mistakes_are_lines_and_leave_nothing_behind(a2v: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty.pt").touch()
+    for file, told in (("nowhere.pt", "no such file"), ("empty.pt", "empty; expected a checkpoint")):
+        said = a2v("model", "import", tmp_path / file, "--out", tmp_path / "out")
+        assert said.code == 2 and told in said.only_line() and said.out == ""
+    said = a2v("model", "info", tmp_path)
+    assert said.code == 2 and "no model.json there" in said.only_line()
+    said = a2v("model", "export", tmp_path / "nowhere", tmp_path / "out.pt")
+    assert said.code == 2 and "no model.json there" in said.only_line()
+    assert os.listdir(tmp_path) == ["empty.pt"]
+
+
+def test_an_unknown_key_can_be_vouched_for(a2v: Any, tmp_path: Path) -> None:
+    contents = torch.load(PRETRAINED, weights_only=True)
+    contents["cfg"]["model"] |= {"shiny": 3, "layer_norm_first": True}
+    torch.save(contents, tmp_path / "shiny.pt")
+    said = a2v("model", "import", tmp_path / "shiny.pt", "--out", tmp_path / "out")
+    assert said.code == 2 and "--ignore cfg.model.shiny" in said.err
+    assert len([line for line in said.err.splitlines() if line.startswith("a2v: ")]) == 2  # one for each problem
+    contents["cfg"]["model"]["layer_norm_first"] = False
+    torch.save(contents, tmp_path / "shiny.pt")
+    said = a2v("model", "import", tmp_path / "shiny.pt", "--out", tmp_path / "out", "--ignore", "cfg.model.shiny")
+    assert said.code == 0 and "cfg.model.shiny = 3 (unknown, ignored as asked)" in said.out

@@ -1,0 +1,32 @@
+"""Checkpoint files made by hand: right ones, wrong ones and hostile ones."""
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from model_goldens import GOLDENS
+
+PRETRAINED = GOLDENS / "tiny_fairseq_ckpt_pretrain.pt"
+FINETUNED = GOLDENS / "tiny_fairseq_ckpt_finetuned.pt"
+EMPTY = b"\x80\x02}."
+
+
+def write_archive(
+    path: Path, pickled: bytes = EMPTY, records: dict[str, bytes] | None = None, compression: int = zipfile.ZIP_STORED
+) -> Path:
+    """A zip file as torch.save lays it out; `records` are named below its folder ('data/0')."""
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        for name, content in (records or {}).items():
+            archive.writestr(f"archive/{name}", content)
+    return path
+
+
+def edited(source: Path, path: Path, edit: Callable[[dict[str, Any]], None]) -> Path:
+    """A copy of a golden checkpoint (one with a plain dict) after `edit` of its content."""
+    contents = torch.load(source, weights_only=True)
+    edit(contents)
+    torch.save(contents, path)
+    return path

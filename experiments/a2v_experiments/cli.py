@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from .commands import data, experiment
+from .commands import data, experiment, explain
 from .errors import FAILED, USAGE, UserError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(experiment.group, name="experiment")
 app.add_typer(data.group, name="data")
+app.add_typer(explain.group, name="explain")
 app.command("ui")(experiment.ui)
 INTERRUPTED = 130
 

@@ -88,16 +88,12 @@ def attention(
             raise UserError("--threshold: this model is pretrained only and predicts no events")
         events = event_config(loaded).model_copy(update={"threshold": threshold})
     found = explain_attention(loaded, file, start, end, layer, head, annotations, channel, events)
-    _write(found, out, npz, title=f"{_shorter(file.name)}\n{_which('layer', layer)}, {_which('head', head)}")
+    _write(found, out, npz, title=f"{file.name}\n{_which('layer', layer)}, {_which('head', head)}")
     say(f"{len(found.attention)} frames, {len(found.labels)} labels, {len(found.predictions)} predictions")
 
 
 def _which(kind: str, number: int | None) -> str:
     return f"mean of all {kind}s" if number is None else f"{kind} {number}"
-
-
-def _shorter(name: str, longest: int = 40) -> str:
-    return (name if len(name) <= longest else f"{name[: longest // 2]}…{name[-longest // 2 :]}").replace("$", r"\$")
 
 
 def _check_new(out: Path, npz: Path | None) -> None:

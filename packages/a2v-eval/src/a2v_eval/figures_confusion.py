@@ -44,7 +44,7 @@ def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     percent = np.where(np.isnan(shares), -1, np.rint(100 * np.nan_to_num(shares)))
     for axis, title, texts in (
         (left, "a  Events", [[_short(n) for n in row] for row in counts]),
-        (right, "b  Share of the labels (%)", [["" if p < 0 else f"{p:.0f}" for p in row] for row in percent]),
+        (right, "b  % of labels", [["" if p < 0 else f"{p:.0f}" for p in row] for row in percent]),
     ):
         _draw(axis, shares, classes)
         axis.set_title(title, loc="left", fontsize=FONT_PT)

@@ -6,6 +6,7 @@ N samples, T frames, C classes. Labels and predictions are structured arrays wit
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ LABEL_COLOUR, EVENT_COLOUR = COLOURS[0], COLOURS[1]
 DYNAMIC_DB = 60.0  # of a spectrogram's grey scale, at most
 TOPS = (0.1, 0.2, 0.5, 1.0)  # of the likelihoods' lanes
 MANY_LANES = 16
-NAME_ROWS = 3
+NAME_ROWS, LONGEST_TITLE = 3, 80
 LETTER_IN = 0.062  # width of a letter at SMALL_PT
 
 
@@ -59,15 +60,15 @@ def likelihood_figure(
     busy_C = likelihood_TC.max(axis=0, initial=0) > thresholds_C
     busy_C[labels["class"]] = busy_C[predictions["class"]] = True
     lanes = np.flatnonzero(busy_C)
-    heights = [1.35, *(max(len(lanes), 1) * lane_in for lane_in in lane_heights(len(lanes)))]
+    heights = [1.35, *lane_heights(len(lanes))]
     figure = new_figure(PAGE_IN, sum(heights) + 0.95 + 0.12 * NAME_ROWS)
     spectrum, tracks, events = figure.subplots(3, 1, sharex=True, height_ratios=heights)
     image = draw_spectrogram(spectrum, waveform, sample_rate, start_s)
     figure.colorbar(image, ax=spectrum, pad=0.01, fraction=0.02).set_label("Level (dB re maximum)", fontsize=FONT_PT)
     rows = draw_label_boxes(spectrum, labels, classes, end_s - start_s)
-    spectrum.set_title(title, loc="left", fontsize=FONT_PT, pad=3 + 9 * rows)
+    spectrum.set_title(shown(title, LONGEST_TITLE), loc="left", fontsize=FONT_PT, pad=3 + 9 * rows)
     time_s = start_s + (np.arange(len(likelihood_TC)) + 0.5) / frame_rate
-    names = [classes[int(lane)] for lane in lanes]
+    names = [shown(classes[int(lane)]) for lane in lanes]
     _draw_tracks(tracks, time_s, likelihood_TC[:, lanes], thresholds_C[lanes], names)
     draw_event_lanes(events, labels, predictions, lanes, names)
     events.set_xlim(start_s, end_s)
@@ -82,8 +83,10 @@ def within(table: np.ndarray, start_s: float, end_s: float) -> np.ndarray:
 
 
 def lane_heights(lanes: int) -> tuple[float, float]:
-    """Inches of a lane of likelihoods, and of one of events: as much as many of them leave."""
-    return (0.28, 0.19) if lanes <= MANY_LANES else (0.17, 0.15)
+    """Inches of all lanes of likelihoods, and of all those of events: as much as many of them leave, and as the names
+    of the axes need."""
+    likelihood_in, event_in = (0.28, 0.19) if lanes <= MANY_LANES else (0.17, 0.15)
+    return max(1.0, lanes * likelihood_in), max(0.5, lanes * event_in)
 
 
 def draw_spectrogram(axis: Axes, waveform: np.ndarray, sample_rate: float, start_s: float) -> AxesImage:
@@ -116,7 +119,7 @@ def draw_label_boxes(axis: Axes, labels: np.ndarray, classes: Sequence[str], dur
     for row in np.sort(labels, order="onset_s"):
         name = shown(classes[int(row["class"])])
         middle = (max(row["onset_s"], start_s) + min(row["offset_s"], end_s)) / 2
-        half = (len(name) + 1) / 2 * width_s
+        half = (letters(name) + 1) / 2 * width_s
         free = next((place for place in range(NAME_ROWS) if reach[place] <= middle - half), None)
         if free is None or middle - half < start_s - 5 * width_s or middle + half > end_s + 5 * width_s:
             continue
@@ -129,10 +132,16 @@ def draw_label_boxes(axis: Axes, labels: np.ndarray, classes: Sequence[str], dur
     return used
 
 
+def letters(name: str) -> int:
+    """Its width in Latin letters: those of East Asian scripts are twice as wide."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in name)
+
+
 def draw_event_lanes(
     axis: Axes, labels: np.ndarray, predictions: np.ndarray, lanes: Sequence[int] | np.ndarray, names: Sequence[str]
 ) -> None:
-    """One lane for each class of `lanes`, the first on top: a bar per label, and under it one per prediction."""
+    """One lane for each class of `lanes`, the first on top: a bar per label, and under it one per prediction. names: as
+    they are drawn."""
     for lane, class_ in enumerate(lanes):
         base = len(lanes) - 1 - lane
         for table, colour, low, high, kind in (
@@ -169,7 +178,7 @@ def _draw_tracks(
 
 def _name_lanes(axis: Axes, names: Sequence[str], label: str) -> None:
     count = len(names)
-    axis.set_yticks([count - 0.5 - lane for lane in range(count)], [shown(name) for name in names])
+    axis.set_yticks([count - 0.5 - lane for lane in range(count)], names)
     axis.set_ylim(0, max(count, 1))
     axis.set_ylabel(label, fontsize=FONT_PT)
     axis.hlines(range(1, count), 0, 1, transform=axis.get_yaxis_transform(), color="0.85", linewidth=0.5)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .figure_style import COLOURS, COLUMN_IN, FONT_PT, finished, handles_of, line_style, new_figure
+from .figure_style import COLOURS, COLUMN_IN, FONT_PT, finished, handles_of, line_style, new_figure, shown
 from .figures_events import draw_event_lanes, draw_spectrogram, lane_heights, within
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LOWEST_DB = -60.0
 DRAWN_FRAMES = 600
+SHORT_NAME, LONGEST_TITLE = 12, 40
 
 
 class Level(NamedTuple):
@@ -46,7 +47,7 @@ def filters_figure(lines: dict[str, Level], title: str = "") -> Figure:
     axis.set_xlim(0, max(line.frequency_hz[-1] for line in lines.values()) / 1000)
     axis.set_xlabel("Frequency (kHz)", fontsize=FONT_PT)
     axis.set_ylabel("Level (dB re maximum)", fontsize=FONT_PT)
-    axis.set_title(title, loc="left", fontsize=FONT_PT)
+    axis.set_title(_lines(title), loc="left", fontsize=FONT_PT)
     axis.grid(alpha=0.25, linewidth=0.5)
     return finished(figure, handles_of([axis]), columns=1)
 
@@ -74,12 +75,12 @@ def attention_figure(
     end_s = start_s + len(waveform) / sample_rate
     labels, predictions = (within(table, start_s, end_s) for table in (labels, predictions))
     lanes = np.union1d(labels["class"], predictions["class"]).astype(int)
-    heights = [0.9, max(len(lanes), 1) * lane_heights(len(lanes))[1], 0.6, 2.5]
+    heights = [0.9, lane_heights(len(lanes))[1], 0.6, 2.5]
     figure = new_figure(COLUMN_IN, sum(heights) + 1.15)
     spectrum, events, received, map_ = figure.subplots(4, 1, sharex=True, height_ratios=heights)
     draw_spectrogram(spectrum, waveform, sample_rate, start_s)
-    spectrum.set_title(title, loc="left", fontsize=FONT_PT)
-    draw_event_lanes(events, labels, predictions, lanes, [classes[c] for c in lanes])
+    spectrum.set_title(_lines(title), loc="left", fontsize=FONT_PT)
+    draw_event_lanes(events, labels, predictions, lanes, [shown(classes[lane], SHORT_NAME) for lane in lanes])
     relative_TT = attention_TT * frames
     time_s = start_s + (np.arange(frames) + 0.5) / frame_rate
     received.plot(time_s, relative_TT.mean(axis=0), linewidth=0.7, color=COLOURS[2])
@@ -88,10 +89,15 @@ def attention_figure(
     received.set_ylabel("Attention\nreceived", fontsize=FONT_PT)
     _draw_map(figure, map_, relative_TT, start_s, start_s + frames / frame_rate)
     map_.set_xlim(start_s, end_s)
-    map_.set_xlabel("Attended frame: time in the recording (s)", fontsize=FONT_PT)
-    map_.set_ylabel("Attending frame (s)", fontsize=FONT_PT)
+    map_.set_xlabel("Time of the attended frame (s)", fontsize=FONT_PT)
+    map_.set_ylabel("Time of the attending frame (s)", fontsize=FONT_PT)
     figure.align_ylabels()
     return finished(figure, handles_of([events]))
+
+
+def _lines(title: str) -> str:
+    """Each line of a title as far as a column reaches."""
+    return "\n".join(shown(line, LONGEST_TITLE) for line in title.splitlines())
 
 
 def _draw_map(figure: Figure, axis: Axes, relative_TT: np.ndarray, start_s: float, end_s: float) -> None:
@@ -107,7 +113,7 @@ def _draw_map(figure: Figure, axis: Axes, relative_TT: np.ndarray, start_s: floa
         image, ax=axis, location="bottom", pad=0.02, fraction=0.04, aspect=35, format=lambda value, _: f"{value:g}"
     )
     bar.ax.minorticks_off()
-    bar.set_label("Attention relative to even attention (1 / frames)", fontsize=FONT_PT)
+    bar.set_label("Attention × number of frames\n(1: the same to all frames)", fontsize=FONT_PT)
 
 
 def _block_means(values: np.ndarray, block: int) -> np.ndarray:

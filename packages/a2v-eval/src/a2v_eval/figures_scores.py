@@ -51,7 +51,7 @@ def precision_recall_figure(
     if not variants or not all(variants.values()):
         raise ValueError("variants: empty; should name at least one, each with at least one fold")
     names = [*classes, MICRO]
-    figure, axes = panels(len(names), 1.3 + 0.125 * len(variants), 0.6)
+    figure, axes = panels(len(names), 1.3 + 0.125 * len(variants), 0.75)
     for axis, name in zip(axes, names, strict=True):
         title = "all classes (micro)" if name == MICRO else shown(name)
         _score_axis(axis, title, header_rows=len(variants))
@@ -67,7 +67,7 @@ def precision_recall_figure(
     figure.supxlabel("Recall", fontsize=FONT_PT)
     figure.supylabel("Precision", fontsize=FONT_PT)
     most = max(len(folds) for folds in variants.values())
-    over = "" if most == 1 else f", mean ± standard deviation over {most} folds (thin lines)"
+    over = "" if most == 1 else f",\nmean ± standard deviation over {most} folds (thin lines)"
     legend = {name: _line(order) for order, name in enumerate(variants)}
     return finished(figure, legend, f"{protocol} protocol; numbers are average precision{over}")
 
@@ -102,7 +102,7 @@ def ap_per_class_figure(
             )  # fmt: skip
     axis.axvline(len(classes) - 0.5, color="0.7", linewidth=0.8)
     axis.set(ylim=(0, 1.02), xlim=(-0.6, len(names) - 0.4))
-    axis.set_ylabel(f"Average precision ({protocol} protocol)", fontsize=FONT_PT)
+    axis.set_ylabel(f"AP ({protocol} protocol)", fontsize=FONT_PT)
     steep = 90 if len(names) > 24 else 45
     axis.set_xticks(
         range(len(names)), [shown(name) for name in names],

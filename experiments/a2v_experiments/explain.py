@@ -18,6 +18,7 @@ from a2v_data.audio import AUDIO_SUFFIXES, AudioError, read_info
 from a2v_data.corpus import META, Corpus
 from a2v_data.stretch import mean_spectrum, read_stretch
 from a2v_eval import EVENT, LABEL, EventConfig, find_events
+from a2v_eval.figures import Level, attention_figure, filters_figure, within
 from a2v_model import Detector, Pretrainer
 from a2v_model.explain import attention_bytes, cumulative_response, mean_attention
 from numpy.typing import NDArray
@@ -51,8 +52,6 @@ class Filters:
         return float(change_db[place]), float(self.frequency_hz[place])
 
     def figure(self, title: str) -> Any:
-        from a2v_eval.figures import Level, filters_figure
-
         lines = {
             "learned Sinc filters": Level(self.frequency_hz, _amplitude_db(self.response)),
             "mel initialisation": Level(self.frequency_hz, _amplitude_db(self.mel)),
@@ -180,8 +179,6 @@ class Attention:
         }
 
     def figure(self, title: str) -> Any:
-        from a2v_eval.figures import attention_figure
-
         return attention_figure(
             self.attention,
             self.frame_rate,
@@ -226,6 +223,7 @@ def explain_attention(
     start_s = round(start_s * model.sample_rate) / model.sample_rate
     names = list(model.classes) if isinstance(model, Detector) else []
     labels, classes = _labels(annotations, file, names)
+    labels = within(labels, start_s, end_s)
     attention_TT = mean_attention(model, waveform_N, model.sample_rate, layer, head).numpy()
     likelihood_TC = np.zeros((len(attention_TT), 0), np.float32)
     predictions = np.zeros(0, EVENT)

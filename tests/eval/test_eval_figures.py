@@ -158,15 +158,15 @@ def confusion_counts(n, seed=0, most=60):
 
 
 def test_confusion_has_counts_and_shares():
-    counts = np.array([[90, 10, 0], [0, 0, 1234], [7, 0, 0]])
+    counts = np.array([[90, 10, 0], [0, 1, 1233], [7, 0, 0]])
     figure = confusion_figure(counts, ["cc", "sn"])
     left, right = figure.axes
-    assert {t.get_text() for t in left.texts} == {"90", "10", "0", "1.2k", "7"}
-    assert sorted(t.get_text() for t in right.texts) == ["0", "10", "100", "90"]  # false ones are a share of nothing
+    assert {t.get_text() for t in left.texts} == {"90", "10", "1", "1.2k", "7"}
+    assert sorted(t.get_text() for t in right.texts) == ["10", "90", "<1", ">99"]  # false ones are a share of nothing
     assert [t.get_text() for t in left.get_xticklabels()] == ["cc", "sn", "missed"]
     assert [t.get_text() for t in left.get_yticklabels()] == ["cc", "sn", "false"]
     assert left.get_ylabel() == "Labelled" and left.get_xlabel() == "Predicted" == right.get_xlabel()
-    np.testing.assert_allclose(left.images[0].get_array()[:2], [[0.9, 0.1, 0], [0, 0, 1]])
+    np.testing.assert_allclose(left.images[0].get_array()[:2], [[0.9, 0.1, 0], [0, 1 / 1234, 1233 / 1234]])
     assert left.images[0].get_array().mask[2].all() and figure.get_figwidth() == COLUMN_IN
     assert complaints(figure) == []
     with pytest.raises(ValueError, match=r"counts: shape \(3, 3\) should be \(4, 4\)"):

@@ -47,7 +47,7 @@ def filters(
             found = explain_filters(loaded, (waveform for waveform in recordings if shown.update() or True))
     _write(found, out, npz, title="")
     change_db, at_hz = found.largest_change()
-    say(f"largest change from the mel initialisation: {change_db:+.2f} dB at {at_hz / 1000:.2f} kHz")
+    say(f"largest change from the mel initialisation: {change_db:+.2g} dB at {at_hz / 1000:.2f} kHz")
     if recordings is not None:
         say(f"mean spectrum of {len(recordings)} of {recordings.found} stretches of up to {STRETCH_S:g} s")
         _tell(recordings.problems)
@@ -61,7 +61,8 @@ def attention(
     end: Annotated[float, typer.Option("--end", min=0, help="Seconds from the recording's start.")],
     out: Out,
     layer: Annotated[
-        int | None, typer.Option("--layer", help="One layer, from 0 (the prenet's first); default: mean of all.")
+        int | None,
+        typer.Option("--layer", help="One layer, from 0 (prenet first), -1: last; default: mean of all."),
     ] = None,
     head: Annotated[int | None, typer.Option("--head", help="One head, from 0; default: mean of all.")] = None,
     annotations: Annotated[
@@ -88,12 +89,13 @@ def attention(
             raise UserError("--threshold: this model is pretrained only and predicts no events")
         events = event_config(loaded).model_copy(update={"threshold": threshold})
     found = explain_attention(loaded, file, start, end, layer, head, annotations, channel, events)
-    _write(found, out, npz, title=f"{file.name}\n{_which('layer', layer)}, {_which('head', head)}")
+    which = _which("layer", layer, loaded.layer_count), _which("head", head, loaded.model_config.encoder.heads)
+    _write(found, out, npz, title=f"{file.name}\n{', '.join(which)}")
     say(f"{len(found.attention)} frames, {len(found.labels)} labels, {len(found.predictions)} predictions")
 
 
-def _which(kind: str, number: int | None) -> str:
-    return f"mean of all {kind}s" if number is None else f"{kind} {number}"
+def _which(kind: str, number: int | None, count: int) -> str:
+    return f"mean of {count} {kind}s" if number is None else f"{kind} {number % count} of 0 to {count - 1}"
 
 
 def _check_new(out: Path, npz: Path | None) -> None:

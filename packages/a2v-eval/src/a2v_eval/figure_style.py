@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ GREY = "0.4"
 COLUMN_IN, PAGE_IN = 8.5 / 2.54, 17.8 / 2.54
 FONT_PT, SMALL_PT = 8, 7
 DPI = 300
+LETTER_IN = 0.062  # width of a letter at SMALL_PT
 LONGEST_NAME, LONGEST_LEGEND = 18, 36
 
 
@@ -79,9 +81,7 @@ def panels(count: int, height_in: float, header_in: float) -> tuple[Figure, list
     return figure, axes[:count]
 
 
-def finished(
-    figure: Figure, legend: Mapping[str, Artist] | None = None, title: str | None = None, columns: int = 4
-) -> Figure:
+def finished(figure: Figure, legend: Mapping[str, Artist] | None = None, title: str | None = None) -> Figure:
     """Sizes of ticks and frames, and one legend for all axes, above them."""
     for axis in figure.axes:
         axis.tick_params(labelsize=SMALL_PT, width=0.6, length=2.5, pad=2)
@@ -90,11 +90,19 @@ def finished(
     if legend or title:
         names = [shown(name, LONGEST_LEGEND) for name in legend or {}]
         box = figure.legend(
-            list((legend or {}).values()), names, loc="outside upper center", ncols=max(1, min(columns, len(names))),
+            list((legend or {}).values()), names, loc="outside upper center", ncols=_columns(figure, names),
             frameon=False, title=title, fontsize=FONT_PT, columnspacing=1.2, handlelength=2.2, borderaxespad=0.1,
         )  # fmt: skip
-        box.get_title().set_fontsize(FONT_PT)
+        box.get_title().set(fontsize=FONT_PT, multialignment="center")
     return figure
+
+
+def _columns(figure: Figure, names: Sequence[str]) -> int:
+    """As many entries of a legend as fit beside each other."""
+    widths_in = [letters(name) * LETTER_IN * FONT_PT / SMALL_PT + 0.55 for name in names]
+    if sum(widths_in) <= figure.get_figwidth():
+        return max(1, len(names))
+    return max(1, int(figure.get_figwidth() / max(widths_in)))
 
 
 def handles_of(axes: Sequence[Axes]) -> dict[str, Artist]:
@@ -118,6 +126,11 @@ def shown(name: str, longest: int = LONGEST_NAME) -> str:
         name = f"{name[:head]}…{name[head + 1 - longest :]}"
     name = " ".join(name.split()).replace("$", r"\$")
     return f" {name}" if name.startswith("_") else name  # matplotlib hides what starts with _
+
+
+def letters(name: str) -> int:
+    """Its width in Latin letters: those of East Asian scripts are twice as wide."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in name)
 
 
 def mark_empty(axis: Axes, text: str) -> None:

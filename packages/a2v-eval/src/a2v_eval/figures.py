@@ -6,7 +6,7 @@ when something is drawn.
 
 from .figure_style import quiet_fonts, save
 from .figures_confusion import confusion_figure
-from .figures_events import likelihood_figure
+from .figures_events import likelihood_figure, within
 from .figures_explain import Level, attention_figure, filters_figure
 from .figures_scores import ap_per_class_figure, precision_recall_figure, threshold_figure
 
@@ -21,4 +21,5 @@ __all__ = [
     "quiet_fonts",
     "save",
     "threshold_figure",
+    "within",
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .confusion import row_shares
-from .figure_style import COLUMN_IN, FONT_PT, PAGE_IN, SMALL_PT, finished, new_figure, shown
+from .figure_style import COLUMN_IN, FONT_PT, LETTER_IN, PAGE_IN, SMALL_PT, finished, letters, new_figure, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 BESIDE, WITH_NUMBERS = 12, 20  # classes up to which two panels fit beside each other, and numbers into cells
 NUMBER_IN, ROW_IN, BARE_IN = 0.22, 0.17, 0.125  # a cell with a number is so wide and high; one without
-NAMES_IN = 0.75
 
 
 def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Figure:
@@ -36,15 +35,15 @@ def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     if len(classes) > WITH_NUMBERS:
         return _shares_only(shares, counts, classes)
     beside = len(classes) <= BESIDE
-    width = 2 * size * NUMBER_IN + NAMES_IN + 0.3 if beside else size * NUMBER_IN + NAMES_IN
-    height = size * ROW_IN + NAMES_IN + 0.35
+    names_in = _names_in(classes)
+    width = (2 * size if beside else size) * NUMBER_IN + names_in + 0.5
+    height = size * ROW_IN + names_in + 0.5
     figure = new_figure(COLUMN_IN if width <= COLUMN_IN else PAGE_IN, height if beside else 2 * height)
     rows, columns = (1, 2) if beside else (2, 1)
     left, right = figure.subplots(rows, columns, sharex=not beside, sharey=beside)
-    percent = np.where(np.isnan(shares), -1, np.rint(100 * np.nan_to_num(shares)))
     for axis, title, texts in (
         (left, "a  Events", [[_short(n) for n in row] for row in counts]),
-        (right, "b  % of labels", [["" if p < 0 else f"{p:.0f}" for p in row] for row in percent]),
+        (right, "b  % of labels", [[_percent(share) for share in row] for row in shares]),
     ):
         _draw(axis, shares, classes)
         axis.set_title(title, loc="left", fontsize=FONT_PT)
@@ -60,7 +59,7 @@ def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Figure:
 def _shares_only(shares: np.ndarray, counts: np.ndarray, classes: Sequence[str]) -> Figure:
     """Shares as shades, the number of labels behind each class's name."""
     size = len(shares)
-    figure = new_figure(max(PAGE_IN, size * BARE_IN + 2.0), size * BARE_IN + 1.6)
+    figure = new_figure(max(PAGE_IN, size * BARE_IN + 2.5), size * BARE_IN + _names_in(classes) + 0.5)
     axis = figure.subplots()
     image = _draw(axis, shares[:-1], classes)
     totals = counts[:-1].sum(axis=1)
@@ -71,6 +70,11 @@ def _shares_only(shares: np.ndarray, counts: np.ndarray, classes: Sequence[str])
     bar = figure.colorbar(image, ax=axis, fraction=0.03, pad=0.01)
     bar.set_label("Share of the labels", fontsize=FONT_PT)
     return finished(figure)
+
+
+def _names_in(classes: Sequence[str]) -> float:
+    """Inches of the longest name."""
+    return LETTER_IN * max(letters(name) for name in ("missed", *(shown(name) for name in classes)))
 
 
 def _draw(axis: Axes, shares: np.ndarray, classes: Sequence[str]) -> AxesImage:
@@ -96,6 +100,15 @@ def _write(axis: Axes, texts: list[list[str]], shares: np.ndarray, counts: np.nd
             if text and (counts[row, column] or on_diagonal):
                 colour = "white" if shares[row, column] > 0.55 else "black"
                 axis.text(column, row, text, ha="center", va="center", fontsize=SMALL_PT, color=colour)
+
+
+def _percent(share: float) -> str:
+    """Whole percents; what is neither none nor all is not rounded to it."""
+    if np.isnan(share):
+        return ""
+    if 0 < share < 0.005:
+        return "<1"
+    return ">99" if 0.995 <= share < 1 else f"{100 * share:.0f}"
 
 
 def _short(count: int) -> str:

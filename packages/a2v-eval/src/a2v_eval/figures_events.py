@@ -6,13 +6,24 @@ N samples, T frames, C classes. Labels and predictions are structured arrays wit
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .figure_style import COLOURS, FONT_PT, PAGE_IN, SMALL_PT, finished, handles_of, mark_empty, new_figure, shown
+from .figure_style import (
+    COLOURS,
+    FONT_PT,
+    LETTER_IN,
+    PAGE_IN,
+    SMALL_PT,
+    finished,
+    handles_of,
+    letters,
+    mark_empty,
+    new_figure,
+    shown,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +35,6 @@ DYNAMIC_DB = 60.0  # of a spectrogram's grey scale, at most
 TOPS = (0.1, 0.2, 0.5, 1.0)  # of the likelihoods' lanes
 MANY_LANES = 16
 NAME_ROWS, LONGEST_TITLE = 3, 80
-LETTER_IN = 0.062  # width of a letter at SMALL_PT
 
 
 def likelihood_figure(
@@ -130,11 +140,6 @@ def draw_label_boxes(axis: Axes, labels: np.ndarray, classes: Sequence[str], dur
             ha="center", va="bottom", fontsize=SMALL_PT, color=LABEL_COLOUR,
         )  # fmt: skip
     return used
-
-
-def letters(name: str) -> int:
-    """Its width in Latin letters: those of East Asian scripts are twice as wide."""
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in name)
 
 
 def draw_event_lanes(

@@ -41,7 +41,8 @@ def filters_figure(lines: dict[str, Level], title: str = "") -> Figure:
     axis = figure.subplots()
     levels = [line.level_db - line.level_db.max() for line in lines.values()]
     for order, (name, line, level_db) in enumerate(zip(lines, lines.values(), levels, strict=True)):
-        axis.plot(line.frequency_hz / 1000, level_db, label=name, linewidth=1.2, **line_style(order))
+        width = 1.0 if order else 1.8  # so that the first is seen even under another that is the same
+        axis.plot(line.frequency_hz / 1000, level_db, label=name, linewidth=width, **line_style(order))
     lowest = min(float(level_db.min()) for level_db in levels)
     axis.set_ylim(max(LOWEST_DB, np.floor(lowest / 5) * 5 - 1), 1.5)
     axis.set_xlim(0, max(line.frequency_hz[-1] for line in lines.values()) / 1000)
@@ -49,7 +50,7 @@ def filters_figure(lines: dict[str, Level], title: str = "") -> Figure:
     axis.set_ylabel("Level (dB re maximum)", fontsize=FONT_PT)
     axis.set_title(_lines(title), loc="left", fontsize=FONT_PT)
     axis.grid(alpha=0.25, linewidth=0.5)
-    return finished(figure, handles_of([axis]), columns=1)
+    return finished(figure, handles_of([axis]))
 
 
 def attention_figure(

@@ -51,7 +51,8 @@ def precision_recall_figure(
     if not variants or not all(variants.values()):
         raise ValueError("variants: empty; should name at least one, each with at least one fold")
     names = [*classes, MICRO]
-    figure, axes = panels(len(names), 1.3 + 0.125 * len(variants), 0.75)
+    narrow = len(names) <= 2
+    figure, axes = panels(len(names), 1.3 + 0.125 * len(variants), 0.75 + (0.16 * len(variants) if narrow else 0))
     for axis, name in zip(axes, names, strict=True):
         title = "all classes (micro)" if name == MICRO else shown(name)
         _score_axis(axis, title, header_rows=len(variants))
@@ -67,7 +68,7 @@ def precision_recall_figure(
     figure.supxlabel("Recall", fontsize=FONT_PT)
     figure.supylabel("Precision", fontsize=FONT_PT)
     most = max(len(folds) for folds in variants.values())
-    over = "" if most == 1 else f",\nmean ± standard deviation over {most} folds (thin lines)"
+    over = "" if most == 1 else f",{chr(10) if narrow else ' '}mean ± standard deviation over {most} folds (thin lines)"
     legend = {name: _line(order) for order, name in enumerate(variants)}
     return finished(figure, legend, f"{protocol} protocol; numbers are average precision{over}")
 
@@ -85,15 +86,16 @@ def ap_per_class_figure(
     figure = new_figure(width, 2.5)
     axis = figure.subplots()
     step = 0.7 / max(len(variants), 1)
+    size = 4.0 if len(names) * len(variants) <= 45 else 2.5
     for index, (variant, folds) in enumerate(variants.items()):
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-        axis.plot([], [], marker, color=colour, markersize=4, label=variant)
+        axis.plot([], [], marker, color=colour, markersize=size, label=variant)
         for position, name in enumerate(names):
             key = metric_name(protocol, "AP", name)
             values = [fold[key] for fold in folds if key in fold]
             if values:
                 place = position + (index - (len(variants) - 1) / 2) * step
-                _draw_spread(axis, place, 0.2 * step, values, colour, marker)
+                _draw_spread(axis, place, 0.2 * step, values, colour, marker, size)
     defined = {name for folds in variants.values() for fold in folds for name in fold}
     for position, name in enumerate(names):
         if metric_name(protocol, "AP", name) not in defined:
@@ -150,7 +152,7 @@ def _line(order: int) -> Artist:
 
 def _score_axis(axis: Axes, title: str, header_rows: int) -> None:
     """A panel from 0 to 1 both ways; between it and its title is room for some rows of small text."""
-    axis.set_title(title, loc="left", fontsize=FONT_PT, pad=4 + 9 * header_rows)
+    axis.set_title(title, loc="left", fontsize=FONT_PT, pad=4 + 8 * header_rows)
     axis.set(xlim=(0, 1.01), ylim=(0, 1.03))
     axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     axis.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
@@ -158,7 +160,10 @@ def _score_axis(axis: Axes, title: str, header_rows: int) -> None:
 
 
 def _header(axis: Axes, text: str, colour: str) -> None:
-    axis.text(0, 1.04, text, transform=axis.transAxes, color=colour, fontsize=SMALL_PT, va="bottom")
+    axis.annotate(
+        text, (0, 1), (0, 1.5), xycoords="axes fraction", textcoords="offset points", color=colour, fontsize=SMALL_PT,
+        va="bottom",
+    )  # fmt: skip
 
 
 def _draw_curves(axis: Axes, curves: Sequence[Curve], order: int) -> None:
@@ -180,9 +185,11 @@ def _steps(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
     return np.r_[0.0, curve.recall], np.r_[curve.precision[:1], curve.precision]
 
 
-def _draw_spread(axis: Axes, place: float, aside: float, values: Sequence[float], colour: str, marker: str) -> None:
+def _draw_spread(
+    axis: Axes, place: float, aside: float, values: Sequence[float], colour: str, marker: str, size: float
+) -> None:
     """Folds as points left of `place`, mean and standard deviation right of it."""
     mean, std, _ = spread(values)
-    axis.plot([place - aside] * len(values), values, "o", color=colour, markersize=2, alpha=0.6, clip_on=False)
+    axis.plot([place - aside] * len(values), values, "o", color=colour, markersize=size / 2, alpha=0.6, clip_on=False)
     axis.errorbar(place + aside, mean, yerr=std, fmt="none", ecolor=colour, capsize=2, elinewidth=1)
-    axis.plot([place + aside], [mean], marker, color=colour, markersize=4, clip_on=False)
+    axis.plot([place + aside], [mean], marker, color=colour, markersize=size, clip_on=False)

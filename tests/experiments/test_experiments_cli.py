@@ -19,7 +19,14 @@ EXPERIMENT = {
 DATA = {
     "data synth": ["out", "--minutes", "--seed"],
 }
-SURFACE = EXPERIMENT | DATA
+EXPLAIN = {
+    "explain filters": ["--model", "--out", "--audio", "--minutes", "--channel", "--npz", "--tracking-uri"],
+    "explain attention": [
+        "file", "--model", "--start", "--end", "--out", "--layer", "--head", "--annotations", "--threshold",
+        "--channel", "--npz", "--tracking-uri",
+    ],
+}  # fmt: skip
+SURFACE = EXPERIMENT | DATA | EXPLAIN
 
 
 def surface() -> dict[str, list[str]]:
@@ -82,7 +89,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(a2v, arguments, told):
     assert said.code == 2 and said.out == "" and told in said.only_line()
 
 
-@pytest.mark.parametrize("arguments", [[], ["experiment"], ["data"]])
+@pytest.mark.parametrize("arguments", [[], ["experiment"], ["data"], ["explain"]])
 def test_a_group_alone_shows_its_help(a2v, arguments):
     said = a2v(*arguments)
     assert said.code == 2 and "Usage: " in said.err and "Commands:" in said.err

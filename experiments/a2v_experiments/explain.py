@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from .errors import UserError
 
 STRETCH_S = 10.0  # of the recordings whose mean spectrum is taken
+SHORTEST_S = 0.1  # what is left of a recording after whole stretches, unless it is all there is
 Model = Pretrainer | Detector
 Array = NDArray[Any]
 
@@ -127,7 +128,8 @@ class Recordings:
             except AudioError as error:
                 self.problems.append(f"{file}: {error}")
                 continue
-            readers += [self._reader(file, start_s, duration_s) for start_s in np.arange(0, duration_s, STRETCH_S)]
+            starts = np.arange(0, max(duration_s - SHORTEST_S, SHORTEST_S), STRETCH_S)
+            readers += [self._reader(file, float(start_s), duration_s) for start_s in starts]
         return readers
 
     def _reader(self, file: Path, start_s: float, duration_s: float) -> Callable[[], Array]:

@@ -98,7 +98,7 @@ def log_experiment(context: Context, runs: dict[float, list[str]]) -> None:
         chosen = {"recordings": "evaluation recordings of all folds that were run, each by its own fold's model"}
         _log(context, context.parent, folds, "" if len(by_share) == 1 else f"labels_{share:g}/", chosen)
     if len(by_share) > 1:
-        shares = {f"{share:.3g} of the labels": folds for share, folds in sorted(by_share.items())}
+        shares = {f"{100 * share:g} % of the labels": folds for share, folds in sorted(by_share.items())}
         classes = next(iter(by_share.values()))[0].classes
         for protocol in PROTOCOLS:
             variants = {name: [fold.curves["model"][protocol] for fold in folds] for name, folds in shares.items()}

@@ -220,6 +220,15 @@ def test_stretches_are_spread_evenly_and_no_more_than_asked_for(csv_source, minu
     assert len(found) == expected and found.found == 12 and len(list(found)) == expected
 
 
+@pytest.mark.parametrize("samples, expected", [(100, 1), (40_000, 1), (40_001, 1), (80_001, 2), (88_000, 3)])
+def test_no_stretch_is_too_short_to_be_read(tmp_path, samples, expected):
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, samples), RATE)
+    found = Recordings([tmp_path], RATE, 0, 60.0)
+    waveforms = list(found)
+    assert len(waveforms) == expected and found.problems == []
+    assert all(len(waveform) >= min(samples, 400) for waveform in waveforms)
+
+
 def test_paths_that_do_not_fit(csv_source, corpus: Corpus, tmp_path):
     with pytest.raises(UserError, match="nowhere: no such file or folder"):
         Recordings([tmp_path / "nowhere"], RATE, 0, 1.0)

@@ -147,12 +147,12 @@ def draw_event_lanes(
 ) -> None:
     """One lane for each class of `lanes`, the first on top: a bar per label, and under it one per prediction. names: as
     they are drawn."""
-    for lane, class_ in enumerate(lanes):
-        base = len(lanes) - 1 - lane
-        for table, colour, low, high, kind in (
-            (labels, LABEL_COLOUR, 0.54, 0.84, "label"),
-            (predictions, EVENT_COLOUR, 0.16, 0.46, "prediction"),
-        ):
+    for table, colour, low, high, kind in (
+        (labels, LABEL_COLOUR, 0.54, 0.84, "label"),
+        (predictions, EVENT_COLOUR, 0.16, 0.46, "prediction"),
+    ):
+        for lane, class_ in enumerate(lanes):
+            base = len(lanes) - 1 - lane
             rows = table[table["class"] == class_]
             widths = [(row["onset_s"], row["offset_s"] - row["onset_s"]) for row in rows]
             if widths:

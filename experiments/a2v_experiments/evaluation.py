@@ -20,7 +20,7 @@ from a2v_model import Detector, load_model, write_thresholds
 from a2v_model.checkpoints import DESCRIPTION
 from numpy.typing import NDArray
 
-from .figures import FigureData, log_fold
+from .figures import FigureData, best_thresholds, log_fold
 from .inference import recording_likelihoods
 from .progress import bar
 
@@ -55,7 +55,7 @@ def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus
     _log_example(context, run_id, model, corpus, recordings)
     if model_run == run_id:  # that of another run stays as it was
         folder = Path(store.fetch(run_id, "model", context.work))
-        write_thresholds(folder, data.thresholds.best(), chosen)
+        write_thresholds(folder, **best_thresholds(data.thresholds, chosen))
         store.put_back(run_id, folder / DESCRIPTION, "model")
 
 

@@ -121,11 +121,12 @@ def _log(context: Context, run_id: str, folds: list[FigureData], prefix: str, ch
 
 
 def best_thresholds(scores: ThresholdScores, chosen: dict[str, Any]) -> dict[str, Any]:
-    """`thresholds.json`: class -> threshold, the F1 there, and on what they were chosen."""
+    """`thresholds.json`, and what a model's description says: class -> threshold; how and on what they were chosen,
+    with the F1 there, since of a class that is hardly ever found even the best threshold is of little use."""
     best = scores.best()
     places = {name: int(np.flatnonzero(scores.thresholds == value)[0]) for name, value in best.items()}
-    f1 = {name: float(scores.f1[scores.classes.index(name), place]) for name, place in places.items()}
-    return {"thresholds": best, "F1": f1, "thresholds_from": chosen}
+    f1 = {name: round(float(scores.f1[scores.classes.index(name), place]), 4) for name, place in places.items()}
+    return {"thresholds": best, "thresholds_from": {**chosen, "F1": f1}}
 
 
 def confusion_csv(counts: NDArray[np.int64], classes: tuple[str, ...]) -> str:

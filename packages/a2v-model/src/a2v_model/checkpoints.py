@@ -104,19 +104,19 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def write_thresholds(
-    folder: str | os.PathLike[str], thresholds: Mapping[str, float], chosen: Mapping[str, Any]
+    folder: str | os.PathLike[str], thresholds: Mapping[str, float], thresholds_from: Mapping[str, Any]
 ) -> None:
     """Write into a detector's `model.json` which likelihood is an event's, class -> threshold in [0, 1); replaces
     what stood there, weights and all else stay.
 
-    chosen: how and on what they were chosen (anything JSON can hold): event settings, protocol, recordings.
+    thresholds_from: how and on what they were chosen (anything JSON can hold): event settings, protocol, recordings.
     ValueError, before anything is written, where the folder is no detector or a class or value does not fit.
     """
     description = read_description(folder)
     path = Path(folder) / DESCRIPTION
     if description["kind"] != "detector":
         raise ValueError(f"{path}: a {description['kind']} model knows no classes, so it has no thresholds")
-    description |= {"thresholds": dict(thresholds), "thresholds_from": dict(chosen)}
+    description |= {"thresholds": dict(thresholds), "thresholds_from": dict(thresholds_from)}
     _check_thresholds(description)
     aside = path.with_name(f".{path.name}.new-{uuid.uuid4().hex[:8]}")
     try:

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from .commands import bench, data, experiment, model
+from .commands import bench, data, experiment, explain, model
 from .errors import FAILED, USAGE, UserError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(experiment.group, name="experiment")
 app.add_typer(data.group, name="data")
 app.add_typer(bench.group, name="bench")
 app.add_typer(model.group, name="model")
+app.add_typer(explain.group, name="explain")
 app.command("ui")(experiment.ui)
 INTERRUPTED = 130
 

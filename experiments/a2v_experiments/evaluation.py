@@ -5,16 +5,22 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from a2v_data.corpus import SEGMENT_DTYPE, Corpus
 from a2v_eval.energy import energy_likelihood
-from a2v_eval.evaluation import Evaluation, evaluate
-from a2v_model import Detector, load_model
+from a2v_eval.evaluation import evaluate
+from a2v_eval.events import find_events
+from a2v_eval.figures import likelihood_figure
+from a2v_eval.thresholds import ThresholdSweep
+from a2v_model import Detector, load_model, write_thresholds
+from a2v_model.checkpoints import DESCRIPTION
 from numpy.typing import NDArray
 
+from .figures import FigureData, best_thresholds, log_fold
 from .inference import recording_likelihoods
 from .progress import bar
 
@@ -34,14 +40,43 @@ def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus
     recordings = corpus.indices(names)
     frame_rate = model.model_config.front_end.frame_rate
     settings = recipe.evaluate
-    scores = evaluate(_with_labels(context, model, corpus, recordings), corpus.classes, frame_rate, settings)
+    sweep = ThresholdSweep(corpus.classes, frame_rate, settings)
+    labelled = _with_labels(context, model, corpus, recordings)
+    scores = evaluate(_swept(labelled, sweep), corpus.classes, frame_rate, settings)
     energy = evaluate(_energy(corpus, recordings, frame_rate), corpus.classes, frame_rate, settings)
     metrics = scores.metrics()
     baseline = {f"energy/{key}": value for key, value in energy.metrics().items() if "AP/" in key}
     store.log_metrics(run_id, {**metrics, **baseline}, step=recipe.finetune.updates)
     store.client.log_text(run_id, scores.to_json(), "evaluation.json")
     store.client.log_text(run_id, _csv(scores.table()), "scores.csv")
-    _figures(context, run_id, {"model": scores, "energy": energy}, model, corpus, recordings)
+    data = FigureData.of({"model": scores, "energy": energy}, sweep.result())
+    chosen = _chosen_on(context, run_id, len(names))
+    log_fold(context, run_id, data, chosen)
+    _log_example(context, run_id, model, corpus, recordings)
+    if model_run == run_id:  # that of another run stays as it was
+        folder = Path(store.fetch(run_id, "model", context.work))
+        write_thresholds(folder, **best_thresholds(data.thresholds, chosen))
+        store.put_back(run_id, folder / DESCRIPTION, "model")
+
+
+def _swept(recordings: Iterator[Labelled], sweep: ThresholdSweep) -> Iterator[Labelled]:
+    """The recordings as they pass, also given to the sweep, once the scoring has found nothing wrong with them."""
+    for recording in recordings:
+        yield recording
+        sweep.add(*recording)
+
+
+def _chosen_on(context: Context, run_id: str, n_recordings: int) -> dict[str, Any]:
+    """What a model's thresholds hold for: the event settings, and on which recordings they are the best."""
+    settings = context.recipe.evaluate
+    fold = context.store.client.get_run(run_id).data.tags["fold"]
+    return {
+        **settings.events.model_dump(mode="json", exclude={"threshold"}),
+        "score": "F1, strict protocol",
+        "iou_threshold": settings.iou_threshold,
+        "recordings": f"the {n_recordings} evaluation recordings of fold {fold}: scores on them at these thresholds are"
+        " too good",
+    }
 
 
 def _with_labels(context: Context, model: Detector, corpus: Corpus, recordings: list[int]) -> Iterator[Labelled]:
@@ -82,28 +117,20 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     return out.getvalue()
 
 
-def _figures(
-    context: Context, run_id: str, scores: dict[str, Evaluation], model: Detector, corpus: Corpus, recordings: list[int]
-) -> None:
-    """Precision-recall curves, and the recording with the most labels with its likelihoods and events."""
-    from a2v_eval.events import PROTOCOLS, find_events
-    from a2v_eval.figures import likelihood_figure, precision_recall_figure
-
-    settings, frame_rate = context.recipe.evaluate, model.model_config.front_end.frame_rate
-    for protocol in PROTOCOLS:
-        context.store.log_figure(run_id, precision_recall_figure(scores, protocol), f"precision_recall_{protocol}.png")
+def _log_example(context: Context, run_id: str, model: Detector, corpus: Corpus, recordings: list[int]) -> None:
+    """The first seconds of the recording with the most labels, with its likelihoods and events."""
+    settings, frame_rate = context.recipe.evaluate, model.frame_rate
     busiest = max(recordings, key=lambda recording: len(corpus.labels(recording)))
     (_, likelihood_TC), *_ = _likelihoods(context, model, corpus, [busiest])
     figure = likelihood_figure(
-        _waveform(corpus, busiest),
+        _waveform(corpus, busiest)[: round(EXAMPLE_S * corpus.sample_rate)],
         corpus.sample_rate,
-        likelihood_TC,
+        likelihood_TC[: round(EXAMPLE_S * frame_rate)],
         frame_rate,
         corpus.labels(busiest),
         find_events(likelihood_TC, frame_rate, settings.events, classes=corpus.classes),
         corpus.classes,
         threshold=settings.events.thresholds(len(corpus.classes), corpus.classes).tolist(),
-        end_s=EXAMPLE_S,
         title=corpus.recordings[busiest].name,
     )
     context.store.log_figure(run_id, figure, "example.png")

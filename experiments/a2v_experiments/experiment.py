@@ -11,6 +11,7 @@ from a2v_eval.events import PROTOCOLS
 from a2v_eval.summary import Spread, csv_table, summarise, text_table
 
 from . import stages
+from .figures import log_experiment
 from .fingerprint import fingerprint
 from .recipe import Recipe
 from .stage import Context, Result, ending
@@ -56,8 +57,9 @@ def _whole(context: Context, source: Path, origin: str, finished: bool) -> Outco
     reused = finished and all(result.reused for by_fold in results.values() for result in by_fold)
     if not reused:
         _summarise(context, scores)
-        runs = {f"{share:g}": [result.run_id for result in by_fold] for share, by_fold in results.items()}
-        store.log_json(parent, runs, "finetune_runs.json")
+        runs = {share: [result.run_id for result in by_fold] for share, by_fold in results.items()}
+        log_experiment(context, runs)
+        store.log_json(parent, {f"{share:g}": run_ids for share, run_ids in runs.items()}, "finetune_runs.json")
     else:
         context.say(f"summary: reused, run {parent}")
     return Outcome(parent, scores, "\n\n".join(_titled_table(share, metrics) for share, metrics in scores.items()))

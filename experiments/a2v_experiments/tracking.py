@@ -30,6 +30,7 @@ from .environment import describe_environment, origin
 from .errors import FAILED, UserError
 
 MAX_PARAM_CHARACTERS = 6000
+FIGURE_DPI = 200
 
 
 def default_uri(work: Path) -> str:
@@ -126,10 +127,20 @@ class Store:
         self.client.log_text(run_id, json.dumps(value, indent=1, sort_keys=True, default=str), name)
 
     def log_figure(self, run_id: str, figure: Any, name: str) -> None:
-        self.client.log_figure(run_id, figure, name)
+        from a2v_eval.figures import quiet_fonts
+
+        with quiet_fonts():
+            self.client.log_figure(run_id, figure, name, save_kwargs={"dpi": FIGURE_DPI})
 
     def log_folder(self, run_id: str, folder: Path, name: str) -> None:
         self.client.log_artifacts(run_id, str(folder), name)
+
+    def put_back(self, run_id: str, path: Path, folder: str) -> None:
+        """Upload a changed file of a folder that `fetch` gave; where the store is local it is the artifact itself."""
+        place = urlparse(self.client.get_run(run_id).info.artifact_uri)
+        if place.scheme in ("", "file") and path == Path(unquote(place.path)) / folder / path.name:
+            return
+        self.client.log_artifact(run_id, str(path), folder)
 
     def log_metrics(self, run_id: str, metrics: dict[str, float], step: int = 0) -> None:
         """All metrics of one step in one request."""

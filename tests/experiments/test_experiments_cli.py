@@ -30,7 +30,14 @@ MODEL = {
     "model info": ["model", "--json"],
     "model export": ["model", "out"],
 }
-SURFACE = EXPERIMENT | DATA | MODEL | BENCH
+EXPLAIN = {
+    "explain filters": ["--model", "--out", "--audio", "--minutes", "--channel", "--npz", "--tracking-uri"],
+    "explain attention": [
+        "file", "--model", "--start", "--end", "--out", "--layer", "--head", "--annotations", "--threshold",
+        "--channel", "--npz", "--tracking-uri",
+    ],
+}  # fmt: skip
+SURFACE = EXPERIMENT | DATA | BENCH | MODEL | EXPLAIN
 
 
 def surface() -> dict[str, list[str]]:
@@ -94,7 +101,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(a2v, arguments, told):
     assert said.code == 2 and said.out == "" and told in said.only_line()
 
 
-@pytest.mark.parametrize("arguments", [[], ["experiment"], ["data"], ["model"]])
+@pytest.mark.parametrize("arguments", [[], ["experiment"], ["data"], ["model"], ["explain"]])
 def test_a_group_alone_shows_its_help(a2v, arguments):
     said = a2v(*arguments)
     assert said.code == 2 and "Usage: " in said.err and "Commands:" in said.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from a2v_experiments.errors import UserError
 from a2v_experiments.models import load_model
 from a2v_experiments.tracking import open_store
-from a2v_model import PRESETS, Detector, save_model
+from a2v_model import PRESETS, Detector, save_model, write_thresholds
 
 
 @pytest.fixture
@@ -42,6 +43,20 @@ def test_the_same_model_from_folder_run_and_registry(logged, monkeypatch, tmp_pa
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
     monkeypatch.setenv("A2V_WORK", str(tmp_path))
     assert torch.equal(load_model(f"runs:/{run_id}/model").likelihoods(wave), expected)
+
+
+def test_thresholds_reach_the_store_from_a_copy_and_in_place(logged, tmp_path):
+    work, run_id, _ = logged
+    store = open_store(work, None, "birds")
+    place = Path(store.fetch(run_id, "model", work))
+    copy = shutil.copytree(place, tmp_path / "fetched" / "model")  # as it comes from a server
+    write_thresholds(copy, {"cc": 0.3}, {"recordings": "fold 0"})
+    assert load_model(f"runs:/{run_id}", store.uri).thresholds == {}
+    store.put_back(run_id, copy / "model.json", "model")
+    assert load_model(f"runs:/{run_id}", store.uri).thresholds == {"cc": 0.3}
+    write_thresholds(place, {"sn": 0.2}, {"recordings": "fold 0"})  # the artifact itself, where the store is local
+    store.put_back(run_id, place / "model.json", "model")
+    assert load_model(f"runs:/{run_id}", store.uri).thresholds == {"sn": 0.2}
 
 
 @pytest.mark.parametrize(

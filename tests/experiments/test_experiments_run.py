@@ -16,7 +16,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from a2v_data.corpus import Corpus
+from a2v_data.folds import read_manifests
+from a2v_eval import EvaluationConfig, EventConfig, evaluate
 from a2v_experiments import loop, stages
+from a2v_experiments.figures import FigureData
+from a2v_experiments.inference import recording_likelihoods
 from a2v_experiments.tasks import TrainingSpec
 from a2v_model import Detector, Pretrainer, load_model
 from experiments_world import RECORDINGS
@@ -86,15 +91,18 @@ def test_scores_have_the_same_names_in_every_fold_and_their_mean_and_spread_stan
 
 
 def test_artifacts(world, first_runs):
-    figures = {f"{name}_{protocol}.png" for name in ("precision_recall",) for protocol in ("paper", "strict")}
+    figures = {"precision_recall_paper.png", "precision_recall_strict.png", "confusion.png", "f1_threshold.png"}
+    numbers = {"confusion.csv", "thresholds.json"}
     assert {"statistics.json"} <= world.artifacts(first_runs["prepare"][0])
     assert {"manifest"} <= world.artifacts(first_runs["folds"][0])
     for run in first_runs["finetune"]:
-        assert {"model", "evaluation.json", "scores.csv", "example.png"} | figures <= world.artifacts(run)
+        own = {"model", "evaluation.json", "scores.csv", "example.png", "figure_data.json"}
+        assert own | figures | numbers <= world.artifacts(run)
         model = load_model(world.fetch(run, "model"))
         assert isinstance(model, Detector) and list(model.classes) == ["sn", "cc"]
     parent = first_runs["experiment"][0]
     assert {"scores.txt", "scores.csv", "ap_per_class_paper.png", "ap_per_class_strict.png"} <= world.artifacts(parent)
+    assert figures | numbers <= world.artifacts(parent)
     assert isinstance(load_model(world.fetch(first_runs["pretrain"][0], "model")), Pretrainer)
     for run in (parent, *first_runs["finetune"]):
         for name in world.artifacts(run):
@@ -103,9 +111,62 @@ def test_artifacts(world, first_runs):
                 assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 3000
             elif name.endswith(".json"):
                 json.loads(path.read_text(encoding="utf-8"))
+            elif name == "confusion.csv":
+                rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+                assert rows[0] == ["class", "sn", "cc", "missed"]
+                assert [row[0] for row in rows[1:]] == ["sn", "cc", "false"]
             elif name.endswith(".csv"):
                 rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
                 assert {"sn", "cc", "micro", "macro"} <= {row["class"] for row in rows} and None not in rows[0]
+
+
+def test_thresholds_are_chosen_on_the_evaluation_recordings_and_stand_in_the_model(world, first_runs):
+    """At the chosen thresholds the model's F1 on its fold is what `thresholds.json` says, and nowhere higher. After so
+    few updates only a low IoU finds anything."""
+    assert world.call("evaluate.iou_threshold=0.02", "finetune.updates=7", "folds.run=[1]", "variant=loose").code == 0
+    (run,) = [run for run in world.runs("finetune") if run.data.tags["variant"] == "loose"]
+    chosen = json.loads(world.fetch(run, "thresholds.json").read_text(encoding="utf-8"))
+    model = load_model(world.fetch(run, "model"))
+    assert model.thresholds and model.thresholds == chosen["thresholds"]
+    assert model.thresholds_from == chosen["thresholds_from"]
+    assert (model.thresholds_from["window_s"], model.thresholds_from["iou_threshold"]) == (0.03, 0.02)
+    assert "4 evaluation recordings of fold 1" in model.thresholds_from["recordings"]
+
+    data = first_runs["prepare"][0].data.tags["a2v.corpus"]
+    corpus = Corpus.open(data)
+    folds = read_manifests(world.fetch(first_runs["folds"][0], "manifest"), corpus)
+    recordings = corpus.indices(folds[1].evaluation)
+    pairs = [
+        (likelihood, corpus.labels(recording))
+        for recording, likelihood in recording_likelihoods(model, corpus, recordings, 1.0, 0.3, precision="float32")
+    ]
+    for name, threshold in model.thresholds.items():
+        f1 = {}
+        for tried in (threshold, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5):
+            config = EvaluationConfig(events=EventConfig(window_s=0.03, threshold=tried), iou_threshold=0.02)
+            f1[tried] = evaluate(pairs, corpus.classes, 100, config).strict.per_class[name].f1
+        assert f1[threshold] == max(f1.values()) > 0
+        assert model.thresholds_from["F1"][name] == pytest.approx(f1[threshold], abs=1e-4)
+
+
+def test_figures_over_folds_show_the_folds_together(world, first_runs):
+    folds = [
+        FigureData.from_plain(json.loads(world.fetch(run, "figure_data.json").read_text(encoding="utf-8")))
+        for run in first_runs["finetune"]
+    ]
+    for fold, run in zip(folds, first_runs["finetune"], strict=True):
+        assert fold.classes == ("sn", "cc")
+        for prefix, protocol in (("", "paper"), ("strict/", "strict")):
+            for name in ("sn", "cc", "micro"):
+                assert fold.curves["model"][protocol][name].ap == pytest.approx(run.data.metrics[f"{prefix}AP/{name}"])
+                energy = fold.curves["energy"][protocol][name].ap
+                assert energy == pytest.approx(run.data.metrics[f"energy/{prefix}AP/{name}"])
+        assert fold.confusion[:2].sum() == fold.thresholds.labelled.sum() == 16  # 4 recordings of 4 calls
+    parent = first_runs["experiment"][0]
+    rows = list(csv.reader(world.fetch(parent, "confusion.csv").read_text(encoding="utf-8").splitlines()))
+    assert [[int(cell) for cell in row[1:]] for row in rows[1:]] == (folds[0].confusion + folds[1].confusion).tolist()
+    both = json.loads(world.fetch(parent, "thresholds.json").read_text(encoding="utf-8"))
+    assert both["thresholds"] == (folds[0].thresholds + folds[1].thresholds).best()
 
 
 def test_no_recording_is_in_train_and_evaluation_of_a_fold(world, first_runs):
@@ -175,6 +236,9 @@ def test_another_evaluation_reuses_the_training(world, first_runs):
         trained = first_runs["finetune"][int(run.data.tags["fold"])]
         assert run.data.tags["a2v.input_run.model"] == trained.info.run_id and "model" not in world.artifacts(run)
         assert world.losses(run) == []
+        assert load_model(world.fetch(trained, "model")).thresholds_from["iou_threshold"] == 0.3  # it stays as it was
+        own = json.loads(world.fetch(run, "thresholds.json").read_text(encoding="utf-8"))
+        assert own["thresholds_from"]["iou_threshold"] == 0.9
         # The IoU threshold is the strict protocol's: what `paper` says of the same model is the same.
         paper = {
             key: value for key, value in trained.data.metrics.items() if re.match(r"(AP|F1|precision|recall)/", key)
@@ -212,7 +276,27 @@ def test_fewer_labels_train_on_a_part_of_the_recordings_and_share_everything_els
     for share, run in (("0.5", few), ("1", first_runs["finetune"][1])):
         assert run.data.tags["label_share"] == share
         assert parent.data.metrics[f"labels_{share}/AP/micro_mean"] == run.data.metrics["AP/micro"]
+    assert {"precision_recall_shares_strict.png", "labels_0.5", "labels_1"} <= world.artifacts(parent)
+    assert {"labels_0.5/confusion.png"} <= {
+        item.path for item in world.store.client.list_artifacts(parent.info.run_id, "labels_0.5")
+    }
     assert "50% of the labels" in said.out and "100% of the labels" in said.out
+
+
+def test_folds_that_an_earlier_a2v_evaluated_have_no_figures_together_and_it_says_so(world, first_runs):
+    """Another summary of the same folds, one of them without the numbers behind its figures."""
+    path = world.fetch(first_runs["finetune"][0], "figure_data.json")
+    content = path.read_text(encoding="utf-8")
+    path.unlink()
+    try:
+        said = world.call("folds.run=[0, 1]", "finetune.log_every=2", "variant=old")
+    finally:
+        path.write_text(content, encoding="utf-8")
+    assert said.code == 0, said.err
+    run_id = first_runs["finetune"][0].info.run_id
+    assert f"no figures over folds: run {run_id} has no figure_data.json" in said.out
+    (parent,) = [run for run in world.runs("experiment") if run.data.tags["variant"] == "old"]
+    assert "ap_per_class_strict.png" in world.artifacts(parent) and "confusion.png" not in world.artifacts(parent)
 
 
 def test_recordings_of_a_group_stay_together(world):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from a2v_model import Detector, FinetuneConfig, Pretrainer, load_model, save_model
+from a2v_model import Detector, FinetuneConfig, Pretrainer, load_model, save_model, write_thresholds
 from model_goldens import tiny_model, tiny_pretrain
 from safetensors.torch import load_file, save_file
 
@@ -123,3 +123,54 @@ def test_wrong_weights_are_named(folder: Path) -> None:
     state["stray"] = state.pop("head.bias")
     save_file(state, path)
     _one_line(folder, r"missing head\.bias; unexpected stray; head\.weight is \[3, 32\], should be \[2, 32\]")
+
+
+def test_thresholds_are_written_into_the_description_and_read_with_the_model(folder: Path) -> None:
+    before, weights = json.loads((folder / "model.json").read_text()), (folder / "model.safetensors").read_bytes()
+    assert load_model(folder).thresholds == {} == before["thresholds"]
+    chosen = {"method": "avg", "window_s": 0.1, "recordings": "evaluation recordings of fold 0"}
+    write_thresholds(folder, {"cc": 0.3, "sn": 0.05}, {"method": "max"})
+    write_thresholds(folder, {"cc": 0.25}, chosen)  # the newest replace those that were there
+    after = json.loads((folder / "model.json").read_text())
+    assert after == before | {"thresholds": {"cc": 0.25}, "thresholds_from": chosen}
+    assert (folder / "model.safetensors").read_bytes() == weights
+    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
+    model = load_model(folder)
+    assert model.thresholds == {"cc": 0.25} and model.thresholds_from == chosen
+    save_model(model, folder.parent / "again", {})  # a copy has them too
+    assert load_model(folder.parent / "again").thresholds == {"cc": 0.25}
+
+
+@pytest.mark.parametrize(
+    "thresholds, needle",
+    [
+        ({"ld": 0.5}, r"thresholds: 'ld' is none of the model's classes \['cc', 'sn'\]"),
+        ({"cc": 1.0}, "thresholds: 1.0 of 'cc' should be a number within"),
+        ({"cc": -0.1}, "thresholds: -0.1 of 'cc'"),
+        ({"cc": float("nan")}, "thresholds: nan of 'cc'"),
+        ({"cc": True}, "thresholds: True of 'cc'"),
+    ],
+)
+def test_wrong_thresholds_change_nothing(folder: Path, thresholds: dict[str, float], needle: str) -> None:
+    before = (folder / "model.json").read_text()
+    with pytest.raises(ValueError, match=needle):
+        write_thresholds(folder, thresholds, {})
+    with pytest.raises(TypeError):
+        write_thresholds(folder, {"cc": 0.5}, {"when": object()})
+    assert (folder / "model.json").read_text() == before
+    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
+    _edit(folder, thresholds=thresholds)
+    _one_line(folder, needle)
+
+
+def test_models_without_thresholds(folder: Path, tmp_path: Path) -> None:
+    description = json.loads((folder / "model.json").read_text())
+    for name in ("thresholds", "thresholds_from"):  # of before there were any
+        description.pop(name)
+    (folder / "model.json").write_text(json.dumps(description))
+    assert load_model(folder).thresholds == {}
+    save_model(Pretrainer(tiny_model(), tiny_pretrain()), tmp_path / "pretrained", {})
+    with pytest.raises(ValueError, match="a pretrained model knows no classes"):
+        write_thresholds(tmp_path / "pretrained", {}, {})
+    _edit(folder, thresholds=[0.5])
+    _one_line(folder, "cannot build the model")

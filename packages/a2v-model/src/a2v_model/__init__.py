@@ -1,7 +1,7 @@
 """animal2vec: a self-supervised transformer on raw waveforms (arXiv 2406.01253)."""
 
 from a2v_model.backbone import Backbone
-from a2v_model.checkpoints import load_model, save_model
+from a2v_model.checkpoints import load_model, save_model, write_thresholds
 from a2v_model.config import (
     DecoderConfig,
     EncoderConfig,
@@ -41,4 +41,5 @@ __all__ = [
     "save_model",
     "set_gradient_checkpointing",
     "weight_decay_groups",
+    "write_thresholds",
 ]

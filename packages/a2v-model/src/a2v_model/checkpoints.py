@@ -3,17 +3,19 @@
 Contract: both files are written into a temporary sibling folder, flushed to disk and put in place by rename,
 so a folder of the given name is complete or absent; an existing one is replaced, and a crash between the two
 renames leaves the old one under `.NAME.old-*`. `model.json` holds the format version, kind (pretrained or
-detector), configurations, classes, sample rate, frame rate, parameter counts and the caller's provenance.
+detector), configurations, classes, sample rate, frame rate, parameter counts, a detector's thresholds, and the
+caller's provenance. `write_thresholds` is the only thing that changes a file of a folder that is in place: it puts a
+whole new `model.json` there by rename.
 """
 
 import json
 import os
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -30,7 +32,7 @@ def describe(model: Pretrainer | Detector, extra: dict[str, Any] | None = None) 
     front_end = model.model_config.front_end
     teacher = sum(p.numel() for p in model.teacher.parameters()) if isinstance(model, Pretrainer) else 0
     detector = isinstance(model, Detector)
-    return {
+    description = {
         "format_version": FORMAT_VERSION,
         "kind": "detector" if detector else "pretrained",
         "sample_rate": front_end.sample_rate,
@@ -39,8 +41,10 @@ def describe(model: Pretrainer | Detector, extra: dict[str, Any] | None = None) 
         "parameters": {"model": sum(p.numel() for p in model.parameters()) - teacher, "teacher": teacher},
         "model": model.model_config.model_dump(mode="json"),
         "finetune" if detector else "pretrain": model.config.model_dump(mode="json"),
-        "extra": extra or {},
     }
+    if isinstance(model, Detector):
+        description |= {"thresholds": model.thresholds, "thresholds_from": model.thresholds_from}
+    return description | {"extra": extra or {}}
 
 
 def save_model(model: Pretrainer | Detector, folder: str | os.PathLike[str], extra: dict[str, Any]) -> None:
@@ -99,6 +103,38 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return description
 
 
+def write_thresholds(
+    folder: str | os.PathLike[str], thresholds: Mapping[str, float], thresholds_from: Mapping[str, Any]
+) -> None:
+    """Write into a detector's `model.json` which likelihood is an event's, class -> threshold in [0, 1); replaces
+    what stood there, weights and all else stay.
+
+    thresholds_from: how and on what they were chosen (anything JSON can hold): event settings, protocol, recordings.
+    ValueError, before anything is written, where the folder is no detector or a class or value does not fit.
+    """
+    description = read_description(folder)
+    path = Path(folder) / DESCRIPTION
+    if description["kind"] != "detector":
+        raise ValueError(f"{path}: a {description['kind']} model knows no classes, so it has no thresholds")
+    description |= {"thresholds": dict(thresholds), "thresholds_from": dict(thresholds_from)}
+    _check_thresholds(description)
+    aside = path.with_name(f".{path.name}.new-{uuid.uuid4().hex[:8]}")
+    try:
+        aside.write_text(json.dumps(description, indent=1) + "\n")
+        _flush(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _check_thresholds(description: dict[str, Any]) -> None:
+    for name, value in description.get("thresholds", {}).items():
+        if name not in description["classes"]:
+            raise ValueError(f"thresholds: {name!r} is none of the model's classes {description['classes']}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+            raise ValueError(f"thresholds: {value!r} of {name!r} should be a number within [0, 1)")
+
+
 def load_model(folder: str | os.PathLike[str]) -> Pretrainer | Detector:
     """The model that `save_model` wrote, on the CPU in eval mode; ValueError (one line) if it cannot."""
     description = read_description(folder)
@@ -107,7 +143,7 @@ def load_model(folder: str | os.PathLike[str]) -> Pretrainer | Detector:
         raise ValueError(f"{folder}: no {WEIGHTS} there; the folder is incomplete")
     try:
         model = _build(description)
-    except (KeyError, TypeError, ValidationError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         line = " ".join(str(error).split())
         raise ValueError(f"{Path(folder) / DESCRIPTION}: cannot build the model: {line}") from error
     try:
@@ -123,5 +159,9 @@ def _build(description: dict[str, Any]) -> Pretrainer | Detector:
         return Pretrainer(model, PretrainConfig.model_validate(description["pretrain"]))
     if description["kind"] == "detector":
         finetune = FinetuneConfig.model_validate(description["finetune"])
-        return Detector(model, finetune, list(description["classes"]))
+        detector = Detector(model, finetune, list(description["classes"]))
+        _check_thresholds(description)
+        detector.thresholds = dict(description.get("thresholds", {}))  # a model of before there were any has none
+        detector.thresholds_from = dict(description.get("thresholds_from", {}))
+        return detector
     raise KeyError(f"kind = {description['kind']}: must be pretrained or detector")

@@ -44,6 +44,11 @@ class Detector(Inference):
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.backbone.front_end.requires_grad_(not finetune.freeze_front_end)
+        self.thresholds: dict[str, float] = {}
+        """Class -> threshold on the pooled likelihood above which there is an event; classes without one have none
+        that was chosen for them (`checkpoints.write_thresholds`)."""
+        self.thresholds_from: dict[str, Any] = {}
+        """How and on what the thresholds were chosen: they hold for those event settings only."""
 
     @property
     def inner(self) -> Backbone:

@@ -11,8 +11,8 @@ import sys
 
 import typer
 
-from .commands import data, experiment
-from .errors import FAILED, USAGE, UserError
+from .commands import bench, data, experiment
+from .errors import FAILED, INTERRUPTED, USAGE, UserError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,8 +23,8 @@ app = typer.Typer(
 )
 app.add_typer(experiment.group, name="experiment")
 app.add_typer(data.group, name="data")
+app.add_typer(bench.group, name="bench")
 app.command("ui")(experiment.ui)
-INTERRUPTED = 130
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Preparation: right sources become corpora, bad recordings harm nobody, wrong annotations are named."""
+"""Packing: right sources become stores, bad recordings harm nobody, wrong annotations are named."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from a2v_data.corpus import Corpus
 from a2v_data.meerkat import write_labels
 from a2v_data.pack import PackConfig, merge_overlapping, pack
 from a2v_data.sources import source_fingerprint
+from data_bad_audio import GOOD, LONG_NAME, assert_told, make_bad, make_good
 from data_sounds import tone
 from pydantic import ValidationError
 
@@ -113,64 +114,17 @@ def test_channels(make_source, tmp_path: Path) -> None:
     ]
 
 
-def break_recordings(audio: Path) -> dict[str, str]:
-    """Everything that goes wrong with recordings in the field; name -> what must be said about it."""
-    good = audio / "good.wav"
-    content = good.read_bytes()
-    (audio / "empty.wav").touch()
-    (audio / "cut.wav").write_bytes(content[: len(content) // 2])
-    (audio / "header_only.wav").write_bytes(content[:44])
-    (audio / "text.wav").write_text("this is no audio")
-    (audio / "folder.wav").mkdir()
-    (audio / "dangling.wav").symlink_to(audio / "nowhere.wav")
-    soundfile.write(audio / "silent.wav", np.zeros(0), 8000)
-    with_nan = tone(440, 1, 8000)
-    with_nan[4000] = np.nan
-    soundfile.write(audio / "nan.wav", with_nan, 8000, subtype="FLOAT")
-    soundfile.write(audio / "whole.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 80_000), 8000)
-    flac = (audio / "whole.flac").read_bytes()
-    (audio / "whole.flac").unlink()
-    (audio / "cut.flac").write_bytes(flac[: len(flac) // 2])
-    soundfile.write(audio / "whole.aiff", tone(440, 1, 8000), 8000)
-    (audio / "cut.aiff").write_bytes((audio / "whole.aiff").read_bytes()[:9000])
-    (audio / "whole.aiff").unlink()
-    shutil.copy(good, audio / "tab\there.wav")
-    shutil.copy(good, os.fsencode(audio) + b"/latin\xe9.wav")
-    soundfile.write(audio / "odd_rate.wav", tone(440, 0.1, 999_983), 999_983)
-    return {
-        "empty.wav": "is empty (0 bytes)",
-        "cut.wav": "is truncated",
-        "header_only.wav": "is truncated",
-        "text.wav": "is not readable as audio",
-        "folder.wav": "is a folder",
-        "dangling.wav": "is not readable",
-        "silent.wav": "holds no samples",
-        "nan.wav": "holds NaN or infinity, first at 0.500 s",
-        "cut.flac": "is damaged",
-        "cut.aiff": "is truncated",
-        "tab\\there.wav": "tab or line break",
-        "latin": "not UTF-8",
-        "odd_rate.wav": "choose a rounder sample rate",
-    }
-
-
-def test_bad_recordings_are_named_and_their_neighbours_prepared(make_source, tmp_path: Path) -> None:
-    accents = "Mönchsgrasmücke " + "long" * 50 + ".wav"
-    audio = {"good.wav": tone(440, 1, 8000), accents: tone(660, 1, 8000)}
-    source = make_source(
-        audio, ["good.wav,0,0.5,x", "cut.wav,0.1,0.2,x", "cut.wav,0.3,0.4,x", f"{accents},0,1,x"]
-    )
-    expected = break_recordings(source / "audio")
+def test_bad_recordings_are_named_and_their_neighbours_packed(make_source, tmp_path: Path, monkeypatch) -> None:
+    source = make_source({}, ["good.wav,0,0.5,x", "cut.wav,0.1,0.2,x", "cut.wav,0.3,0.4,x", f"{LONG_NAME},0,1,x"])
+    make_good(source / "audio")
+    expected = make_bad(source / "audio", monkeypatch)
     corpus = pack(source, tmp_path / "out", CONFIG)
-    assert [recording.name for recording in corpus.recordings] == [accents, "good.wav"]
-    assert events_of(corpus, "good.wav") == [("x", 0.0, 0.5)] and events_of(corpus, accents) == [
-        ("x", 0.0, 1.0)
-    ]
-    assert np.abs(corpus.audio[8000:] / 32768 - tone(440, 1, 8000)).max() < 1e-4
-    assert len(corpus.problems) == len(expected)
-    for name, said in expected.items():
-        (problem,) = [line for line in corpus.problems if line.startswith(f"'{name}")]
-        assert said in problem and "(left out" in problem and "\n" not in problem
+    assert [recording.name for recording in corpus.recordings] == sorted(GOOD)
+    assert events_of(corpus, "good.wav") == [("x", 0.0, 0.5)] and events_of(corpus, LONG_NAME) == [("x", 0.0, 1.0)]
+    assert len(corpus.audio) == 8000 * len(GOOD)  # no gaps where bad ones would have been
+    for part in np.split(corpus.audio, len(GOOD)):
+        assert np.abs(part / 32768 - tone(440, 1, 8000)).max() < 1e-4
+    assert_told(corpus.problems, expected)
     assert [line for line in corpus.problems if line.endswith("(left out, with its 2 annotations)")]
     assert Corpus.open(tmp_path / "out").problems == corpus.problems
 

@@ -18,8 +18,20 @@ EXPERIMENT = {
 }
 DATA = {
     "data synth": ["out", "--minutes", "--seed"],
+    "data prepare": [
+        "source", "--out", "--sample-rate", "--segment-s", "--labelled", "--channel", "--channels", "--random-names",
+        "--seed", "--processes", "--ray", "--address", "--json",
+    ],
+    "data pack": [
+        "source", "--out", "--sample-rate", "--labelled", "--channel", "--channels", "--classes", "--exclude-label",
+        "--focal-class", "--processes", "--json",
+    ],
+    "data verify": ["store", "--json"],
+}  # fmt: skip
+BENCH = {
+    "bench data": ["store", "--segment-s", "--segments", "--processes", "--seconds", "--json"],
 }
-SURFACE = EXPERIMENT | DATA
+SURFACE = EXPERIMENT | DATA | BENCH
 
 
 def surface() -> dict[str, list[str]]:
@@ -82,7 +94,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(a2v, arguments, told):
     assert said.code == 2 and said.out == "" and told in said.only_line()
 
 
-@pytest.mark.parametrize("arguments", [[], ["experiment"], ["data"]])
+@pytest.mark.parametrize("arguments", [[], ["experiment"], ["data"], ["bench"]])
 def test_a_group_alone_shows_its_help(a2v, arguments):
     said = a2v(*arguments)
     assert said.code == 2 and "Usage: " in said.err and "Commands:" in said.err

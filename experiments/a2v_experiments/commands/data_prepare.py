@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import FAILED, USAGE, UserError
+from ..errors import FAILED, INTERRUPTED, UserError
 from .options import say
 
 if TYPE_CHECKING:
@@ -66,8 +66,17 @@ def prepare(
 
     options = {"segment_s": segment_s, "random_names": random_names, "seed": seed}
     config = _config(PrepareConfig, sample_rate, labelled, channel, channels, **options)
-    with bar("preparing", 0, "s of audio") as shown:
-        done = prepare_segments(source, out, config, advancing(shown), _run(processes, ray, address))
+    run = _run(processes, ray, address)
+    try:
+        with bar("preparing", 0, "s of audio") as shown:
+            done = prepare_segments(source, out, config, advancing(shown), run)
+    except KeyboardInterrupt:
+        raise UserError("stopped; the same command goes on with what is not done", INTERRUPTED) from None
+    finally:
+        if ray:
+            from ..workers import stop_ray
+
+            stop_ray()
     prepared, recordings = done.prepared, done.prepared.recordings
     samples = sum(recording.samples for recording in recordings.values())
     segments = sum(len(recording.segments) for recording in recordings.values())
@@ -119,8 +128,11 @@ def pack(
     names = [name.strip() for name in classes.split(",")] if classes is not None else None
     options = {"classes": names, "exclude_labels": exclude_labels or [], "focal_class": focal_class}
     config = _config(PackConfig, sample_rate, labelled, channel, channels, **options)
-    with bar("packing", 0, "s of audio") as shown:
-        corpus = pack_store(source, out, config, advancing(shown), _run(processes, False, None))
+    try:
+        with bar("packing", 0, "s of audio") as shown:
+            corpus = pack_store(source, out, config, advancing(shown), _run(processes, False, None))
+    except KeyboardInterrupt:
+        raise UserError(f"stopped; nothing was written to {out}", INTERRUPTED) from None
     known = [recording for recording in corpus.recordings if recording.labelled]
     result = {
         "folder": str(out),
@@ -182,7 +194,7 @@ def _config(
         first = error.errors()[0]
         name = str(first["loc"][0])
         said = "must be a number from 0, or mix" if name == "channel" else first["msg"].removeprefix("Value error, ")
-        raise UserError(f"--{name.replace('_', '-')}: {said}", USAGE) from None
+        raise UserError(f"--{name.replace('_', '-')}: {said}") from None
 
 
 def _run(processes: int | None, ray: bool, address: str | None) -> Run:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 OPEN_LENGTH = 0xFFFFFFFF  # written by a stream that did not know its length: everything up to the end of the file
+TRAILERS = (b"LIST", b"id3 ", b"ID3 ", b"bext", b"iXML", b"guan", b"wamd", b"cue ")  # also where they are cut short
 W64_HEAD = 24  # a GUID and a length that counts this head
 REPAIR = "repair its header (for example: sox --ignore-length IN OUT)"
 
@@ -73,11 +74,11 @@ def _w64_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 def _bytes_after(file: BinaryIO, end: int, size: int) -> int:
     """Bytes after the samples that are no chunks: a header left at 0, or a length that went round at 4 GB."""
     for name, start, length in _chunks(file, "<", end + end % 2):
-        padding = not any(name)
-        if size - end >= 1 << 31 or not (padding or all(32 <= letter < 127 for letter in name)):
-            return size - end
-        if padding or start + length > size:
+        if not any(name):  # padding
             break
+        fits = start + length <= size + 1 and all(32 <= letter < 127 for letter in name)
+        if size - end >= 1 << 31 or not (fits or name in TRAILERS):
+            return size - end
     return 0
 
 

@@ -7,7 +7,7 @@ label that is silently dropped makes every score wrong.
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,9 +47,9 @@ class RecordingConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Plan:
-    """A source with its good recordings (by name), their events by recording, and one line for everything else.
+    """A source: its good recordings by name, their events, and what is said about the others.
 
-    left_out: lines about recordings that cannot be used.
+    labels: of all annotations, also those of recordings that cannot be used. left_out: a line for each of these.
     """
 
     source: Source
@@ -57,6 +57,7 @@ class Plan:
     sample_rate: int
     recordings: dict[str, SourceRecording]
     annotations: Annotations
+    labels: frozenset[str]
     labelled: frozenset[str]
     left_out: dict[str, str]
 
@@ -101,7 +102,8 @@ def make_plan(source: Path | Source, config: RecordingConfig) -> Plan:
     rows = _within_recordings(annotations, recordings)
     labelled = frozenset(names) if config.labelled == "all" else annotations.annotated
     inside = replace(annotations, rows=tuple(rows))
-    return Plan(opened, prepared, sample_rate, recordings, inside, labelled, left_out)
+    labels = frozenset(row.label for row in annotations.rows)
+    return Plan(opened, prepared, sample_rate, recordings, inside, labels, labelled, left_out)
 
 
 def left_out_line(name: str, reason: object, annotations: int) -> str:
@@ -117,11 +119,11 @@ def require_any(source: Source, good: object, left_out: Iterable[str]) -> None:
         raise ValueError(f"{source.audio_folder}: none of {len(lines)} recordings can be used; {lines[0]}")
 
 
-def class_order(labels: set[str]) -> list[str]:
+def class_order(labels: Set[str]) -> list[str]:
     """MeerKAT's order for its classes, else sorted, `focal` last."""
     if labels <= set(MEERKAT_CLASSES):
         return [name for name in MEERKAT_CLASSES if name in labels]
-    return [*sorted(labels - {FOCAL}), *({FOCAL} & labels)]
+    return [*sorted(labels - {FOCAL}), *([FOCAL] if FOCAL in labels else [])]
 
 
 def read_channel_table(path: Path) -> dict[str, Channel]:

@@ -110,8 +110,8 @@ class _Call:
         self.notices: list[str] = []
         self.converted: set[str] = set()
         self._refuse_removed()
-        labels = {row.label for row in plan.annotations.rows}
-        self.classes = MEERKAT_CLASSES if labels <= set(MEERKAT_CLASSES) else tuple(class_order(labels))
+        ours = plan.labels <= set(MEERKAT_CLASSES)
+        self.classes = MEERKAT_CLASSES if ours else tuple(class_order(plan.labels))
         self.tasks = self._tasks()
 
     def convert(self, run: Run, progress: Progress | None) -> None:

@@ -5,6 +5,7 @@ Every node must see the recordings and the output folder under the same paths (a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,4 +77,19 @@ class _Counter:
 
 
 def _call(work: Work, task: Any, counter: Any) -> Any:
-    return work(task, lambda amount: counter.add.remote(amount))
+    """One task on its worker. Tells what it has done now and then, and all of it before it ends."""
+    import ray
+
+    untold, told_at = 0.0, time.monotonic()
+
+    def advance(amount: float) -> None:
+        nonlocal untold, told_at
+        untold += amount
+        if time.monotonic() - told_at > POLL_S:
+            counter.add.remote(untold)
+            untold, told_at = 0.0, time.monotonic()
+
+    try:
+        return work(task, advance)
+    finally:
+        ray.get(counter.add.remote(untold))

@@ -206,11 +206,12 @@ def _common_rate(recordings: Iterable[SourceRecording]) -> int:
 
 def _within_recordings(annotations: Annotations, recordings: dict[str, SourceRecording]) -> list[Annotation]:
     """Events clipped to their recordings (5 ms of tolerance); those of recordings left out are dropped."""
+    durations_s = {name: recording.duration_s for name, recording in recordings.items()}
     rows, problems = [], []
     for row in annotations.rows:
         if row.file not in recordings:
             continue
-        duration_s = recordings[row.file].duration_s
+        duration_s = durations_s[row.file]
         if row.offset_s > duration_s + TOLERANCE_S or row.onset_s >= duration_s:
             problems.append(
                 f"{row.where}: {row.onset_s:g} to {row.offset_s:g} s lies outside {row.file}, which is "

@@ -20,8 +20,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from a2v_data.meerkat import JOURNAL
+
 VERSION = 1
-JOURNAL = ".prepare.jsonl"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ LABEL_SUFFIXES = (".h5", ".hdf5")
 NEEDED_FIELDS = ("start_time_lbl", "end_time_lbl", "foc")
 EVENT_ID = "event_id"
 PREPARED_META, SEGMENTS, RECORDINGS, CLASSES = "prepare.json", "segments.csv", "recordings.csv", "classes.txt"
+JOURNAL = ".prepare.jsonl"  # see `journal.py`
 PREPARED_TABLES = (SEGMENTS, RECORDINGS, CLASSES)  # what else `prepare.py` writes, see `prepared.py`
 
 

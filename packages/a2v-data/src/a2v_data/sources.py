@@ -13,8 +13,7 @@ from typing import Literal
 
 from a2v_data.annotations import AnnotationError, Annotations, read_annotations
 from a2v_data.audio import AUDIO_SUFFIXES
-from a2v_data.journal import JOURNAL
-from a2v_data.meerkat import LABEL_SUFFIXES, PREPARED_META, PREPARED_TABLES, label_path, read_labels
+from a2v_data.meerkat import JOURNAL, LABEL_SUFFIXES, PREPARED_META, PREPARED_TABLES, label_path, read_labels
 from a2v_data.storage import BLOCK_BYTES, write_text_aside
 
 ANNOTATION_FILE = "annotations.csv"

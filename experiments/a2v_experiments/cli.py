@@ -12,7 +12,7 @@ import sys
 import typer
 
 from .commands import bench, data, experiment, explain, model
-from .errors import FAILED, USAGE, UserError
+from .errors import FAILED, INTERRUPTED, USAGE, UserError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,7 +27,6 @@ app.add_typer(bench.group, name="bench")
 app.add_typer(model.group, name="model")
 app.add_typer(explain.group, name="explain")
 app.command("ui")(experiment.ui)
-INTERRUPTED = 130
 
 
 def main() -> None:

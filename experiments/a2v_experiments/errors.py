@@ -1,7 +1,8 @@
 """What a user sees when something is wrong: one clear line and an exit code."""
 
 USAGE = 2  # the command, the recipe or the input is wrong
-FAILED = 1  # the machine, the store or the training failed
+FAILED = 1  # the machine, the store or the training failed, or something was left out
+INTERRUPTED = 130  # Ctrl-C or a polite kill
 
 
 class UserError(Exception):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from a2v_data.prepare import source_fingerprint
+from a2v_data.sources import source_fingerprint
 from a2v_eval.events import PROTOCOLS
 from a2v_eval.summary import Spread, csv_table, summarise, text_table
 

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from .metric_log import STEP_METRIC
-
 if TYPE_CHECKING:
     from .tracking import Store
 
@@ -68,6 +66,8 @@ def watching(store: Store, run_id: str, label: str, total: int) -> Iterator[None
 
 
 def _advance(store: Store, run_id: str, shown: tqdm) -> None:
+    from .metric_log import STEP_METRIC  # and with it MLflow, which other bars do not need
+
     metrics = store.client.get_run(run_id).data.metrics
     if "update" in metrics:
         shown.update(int(metrics["update"]) - shown.n)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from a2v_data.bcl import BclConfig
-from a2v_data.prepare import PrepareConfig
+from a2v_data.pack import PackConfig
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig, check_together
 from a2v_model.presets import PRESETS
@@ -38,7 +38,7 @@ class SyntheticConfig(Section):
     seed: int = 0
 
 
-class DataConfig(PrepareConfig):
+class DataConfig(PackConfig):
     """Where recordings come from and how they are cut.
 
     source: 'synthetic', or a folder (relative to where the command runs) of recordings with `annotations.csv`,
@@ -48,6 +48,7 @@ class DataConfig(PrepareConfig):
     model_config = ConfigDict(allow_inf_nan=False)
 
     source: str
+    sample_rate: Annotated[int, Field(ge=100, le=1_000_000)]
     synthetic: SyntheticConfig = SyntheticConfig()
     segment_s: float = Field(default=10.0, gt=0)
 

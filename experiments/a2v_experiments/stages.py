@@ -55,20 +55,21 @@ def source_folder(recipe: Recipe, work: Path) -> Path:
 
 def prepare(context: Context, source: Path, origin: str) -> tuple[Result, Corpus]:
     """Recordings and annotations become one packed store. origin: fingerprint of everything in the source."""
-    from a2v_data.prepare import PrepareConfig
-    from a2v_data.prepare import prepare as prepare_corpus
+    from a2v_data.pack import PackConfig
+    from a2v_data.pack import pack as pack_corpus
+    from a2v_data.scheduling import on_cores
     from a2v_data.stats import corpus_statistics
 
     data = context.recipe.data
-    config = data.model_dump(mode="json", include=set(PrepareConfig.model_fields))
+    config = data.model_dump(mode="json", include=set(PackConfig.model_fields))
     folder = context.work / "corpora" / fingerprint("prepare", config, origin)[:16]
 
     def pack() -> Corpus:
         if not (folder / "corpus.json").is_file():
             for left in folder.parent.glob(f".{folder.name}.partial-*"):  # of a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
-            with bar("recordings", 0, "files") as shown:
-                prepare_corpus(source, folder, PrepareConfig(**config), progress=advancing(shown))
+            with bar("packing", 0, "s of audio") as shown:
+                pack_corpus(source, folder, PackConfig(**config), advancing(shown), on_cores())
         return Corpus.open(folder)
 
     def work(run_id: str, mark: str) -> None:

@@ -22,6 +22,7 @@ def make_source(tmp_path: Path) -> MakeSource:
         subtype: str | None = "PCM_16",
     ) -> Path:
         folder = tmp_path / "source"
+        (folder / "audio").mkdir(parents=True, exist_ok=True)
         for name, samples in audio.items():
             path = folder / "audio" / name
             path.parent.mkdir(parents=True, exist_ok=True)

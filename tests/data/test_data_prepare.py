@@ -1,380 +1,253 @@
-"""Preparation: right sources become corpora, bad recordings harm nobody, wrong annotations are named."""
+"""Preparation: recordings of any kind become MeerKAT's form, and nothing of them is lost."""
 
-import json
-import os
+import csv
+import itertools
 import shutil
 from collections import namedtuple
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import soundfile
-from a2v_data.annotations import AnnotationError
-from a2v_data.corpus import Corpus
-from a2v_data.meerkat import write_labels
-from a2v_data.prepare import PrepareConfig, merge_overlapping, prepare, source_fingerprint
+from a2v_data.annotations import Annotation, AnnotationError
+from a2v_data.meerkat import MEERKAT_CLASSES
+from a2v_data.pack import PackConfig, pack
+from a2v_data.prepare import PrepareConfig, prepare
+from a2v_data.scheduling import on_cores
+from a2v_data.segmenting import cut_events
+from data_bad_audio import GOOD, LONG_NAME, assert_told, make_bad, make_good
+from data_prepared import fields_of, files_of, samples_of
 from data_sounds import tone
 from pydantic import ValidationError
 
-CONFIG = PrepareConfig(sample_rate=8000)
+RATE = 8000
+SECOND = PrepareConfig(sample_rate=RATE, segment_s=1)
+FIELDS = ["start_time_lbl", "end_time_lbl", "start_frame_lbl", "end_frame_lbl", "lbl", "lbl_cat", "foc"]
 
 
-def events_of(corpus: Corpus, name: str) -> list[tuple[str, float, float]]:
-    rows = corpus.labels(corpus.indices([name])[0])
-    return [(corpus.classes[row["class"]], float(row["onset_s"]), float(row["offset_s"])) for row in rows]
+def noise(seconds: float, rate: int = RATE, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.1, round(seconds * rate))
 
 
-def test_folder_with_a_csv(make_source, tmp_path: Path) -> None:
-    audio = {"b/two.WAV": tone(440, 1, 8000), "one.flac": tone(880, 2, 8000), "three.wav": tone(99, 1, 8000)}
-    source = make_source(audio, ["one.flac,0.5,0.75,y", "audio/b/two.WAV,0,0.25,x", "one.flac,0,0.1,x"])
-    seen: list[tuple[int, int]] = []
-    corpus = prepare(source, tmp_path / "out", CONFIG, lambda done, total: seen.append((done, total)))
-    assert [recording.name for recording in corpus.recordings] == ["b/two.WAV", "one.flac", "three.wav"]
-    assert [recording.n_samples for recording in corpus.recordings] == [8000, 16000, 8000]
-    assert [recording.labelled for recording in corpus.recordings] == [True, True, False]
-    assert corpus.classes == ("x", "y") and corpus.problems == [] and corpus.notices == []
-    assert events_of(corpus, "one.flac") == [("x", 0.0, 0.1), ("y", 0.5, 0.75)]
-    assert seen == [(1, 3), (2, 3), (3, 3)]
-    everything = prepare(source, tmp_path / "all", PrepareConfig(sample_rate=8000, labelled="all"))
-    assert all(recording.labelled for recording in everything.recordings)
+def test_the_form(make_source, tmp_path: Path) -> None:
+    audio = {"sub/two.wav": noise(2.5), "one.flac": noise(1, seed=1), "three.wav": noise(0.3)}
+    rows = ["sub/two.wav,0.25,0.5,cc,1", "sub/two.wav,1.5,2.25,sn,0", "one.flac,0,1,al,0"]
+    source = make_source(audio, rows, header="file,onset_s,offset_s,label,focal")
+    done = prepare(source, tmp_path / "out", SECOND)
+    out = tmp_path / "out"
+    names = ["one_s00000.wav", "sub/two_s00000.wav", "sub/two_s00001.wav", "sub/two_s00002.wav", "three_s00000.wav"]
+    assert sorted(path.relative_to(out / "wav").as_posix() for path in (out / "wav").rglob("*.wav")) == names
+    for name in names:
+        info = soundfile.info(out / "wav" / name)
+        assert (info.samplerate, info.frames, info.channels, info.subtype) == (RATE, RATE, 1, "PCM_16")
+    assert sorted(path.stem for path in (out / "lbl").rglob("*.h5")) == [  # three.wav was not annotated
+        "one_s00000", "two_s00000", "two_s00001", "two_s00002",
+    ]  # fmt: skip
+    labels = fields_of(out, "sub/two_s00000.wav")
+    assert sorted(labels) == sorted([*FIELDS, "event_id"])
+    assert labels["start_time_lbl"] == [0.25] and labels["end_frame_lbl"] == [4000]
+    assert labels["lbl"] == [b"cc"] and labels["lbl_cat"] == [MEERKAT_CLASSES.index("cc")] and labels["foc"] == [1]
+    root, *lines = (out / "manifest" / "pretrain.tsv").read_text().splitlines()
+    assert root == str(out / "wav") and lines == [f"{name}\t{RATE}" for name in names]
+    assert (out / "classes.txt").read_text().split() == list(MEERKAT_CLASSES)
+    assert done.kept == 0 and done.prepared.problems == [] and done.prepared.notices == []
+    assert done.prepared.meta["events"] == {"labelled": 2, "events": 3, "cut": 1, "classes": ["al", "cc", "sn"]}
+    everything = prepare(source, tmp_path / "all", PrepareConfig(sample_rate=RATE, segment_s=1, labelled="all"))
+    assert everything.prepared.meta["events"]["labelled"] == 3
+    assert fields_of(tmp_path / "all", "three_s00000.wav")["lbl"] == []
 
 
-def test_audio_beside_the_csv(make_source, tmp_path: Path) -> None:
-    source = make_source({"a.wav": tone(440, 1, 8000)}, ["a.wav,0,0.5,x"])
-    (source / "audio" / "a.wav").rename(source / "a.wav")
-    (source / "audio").rmdir()
-    assert prepare(source, tmp_path / "out", CONFIG).recordings[0].name == "a.wav"
+def test_segments_are_the_recording_and_the_last_one_is_padded(make_source, tmp_path: Path) -> None:
+    """16-bit samples at their own rate come back to the bit, one after another, zeros at the end."""
+    samples = np.random.default_rng(0).integers(-32768, 32768, 19_000).astype(np.int16)
+    prepare(make_source({"a.wav": samples}, ["a.wav,0,1,x"]), tmp_path / "out", SECOND)
+    found = np.concatenate([samples_of(tmp_path / "out", f"a_s{number:05d}.wav") for number in range(3)])
+    assert np.array_equal(found, np.concatenate([samples, np.zeros(5000, np.int16)]))
 
 
-def test_16_bit_at_its_own_rate_is_kept_to_the_bit(make_source, tmp_path: Path) -> None:
-    samples = np.random.default_rng(0).integers(-32768, 32768, 8000).astype(np.int16)
-    corpus = prepare(make_source({"a.wav": samples}, ["a.wav,0,1,x"]), tmp_path / "out", CONFIG)
-    assert np.array_equal(corpus.audio, samples) and corpus.recordings[0].gain == 1
+def test_the_recording_is_resampled_as_a_whole(make_source, tmp_path: Path) -> None:
+    """A tone goes through the borders: segment by segment, the filter would fade it out at each of them."""
+    source = make_source({"a.wav": tone(1000, 3, 44100)}, ["a.wav,0,1,x"], rate=44100)
+    prepare(source, tmp_path / "out", SECOND)
+    found = np.concatenate([samples_of(tmp_path / "out", f"a_s{number:05d}.wav") for number in range(3)]) / 32768
+    assert np.abs(found - tone(1000, 3, RATE))[400:-400].max() < 1e-4
 
 
-@pytest.mark.parametrize(("rate", "new_rate"), [(32000, 16000), (44100, 8000), (48000, 22050), (8000, 16000)])
-def test_resampling_keeps_a_tone_and_removes_what_is_above_nyquist(
-    make_source, tmp_path, rate, new_rate
-) -> None:
-    """A tone at 0.8 of the lower Nyquist frequency stays that tone; one at 1.1 of the new one is gone."""
-    nyquist = min(rate, new_rate) / 2
-    kept = tone(0.8 * nyquist, 1, rate)
-    above = tone(1.1 * new_rate / 2, 1, rate) if new_rate < rate else np.zeros(rate)
-    source = make_source({"a.wav": kept, "b.wav": above, "c.wav": kept[:-1]}, ["a.wav,0,1,x"], rate)
-    corpus = prepare(source, tmp_path / "out", PrepareConfig(sample_rate=new_rate))
-    assert [recording.n_samples for recording in corpus.recordings][:2] == [new_rate, new_rate]
-    assert corpus.recordings[2].n_samples == -(-(rate - 1) * new_rate // rate)  # nothing is lost at the end
-    (found, gone), _ = corpus.waveforms(corpus.segments(1.0, recordings=[0, 1]), new_rate)
-    middle = slice(new_rate // 10, -new_rate // 10)
-    expected = tone(0.8 * nyquist, 1, new_rate)
-    assert np.abs(found - expected)[middle].max() < 2e-3
-    assert np.abs(gone)[middle].max() < 2e-4
-
-
-FORMATS = ("wav PCM_24", "wav FLOAT", "flac PCM_16", "ogg VORBIS", "mp3 MPEG_LAYER_III", "aiff PCM_16")
-
-
-@pytest.mark.parametrize("form", FORMATS)
-def test_formats(make_source, tmp_path: Path, form: str) -> None:
-    suffix, subtype = form.split()
-    name = f"a.{suffix}"
-    sound = tone(500, 2, 16000) * np.hanning(32000)
-    corpus = prepare(
-        make_source({name: sound}, [f"{name},0,1,x"], 16000, subtype=subtype), tmp_path / "out", CONFIG
-    )
-    assert corpus.problems == []
-    found = corpus.audio[:16000] / 32768
-    expected = tone(500, 2, 8000) * np.hanning(16000)
-    assert np.corrcoef(found, expected)[0, 1] > 0.99
-
-
-def test_loud_and_quiet_recordings_keep_their_signal(make_source, tmp_path: Path) -> None:
-    """Float above full scale is scaled down with a notice; a quiet 24-bit recording up by a power of two."""
-    audio = {"loud.wav": tone(500, 1, 8000, 4.0), "quiet.wav": tone(500, 1, 8000, 1e-4)}
-    source = make_source(audio, ["loud.wav,0,1,x"], subtype="FLOAT")
-    corpus = prepare(source, tmp_path / "out", CONFIG)
-    loud, quiet = (corpus.audio[start : start + 8000] / 32768.0 for start in (0, 8000))
-    assert np.abs(loud - tone(500, 1, 8000, 1.0)).max() < 1e-4
-    assert (
-        corpus.recordings[1].gain == 2**13 and np.abs(quiet - tone(500, 1, 8000, 1e-4 * 2**13)).max() < 1e-4
-    )
-    assert [notice for notice in corpus.notices if "loud.wav: peak 4" in notice]
-
-
-def test_channels(make_source, tmp_path: Path) -> None:
-    stereo = np.stack([tone(300, 1, 8000), tone(700, 1, 8000)], 1)
-    source = make_source({"a.wav": stereo, "mono.wav": stereo[:, 0]}, ["a.wav,0,1,x"])
-    corpus = prepare(source, tmp_path / "out", PrepareConfig(sample_rate=8000, channel=1))
-    assert np.abs(corpus.audio / 32768 - tone(700, 1, 8000)).max() < 1e-4
-    assert corpus.problems == [
-        "'mono.wav' has 1 channel(s), channel 1 was asked for; count from 0 (left out)"
+def test_events_are_cut_at_the_borders_and_share_a_number(make_source, tmp_path: Path) -> None:
+    rows = ["a.wav,0.5,2.25,x", "a.wav,1,2,y", "a.wav,2.5,2.75,x"]
+    prepare(make_source({"a.wav": noise(3)}, rows), tmp_path / "out", SECOND)
+    found = [fields_of(tmp_path / "out", f"a_s{number:05d}.wav") for number in range(3)]
+    pieces = [
+        list(zip(*(labels[key] for key in ("lbl", *FIELDS[:4], "event_id")), strict=True)) for labels in found
+    ]
+    assert pieces == [
+        [(b"x", 0.5, 1.0, 4000, 8000, 0)],
+        [(b"x", 0.0, 1.0, 0, 8000, 0), (b"y", 0.0, 1.0, 0, 8000, 1)],  # y only touches the borders
+        [(b"x", 0.0, 0.25, 0, 2000, 0), (b"x", 0.5, 0.75, 4000, 6000, 2)],
     ]
 
 
-def break_recordings(audio: Path) -> dict[str, str]:
-    """Everything that goes wrong with recordings in the field; name -> what must be said about it."""
-    good = audio / "good.wav"
-    content = good.read_bytes()
-    (audio / "empty.wav").touch()
-    (audio / "cut.wav").write_bytes(content[: len(content) // 2])
-    (audio / "header_only.wav").write_bytes(content[:44])
-    (audio / "text.wav").write_text("this is no audio")
-    (audio / "folder.wav").mkdir()
-    (audio / "dangling.wav").symlink_to(audio / "nowhere.wav")
-    soundfile.write(audio / "silent.wav", np.zeros(0), 8000)
-    with_nan = tone(440, 1, 8000)
-    with_nan[4000] = np.nan
-    soundfile.write(audio / "nan.wav", with_nan, 8000, subtype="FLOAT")
-    soundfile.write(audio / "whole.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 80_000), 8000)
-    flac = (audio / "whole.flac").read_bytes()
-    (audio / "whole.flac").unlink()
-    (audio / "cut.flac").write_bytes(flac[: len(flac) // 2])
-    soundfile.write(audio / "whole.aiff", tone(440, 1, 8000), 8000)
-    (audio / "cut.aiff").write_bytes((audio / "whole.aiff").read_bytes()[:9000])
-    (audio / "whole.aiff").unlink()
-    shutil.copy(good, audio / "tab\there.wav")
-    shutil.copy(good, os.fsencode(audio) + b"/latin\xe9.wav")
-    soundfile.write(audio / "odd_rate.wav", tone(440, 0.5, 44101), 44101)
-    return {
-        "empty.wav": "is empty (0 bytes)",
-        "cut.wav": "is truncated",
-        "header_only.wav": "is truncated",
-        "text.wav": "is not readable as audio",
-        "folder.wav": "is a folder",
-        "dangling.wav": "is not readable",
-        "silent.wav": "holds no samples",
-        "nan.wav": "holds NaN or infinity, first at 0.500 s",
-        "cut.flac": "is damaged",
-        "cut.aiff": "is truncated",
-        "tab\\there.wav": "tab or line break",
-        "latin": "not UTF-8",
-        "odd_rate.wav": "choose a rounder sample_rate",
-    }
+@pytest.mark.parametrize("seed", range(5))
+def test_pieces_make_up_their_event(seed: int) -> None:
+    """Every piece lies in its segment, and an event's pieces put together are the event, to half a sample."""
+    rng = np.random.default_rng(seed)
+    onset = rng.uniform(0, 9.9, 60)
+    offset = np.minimum(onset + rng.exponential(0.8, 60) + 1e-5, 10.0)
+    events = [Annotation("a", float(a), float(b), "x", False, "") for a, b in zip(onset, offset, strict=True)]
+    events += [Annotation("a", 1 - 1e-6, 1.5, "x", False, ""), Annotation("a", 0.5, 1 + 1e-6, "x", False, "")]
+    events += [Annotation("a", 1 - 1e-6, 1 + 2e-6, "x", False, ""), Annotation("a", 9.99999, 10.0, "x", False, "")]
+    pieces = cut_events(events, 14, 6000, RATE)  # segments of 0.75 s
+    found: dict[int, list[tuple[float, float]]] = {}
+    for index, segment in enumerate(pieces):
+        for _, begin, end, _, number in segment:
+            assert 0 <= begin < end <= 0.75
+            found.setdefault(number, []).append((begin + 0.75 * index, end + 0.75 * index))
+    ordered = sorted(events, key=lambda event: (event.onset_s, event.offset_s))
+    assert sorted(found) == list(range(len(events)))
+    for number, parts in found.items():
+        assert all(abs(one[1] - other[0]) < 1e-9 for one, other in itertools.pairwise(parts))
+        assert abs(parts[0][0] - ordered[number].onset_s) <= 0.5 / RATE
+        assert abs(parts[-1][1] - ordered[number].offset_s) <= 0.5 / RATE
 
 
-def test_bad_recordings_are_named_and_their_neighbours_prepared(make_source, tmp_path: Path) -> None:
-    accents = "Mönchsgrasmücke " + "long" * 50 + ".wav"
-    audio = {"good.wav": tone(440, 1, 8000), accents: tone(660, 1, 8000)}
-    source = make_source(
-        audio, ["good.wav,0,0.5,x", "cut.wav,0.1,0.2,x", "cut.wav,0.3,0.4,x", f"{accents},0,1,x"]
-    )
-    expected = break_recordings(source / "audio")
-    corpus = prepare(source, tmp_path / "out", CONFIG)
-    assert [recording.name for recording in corpus.recordings] == [accents, "good.wav"]
-    assert events_of(corpus, "good.wav") == [("x", 0.0, 0.5)] and events_of(corpus, accents) == [
-        ("x", 0.0, 1.0)
-    ]
-    assert np.abs(corpus.audio[8000:] / 32768 - tone(440, 1, 8000)).max() < 1e-4
-    assert len(corpus.problems) == len(expected)
-    for name, said in expected.items():
-        (problem,) = [line for line in corpus.problems if line.startswith(f"'{name}")]
-        assert said in problem and "(left out" in problem and "\n" not in problem
-    assert [line for line in corpus.problems if line.endswith("(left out, with its 2 annotations)")]
-    assert Corpus.open(tmp_path / "out").problems == corpus.problems
+def test_classes_of_other_animals(make_source, tmp_path: Path) -> None:
+    """Names longer than MeerKAT's stay whole, and lbl_cat counts the corpus's own list."""
+    rows = ["a.wav,0,0.5,Mönchsgrasmücke song", "a.wav,0.5,0.75,cc"]
+    prepare(make_source({"a.wav": noise(1)}, rows), tmp_path / "out", SECOND)
+    labels = fields_of(tmp_path / "out", "a_s00000.wav")
+    assert (tmp_path / "out" / "classes.txt").read_text(encoding="utf-8") == "Mönchsgrasmücke song\ncc\n"
+    assert [name.decode() for name in labels["lbl"]] == ["Mönchsgrasmücke song", "cc"] and labels["lbl_cat"] == [0, 1]
+
+
+def test_names_that_would_be_the_same_or_too_long(make_source, tmp_path: Path) -> None:
+    audio = {"a.wav": noise(1), "a.flac": noise(1, seed=1), "A.wav": noise(1, seed=2), LONG_NAME: noise(1, seed=3)}
+    done = prepare(make_source(audio, ["a.wav,0,1,x"]), tmp_path / "out", SECOND)
+    found = {name: recording.segments[0].name for name, recording in done.prepared.recordings.items()}
+    assert len({segment.lower() for segment in found.values()}) == 4
+    assert all(len(segment.encode()) < 255 for segment in found.values())
+    for name, segment in found.items():
+        assert np.abs(samples_of(tmp_path / "out", segment) / 32768 - audio[name]).max() < 1e-4
+
+
+def test_random_names_hide_the_recording_and_have_a_key(make_source, tmp_path: Path) -> None:
+    source = make_source({"monday.wav": noise(2.5), "tuesday.wav": noise(1, seed=1)}, ["monday.wav,0.5,1.5,x"])
+    config = {"sample_rate": RATE, "segment_s": 1, "random_names": True}
+    for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
+        prepare(source, tmp_path / folder, PrepareConfig(**config, seed=seed))
+    names = [sorted(path.name for path in (tmp_path / folder / "wav").iterdir()) for folder in "abc"]
+    assert names[0] == names[1] and not set(names[0]) & set(names[2]) and len(names[0]) == 4
+    assert not any("day" in name for name in names[0])
+    with (tmp_path / "a" / "segments.csv").open(newline="") as file:
+        key = list(csv.DictReader(file))
+    assert sorted(row["segment"] for row in key) == names[0]
+    assert [(row["recording"], row["start_s"]) for row in key] == [
+        ("monday.wav", "0.000000"), ("monday.wav", "1.000000"), ("monday.wav", "2.000000"), ("tuesday.wav", "0.000000"),
+    ]  # fmt: skip
+    whole = np.round(noise(2.5) * 32768)
+    for row in key[:3]:
+        part = whole[int(row["start_sample"]) :][: int(row["samples"])]
+        assert np.abs(samples_of(tmp_path / "a", row["segment"])[: len(part)] - part).max() <= 1
+
+
+def test_channels_from_an_option_and_from_a_table(make_source, tmp_path: Path) -> None:
+    stereo = np.stack([tone(300, 1, RATE), tone(700, 1, RATE)], 1)
+    source = make_source({"a.wav": stereo, "b.wav": stereo, "c.wav": stereo}, ["a.wav,0,1,x"])
+    config = PrepareConfig(sample_rate=RATE, segment_s=1, channel=1, channels={"a.wav": 0, "c.wav": "mix"})
+    prepare(source, tmp_path / "out", config)
+    for name, expected in (("a", stereo[:, 0]), ("b", stereo[:, 1]), ("c", stereo.mean(1))):
+        assert np.abs(samples_of(tmp_path / "out", f"{name}_s00000.wav") / 32768 - expected).max() < 1e-4
+    with pytest.raises(ValueError, match=r"channels: no recording 'd\.wav' in"):
+        prepare(source, tmp_path / "out2", PrepareConfig(sample_rate=RATE, channels={"d.wav": 0}))
+
+
+def test_the_sample_rate_is_that_of_the_recordings_where_they_agree(make_source, tmp_path: Path) -> None:
+    source = make_source({"a.wav": noise(1, 22050)}, ["a.wav,0,1,x"], rate=22050)
+    assert prepare(source, tmp_path / "out", PrepareConfig()).prepared.sample_rate == 22050
+    soundfile.write(source / "audio" / "b.wav", noise(1, 8000), 8000)
+    with pytest.raises(ValueError, match=r"several \(1 at 8000 Hz, 1 at 22050 Hz\); choose one"):
+        prepare(source, tmp_path / "out2", PrepareConfig())
+
+
+def test_loud_recordings_are_scaled_with_a_notice(make_source, tmp_path: Path) -> None:
+    source = make_source({"a.wav": tone(1000, 2, RATE, 4.0)}, ["a.wav,0,1,x"], subtype="FLOAT")
+    prepared = prepare(source, tmp_path / "out", SECOND).prepared
+    assert prepared.notices == ["a.wav: peak 4 is above full scale (1); scaled down to it"]
+    gain = prepared.recordings["a.wav"].gain
+    assert gain == pytest.approx(0.25, rel=1e-3)
+    found = np.concatenate([samples_of(tmp_path / "out", f"a_s0000{number}.wav") for number in range(2)])
+    assert np.abs(found / 32768 / gain - tone(1000, 2, RATE, 4.0)).max() < 2e-4
+
+
+def test_bad_recordings_are_named_and_their_neighbours_prepared(make_source, tmp_path: Path, monkeypatch) -> None:
+    source = make_source({}, ["good.wav,0,0.5,x", "cut.wav,0.1,0.2,x", f"{LONG_NAME},0,1,x"])
+    make_good(source / "audio")
+    expected = make_bad(source / "audio", monkeypatch)
+    prepared = prepare(source, tmp_path / "out", SECOND).prepared
+    assert sorted(prepared.recordings) == sorted(GOOD)
+    for recording in prepared.recordings.values():
+        (segment,) = recording.segments
+        assert np.abs(samples_of(tmp_path / "out", segment.name) / 32768 - tone(440, 1, RATE)).max() < 1e-4
+    assert len(list((tmp_path / "out" / "wav").rglob("*.wav"))) == len(GOOD)
+    assert_told(prepared.problems, expected)
+
+
+def test_an_annotated_file_that_is_not_named_like_a_recording_is_told(make_source, tmp_path: Path) -> None:
+    source = make_source({"a.wav": noise(1), "b.wav": noise(1)}, ["a.wav,0,1,x", "b.dat,0,1,x"])
+    (source / "audio" / "b.wav").rename(source / "audio" / "b.dat")
+    for problems in (
+        prepare(source, tmp_path / "out", SECOND).prepared.problems,
+        pack(source, tmp_path / "store", PackConfig()).problems,
+    ):
+        assert problems == [
+            "'b.dat' is not named like a recording (.wav, .flac, ...); rename it (left out, with its 1 annotations)"
+        ]
 
 
 def test_no_good_recording_is_an_error(make_source, tmp_path: Path) -> None:
-    source = make_source({"a.wav": tone(440, 1, 8000), "b.wav": tone(440, 1, 8000)})
-    for name in ("a.wav", "b.wav"):
-        (source / "audio" / name).write_bytes(b"")
-    with pytest.raises(ValueError, match=r"none of 2 recordings can be used; 'a\.wav' is empty"):
-        prepare(source, tmp_path / "out", CONFIG)
+    sound = noise(1)
+    sound[10] = np.nan  # found only while it is read
+    source = make_source({"a.wav": sound}, ["a.wav,0,1,x"], subtype="FLOAT")
+    with pytest.raises(ValueError, match=r"none of 1 recordings can be used; 'a\.wav' holds NaN"):
+        prepare(source, tmp_path / "out", SECOND)
+    with pytest.raises(ValueError, match="preparation is not finished"):
+        pack(tmp_path / "out", tmp_path / "store", PackConfig())
+
+
+def test_wrong_annotations_stop_everything_before_it_begins(make_source, tmp_path: Path) -> None:
+    source = make_source({"a.wav": noise(1)}, ["a.wav,0.5,1.5,x"])
+    with pytest.raises(AnnotationError, match=r"row 2: 0\.5 to 1\.5 s lies outside a\.wav"):
+        prepare(source, tmp_path / "out", SECOND)
     assert not (tmp_path / "out").exists()
 
 
-def test_events_outside_their_recording(make_source, tmp_path: Path) -> None:
-    """Up to 5 ms beyond the end is rounding and is clipped; more is an error, at any sample rate."""
-    audio = {"a.wav": tone(440, 1, 8000)}
-    source = make_source(audio, ["a.wav,0.5,1.0049,x"])
-    assert events_of(prepare(source, tmp_path / "out", CONFIG), "a.wav") == [("x", 0.5, 1.0)]
-    make_source(audio, ["a.wav,0,0.5,x", "a.wav,0.5,1.006,x", "a.wav,1.001,1.004,x", "a.wav,5,6,x"])
-    with pytest.raises(AnnotationError) as caught:
-        prepare(source, tmp_path / "out2", CONFIG)
-    assert len(caught.value.problems) == 3
-    assert caught.value.problems[0] == (
-        "annotations.csv, row 3: 0.5 to 1.006 s lies outside a.wav, which is 1.000 s long; "
-        "correct the times or the file"
-    )
-    assert not (tmp_path / "out2").exists() and len(list(tmp_path.iterdir())) == 2
-
-
-@pytest.mark.parametrize(
-    ("config", "classes"),
-    [
-        ({}, ("sn", "cc", "focal")),  # MeerKAT's order
-        ({"focal_class": False}, ("sn", "cc")),
-        ({"classes": ["cc", "sn", "never"]}, ("cc", "sn", "never")),  # given: nothing is added
-        ({"exclude_labels": ["sn"]}, ("cc", "focal")),
-        ({"classes": ["cc", "focal"], "exclude_labels": ["sn"]}, ("cc", "focal")),
-    ],
-)
-def test_classes(make_source, tmp_path: Path, config: dict, classes: tuple[str, ...]) -> None:
-    rows = ["a.wav,0,0.1,cc,1", "a.wav,0.2,0.3,sn,0", "a.wav,0.05,0.25,cc,1"]
-    source = make_source({"a.wav": tone(440, 1, 8000)}, rows, header="file,onset_s,offset_s,label,focal")
-    corpus = prepare(source, tmp_path / "out", PrepareConfig(sample_rate=8000, **config))
-    assert corpus.classes == classes
-    found = [event for event in events_of(corpus, "a.wav") if event[0] == "focal"]
-    assert found == ([("focal", 0.0, 0.25)] if "focal" in classes else [])
-    assert "cc: 1 overlapping event(s) of one recording merged into those that they overlap" in corpus.notices
-
-
-def test_other_classes_are_sorted_with_focal_last(make_source, tmp_path: Path) -> None:
-    rows = ["a.wav,0,0.1,zip,1", "a.wav,0.2,0.3,buzz,0"]
-    source = make_source({"a.wav": tone(440, 1, 8000)}, rows, header="file,onset_s,offset_s,label,focal")
-    assert prepare(source, tmp_path / "out", CONFIG).classes == ("buzz", "zip", "focal")
-
-
-def test_unknown_labels_and_needless_exclusions(make_source, tmp_path: Path) -> None:
-    source = make_source({"a.wav": tone(440, 1, 8000)}, ["a.wav,0,0.1,x", "a.wav,0.2,0.3,y"])
-    with pytest.raises(
-        AnnotationError, match=r"row 3: label 'y' is not among classes \(x\); add it there or"
-    ):
-        prepare(source, tmp_path / "out", PrepareConfig(sample_rate=8000, classes=["x"]))
-    corpus = prepare(source, tmp_path / "out", PrepareConfig(sample_rate=8000, exclude_labels=["z"]))
-    assert corpus.notices == ["exclude_labels: no event is labelled 'z'"]
-
-
-def test_merging() -> None:
-    assert merge_overlapping([(3, 4), (0, 2), (1, 1.5), (2, 3), (3.5, 5)]) == [(0, 2), (2, 3), (3, 5)]
-
-
-def meerkat(folder: Path, labels: dict[str, list[tuple[str, int, int, bool]] | None]) -> Path:
-    for name, events in labels.items():
-        (folder / "wav").mkdir(parents=True, exist_ok=True)
-        (folder / "lbl").mkdir(exist_ok=True)
-        soundfile.write(folder / "wav" / f"{name}.wav", tone(440, 1, 8000), 8000)
-        if events is not None:
-            write_labels(folder / "lbl" / f"{name}.h5", events, 8000)
-    return folder
-
-
-def test_meerkats_layout(tmp_path: Path) -> None:
-    """An empty label file says that nothing called; without one nobody looked."""
-    events = [("cc", 4000, 6000, True), ("sn", 800, 1200, False)]
-    source = meerkat(tmp_path / "m", {"a": events, "b": [], "c": None})
-    corpus = prepare(source, tmp_path / "out", CONFIG)
-    assert corpus.classes == ("sn", "cc", "focal")
-    assert [recording.labelled for recording in corpus.recordings] == [True, True, False]
-    assert events_of(corpus, "a.wav") == [("sn", 0.1, 0.15), ("cc", 0.5, 0.75), ("focal", 0.5, 0.75)]
-
-
-def test_wrong_label_files_are_named(tmp_path: Path) -> None:
-    source = meerkat(tmp_path / "m", {"a": [("cc", 4000, 2000, True)], "b": [], "c": [], "d": [], "e": []})
-    (source / "lbl" / "b.h5").write_bytes(b"no HDF5")
-    with h5py.File(source / "lbl" / "c.h5", "a") as file:
-        del file["foc"]
-    write_labels(source / "lbl" / "d.h5", [("cc", 4000, 12_000, True)], 8000)
-    write_labels(source / "lbl" / "gone.h5", [], 8000)
-    with pytest.raises(AnnotationError) as caught:
-        prepare(source, tmp_path / "out", CONFIG)
-    problems = caught.value.problems
-    assert problems[0].startswith("lbl/a.h5, event 1: offset_s 0.25 is not after onset_s 0.5")
-    assert problems[1].startswith("lbl/b.h5: not readable as HDF5 labels")
-    assert problems[2].startswith("lbl/c.h5: no field foc")
-    assert problems[3].startswith("lbl/gone.h5: its recording wav/gone.wav does not exist")
-    assert len(problems) == 4
-    for name in ("a", "b", "c"):
-        write_labels(source / "lbl" / f"{name}.h5", [], 8000)
-    (source / "lbl" / "gone.h5").unlink()
-    with pytest.raises(AnnotationError, match=r"lbl/d\.h5, event 1: 0\.5 to 1\.5 s lies outside d\.wav"):
-        prepare(source, tmp_path / "out", CONFIG)
-
-
-def test_label_numbers_stand_for_meerkats_classes(tmp_path: Path) -> None:
-    source = meerkat(tmp_path / "m", {"a": [("al", 0, 800, False)]})
-    with h5py.File(source / "lbl" / "a.h5", "a") as file:
-        del file["lbl"]
-    assert events_of(prepare(source, tmp_path / "out", CONFIG), "a.wav") == [("al", 0.0, 0.1)]
-
-
-def test_missing_things_are_one_line(make_source, tmp_path: Path) -> None:
-    cases = {tmp_path / "nowhere": "no such folder"}
-    (tmp_path / "empty").mkdir()
-    cases[tmp_path / "empty"] = "no audio in it; put recordings there"
-    bare = make_source({"a.wav": tone(440, 1, 8000)}, [])
-    (bare / "annotations.csv").unlink()
-    cases[bare] = r"annotations.csv \(file,onset_s,offset_s,label\) is missing"
-    shutil.rmtree(meerkat(tmp_path / "m", {"a": None}) / "lbl")
-    cases[tmp_path / "m"] = "lbl/ with one HDF5 label file per segment is missing"
-    for folder, said in cases.items():
-        with pytest.raises(ValueError, match=said) as caught:
-            prepare(folder, tmp_path / "out", CONFIG)
-        assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
-        assert not (tmp_path / "out").exists()
-
-
-def test_no_room_on_the_disk(make_source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = make_source({"a.wav": tone(440, 1, 8000)}, ["a.wav,0,1,x"])
+def test_where_it_may_not_write(make_source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = make_source({"a.wav": noise(1)}, ["a.wav,0,1,x"])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(ValueError, match="mine: exists already; name a new folder"):
+        prepare(source, tmp_path / "mine", SECOND)
+    with pytest.raises(ValueError, match="lies among the recordings"):
+        prepare(source, source / "audio" / "out", SECOND)
     usage = namedtuple("usage", "total used free")(10**9, 10**9 - 5000, 5000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(ValueError, match=r"out: needs 0\.01 GB but 0\.00 GB are free; free some space"):
-        prepare(source, tmp_path / "out", CONFIG)
-    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+        prepare(source, tmp_path / "out", SECOND)
+    monkeypatch.undo()
+    prepare(source, tmp_path / "out", SECOND)  # with space it goes on
 
 
-def test_an_interrupted_preparation_leaves_nothing(make_source, tmp_path: Path) -> None:
-    source = make_source({"a.wav": tone(440, 1, 8000), "b.wav": tone(440, 1, 8000)}, ["a.wav,0,1,x"])
-
-    def interrupt(done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        prepare(source, tmp_path / "out", CONFIG, interrupt)
-    assert [path.name for path in tmp_path.iterdir()] == ["source"]
-    prepare(source, tmp_path / "out", CONFIG)
-    with pytest.raises(ValueError, match="out: exists already"):
-        prepare(source, tmp_path / "out", CONFIG)
+def test_several_processes_write_what_one_writes(make_source, tmp_path: Path) -> None:
+    audio = {f"r{number}.wav": noise(0.5 + 0.4 * number, 11025, seed=number) for number in range(6)}
+    rows = [f"r{number}.wav,0.1,{0.3 + 0.4 * number:.3f},x" for number in range(6)]
+    source = make_source(audio, rows, rate=11025)
+    told: list[tuple[int, int]] = []
+    prepare(source, tmp_path / "one", SECOND)
+    prepare(source, tmp_path / "two", SECOND, lambda *done: told.append(done), on_cores(2))
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+    assert told[-1] == (9, 9) and told == sorted(told)
 
 
 def test_configuration() -> None:
-    for wrong in (
-        {"sample_rate": 0},
-        {"rate": 8000},
-        {"classes": ["a", "a"]},
-        {"classes": []},
-        {"channel": -1},
-    ):
+    for wrong in ({"segment_s": 0}, {"segment_s": -1}, {"seed": -1}, {"channel": "left"}, {"channels": {"a": -1}}):
         with pytest.raises(ValidationError):
-            PrepareConfig(**{"sample_rate": 8000, **wrong})
-
-
-def test_fingerprint_is_of_names_and_contents(make_source, tmp_path: Path) -> None:
-    source = make_source({"a.wav": tone(440, 1, 8000), "b.wav": tone(99, 1, 8000)}, ["a.wav,0,1,x"])
-    cache = tmp_path / "cache" / "hashes.json"
-    first = source_fingerprint(source, cache)
-    assert len(first) == 64 and first == source_fingerprint(source, cache) == source_fingerprint(source)
-    copy = tmp_path / "elsewhere"
-    shutil.copytree(source, copy)
-    (copy / "notes.txt").write_text("not read by prepare")
-    assert source_fingerprint(copy, cache) == first  # where it lies does not matter
-    changes = {
-        "annotations": lambda: (copy / "annotations.csv").write_text(
-            "file,onset_s,offset_s,label\na.wav,0,0.9,x\n"
-        ),
-        "audio": lambda: soundfile.write(copy / "audio" / "a.wav", tone(441, 1, 8000), 8000),
-        "name": lambda: (copy / "audio" / "b.wav").rename(copy / "audio" / "c.wav"),
-        "removed": lambda: (copy / "audio" / "c.wav").unlink(),
-    }
-    seen = {first}
-    for change in changes.values():
-        change()
-        seen.add(source_fingerprint(copy, cache))
-    assert len(seen) == 5
-    cache.write_text('["damaged"')
-    assert source_fingerprint(source, cache) == first
-    json.loads(cache.read_text())
-
-
-def test_fingerprint_trusts_its_cache(make_source, tmp_path: Path) -> None:
-    """A hash is remembered for a path, size and time: with a forged entry the answer is another one."""
-    source = make_source({"a.wav": tone(440, 1, 8000)}, ["a.wav,0,1,x"])
-    cache = tmp_path / "hashes.json"
-    first = source_fingerprint(source, cache)
-    entries = json.loads(cache.read_text())
-    (audio,) = [path for path in entries if path.endswith("a.wav")]
-    entries[audio][1] = "0" * 64
-    cache.write_text(json.dumps(entries))
-    assert source_fingerprint(source, cache) != first
-    os.utime(audio, ns=(1, 1))
-    assert source_fingerprint(source, cache) == first
+            PrepareConfig(**wrong)

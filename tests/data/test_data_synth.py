@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from a2v_data.corpus import Corpus
 from a2v_data.meerkat import MEERKAT_CLASSES
-from a2v_data.prepare import PrepareConfig, prepare
+from a2v_data.pack import PackConfig, pack
 from a2v_data.stats import corpus_statistics
 from a2v_data.storage import file_digest
 from a2v_data.synth import synthesise
@@ -19,7 +19,7 @@ from sklearn.metrics import average_precision_score
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """Twenty minutes, prepared."""
     folder = tmp_path_factory.mktemp("synth")
-    return prepare(synthesise(folder / "s", 20, 3), folder / "c", PrepareConfig(sample_rate=8000))
+    return pack(synthesise(folder / "s", 20, 3), folder / "c", PackConfig(sample_rate=8000))
 
 
 def digests(folder: Path) -> dict[str, str]:

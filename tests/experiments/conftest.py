@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from a2v_data.corpus import Corpus
-from a2v_data.prepare import PrepareConfig, prepare
+from a2v_data.pack import PackConfig, pack
 from experiments_runs import World
 from experiments_world import (
     RATE,
@@ -46,8 +46,8 @@ def meerkat_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def corpus(csv_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """The packed small corpus."""
-    config = PrepareConfig(sample_rate=RATE, labelled="all", focal_class=False)
-    return prepare(csv_source, tmp_path_factory.mktemp("packed") / "corpus", config)
+    config = PackConfig(sample_rate=RATE, labelled="all", focal_class=False)
+    return pack(csv_source, tmp_path_factory.mktemp("packed") / "corpus", config)
 
 
 @pytest.fixture(scope="session")

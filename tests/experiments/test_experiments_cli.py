@@ -18,12 +18,22 @@ EXPERIMENT = {
 }
 DATA = {
     "data synth": ["out", "--minutes", "--seed"],
-}
+    "data prepare": [
+        "source", "--out", "--sample-rate", "--segment-s", "--labelled", "--channel", "--channels", "--random-names",
+        "--seed", "--processes", "--ray", "--address", "--json",
+    ],
+    "data pack": [
+        "source", "--out", "--sample-rate", "--labelled", "--channel", "--channels", "--classes", "--exclude-label",
+        "--focal-class", "--processes", "--json",
+    ],
+    "data verify": ["store", "--json"],
+}  # fmt: skip
 BENCH = {
     "bench train": [
         "--preset", "--stage", "--segments", "--segment-s", "--precision", "--steps", "--compile",
         "--gradient-checkpointing", "--profile", "--json",
     ],
+    "bench data": ["store", "--segment-s", "--segments", "--processes", "--seconds", "--json"],
 }  # fmt: skip
 MODEL = {
     "model import": ["file", "--out", "--ignore"],
@@ -101,7 +111,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(a2v, arguments, told):
     assert said.code == 2 and said.out == "" and told in said.only_line()
 
 
-@pytest.mark.parametrize("arguments", [[], ["experiment"], ["data"], ["model"], ["explain"]])
+@pytest.mark.parametrize("arguments", [[], ["experiment"], ["data"], ["model"], ["explain"], ["bench"]])
 def test_a_group_alone_shows_its_help(a2v, arguments):
     said = a2v(*arguments)
     assert said.code == 2 and "Usage: " in said.err and "Commands:" in said.err

@@ -7,9 +7,13 @@ from typing import Annotated
 
 import typer
 
+from . import data_prepare
 from .options import say
 
 group = typer.Typer(no_args_is_help=True, help="Make and look at corpora.")
+group.command("prepare")(data_prepare.prepare)
+group.command("pack")(data_prepare.pack)
+group.command("verify")(data_prepare.verify)
 
 
 @group.command("synth")

@@ -1,8 +1,7 @@
 """The packed corpus: all recordings of a study in one memory-mapped file, with their events.
 
 Contract. A corpus is a folder of three files, written aside and renamed: it is complete or it is not there.
-- `corpus.json`: format version, sample rate (Hz), classes, recordings, number of events, BLAKE2b of the
-other two
+- `corpus.json`: format version, sample rate (Hz), classes, recordings, number of events, BLAKE2b of the other two
   files, where it came from, and what was left out or noticed on the way. Written last.
 - `audio.i16`: the samples of all recordings one after another, int16 little endian, no header.
 - `events.npy`: structured array EVENT_DTYPE, sorted by recording, then onset; no Python objects.
@@ -11,18 +10,17 @@ Nothing writes into a corpus after it was renamed into place.
 Legend: B segments, N samples, T frames, C classes.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from a2v_data.storage import file_digest
+from a2v_data.storage import BLOCK_BYTES, file_digest
 
 FORMAT_VERSION = 1
 EVENT_DTYPE = np.dtype([("recording", "<i4"), ("class", "<i2"), ("onset_s", "<f8"), ("offset_s", "<f8")])
@@ -68,11 +66,11 @@ class Corpus:
         found = (folder / AUDIO).stat().st_size if (folder / AUDIO).is_file() else 0
         if found != 2 * total:
             raise ValueError(
-                f"{folder / AUDIO}: {found} bytes, {META} says {2 * total}; prepare the corpus again"
+                f"{folder / AUDIO}: {found} bytes, {META} says {2 * total}; pack it again"
             )
         if not (folder / EVENTS).is_file() or file_digest(folder / EVENTS) != meta["checksums"][EVENTS]:
             raise ValueError(
-                f"{folder / EVENTS}: missing or changed since it was written; prepare the corpus again"
+                f"{folder / EVENTS}: missing or changed since it was written; pack it again"
             )
         audio = np.memmap(folder / AUDIO, dtype="<i2", mode="r", shape=(total,))
         events = np.load(folder / EVENTS, allow_pickle=False)
@@ -84,18 +82,18 @@ class Corpus:
 
     @property
     def problems(self) -> list[str]:
-        """One line for each recording that was left out when the corpus was prepared."""
+        """One line for each recording that was left out."""
         return list(self.meta.get("problems", []))
 
     @property
     def notices(self) -> list[str]:
-        """What else is worth knowing about the preparation: merged events, scaled recordings."""
+        """What else is worth knowing: merged events, scaled recordings."""
         return list(self.meta.get("notices", []))
 
     def verify(self) -> None:
         """Read all audio and compare its checksum; `ValueError` where it differs."""
         if file_digest(self.folder / AUDIO) != self.meta["checksums"][AUDIO]:
-            raise ValueError(f"{self.folder / AUDIO}: changed since it was written; prepare the corpus again")
+            raise ValueError(f"{self.folder / AUDIO}: changed since it was written; pack it again")
 
     @cached_property
     def _index(self) -> dict[str, int]:
@@ -209,15 +207,15 @@ class Corpus:
 def _read_meta(folder: Path) -> dict[str, Any]:
     path = folder / META
     if not path.is_file():
-        raise ValueError(f"{folder}: no packed corpus ({META} is missing); `a2v_data.prepare.prepare` makes one")
+        raise ValueError(f"{folder}: no packed corpus ({META} is missing); `a2v data pack` makes one")
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
         version = meta["format_version"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a corpus description ({error}); prepare the corpus again") from error
+        raise ValueError(f"{path}: not a corpus description ({error}); pack it again") from error
     if version != FORMAT_VERSION:
         raise ValueError(
-            f"{path}: format version {version}, this a2v reads {FORMAT_VERSION}; prepare the corpus again"
+            f"{path}: format version {version}, this a2v reads {FORMAT_VERSION}; pack it again"
         )
     assert isinstance(meta, dict)
     return meta
@@ -228,8 +226,8 @@ class CorpusWriter:
 
     def __init__(self, folder: Path, sample_rate: int, classes: Sequence[str]) -> None:
         self._folder, self._sample_rate, self._classes = folder, sample_rate, list(classes)
-        self._audio = (folder / AUDIO).open("wb")
-        self._digest = hashlib.blake2b(digest_size=32)
+        self.audio_path = folder / AUDIO
+        self._audio = self.audio_path.open("w+b")
         self._samples = 0
         self.recordings: list[Recording] = []
 
@@ -244,14 +242,29 @@ class CorpusWriter:
     ) -> int:
         """Append one recording's int16 samples; returns its position in the corpus."""
         assert audio_N.dtype == np.int16 and audio_N.ndim == 1 and len(audio_N)
-        block = audio_N.astype("<i2", copy=False).tobytes()
-        self._audio.write(block)
-        self._digest.update(block)
+        self._audio.write(audio_N.astype("<i2", copy=False).tobytes())
         offset, self._samples = self._samples, self._samples + len(audio_N)
         self.recordings.append(
             Recording(name, len(audio_N), labelled, offset, source_rate, source_samples, gain)
         )
         return len(self.recordings) - 1
+
+    def adopt(self, recordings: Sequence[Recording]) -> None:
+        """Take recordings that others wrote to `audio_path`, by offset. Gaps between them are closed."""
+        for recording in recordings:
+            assert recording.offset >= self._samples, "recordings overlap or are not in order"
+            if recording.offset > self._samples:
+                self._move(recording.offset, self._samples, recording.n_samples)
+            self.recordings.append(replace(recording, offset=self._samples))
+            self._samples += recording.n_samples
+        self._audio.truncate(2 * self._samples)
+
+    def _move(self, start: int, to: int, samples: int) -> None:
+        for moved in range(0, 2 * samples, BLOCK_BYTES):
+            self._audio.seek(2 * start + moved)
+            block = self._audio.read(min(BLOCK_BYTES, 2 * samples - moved))
+            self._audio.seek(2 * to + moved)
+            self._audio.write(block)
 
     def finish(self, events: np.ndarray, **described: Any) -> None:
         """Write events and description; `described` (JSON values) is kept beside the fixed fields."""
@@ -268,7 +281,7 @@ class CorpusWriter:
             "sample_rate": self._sample_rate,
             "classes": self._classes,
             "events": len(events),
-            "checksums": {AUDIO: self._digest.hexdigest(), EVENTS: file_digest(self._folder / EVENTS)},
+            "checksums": {name: file_digest(self._folder / name) for name in (AUDIO, EVENTS)},
             **described,
             "recording_columns": columns,
             "recordings": [list(asdict(recording).values()) for recording in self.recordings],

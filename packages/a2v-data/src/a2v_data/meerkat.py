@@ -2,10 +2,12 @@
 
 A label file holds one value per event in each of: start_time_lbl, end_time_lbl (seconds from the segment's
 start), start_frame_lbl, end_frame_lbl (samples), lbl (class name), lbl_cat (its number in MEERKAT_CLASSES),
-foc (1 where the animal with the recorder called).
+foc (1 where the animal with the recorder called). Folders that `prepare.py` wrote have event_id as well: the number of
+the event in its recording, the same for all pieces of an event that a segment's border cut.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,10 @@ from a2v_data.annotations import Annotation, event_problems
 MEERKAT_CLASSES = ("beep", "synch", "sn", "cc", "ld", "oth", "mo", "al", "soc", "agg", "eating", "focal")
 LABEL_SUFFIXES = (".h5", ".hdf5")
 NEEDED_FIELDS = ("start_time_lbl", "end_time_lbl", "foc")
+EVENT_ID = "event_id"
+PREPARED_META, SEGMENTS, RECORDINGS, CLASSES = "prepare.json", "segments.csv", "recordings.csv", "classes.txt"
+JOURNAL = ".prepare.jsonl"  # see `journal.py`
+PREPARED_TABLES = (SEGMENTS, RECORDINGS, CLASSES)  # what else `prepare.py` writes, see `prepared.py`
 
 
 def label_path(label_folder: Path, name: str) -> Path | None:
@@ -26,11 +32,26 @@ def label_path(label_folder: Path, name: str) -> Path | None:
     return None
 
 
+@dataclass(frozen=True)
+class LabelFile:
+    """Events of one label file, their numbers within the recording where it has them, and what is wrong in it."""
+
+    events: list[Annotation]
+    event_ids: list[int] | None
+    problems: list[str]
+
+
 def read_labels(path: Path, name: str, shown: str) -> tuple[list[Annotation], list[str]]:
     """Events of one label file, for recording `name`, and one line for everything that is wrong in it.
 
     `shown` is how messages name the file; events are counted from 1.
     """
+    labels = read_label_file(path, name, shown)
+    return labels.events, labels.problems
+
+
+def read_label_file(path: Path, name: str, shown: str, classes: Sequence[str] = MEERKAT_CLASSES) -> LabelFile:
+    """The same with the events' numbers; `classes` are what `lbl_cat` counts, used where `lbl` holds no text."""
     import h5py
 
     try:
@@ -39,17 +60,18 @@ def read_labels(path: Path, name: str, shown: str) -> tuple[list[Annotation], li
             if "lbl" not in file and "lbl_cat" not in file:
                 missing.append("lbl")
             if missing:
-                return [], [
-                    f"{shown}: no field {', '.join(missing)}; it must have {', '.join(NEEDED_FIELDS)}, lbl"
-                ]
+                needed = ", ".join(NEEDED_FIELDS)
+                return LabelFile([], None, [f"{shown}: no field {', '.join(missing)}; it must have {needed}, lbl"])
             onset_s, offset_s = (np.asarray(file[key], np.float64).ravel() for key in NEEDED_FIELDS[:2])
             focal = np.asarray(file["foc"]).ravel().astype(bool)
-            labels = _class_names(file)
+            labels = _class_names(file, classes)
+            ids = np.asarray(file[EVENT_ID]).ravel().astype(int).tolist() if EVENT_ID in file else None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        return [], [f"{shown}: not readable as HDF5 labels ({error}); export it again"]
-    lengths = {len(onset_s), len(offset_s), len(labels), len(focal)}
+        return LabelFile([], None, [f"{shown}: not readable as HDF5 labels ({error}); export it again"])
+    lengths = {len(onset_s), len(offset_s), len(labels), len(focal), len(labels if ids is None else ids)}
     if len(lengths) != 1:
-        return [], [f"{shown}: its fields have {sorted(lengths)} entries; each must have one per event"]
+        wrong = [f"{shown}: its fields have {sorted(lengths)} entries; each must have one per event"]
+        return LabelFile([], None, wrong)
     events, problems = [], []
     for number, values in enumerate(zip(onset_s, offset_s, labels, focal, strict=True), start=1):
         onset, offset, label, foc = float(values[0]), float(values[1]), values[2], bool(values[3])
@@ -59,37 +81,54 @@ def read_labels(path: Path, name: str, shown: str) -> tuple[list[Annotation], li
             wrong = [f"times are {onset} and {offset}; they must be finite numbers of seconds"]
         problems += [f"{where}: {problem}" for problem in wrong]
         events.append(Annotation(name, onset, offset, label, foc, where))
-    return events, problems
+    return LabelFile(events, ids, problems)
 
 
-def _class_names(file) -> list[str]:  # type: ignore[no-untyped-def]  # an open h5py.File
+def _class_names(file, classes: Sequence[str]) -> list[str]:  # type: ignore[no-untyped-def]  # an open h5py.File
     """Class names from `lbl`, or from the numbers in `lbl_cat` where `lbl` holds no text."""
     if "lbl" in file and file["lbl"].dtype.kind in "SO":
         return [
             value.decode() if isinstance(value, bytes) else str(value) for value in file["lbl"][()].ravel()
         ]
     numbers = np.asarray(file["lbl_cat" if "lbl_cat" in file else "lbl"]).ravel().astype(int)
-    if len(numbers) and not (numbers.min() >= 0 and numbers.max() < len(MEERKAT_CLASSES)):
-        raise ValueError(f"class number outside 0 to {len(MEERKAT_CLASSES) - 1}")
-    return [MEERKAT_CLASSES[number] for number in numbers]
+    if len(numbers) and not (numbers.min() >= 0 and numbers.max() < len(classes)):
+        raise ValueError(f"class number outside 0 to {len(classes) - 1}")
+    return [classes[number] for number in numbers]
 
 
 def write_labels(path: Path, events: Sequence[tuple[str, int, int, bool]], sample_rate: int) -> None:
-    """Write one label file from (class name, first sample, sample after the last, focal), by onset."""
+    """Write one label file of MeerKAT's classes from (class, first sample, sample after the last, focal), by onset."""
+    events = sorted(events, key=lambda event: event[1:3])
+    write_events(path, [(n, i / sample_rate, j / sample_rate, f, None) for n, i, j, f in events], sample_rate)
+
+
+def write_events(
+    path: Path,
+    events: Sequence[tuple[str, float, float, bool, int | None]],
+    sample_rate: int,
+    classes: Sequence[str] = MEERKAT_CLASSES,
+) -> None:
+    """Write one label file from (class, onset and offset in seconds, focal, number in the recording or None).
+
+    `classes`: what `lbl_cat` counts. Times are kept as they are; frames are rounded, an event has at least one.
+    """
     import h5py
 
-    events = sorted(events, key=lambda event: event[1:3])
-    start = np.array([event[1] for event in events], np.int64)
-    end = np.array([event[2] for event in events], np.int64)
+    onset_s = np.array([event[1] for event in events], np.float64)
+    offset_s = np.array([event[2] for event in events], np.float64)
+    start = np.rint(onset_s * sample_rate).astype(np.int64)
+    names = [event[0].encode() for event in events]
     fields = {
-        "start_time_lbl": start / sample_rate,
-        "end_time_lbl": end / sample_rate,
+        "start_time_lbl": onset_s,
+        "end_time_lbl": offset_s,
         "start_frame_lbl": start,
-        "end_frame_lbl": end,
-        "lbl": np.array([event[0].encode() for event in events], "S8"),
-        "lbl_cat": np.array([MEERKAT_CLASSES.index(event[0]) for event in events], np.int64),
+        "end_frame_lbl": np.maximum(np.rint(offset_s * sample_rate).astype(np.int64), start + 1),
+        "lbl": np.array(names, f"S{max([8, *map(len, names)])}"),
+        "lbl_cat": np.array([classes.index(event[0]) for event in events], np.int64),
         "foc": np.array([event[3] for event in events], np.int64),
     }
+    if events and events[0][4] is not None:
+        fields[EVENT_ID] = np.array([event[4] for event in events], np.int64)
     with h5py.File(path, "w", libver="v110") as file:
         for name, values in fields.items():
             # Without times in the file, the same labels give the same bytes.

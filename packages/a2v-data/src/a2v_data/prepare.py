@@ -1,248 +1,303 @@
-"""From recordings and annotations to a packed corpus.
+"""From recordings and annotations to MeerKAT's form: segments of one length, each with its labels.
 
-A bad recording is left out and named; its neighbours are not harmed. A wrong annotation stops the
-preparation, since a label that is silently dropped makes every score wrong. Nothing is written before
-annotations and disk space were checked, and the corpus is complete or not there (`corpus.py`).
+What is written is described in `prepared.py`, how an interrupted call goes on in `journal.py`. A recording is resampled
+as a whole and then cut; its last segment is filled up with zeros. Nothing is clipped: a recording that int16 cannot
+hold is scaled, and the gain is written down.
 """
 
-import os
+import hashlib
+import json
+import shutil
+import unicodedata
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated, Literal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field
 
-from a2v_data.annotations import Annotation, AnnotationError, Annotations
-from a2v_data.audio import AudioError, AudioInfo, read_channel, read_info, resample, to_int16
-from a2v_data.corpus import EVENT_DTYPE, Corpus, CorpusWriter
-from a2v_data.meerkat import MEERKAT_CLASSES
-from a2v_data.sources import Source, open_source, source_fingerprint
-from a2v_data.storage import refuse_existing, require_free_space, written_aside
+from a2v_data.annotations import Annotation
+from a2v_data.audio import AudioError
+from a2v_data.conversion import Progress, SourceRecording, counting_seconds, peak_notice
+from a2v_data.journal import Entry, Journal, open_journal
+from a2v_data.meerkat import MEERKAT_CLASSES, PREPARED_META
+from a2v_data.plan import Plan, RecordingConfig, class_order, make_plan, require_any
+from a2v_data.prepared import Prepared, PreparedRecording, PreparedSegment, read_prepared, write_tables
+from a2v_data.scheduling import Crash, Run, in_this_process
+from a2v_data.segmenting import WORK, SegmentNames, SegmentTask, cut_events, segment_recording
+from a2v_data.sources import Source
+from a2v_data.storage import require_free_space, write_text_aside
 
-__all__ = ["PrepareConfig", "merge_overlapping", "prepare", "source_fingerprint"]
+LABEL_BYTES, DISK_BLOCK = 12_288, 4096
+LONGEST_STEM = 200  # bytes, so that a segment's name fits into a file system's 255
+README = """Segments in the form of MeerKAT (arXiv 2406.01253), made by `a2v data prepare`.
 
-TOLERANCE_S = 0.005
-FOCAL = "focal"
-Progress = Callable[[int, int], None]
+wav/            segments, 16-bit PCM
+lbl/            HDF5, one for each labelled segment: times in seconds and samples from the segment's start
+manifest/       the segments with their lengths in samples
+classes.txt     the classes, in the order that lbl_cat counts them, from 0
+segments.csv    which recording each segment was cut from, and where it starts in it
+recordings.csv  sample rate, length, channel and gain of each recording
+prepare.json    how this folder was made, and what was left out
+
+An event that crosses the border of a segment was cut there. Its pieces have the same number in event_id (counted
+within the recording); `a2v data pack` joins them and the segments again.
+"""
 
 
-class PrepareConfig(BaseModel):
-    """How a source becomes a corpus.
+class PrepareConfig(RecordingConfig):
+    """How recordings become segments.
 
-    sample_rate: Hz, of the corpus. labelled: 'annotated' (recordings without any annotation were not looked
-    at, they serve pretraining only) or 'all' (they were, and hold no calls). classes: their names in order
-    (default: MeerKAT's order for its names, else sorted). exclude_labels: labels to drop. focal_class:
-    events with the focal flag are also events of the class `focal`. channel: which one to read, from 0.
+    segment_s: seconds of a segment. random_names: name segments by chance instead of after their recordings
+    (`segments.csv` is the key); seed: of these names.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    sample_rate: Annotated[int, Field(ge=100, le=1_000_000)]
-    labelled: Literal["annotated", "all"] = "annotated"
-    classes: list[str] | None = None
-    exclude_labels: list[str] = []
-    focal_class: bool = True
-    channel: Annotated[int, Field(ge=0)] = 0
-
-    @field_validator("classes")
-    @classmethod
-    def _distinct(cls, names: list[str] | None) -> list[str] | None:
-        if names is not None and (
-            not names or len(set(names)) < len(names) or not all(map(str.strip, names))
-        ):
-            raise ValueError(
-                "must be distinct, non-empty names (leave it out to take them from the annotations)"
-            )
-        return names
+    segment_s: Annotated[float, Field(gt=0, le=86_400)] = 10.0
+    random_names: bool = False
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """What is known before any sample was read."""
+class Preparation:
+    """What a call ended with: the folder, and how many of its recordings earlier calls had done."""
 
-    infos: dict[str, AudioInfo]  # good recordings by name
-    problems: list[str]
-    notices: list[str]
-    classes: list[str]
-    events: dict[str, list[tuple[int, float, float]]]  # (class, onset, offset) by recording, by onset
-    labelled: frozenset[str]
+    prepared: Prepared
+    kept: int
 
 
-def prepare(source: Path, out: Path, config: PrepareConfig, progress: Progress | None = None) -> Corpus:
-    """Pack the recordings under `source` into a corpus at `out`; `progress(done, total)` counts recordings.
+def prepare(
+    source: Path | Source,
+    out: Path,
+    config: PrepareConfig,
+    progress: Progress | None = None,
+    run: Run = in_this_process,
+) -> Preparation:
+    """Cut the recordings of `source` into segments under `out`; what an earlier call has done there is kept.
 
-    Recordings that cannot be used are left out and listed, one line each, in `Corpus.problems`; other things
-    worth knowing are in `Corpus.notices`. Raises `AnnotationError` for wrong annotations; `ValueError` where
-    source, audio or annotations are missing, no recording is good, the disk is too full, or `out` exists.
+    `progress(done, total)` counts seconds of audio. Recordings that cannot be used are left out and listed, one line
+    each, in `Prepared.problems`. A recording that changed since it was done is done again and named in
+    `Prepared.notices`. Raises `AnnotationError` for wrong annotations; `ValueError` where source, audio or annotations
+    are missing, no recording is good, the disk is too full, or `out` holds other things.
     """
     out = Path(out)
-    refuse_existing(out)
-    opened = open_source(source)
-    plan = _plan(opened, config)
-    seconds = sum(info.duration_s for info in plan.infos.values())
-    require_free_space(out, round(seconds * config.sample_rate * 2 * 1.02) + 10_000_000)
-    with written_aside(out) as folder:
-        writer = CorpusWriter(folder, config.sample_rate, plan.classes)
-        try:
-            problems, notices = _write(opened, plan, config, writer, progress)
-        finally:
-            writer.close()
-    corpus = Corpus.open(out)
-    assert corpus.problems == problems and corpus.notices == notices
-    return corpus
+    plan = make_plan(source, config)
+    if out.resolve().is_relative_to(plan.source.audio_folder.resolve()):
+        raise ValueError(f"{out}: lies among the recordings, where it would be found as some; name another folder")
+    segment_samples = round(config.segment_s * plan.sample_rate)
+    if segment_samples < 1:
+        raise ValueError(f"segment_s: {config.segment_s} s holds no sample at {plan.sample_rate} Hz; it must be longer")
+    options = {
+        "sample_rate": plan.sample_rate,
+        "segment_s": config.segment_s,
+        "random_names": config.random_names,
+        "seed": config.seed if config.random_names else None,
+    }
+    with open_journal(out, options) as journal:
+        call = _Call(plan, out.absolute(), config, segment_samples, journal)
+        call.convert(run, progress)
+        return call.finish()
 
 
-def _write(
-    source: Source, plan: _Plan, config: PrepareConfig, writer: CorpusWriter, progress: Progress | None
-) -> tuple[list[str], list[str]]:
-    problems, notices = list(plan.problems), list(plan.notices)
-    rows: list[tuple[int, int, float, float]] = []
-    for done, (name, info) in enumerate(plan.infos.items(), start=1):
-        try:
-            audio_N = read_channel(source.audio_folder / name, info, config.channel)
-            if (peak := float(np.abs(audio_N).max())) > 1:
-                notices.append(f"{name}: peak {peak:.3g} is above full scale (1); scaled down to it")
-            audio_N, gain = to_int16(resample(audio_N, info.rate, config.sample_rate), info.subtype)
-        except AudioError as error:
-            problems.append(_left_out(name, error, len(plan.events.get(name, ()))))
-        else:
-            labelled = name in plan.labelled
-            number = writer.add(name, audio_N, labelled, info.rate, info.samples, gain)
-            rows += [(number, *event) for event in plan.events.get(name, ())]
-        if progress:
-            progress(done, len(plan.infos))
-    _require_any(source, writer.recordings, problems)
-    writer.finish(
-        np.array(rows, EVENT_DTYPE),
-        source={
-            "folder": os.path.abspath(source.folder),
-            "audio_folder": os.path.abspath(source.audio_folder),
-            "form": source.form,
-        },
-        config=config.model_dump(),
-        problems=problems,
-        notices=notices,
-    )
-    return problems, notices
+class _Call:
+    """One call: what is left to do, doing it, and the tables at its end."""
 
+    def __init__(self, plan: Plan, out: Path, config: PrepareConfig, segment_samples: int, journal: Journal) -> None:
+        self.plan, self.out, self.config, self.journal = plan, out, config, journal
+        self.segment_samples = segment_samples
+        self.left_out = dict(plan.left_out)
+        self.notices: list[str] = []
+        self.converted: set[str] = set()
+        self._refuse_removed()
+        ours = plan.labels <= set(MEERKAT_CLASSES)
+        self.classes = MEERKAT_CLASSES if ours else tuple(class_order(plan.labels))
+        self.tasks = self._tasks()
 
-def _plan(source: Source, config: PrepareConfig) -> _Plan:
-    annotations = source.annotations()
-    counts = Counter(row.file for row in annotations.rows)
-    infos: dict[str, AudioInfo] = {}
-    problems: list[str] = []
-    for name in source.names:
-        try:
-            _check_name(name)
-            infos[name] = read_info(source.audio_folder / name, config.channel)
-        except AudioError as error:
-            problems.append(_left_out(name, error, counts[name]))
-    _require_any(source, infos, problems)
-    rows = _within_recordings(annotations, infos)
-    rows = [row for row in rows if row.label not in config.exclude_labels]
-    notices = [
-        f"exclude_labels: no event is labelled {label!r}"
-        for label in config.exclude_labels
-        if all(row.label != label for row in annotations.rows)
-    ]
-    classes = _classes(annotations.path, rows, config)
-    events, merged = _events(rows, classes)
-    for label, count in sorted(merged.items()):
-        notices.append(
-            f"{label}: {count} overlapping event(s) of one recording merged into those that they overlap"
-        )
-    labelled = frozenset(source.names) if config.labelled == "all" else annotations.annotated
-    return _Plan(infos, problems, notices, classes, events, labelled)
-
-
-def _check_name(name: str) -> None:
-    if any(ord(character) < 32 for character in name):
-        raise AudioError("has a tab or line break in its name; rename it")
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise AudioError("has a name that is not UTF-8; rename it") from error
-
-
-def _left_out(name: str, error: AudioError, annotations: int) -> str:
-    tail = f" (left out, with its {annotations} annotations)" if annotations else " (left out)"
-    return f"{name.encode('utf-8', 'backslashreplace').decode()!r} {error}{tail}"
-
-
-def _require_any(source: Source, good: object, problems: list[str]) -> None:
-    if not good:
-        raise ValueError(
-            f"{source.audio_folder}: none of {len(problems)} recordings can be used; {problems[0]}"
-        )
-
-
-def _within_recordings(annotations: Annotations, infos: dict[str, AudioInfo]) -> list[Annotation]:
-    """Events clipped to their recordings (5 ms of tolerance); those of recordings left out are dropped."""
-    rows, problems = [], []
-    for row in annotations.rows:
-        if row.file not in infos:
-            continue
-        duration_s = infos[row.file].duration_s
-        if row.offset_s > duration_s + TOLERANCE_S or row.onset_s >= duration_s:
-            problems.append(
-                f"{row.where}: {row.onset_s:g} to {row.offset_s:g} s lies outside {row.file}, which is "
-                f"{duration_s:.3f} s long; correct the times or the file"
-            )
-        rows.append(replace(row, offset_s=min(row.offset_s, duration_s)))
-    if problems:
-        raise AnnotationError(annotations.path, problems)
-    return rows
-
-
-def _classes(path: Path, rows: list[Annotation], config: PrepareConfig) -> list[str]:
-    labels = {row.label for row in rows}
-    if config.classes is not None:
-        problems = [
-            f"{row.where}: label {row.label!r} is not among classes ({', '.join(config.classes)}); "
-            "add it there or to exclude_labels"
-            for row in rows
-            if row.label not in config.classes
+    def convert(self, run: Run, progress: Progress | None) -> None:
+        """Do what earlier calls have not done."""
+        entries = self.journal.entries
+        states = {name: self._state(task) for name, task in self.tasks.items()}
+        todo = [
+            replace(task, audio=states[name] != "labels") for name, task in self.tasks.items() if states[name] != "done"
         ]
-        if problems:
-            raise AnnotationError(path, problems)
-        return config.classes
-    if config.focal_class and any(row.focal for row in rows):
-        labels.add(FOCAL)
-    if labels <= set(MEERKAT_CLASSES):
-        return [name for name in MEERKAT_CLASSES if name in labels]
-    return [*sorted(labels - {FOCAL}), *({FOCAL} & labels)]
+        outdated = [entries[name] for name in entries if states.get(name, "left out") not in ("done", "labels")]
+        if not todo and not outdated:
+            return
+        self._require_space(todo)
+        (self.out / PREPARED_META).unlink(missing_ok=True)  # from here on the folder is not finished
+        for entry in outdated:
+            self._remove(entry)
+        for folder in (WORK, "wav", "lbl", "manifest"):
+            (self.out / folder).mkdir(exist_ok=True)
+        todo.sort(key=lambda task: -task.recording.samples)  # the longest first, so that no core waits for it
+        advance = counting_seconds([task.recording for task in todo], progress)
+        with closing(run(segment_recording, todo, advance)) as results:
+            for position, result in results:
+                self._record(todo[position], result)
+        shutil.rmtree(self.out / WORK, ignore_errors=True)
 
+    def finish(self) -> Preparation:
+        """Write the tables that make the folder a prepared one."""
+        entries = self.journal.entries
+        problems = [self.left_out[name] for name in sorted(self.left_out)]
+        require_any(self.plan.source, entries, problems)
+        loud = [peak_notice(entry.name, entry.peak) for entry in entries.values() if entry.peak > 1]
+        write_text_aside(self.out / "README.txt", README)
+        write_tables(
+            self.out,
+            self.plan.sample_rate,
+            self.segment_samples,
+            self.classes,
+            [self._described(entries[name]) for name in sorted(entries)],
+            audio_folder=self.plan.original_audio_folder,
+            config=self.config.model_dump(mode="json"),
+            events=self._count_events(),
+            problems=problems,
+            notices=[*self.notices, *loud],
+        )
+        prepared = read_prepared(self.out)
+        assert prepared is not None
+        return Preparation(prepared, len(entries.keys() - self.converted))
 
-def _events(
-    rows: list[Annotation], classes: list[str]
-) -> tuple[dict[str, list[tuple[int, float, float]]], Counter[str]]:
-    """Events by recording, overlapping ones of one class merged, and how many were."""
-    # Frames cannot tell two calls of one class apart that sound at once.
-    number = {name: index for index, name in enumerate(classes)}
-    by_class: dict[tuple[str, int], list[tuple[float, float]]] = {}
-    for row in rows:
-        names = [row.label, FOCAL] if row.focal and FOCAL in number and row.label != FOCAL else [row.label]
-        for name in names:
-            by_class.setdefault((row.file, number[name]), []).append((row.onset_s, row.offset_s))
-    events: dict[str, list[tuple[int, float, float]]] = {}
-    merged: Counter[str] = Counter()
-    for (file, index), intervals in by_class.items():
-        kept = merge_overlapping(intervals)
-        if len(kept) < len(intervals):
-            merged[classes[index]] += len(intervals) - len(kept)
-        events.setdefault(file, []).extend((index, onset, offset) for onset, offset in kept)
-    return events, merged
+    def _refuse_removed(self) -> None:
+        names = self.plan.recordings.keys() | self.plan.left_out.keys()
+        if removed := sorted(self.journal.entries.keys() - names):
+            raise ValueError(
+                f"{self.out}: holds {len(removed)} recording(s) that {self.plan.source.folder} no longer has "
+                f"(first: {removed[0]}); bring them back or name a new folder"
+            )
 
+    def _tasks(self) -> dict[str, SegmentTask]:
+        rows: dict[str, list[Annotation]] = {}
+        for row in self.plan.annotations.rows:
+            rows.setdefault(row.file, []).append(row)
+        stems = _stems(self.plan.recordings, self.journal.entries)
+        return {
+            name: SegmentTask(
+                recording,
+                self._names(name, stems[name]),
+                self.out,
+                self.plan.sample_rate,
+                self.segment_samples,
+                self.classes,
+                tuple(rows.get(name, ())) if name in self.plan.labelled else None,
+            )
+            for name, recording in self.plan.recordings.items()
+        }
 
-def merge_overlapping(intervals: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Intervals by onset, overlapping ones united; those that only touch stay apart."""
-    kept: list[tuple[float, float]] = []
-    for onset, offset in sorted(intervals):
-        if kept and onset < kept[-1][1]:
-            kept[-1] = (kept[-1][0], max(kept[-1][1], offset))
+    def _names(self, recording: str, stem: str) -> SegmentNames:
+        return SegmentNames(recording, stem, self.config.seed if self.config.random_names else None)
+
+    def _state(self, task: SegmentTask) -> str:
+        """'new', 'changed', 'labels' (they alone are to be written again) or 'done'."""
+        entry = self.journal.entries.get(task.recording.name)
+        if entry is None:
+            return "new"
+        if entry.stamp != _stamp(task.recording):
+            self.notices.append(f"{entry.name}: its file or channel changed since it was prepared; done again")
+            return "changed"
+        if not all(_size(task.wav(index)) == task.segment_bytes for index in range(task.segments)):
+            self.notices.append(f"{entry.name}: segments were missing or cut short; done again")
+            return "changed"
+        labels = task.events is None or all(task.label(index).is_file() for index in range(task.segments))
+        return "done" if labels and entry.labels == _labels_digest(task) else "labels"
+
+    def _require_space(self, todo: list[SegmentTask]) -> None:
+        audio = sum(task.segments * _on_disk(task.segment_bytes) for task in todo if task.audio)
+        labels = sum(task.segments * LABEL_BYTES for task in todo if task.events is not None)
+        require_free_space(self.out, audio + labels + 10_000_000)
+
+    def _remove(self, entry: Entry) -> None:
+        """Remove the segments of a recording, then its entry: in the other order a kill would leave files behind."""
+        names = self._names(entry.name, entry.stem)
+        for index in range(entry.segments):
+            for folder, suffix in (("wav", ".wav"), ("lbl", ".h5")):
+                (self.out / folder / f"{names(index)}{suffix}").unlink(missing_ok=True)
+        self.journal.add(replace(entry, stamp=None))
+
+    def _record(self, task: SegmentTask, result: Any) -> None:
+        """Write down what became of one recording."""
+        recording, digest = task.recording, _labels_digest(task)
+        if isinstance(result, AudioError | Crash):
+            self.left_out[recording.name] = self.plan.problem(recording.name, result)
+        elif result is None:
+            self.journal.add(replace(self.journal.entries[recording.name], labels=digest))
         else:
-            kept.append((onset, offset))
-    return kept
+            self.converted.add(recording.name)
+            self.journal.add(
+                Entry(
+                    recording.name, task.names.stem, task.segments, task.samples, recording.source_rate,
+                    recording.source_samples, str(recording.channel), recording.gain * result.gain, result.peak,
+                    _stamp(recording), digest,
+                )
+            )  # fmt: skip
+
+    def _described(self, entry: Entry) -> PreparedRecording:
+        names, length = self._names(entry.name, entry.stem), self.segment_samples
+        segments = tuple(
+            PreparedSegment(f"{names(index)}.wav", index * length, min(length, entry.samples - index * length))
+            for index in range(entry.segments)
+        )
+        return PreparedRecording(
+            entry.name, entry.source_rate, entry.source_samples, entry.channel, entry.gain, segments
+        )
+
+    def _count_events(self) -> dict[str, Any]:
+        """Labelled recordings that are there, their events and classes, and how many events were cut."""
+        there = [task for name, task in self.tasks.items() if name in self.journal.entries and task.events is not None]
+        classes = sorted({event.label for task in there for event in task.events or ()})
+        counts: dict[str, Any] = {"labelled": len(there), "events": 0, "cut": 0, "classes": classes}
+        for task in there:
+            if task.events:
+                pieces = cut_events(task.events, task.segments, self.segment_samples, self.plan.sample_rate)
+                numbers = Counter(piece[4] for segment in pieces for piece in segment)
+                counts["events"] += len(numbers)
+                counts["cut"] += sum(count > 1 for count in numbers.values())
+        return counts
+
+
+def _stems(names: Iterable[str], entries: dict[str, Entry]) -> dict[str, str]:
+    """What to name the segments of each recording after: its own name, made unique and short enough."""
+    stems = {name: entry.stem for name, entry in entries.items()}
+    taken = {_key(stem) for stem in stems.values()}
+    for name in names:
+        if name in stems:
+            continue
+        path = PurePosixPath(name)
+        stem = path.stem.encode()[:LONGEST_STEM].decode("utf-8", "ignore")
+        if stem != path.stem or _key(str(path.with_name(stem))) in taken:
+            stem += "-" + hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+        stems[name] = str(path.with_name(stem))
+        taken.add(_key(stems[name]))
+    return stems
+
+
+def _key(stem: str) -> str:
+    """Equal for names that some file system takes for the same."""
+    return unicodedata.normalize("NFC", stem).casefold()
+
+
+def _stamp(recording: SourceRecording) -> str:
+    """Digest of sizes and times of the recording's files, and of the channel."""
+    states = [path.stat() for path, _ in recording.parts]
+    return _digest([str(recording.channel), *((state.st_size, state.st_mtime_ns) for state in states)])
+
+
+def _labels_digest(task: SegmentTask) -> str | None:
+    if task.events is None:
+        return None
+    rows = sorted((event.onset_s, event.offset_s, event.label, event.focal) for event in task.events)
+    return _digest([task.classes, rows])
+
+
+def _digest(value: object) -> str:
+    return hashlib.blake2b(json.dumps(value).encode(), digest_size=16).hexdigest()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else -1
+
+
+def _on_disk(size: int) -> int:
+    return -(-size // DISK_BLOCK) * DISK_BLOCK

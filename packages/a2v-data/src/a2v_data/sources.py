@@ -13,7 +13,7 @@ from typing import Literal
 
 from a2v_data.annotations import AnnotationError, Annotations, read_annotations
 from a2v_data.audio import AUDIO_SUFFIXES
-from a2v_data.meerkat import LABEL_SUFFIXES, label_path, read_labels
+from a2v_data.meerkat import JOURNAL, LABEL_SUFFIXES, PREPARED_META, PREPARED_TABLES, label_path, read_labels
 from a2v_data.storage import BLOCK_BYTES, write_text_aside
 
 ANNOTATION_FILE = "annotations.csv"
@@ -45,7 +45,12 @@ class Source:
         audio = [self.audio_folder / name for name in self.names]
         if self.form == "csv":
             return [*audio, self.folder / ANNOTATION_FILE]
-        return [*audio, *_label_files(self.label_folder)]
+        tables = [path for path in map(self.folder.joinpath, PREPARED_TABLES) if path.is_file()]
+        return [*audio, *self.label_files(), *tables]
+
+    def label_files(self) -> list[Path]:
+        """MeerKAT's label files, sorted."""
+        return _label_files(self.label_folder)
 
 
 def open_source(folder: Path) -> Source:
@@ -58,6 +63,8 @@ def open_source(folder: Path) -> Source:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; it must hold recordings (audio/ and {ANNOTATION_FILE})")
+    if (folder / JOURNAL).exists() and not (folder / PREPARED_META).exists():
+        raise ValueError(f"{folder}: its preparation is not finished; run the same `a2v data prepare` again")
     if (folder / "wav").is_dir() and not (folder / ANNOTATION_FILE).exists():
         source = Source(folder, "meerkat", folder / "wav", _audio_names(folder / "wav"))
         missing = (

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from a2v_data.audio import EXPECTED, LOWPASS_FILTER_WIDTH, AudioError, read_info, resample
+from a2v_data.audio import EXPECTED, AudioError, read_info
+from a2v_data.resampling import LOWPASS_FILTER_WIDTH, ROLLOFF, resample_blocks
 
-ROLLOFF = 0.99  # of torchaudio's filter
 SPECTRUM_WINDOW_S = 0.064
 
 
@@ -41,7 +41,8 @@ def read_stretch(path: Path, start_s: float, end_s: float, sample_rate: int, cha
     if not np.isfinite(audio_N).all():
         raise AudioError(f"holds NaN or infinity between {start_s:g} and {end_s:g} s; export it again")
     skipped = first - repetition * new
-    return resample(audio_N, info.rate, sample_rate)[skipped : skipped + stop - first]
+    resampled_N = np.concatenate(list(resample_blocks([audio_N], info.rate, sample_rate)))
+    return resampled_N[skipped : skipped + stop - first]
 
 
 def _read(path: Path, begin: int, count: int, channel: int) -> np.ndarray:

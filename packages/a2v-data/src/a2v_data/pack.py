@@ -1,0 +1,214 @@
+"""From recordings and annotations to one packed store (`corpus.py`), which training and evaluation read.
+
+The source is a folder of recordings, or one that `prepare.py` made, whose segments become recordings again. Every
+recording has its place in the store before it is read, so that several processes write at once and nothing is held in
+memory. Nothing is written before annotations and disk space were checked, and the store is complete or not there.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from a2v_data.annotations import Annotation, AnnotationError
+from a2v_data.audio import AudioError
+from a2v_data.conversion import Converted, Progress, SourceRecording, convert, counting_seconds, peak_notice
+from a2v_data.corpus import EVENT_DTYPE, Corpus, CorpusWriter, Recording
+from a2v_data.plan import FOCAL, Plan, RecordingConfig, class_order, make_plan, require_any
+from a2v_data.resampling import resampled_length
+from a2v_data.scheduling import Advance, Crash, Run, in_this_process
+from a2v_data.sources import Source
+from a2v_data.storage import refuse_existing, require_free_space, written_aside
+
+Event = tuple[int, float, float]  # class, onset and offset in seconds
+
+
+class PackConfig(RecordingConfig):
+    """How a source becomes a packed store.
+
+    classes: their names in order (default: MeerKAT's order for its names, else sorted). exclude_labels: labels to
+    drop. focal_class: events with the focal flag are also events of the class `focal`.
+    """
+
+    classes: list[str] | None = None
+    exclude_labels: list[str] = Field(default=[])
+    focal_class: bool = True
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, names: list[str] | None) -> list[str] | None:
+        if names is not None and (not names or len(set(names)) < len(names) or not all(map(str.strip, names))):
+            raise ValueError("must be distinct, non-empty names (leave it out to take them from the annotations)")
+        return names
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A recording and its place in the store, in samples."""
+
+    recording: SourceRecording
+    audio: Path
+    offset: int
+    sample_rate: int
+
+    @property
+    def samples(self) -> int:
+        return resampled_length(self.recording.samples, self.recording.rate, self.sample_rate)
+
+
+def pack(
+    source: Path | Source,
+    out: Path,
+    config: PackConfig,
+    progress: Progress | None = None,
+    run: Run = in_this_process,
+) -> Corpus:
+    """Pack the recordings of `source` into a store at `out`; `progress(done, total)` counts seconds of audio.
+
+    Recordings that cannot be used are left out and listed, one line each, in `Corpus.problems`; other things
+    worth knowing are in `Corpus.notices`. Raises `AnnotationError` for wrong annotations; `ValueError` where
+    source, audio or annotations are missing, no recording is good, the disk is too full, or `out` exists.
+    """
+    out = Path(out)
+    refuse_existing(out)
+    plan = make_plan(source, config)
+    rows = [row for row in plan.annotations.rows if row.label not in config.exclude_labels]
+    classes = _classes(plan.annotations.path, rows, config)
+    events, merged = _events(rows, classes)
+    notices = [
+        f"exclude_labels: no event is labelled {label!r}"
+        for label in config.exclude_labels
+        if all(row.label != label for row in plan.annotations.rows)
+    ]
+    notices += [
+        f"{label}: {count} overlapping event(s) of one recording merged into those that they overlap"
+        for label, count in sorted(merged.items())
+    ]
+    with written_aside(out) as folder:
+        writer = CorpusWriter(folder, plan.sample_rate, classes)
+        try:
+            tasks = _tasks(plan, writer.audio_path)
+            require_free_space(out, 2 * sum(task.samples for task in tasks) + 10_000_000)
+            _write(plan, tasks, events, writer, config, notices, run, progress)
+        finally:
+            writer.close()
+    return Corpus.open(out)
+
+
+def _tasks(plan: Plan, audio: Path) -> list[_Task]:
+    tasks: list[_Task] = []
+    offset = 0
+    for recording in plan.recordings.values():
+        tasks.append(_Task(recording, audio, offset, plan.sample_rate))
+        offset += tasks[-1].samples
+    return tasks
+
+
+def _write(
+    plan: Plan, tasks: list[_Task], events: dict[str, list[Event]], writer: CorpusWriter, config: PackConfig,
+    notices: list[str], run: Run, progress: Progress | None,
+) -> None:  # fmt: skip
+    left_out = dict(plan.left_out)
+    packed: dict[int, Recording] = {}
+    order = sorted(range(len(tasks)), key=lambda number: -tasks[number].samples)  # the longest first
+    advance = counting_seconds([task.recording for task in tasks], progress)
+    with closing(run(_pack_recording, [tasks[number] for number in order], advance)) as results:
+        for position, result in results:
+            number, task = order[position], tasks[order[position]]
+            name = task.recording.name
+            if isinstance(result, AudioError | Crash):
+                left_out[name] = plan.problem(name, result)
+                continue
+            packed[number] = Recording(
+                name, task.samples, name in plan.labelled, task.offset, task.recording.source_rate,
+                task.recording.source_samples, task.recording.gain * result.gain,
+            )  # fmt: skip
+            if result.peak > 1:
+                notices.append(peak_notice(name, result.peak))
+    problems = [left_out[name] for name in sorted(left_out)]
+    require_any(plan.source, packed, problems)
+    writer.adopt([packed[number] for number in sorted(packed)])
+    rows = [
+        (number, *event)
+        for number, recording in enumerate(writer.recordings)
+        for event in events.get(recording.name, ())
+    ]
+    writer.finish(
+        np.array(rows, EVENT_DTYPE),
+        source={
+            "folder": os.path.abspath(plan.source.folder),
+            "audio_folder": plan.original_audio_folder,
+            "form": plan.source.form,
+        },
+        config=config.model_dump(mode="json"),
+        problems=problems,
+        notices=sorted(notices),
+    )
+
+
+def _pack_recording(task: _Task, advance: Advance) -> Converted | AudioError:
+    """Write one recording's samples to their place in the store."""
+
+    def write(blocks: Iterator[np.ndarray]) -> None:
+        with task.audio.open("r+b") as file:
+            file.seek(2 * task.offset)
+            for block_N in blocks:
+                file.write(block_N.astype("<i2", copy=False).tobytes())
+            assert file.tell() == 2 * (task.offset + task.samples), f"{task.recording.name}: wrong length"
+
+    try:
+        return convert(task.recording, task.sample_rate, write, advance)
+    except AudioError as error:
+        return error
+
+
+def _classes(path: Path, rows: list[Annotation], config: PackConfig) -> list[str]:
+    labels = {row.label for row in rows}
+    if config.classes is not None:
+        problems = [
+            f"{row.where}: label {row.label!r} is not among classes ({', '.join(config.classes)}); "
+            "add it there or to exclude_labels"
+            for row in rows
+            if row.label not in config.classes
+        ]
+        if problems:
+            raise AnnotationError(path, problems)
+        return config.classes
+    if config.focal_class and any(row.focal for row in rows):
+        labels.add(FOCAL)
+    return class_order(labels)
+
+
+def _events(rows: list[Annotation], classes: list[str]) -> tuple[dict[str, list[Event]], Counter[str]]:
+    """Events by recording, overlapping ones of one class merged, and how many were."""
+    # Frames cannot tell two calls of one class apart that sound at once.
+    number = {name: index for index, name in enumerate(classes)}
+    by_class: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for row in rows:
+        names = [row.label, FOCAL] if row.focal and FOCAL in number and row.label != FOCAL else [row.label]
+        for name in names:
+            by_class.setdefault((row.file, number[name]), []).append((row.onset_s, row.offset_s))
+    events: dict[str, list[Event]] = {}
+    merged: Counter[str] = Counter()
+    for (file, index), intervals in by_class.items():
+        kept = merge_overlapping(intervals)
+        if len(kept) < len(intervals):
+            merged[classes[index]] += len(intervals) - len(kept)
+        events.setdefault(file, []).extend((index, onset, offset) for onset, offset in kept)
+    return events, merged
+
+
+def merge_overlapping(intervals: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Intervals by onset, overlapping ones united; those that only touch stay apart."""
+    kept: list[tuple[float, float]] = []
+    for onset, offset in sorted(intervals):
+        if kept and onset < kept[-1][1]:
+            kept[-1] = (kept[-1][0], max(kept[-1][1], offset))
+        else:
+            kept.append((onset, offset))
+    return kept

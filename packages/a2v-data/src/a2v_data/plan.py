@@ -1,0 +1,223 @@
+"""What is known about a source before any sample is read: its recordings, their events, and what is wrong.
+
+A bad recording is left out and named; its neighbours are not harmed. A wrong annotation stops everything, since a
+label that is silently dropped makes every score wrong.
+"""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterable, Set
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from a2v_data.annotations import Annotation, AnnotationError, Annotations
+from a2v_data.audio import AudioError, AudioInfo, Channel, read_info
+from a2v_data.conversion import SourceRecording
+from a2v_data.meerkat import MEERKAT_CLASSES
+from a2v_data.prepared import Prepared, joined_annotations, read_prepared
+from a2v_data.sources import Source, open_source
+
+TOLERANCE_S = 0.005
+FOCAL = "focal"
+HEADER_THREADS = 8  # headers are waited for, not computed
+ChannelField = Annotated[int, Field(ge=0)] | Literal["mix"]
+
+
+class RecordingConfig(BaseModel):
+    """How recordings are read, for a packed store as for a prepared folder.
+
+    sample_rate: Hz, of the result; None: that of the recordings, where they all have one. labelled: 'annotated'
+    (recordings without any annotation were not looked at, they serve pretraining only) or 'all' (they were, and hold
+    no calls). channel: which one to read, from 0, or 'mix' for the mean of all. channels: the same for single
+    recordings, by name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sample_rate: Annotated[int, Field(ge=100, le=1_000_000)] | None = None
+    labelled: Literal["annotated", "all"] = "annotated"
+    channel: ChannelField = 0
+    channels: dict[str, ChannelField] = {}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A source: its good recordings by name, their events, and what is said about the others.
+
+    labels: of all annotations, also those of recordings that cannot be used. left_out: a line for each of these.
+    """
+
+    source: Source
+    prepared: Prepared | None
+    sample_rate: int
+    recordings: dict[str, SourceRecording]
+    annotations: Annotations
+    labels: frozenset[str]
+    labelled: frozenset[str]
+    left_out: dict[str, str]
+
+    @property
+    def original_audio_folder(self) -> str:
+        """Where the recordings lie that all this comes from."""
+        return str(self.prepared.meta["audio_folder"] if self.prepared else os.path.abspath(self.source.audio_folder))
+
+    def problem(self, name: str, error: object) -> str:
+        """The line about a recording that turned out not to be usable."""
+        count = sum(row.file == name for row in self.annotations.rows)
+        return left_out_line(name, error, count)
+
+
+def make_plan(source: Path | Source, config: RecordingConfig) -> Plan:
+    """Read all headers and annotations.
+
+    Raises `AnnotationError` for wrong annotations; `ValueError` where source, audio or annotations are missing, no
+    recording is good, or `sample_rate` is not given and not clear.
+    """
+    opened = source if isinstance(source, Source) else open_source(source)
+    prepared = read_prepared(opened.folder) if opened.form == "meerkat" else None
+    annotations = joined_annotations(opened, prepared) if prepared else opened.annotations()
+    names = list(prepared.recordings) if prepared else list(opened.names)
+    _check_channels(config, names, opened)
+    with ThreadPoolExecutor(HEADER_THREADS) as pool:
+        found = list(pool.map(lambda name: _read(name, opened, prepared, config), names))
+    counts = Counter(row.file for row in annotations.rows)
+    left_out: dict[str, str] = {}
+    recordings: dict[str, SourceRecording] = {}
+    for name, recording in zip(names, found, strict=True):
+        if isinstance(recording, AudioError):
+            left_out[name] = left_out_line(name, recording, counts[name])
+        else:
+            recordings[name] = recording
+    for name in sorted(annotations.annotated - set(names)):
+        left_out[name] = left_out_line(
+            name, "is not named like a recording (.wav, .flac, ...); rename it", counts[name]
+        )
+    require_any(opened, recordings, left_out.values())
+    sample_rate = config.sample_rate or _common_rate(recordings.values())
+    rows = _within_recordings(annotations, recordings)
+    labelled = frozenset(names) if config.labelled == "all" else annotations.annotated
+    inside = replace(annotations, rows=tuple(rows))
+    labels = frozenset(row.label for row in annotations.rows)
+    return Plan(opened, prepared, sample_rate, recordings, inside, labels, labelled, left_out)
+
+
+def left_out_line(name: str, reason: object, annotations: int) -> str:
+    """What a user reads about a recording that cannot be used."""
+    tail = f" (left out, with its {annotations} annotations)" if annotations else " (left out)"
+    return f"{name.encode('utf-8', 'backslashreplace').decode()!r} {reason}{tail}"
+
+
+def require_any(source: Source, good: object, left_out: Iterable[str]) -> None:
+    """`ValueError` where no recording is good."""
+    if not good:
+        lines = list(left_out)
+        raise ValueError(f"{source.audio_folder}: none of {len(lines)} recordings can be used; {lines[0]}")
+
+
+def class_order(labels: Set[str]) -> list[str]:
+    """MeerKAT's order for its classes, else sorted, `focal` last."""
+    if labels <= set(MEERKAT_CLASSES):
+        return [name for name in MEERKAT_CLASSES if name in labels]
+    return [*sorted(labels - {FOCAL}), *([FOCAL] if FOCAL in labels else [])]
+
+
+def read_channel_table(path: Path) -> dict[str, Channel]:
+    """A CSV with the columns file and channel (a number from 0, or mix). Raises `ValueError` naming the row."""
+    table: dict[str, Channel] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            if not {"file", "channel"} <= set(reader.fieldnames or ()):
+                raise ValueError(f"{path}, row 1: must have the columns file,channel")
+            for row in reader:
+                name, text = (row["file"] or "").strip(), (row["channel"] or "").strip()
+                where = f"{path}, row {reader.line_num}"
+                if not name or name in table:
+                    raise ValueError(f"{where}: file {name!r} is {'there twice' if name else 'empty'}")
+                if (text != "mix" and not text.isascii()) or not (text == "mix" or text.isdigit()):
+                    raise ValueError(f"{where}: channel is {text!r}; it must be a number from 0, or mix")
+                table[name] = "mix" if text == "mix" else int(text)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not readable as CSV ({error})") from error
+    return table
+
+
+def _check_channels(config: RecordingConfig, names: list[str], source: Source) -> None:
+    unknown = sorted(set(config.channels) - set(names))
+    if unknown:
+        raise ValueError(f"channels: no recording {unknown[0]!r} in {source.audio_folder}; correct the name")
+
+
+def _read(
+    name: str, source: Source, prepared: Prepared | None, config: RecordingConfig
+) -> SourceRecording | AudioError:
+    channel = config.channels.get(name, config.channel)
+    try:
+        _check_name(name)
+        if prepared is None:
+            path = source.audio_folder / name
+            info = read_info(path, channel)
+            return SourceRecording(name, ((path, info),), channel, info.rate, info.samples)
+        return _joined(name, source, prepared, channel)
+    except AudioError as error:
+        return error
+
+
+def _joined(name: str, source: Source, prepared: Prepared, channel: Channel) -> SourceRecording:
+    """The recording that a prepared folder's segments were cut from, without the zeros at its end."""
+    recording = prepared.recordings[name]
+    parts: list[tuple[Path, AudioInfo]] = []
+    for segment in recording.segments:
+        path = source.audio_folder / segment.name
+        try:
+            info = read_info(path, channel)
+        except AudioError as error:
+            raise AudioError(f"{segment.name}: {error}") from error
+        if info.rate != prepared.sample_rate or info.samples < segment.samples:
+            raise AudioError(f"{segment.name}: is not the segment that was prepared; prepare the folder again")
+        parts.append((path, replace(info, samples=segment.samples)))
+    return SourceRecording(name, tuple(parts), channel, recording.source_rate, recording.source_samples, recording.gain)
+
+
+def _check_name(name: str) -> None:
+    if any(ord(character) < 32 for character in name):
+        raise AudioError("has a tab or line break in its name; rename it")
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise AudioError("has a name that is not UTF-8; rename it") from error
+
+
+def _common_rate(recordings: Iterable[SourceRecording]) -> int:
+    counts = Counter(recording.rate for recording in recordings)
+    if len(counts) > 1:
+        rates = ", ".join(f"{count} at {rate} Hz" for rate, count in sorted(counts.items()))
+        raise ValueError(f"sample_rate: the recordings have several ({rates}); choose one")
+    (rate,) = counts
+    if not 100 <= rate <= 1_000_000:
+        raise ValueError(f"sample_rate: the recordings have {rate} Hz; choose one from 100 to 1000000 Hz")
+    return rate
+
+
+def _within_recordings(annotations: Annotations, recordings: dict[str, SourceRecording]) -> list[Annotation]:
+    """Events clipped to their recordings (5 ms of tolerance); those of recordings left out are dropped."""
+    durations_s = {name: recording.duration_s for name, recording in recordings.items()}
+    rows, problems = [], []
+    for row in annotations.rows:
+        if row.file not in recordings:
+            continue
+        duration_s = durations_s[row.file]
+        if row.offset_s > duration_s + TOLERANCE_S or row.onset_s >= duration_s:
+            problems.append(
+                f"{row.where}: {row.onset_s:g} to {row.offset_s:g} s lies outside {row.file}, which is "
+                f"{duration_s:.3f} s long; correct the times or the file"
+            )
+        rows.append(replace(row, offset_s=min(row.offset_s, duration_s)))
+    if problems:
+        raise AnnotationError(annotations.path, problems)
+    return rows

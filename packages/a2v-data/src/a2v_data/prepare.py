@@ -15,7 +15,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from a2v_data.annotations import Annotation, AnnotationError, Annotations
+from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.annotations import Annotation, AnnotationError, Annotations, end_problem
 from a2v_data.audio import AudioError, AudioInfo, read_channel, read_info, resample, to_int16
 from a2v_data.corpus import EVENT_DTYPE, Corpus, CorpusWriter
 from a2v_data.meerkat import MEERKAT_CLASSES
@@ -24,7 +25,6 @@ from a2v_data.storage import refuse_existing, require_free_space, written_aside
 
 __all__ = ["PrepareConfig", "merge_overlapping", "prepare", "source_fingerprint"]
 
-TOLERANCE_S = 0.005
 FOCAL = "focal"
 Progress = Callable[[int, int], None]
 
@@ -36,6 +36,7 @@ class PrepareConfig(BaseModel):
     at, they serve pretraining only) or 'all' (they were, and hold no calls). classes: their names in order
     (default: MeerKAT's order for its names, else sorted). exclude_labels: labels to drop. focal_class:
     events with the focal flag are also events of the class `focal`. channel: which one to read, from 0.
+    annotations: which tables are read, and how.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,6 +47,7 @@ class PrepareConfig(BaseModel):
     exclude_labels: list[str] = []
     focal_class: bool = True
     channel: Annotated[int, Field(ge=0)] = 0
+    annotations: AnnotationConfig = AnnotationConfig()
 
     @field_validator("classes")
     @classmethod
@@ -80,7 +82,7 @@ def prepare(source: Path, out: Path, config: PrepareConfig, progress: Progress |
     """
     out = Path(out)
     refuse_existing(out)
-    opened = open_source(source)
+    opened = open_source(source, config.annotations)
     plan = _plan(opened, config)
     seconds = sum(info.duration_s for info in plan.infos.values())
     require_free_space(out, round(seconds * config.sample_rate * 2 * 1.02) + 10_000_000)
@@ -143,7 +145,8 @@ def _plan(source: Source, config: PrepareConfig) -> _Plan:
     _require_any(source, infos, problems)
     rows = _within_recordings(annotations, infos)
     rows = [row for row in rows if row.label not in config.exclude_labels]
-    notices = [
+    notices = list(annotations.notices)
+    notices += [
         f"exclude_labels: no event is labelled {label!r}"
         for label in config.exclude_labels
         if all(row.label != label for row in annotations.rows)
@@ -186,11 +189,8 @@ def _within_recordings(annotations: Annotations, infos: dict[str, AudioInfo]) ->
         if row.file not in infos:
             continue
         duration_s = infos[row.file].duration_s
-        if row.offset_s > duration_s + TOLERANCE_S or row.onset_s >= duration_s:
-            problems.append(
-                f"{row.where}: {row.onset_s:g} to {row.offset_s:g} s lies outside {row.file}, which is "
-                f"{duration_s:.3f} s long; correct the times or the file"
-            )
+        if problem := end_problem(row, duration_s):
+            problems.append(problem)
         rows.append(replace(row, offset_s=min(row.offset_s, duration_s)))
     if problems:
         raise AnnotationError(annotations.path, problems)

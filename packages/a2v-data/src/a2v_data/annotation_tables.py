@@ -1,0 +1,249 @@
+"""The annotation tables of a source: which there are, what each holds, and what is wrong in them."""
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.annotations import Annotation, check_rows, table_problem
+from a2v_data.audio import AudioError, read_info
+from a2v_data.formats import PICKLE_SUFFIXES, detect, read_table, suffixes
+from a2v_data.formats.table import TableError, read_text
+from a2v_data.recording_names import RecordingNames
+
+ANNOTATION_FILE = "annotations.csv"
+ANNOTATION_FOLDER = "annotations"
+NO_TABLES = ("readme", "license", "licence", "copying", "citation")
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """One table: its path, how messages call it, and its name relative to the recordings (for matching)."""
+
+    path: Path
+    shown: str
+    relative: str
+
+
+@dataclass(frozen=True)
+class FoundTables:
+    """Tables that are read, and files that are not, with the reason."""
+
+    read: tuple[TableFile, ...] = ()
+    ignored: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class ReadTable:
+    """What one table held: format ('' where it could not be read), events, and recordings that it names."""
+
+    shown: str
+    format: str
+    events: int
+    recordings: tuple[str, ...]
+
+
+@dataclass
+class AnnotationReport:
+    """Everything that the tables of a source say: events, recordings that were listened to, one line per problem."""
+
+    tables: list[ReadTable] = field(default_factory=list)
+    rows: list[Annotation] = field(default_factory=list)
+    annotated: set[str] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+
+def find_tables(folder: Path, audio_folder: Path, names: RecordingNames, config: AnnotationConfig) -> FoundTables:
+    """The tables of a source: those in `config.tables`; else `annotations.csv`; else everything in `annotations/`,
+    and beside the recordings what is named like one or is a known table. Raises `ValueError` where a table in
+    `config.tables` does not exist."""
+    if config.tables is not None:
+        return FoundTables(tuple(_named_tables(folder, audio_folder, config)))
+    if (folder / ANNOTATION_FILE).is_file():
+        return FoundTables((TableFile(folder / ANNOTATION_FILE, ANNOTATION_FILE, ANNOTATION_FILE),))
+    read: list[TableFile] = []
+    ignored: list[tuple[str, str]] = []
+    inside = folder / ANNOTATION_FOLDER
+    for table in _walk(inside, inside, folder, config):
+        if Path(table.path).stem.lower().startswith(NO_TABLES):
+            ignored.append((table.shown, "a description"))
+        else:
+            read.append(table)
+    beside = _walk(audio_folder, audio_folder, folder, config)
+    if audio_folder != folder:
+        beside += [table for table in _walk(folder, folder, folder, config) if "/" not in table.shown]
+    for table in beside:
+        if audio_folder == folder and table.path.is_relative_to(inside):
+            continue
+        if names.of_table(table.relative) or table.path.suffix.lower() in PICKLE_SUFFIXES:
+            read.append(table)
+        elif reason := _not_a_table(table.path, config):
+            ignored.append((table.shown, reason))
+        else:
+            read.append(table)
+    return FoundTables(tuple(read), tuple(ignored))
+
+
+def _named_tables(folder: Path, audio_folder: Path, config: AnnotationConfig) -> list[TableFile]:
+    found: dict[Path, TableFile] = {}
+    for pattern in config.tables or ():
+        for base in (folder, Path()):
+            matches = [Path(match) for match in sorted(glob.glob(str(base / pattern), recursive=True))]
+            if (exact := base / pattern).exists():  # brackets in a name are no pattern
+                matches = [exact]
+            if matches:
+                break
+        if not matches:
+            raise ValueError(f"{folder / pattern}: no such table; name a file, a folder or a pattern such as *.txt")
+        for match in matches:
+            if match.is_dir() and len(matches) == 1:
+                found |= {table.path: table for table in _walk(match, match, folder, config)}
+                continue
+            beside = match.is_relative_to(audio_folder)
+            relative = match.relative_to(audio_folder).as_posix() if beside else match.name
+            found[match] = TableFile(match, _shown(match, folder), relative)
+    if not found:
+        raise ValueError(f"{', '.join(config.tables or ())}: no table in it; put tables there, or name other ones")
+    return list(found.values())
+
+
+def _walk(root: Path, base: Path, folder: Path, config: AnnotationConfig) -> list[TableFile]:
+    """Everything under `root` that is named like a table, folders too, so that they can be reported."""
+    wanted = suffixes(config.format)
+    found = []
+    for parent, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted([*folders, *files]):
+            path = Path(parent, name)
+            if path.suffix.lower() in wanted and not name.startswith("."):
+                found.append(TableFile(path, _shown(path, folder), path.relative_to(base).as_posix()))
+    return found
+
+
+def _shown(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+
+
+def _not_a_table(path: Path, config: AnnotationConfig) -> str | None:
+    """Why a file that is not named like a recording holds no annotations; None where it seems to hold some."""
+    if path.is_dir():
+        return "a folder"
+    if path.stem.lower().startswith(NO_TABLES):
+        return "a description"
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            return None
+        found = detect(path, read_text(path, config.encoding))
+    except TableError:
+        return "not named like a recording, and no known table"
+    if found in ("audacity", "textgrid", "nips4bplus"):
+        return "not named like a recording, and it does not say to which it belongs"
+    return None
+
+
+def read_tables(
+    tables: Sequence[TableFile],
+    names: RecordingNames,
+    config: AnnotationConfig,
+    classes: Sequence[str],
+    progress: Progress | None = None,
+) -> AnnotationReport:
+    """Read all tables; what is wrong in one is reported and the others are read."""
+    report = AnnotationReport()
+    by_recording: dict[str, list[str]] = {}
+    for done, table in enumerate(tables, start=1):
+        if recording := _read(table, names, config, classes, report):
+            by_recording.setdefault(recording, []).append(table.shown)
+        if progress:
+            progress(done, len(tables))
+    for recording, shown in by_recording.items():
+        if len(shown) > 1:
+            report.notices.append(f"{recording}: events of {len(shown)} tables put together ({', '.join(shown)})")
+    return report
+
+
+def _read(
+    file: TableFile,
+    names: RecordingNames,
+    config: AnnotationConfig,
+    classes: Sequence[str],
+    report: AnnotationReport,
+) -> str | None:
+    """Add one table to the report; answers the recording to which it belongs by its name, if it does."""
+    own = names.of_table(file.relative) if file.path.name != ANNOTATION_FILE else []
+    recording = own[0] if len(own) == 1 else None
+    try:
+        table = read_table(file.path, _options(file, config), recording is not None, classes)
+        if recording is None and table.rows and all(row.file is None for row in table.rows):
+            raise TableError(_nobody(own))
+    except TableError as error:
+        report.problems.append(table_problem(file.shown, error))
+        report.tables.append(ReadTable(file.shown, "", 0, ()))
+        return None
+    rows, annotated, problems = check_rows(table.rows, file.shown, file.path.parent, names, recording, config)
+    if recording is not None and not any(row.file for row in table.rows):
+        annotated.add(recording)
+    else:
+        recording = None
+    if table.windows:
+        rows, cut = _clip_windows(rows, names.audio_folder)
+        table.notices += [f"{cut} analysis windows pass the end of their recording; cut there"] * bool(cut)
+    if not table.rows:
+        table.notices.append("holds no event")
+    report.tables.append(ReadTable(file.shown, table.format, len(rows), tuple(sorted(annotated))))
+    report.rows += rows
+    report.annotated |= annotated
+    report.problems += [f"{file.shown}, {problem}" for problem in table.problems] + problems
+    report.notices += [f"{file.shown}: {notice}" for notice in table.notices]
+    return recording
+
+
+def _options(file: TableFile, config: AnnotationConfig) -> AnnotationConfig:
+    """`annotations.csv` is this project's CSV where its header does not say otherwise."""
+    if config.format is not None or file.path.name != ANNOTATION_FILE:
+        return config
+    try:
+        detect(file.path, read_text(file.path, config.encoding))
+    except TableError:
+        return config.model_copy(update={"format": "csv"})
+    return config
+
+
+def _nobody(recordings: Sequence[str]) -> str:
+    if recordings:
+        return f"its name fits {', '.join(recordings)}; it must fit one recording"
+    return "does not say to which recording it belongs; name it like the recording (monday.wav: monday.txt)"
+
+
+def _clip_windows(rows: list[Annotation], audio_folder: Path) -> tuple[list[Annotation], int]:
+    """Windows end with their recording; the last one is filled up with silence by the program that wrote it."""
+    ends: dict[str, float] = {}
+    clipped = []
+    cut = 0
+    for row in rows:
+        if row.file not in ends:
+            try:
+                ends[row.file] = read_info(audio_folder / row.file).duration_s
+            except AudioError:  # reported where recordings are
+                ends[row.file] = float("inf")
+        if row.onset_s < ends[row.file] < row.offset_s:
+            row = replace(row, offset_s=ends[row.file])
+            cut += 1
+        clipped.append(row)
+    return clipped, cut
+
+
+def events_per_class(rows: Sequence[Annotation]) -> list[tuple[str, int, float, int]]:
+    """Class, events, seconds, and recordings that hold some; by class name."""
+    events = Counter(row.label for row in rows)
+    seconds = dict.fromkeys(events, 0.0)
+    recordings: dict[str, set[str]] = {label: set() for label in events}
+    for row in rows:
+        seconds[row.label] += row.offset_s - row.onset_s
+        recordings[row.label].add(row.file)
+    return [(label, events[label], seconds[label], len(recordings[label])) for label in sorted(events)]

@@ -18,7 +18,11 @@ EXPERIMENT = {
 }
 DATA = {
     "data synth": ["out", "--minutes", "--seed"],
-}
+    "data annotations": [
+        "source", "--tables", "--format", "--label-column", "--tier", "--mapping", "--unmapped", "--default-label",
+        "--point-duration", "--encoding", "--json",
+    ],
+}  # fmt: skip
 SURFACE = EXPERIMENT | DATA
 
 
@@ -75,6 +79,10 @@ except SystemExit as stop:
         (["ui", "--port", "http"], "'--port'"),
         (["ui", "--port", "0"], "'--port'"),
         (["data", "synth", "somewhere", "--minutes", "0"], "'--minutes'"),
+        (["data", "annotations", "somewhere", "--format", "rave"], "'--format'"),
+        (["data", "annotations", "somewhere", "--encoding", "utf-9"], "--encoding: no text encoding 'utf-9'"),
+        (["data", "annotations", "somewhere", "--point-duration", "0"], "--point-duration: Input should be greater"),
+        (["data", "annotations", "nowhere"], "nowhere: no such folder"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(a2v, arguments, told):

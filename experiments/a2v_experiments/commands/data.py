@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from . import data_annotations
 from .options import say
 
 group = typer.Typer(no_args_is_help=True, help="Make and look at corpora.")
+group.command("annotations")(data_annotations.show_annotations)
 
 
 @group.command("synth")

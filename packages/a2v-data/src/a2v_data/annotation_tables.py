@@ -39,12 +39,19 @@ class FoundTables:
 
 @dataclass(frozen=True)
 class ReadTable:
-    """What one table held: format ('' where it could not be read), events, and recordings that it names."""
+    """What one table held: format ('' where it could not be read), events, recordings that it names.
+
+    own: the recording to which it belongs by its name; doubled: rows that show an event a second time; cut: analysis
+    windows that passed the end of their recording.
+    """
 
     shown: str
-    format: str
-    events: int
-    recordings: tuple[str, ...]
+    format: str = ""
+    events: int = 0
+    recordings: tuple[str, ...] = ()
+    own: str | None = None
+    doubled: int = 0
+    cut: int = 0
 
 
 @dataclass
@@ -113,14 +120,15 @@ def _named_tables(folder: Path, audio_folder: Path, config: AnnotationConfig) ->
 
 
 def _walk(root: Path, base: Path, folder: Path, config: AnnotationConfig) -> list[TableFile]:
-    """Everything under `root` that is named like a table, folders too, so that they can be reported."""
+    """Everything under `root` that is named like a table, folders too, so that they can be reported; no mapping."""
     wanted = suffixes(config.format)
+    mapping = folder / config.mapping if config.mapping else None
     found = []
     for parent, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted([*folders, *files]):
             path = Path(parent, name)
-            if path.suffix.lower() in wanted and not name.startswith("."):
+            if path.suffix.lower() in wanted and not name.startswith(".") and path != mapping:
                 found.append(TableFile(path, _shown(path, folder), path.relative_to(base).as_posix()))
     return found
 
@@ -155,15 +163,11 @@ def read_tables(
 ) -> AnnotationReport:
     """Read all tables; what is wrong in one is reported and the others are read."""
     report = AnnotationReport()
-    by_recording: dict[str, list[str]] = {}
     for done, table in enumerate(tables, start=1):
-        if recording := _read(table, names, config, classes, report):
-            by_recording.setdefault(recording, []).append(table.shown)
+        report.tables.append(_read(table, names, config, classes, report))
         if progress:
             progress(done, len(tables))
-    for recording, shown in by_recording.items():
-        if len(shown) > 1:
-            report.notices.append(f"{recording}: events of {len(shown)} tables put together ({', '.join(shown)})")
+    report.notices += _notices(report.tables)
     return report
 
 
@@ -173,34 +177,56 @@ def _read(
     config: AnnotationConfig,
     classes: Sequence[str],
     report: AnnotationReport,
-) -> str | None:
-    """Add one table to the report; answers the recording to which it belongs by its name, if it does."""
-    own = names.of_table(file.relative) if file.path.name != ANNOTATION_FILE else []
-    recording = own[0] if len(own) == 1 else None
+) -> ReadTable:
+    """Read one table and add its events and what is wrong in it to the report."""
+    fitting = names.of_table(file.relative) if file.path.name != ANNOTATION_FILE else []
+    own = fitting[0] if len(fitting) == 1 else None
     try:
-        table = read_table(file.path, _options(file, config), recording is not None, classes)
-        if recording is None and table.rows and all(row.file is None for row in table.rows):
-            raise TableError(_nobody(own))
+        table = read_table(file.path, _options(file, config), own is not None, classes)
+        if own is None and table.rows and all(row.file is None for row in table.rows):
+            raise TableError(_nobody(fitting))
     except TableError as error:
         report.problems.append(table_problem(file.shown, error))
-        report.tables.append(ReadTable(file.shown, "", 0, ()))
-        return None
-    rows, annotated, problems = check_rows(table.rows, file.shown, file.path.parent, names, recording, config)
-    if recording is not None and not any(row.file for row in table.rows):
-        annotated.add(recording)
-    else:
-        recording = None
+        return ReadTable(file.shown)
+    rows, annotated, problems = check_rows(table.rows, file.shown, file.path.parent, names, own, config)
+    if any(row.file for row in table.rows):
+        own = None
+    elif own is not None:
+        annotated.add(own)
+    cut = 0
     if table.windows:
         rows, cut = _clip_windows(rows, names.audio_folder)
-        table.notices += [f"{cut} analysis windows pass the end of their recording; cut there"] * bool(cut)
-    if not table.rows:
-        table.notices.append("holds no event")
-    report.tables.append(ReadTable(file.shown, table.format, len(rows), tuple(sorted(annotated))))
     report.rows += rows
     report.annotated |= annotated
     report.problems += [f"{file.shown}, {problem}" for problem in table.problems] + problems
-    report.notices += [f"{file.shown}: {notice}" for notice in table.notices]
-    return recording
+    recordings = tuple(sorted(annotated))
+    return ReadTable(file.shown, table.format, len(rows), recordings, own, table.doubled, cut)
+
+
+def _notices(tables: Sequence[ReadTable]) -> list[str]:
+    """One line for each thing worth knowing, however many tables it concerns."""
+    notices = []
+    if doubled := [table for table in tables if table.doubled]:
+        rows = sum(table.doubled for table in doubled)
+        notices.append(f"{_some(doubled)}: rows that show a selection in a second view or channel, not counted: {rows}")
+    if cut := [table for table in tables if table.cut]:
+        windows = sum(table.cut for table in cut)
+        notices.append(f"{_some(cut)}: analysis windows that pass the end of their recording, cut there: {windows}")
+    if empty := [table for table in tables if table.format and not table.events]:
+        notices.append(f"{_some(empty)}: no event")
+    by_recording: dict[str, list[str]] = {}
+    for table in tables:
+        if table.own is not None:
+            by_recording.setdefault(table.own, []).append(table.shown)
+    for recording, shown in by_recording.items():
+        if len(shown) > 1:
+            notices.append(f"{recording}: events of {len(shown)} tables put together ({', '.join(shown)})")
+    return notices
+
+
+def _some(tables: Sequence[ReadTable]) -> str:
+    more = f" and {len(tables) - 1} more tables" if len(tables) > 1 else ""
+    return f"{tables[0].shown}{more}"
 
 
 def _options(file: TableFile, config: AnnotationConfig) -> AnnotationConfig:

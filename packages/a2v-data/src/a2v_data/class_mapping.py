@@ -104,7 +104,7 @@ def apply_mapping(
         else:
             dropped[row.label] += 1
     problems = [_unknown(label, found, mapping) for label, found in unknown.items()]
-    notices = [f"{mapping.name}: {count} events of {label!r} dropped" for label, count in sorted(dropped.items())]
+    notices = [f"{mapping.name}: events of {label!r} dropped: {count}" for label, count in sorted(dropped.items())]
     notices += [f"{mapping.name}: no event is labelled {label!r}" for label in mapping.classes if label not in seen]
     return kept, problems, notices
 

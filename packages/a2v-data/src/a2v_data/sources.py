@@ -108,18 +108,16 @@ def open_source(folder: Path, annotations: AnnotationConfig | None = None) -> So
     config = annotations or AnnotationConfig()
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; it must hold recordings (audio/ and {ANNOTATION_FILE})")
-    if (folder / "wav").is_dir() and config.tables is None and not (folder / ANNOTATION_FILE).exists():
-        source = Source(folder, "meerkat", folder / "wav", recording_names(folder / "wav"), config)
-        missing = (
-            None if source.label_folder.is_dir() else "lbl/ with one HDF5 label file per segment is missing"
-        )
+    wav, lbl = folder / "wav", folder / "lbl"
+    if wav.is_dir() and lbl.is_dir() and config.tables is None and not (folder / ANNOTATION_FILE).exists():
+        source, missing = Source(folder, "meerkat", wav, recording_names(wav), config), None
     else:
         audio = next((folder / name for name in ("audio", "wav") if (folder / name).is_dir()), folder)
         names = recording_names(audio)
         found = find_tables(folder, audio, RecordingNames(audio, names), config)
         alone = [file.shown for file in found.read] == [ANNOTATION_FILE]
         source = Source(folder, "csv" if alone else "tables", audio, names, config, found)
-        missing = None if found.read else _no_tables(found)
+        missing = None if found.read else _no_tables(found, meerkat=audio == wav)
     if not source.names:
         suffixes = ", ".join(sorted(suffix.removeprefix(".") for suffix in AUDIO_SUFFIXES))
         raise ValueError(f"{source.audio_folder}: no audio in it; put recordings there ({suffixes})")
@@ -128,7 +126,9 @@ def open_source(folder: Path, annotations: AnnotationConfig | None = None) -> So
     return source
 
 
-def _no_tables(found: FoundTables) -> str:
+def _no_tables(found: FoundTables, meerkat: bool) -> str:
+    if meerkat:
+        return f"lbl/ with one HDF5 label file per segment is missing, and there is no {ANNOTATION_FILE} or other table"
     unused = "; ".join(f"{name} is {reason}" for name, reason in found.ignored[:3])
     return (
         f"{ANNOTATION_FILE} (file,onset_s,offset_s,label) is missing, and no other table is in {ANNOTATION_FOLDER}/ or "

@@ -35,12 +35,10 @@ def read_raven(text: str, config: AnnotationConfig) -> Table:
     columns = _Columns(header, label, body)
     whole, broken = whole_rows(body, header, delimiter)
     kept, doubled = _selections(header, columns, whole)
-    table = Table("birdnet" if birdnet else "raven", problems=broken, windows=birdnet)
+    table = Table("birdnet" if birdnet else "raven", problems=broken, doubled=doubled, windows=birdnet)
     table.rows = [columns.row(number, row) for number, row in kept]
     if birdnet:
         table.rows = [without_no_call(row) for row in table.rows]
-    if doubled:
-        table.notices.append(f"{doubled} rows show a selection in a second view or channel; each counts once")
     return table
 
 

@@ -43,13 +43,14 @@ class Row:
 class Table:
     """Rows of one table, and one line ('row 3: ...') for each that is none.
 
-    windows: its events are analysis windows, the last of which may pass the recording's end.
+    doubled: rows that show an event a second time and are not read. windows: its events are analysis windows, the
+    last of which may pass the recording's end.
     """
 
     format: str
     rows: list[Row] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
+    doubled: int = 0
     windows: bool = False
 
 

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from . import data_annotations
+from . import data_annotations, data_import
 from .options import say
 
 group = typer.Typer(no_args_is_help=True, help="Make and look at corpora.")
 group.command("annotations")(data_annotations.show_annotations)
+group.add_typer(data_import.group, name="import")
 
 
 @group.command("synth")

@@ -62,6 +62,11 @@ def read_text(path: Path, encoding: str | None = None) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise TableError(f"cannot be read ({error.strerror}); check that it exists and may be read") from error
+    return decode(data, encoding)
+
+
+def decode(data: bytes, encoding: str | None = None) -> str:
+    """Text from a table's bytes: UTF-8, UTF-16 with a byte order mark, or `encoding`. Raises `TableError`."""
     if encoding is None:
         utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
         encoding = "utf-16" if utf16 else "utf-8-sig"

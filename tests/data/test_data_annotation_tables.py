@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.annotations import AnnotationError
+from a2v_data.annotation_tables import overlapping_events
+from a2v_data.annotations import Annotation, AnnotationError
 from a2v_data.class_mapping import read_mapping
+from a2v_data.meerkat import write_labels
 from a2v_data.prepare import PrepareConfig, prepare, source_fingerprint
 from a2v_data.sources import open_source
 
@@ -134,6 +136,9 @@ def test_annotations_csv_goes_before_other_tables_as_ever(tmp_path: Path) -> Non
     tables = {"annotations.csv": "file,onset_s,offset_s,label\na.wav,0,1,x\n", "audio/a.txt": AUDACITY}
     folder = make(tmp_path, ["audio/a.wav"], tables)
     assert open_source(folder).form == "csv" and events(folder) == [("a.wav", 0.0, 1.0, "x")]
+    make(folder, [], {"annotations/a.txt": AUDACITY})
+    assert events(folder) == [("a.wav", 0.0, 1.0, "x")]
+    assert open_source(folder).found.ignored[0][0] == "annotations/"
     assert len(events(folder, tables=["audio/*.txt"])) == 2
     assert len(events(folder, tables=["audio"])) == 2
     assert len(events(folder, tables=[str(folder / "audio" / "a.txt")])) == 2
@@ -224,6 +229,12 @@ def test_events_without_a_class_get_the_default_where_one_is_given(tmp_path: Pat
     assert events(folder, default_label="call") == [("a.wav", 1.0, 2.0, "call")]
 
 
+def test_overlapping_events_of_a_class_are_counted() -> None:
+    spans = [("a", 0, 2, "x"), ("a", 1, 1.5, "x"), ("a", 1.8, 3, "x"), ("a", 1, 2, "y"), ("b", 1, 2, "x"),
+             ("a", 3, 4, "x")]  # fmt: skip
+    assert overlapping_events([Annotation(*span, False, "") for span in reversed(spans)]) == {"x": 2}
+
+
 # Mapping
 
 
@@ -293,6 +304,22 @@ def test_a_missing_mapping_is_told(tmp_path: Path) -> None:
     folder = make(tmp_path, ["a.wav"], {"a.txt": AUDACITY})
     with pytest.raises(ValueError, match=r"none.csv: no such mapping file"):
         open_source(folder, AnnotationConfig(mapping="none.csv")).annotations()
+
+
+def test_a_mapping_changes_meerkats_labels_too(tmp_path: Path) -> None:
+    folder = make(tmp_path, ["wav/a.wav"], {"m.csv": "label,class\ncc,call\nsn,\n"})
+    (folder / "lbl").mkdir()
+    write_labels(folder / "lbl" / "a.h5", [("cc", 500, 1000, True), ("sn", 2000, 2500, False)], 1000)
+    assert events(folder, mapping="m.csv") == [("a.wav", 0.5, 1.0, "call")]
+    assert open_source(folder).form == "meerkat"
+
+
+def test_tables_serve_a_wav_folder_without_labels(tmp_path: Path) -> None:
+    folder = make(tmp_path, ["wav/a.wav"], {"annotations/a.txt": AUDACITY})
+    assert len(events(folder)) == 2 and open_source(folder).form == "tables"
+    (folder / "annotations" / "a.txt").unlink()
+    with pytest.raises(ValueError, match=r"lbl/ with one HDF5 label file per segment is missing, and there is no ann"):
+        open_source(folder)
 
 
 # Preparing

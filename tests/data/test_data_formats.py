@@ -361,6 +361,14 @@ def test_header_only_tables_hold_no_rows(tmp_path: Path) -> None:
         assert table.rows == [] and table.problems == []
 
 
+def test_the_csv_may_have_its_class_in_another_column(tmp_path: Path) -> None:
+    lines = ["file,onset_s,offset_s,species,label", "a.wav,1,2,wren,song"]
+    assert events(read(tmp_path, "a.csv", *lines, label_column="species")) == [("a.wav", 1.0, 2.0, "wren")]
+    assert events(read(tmp_path, "a.csv", *lines)) == [("a.wav", 1.0, 2.0, "song")]
+    with pytest.raises(TableError, match=r"row 1: no column call .* name the column that holds the class"):
+        read(tmp_path, "a.csv", *lines, label_column="call")
+
+
 def test_format_option_goes_before_what_the_table_looks_like(tmp_path: Path) -> None:
     table = read(tmp_path, "a.csv", "1,2,cc", format="nips4bplus")
     assert events(table) == [(None, 1.0, 3.0, "cc")]

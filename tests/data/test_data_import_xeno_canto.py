@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ def sound(path: Path, seed: int, seconds: float = 0.5, **options) -> Path:
 
 def entry(number: int, **changes) -> dict:
     return {
-        "id": str(number), "gen": "Troglodytes", "sp": "troglodytes", "ssp": "", "group": "birds", "en": "Eurasian Wren",
+        "id": str(number), "gen": "Troglodytes", "sp": "troglodytes", "ssp": "", "group": "birds", "en": "Wren",
         "rec": "A. Recordist", "cnt": "France", "loc": "Albussac, Corrèze", "type": "song", "q": "A", "length": "0:42",
         "url": f"//xeno-canto.org/{number}", "lic": "//creativecommons.org/licenses/by-nc-sa/4.0/",
         "file-name": f"XC{number}-wren.mp3", "also": ["Turdus merula", "Parus major"], "rmk": "two\nlines",
@@ -129,6 +130,17 @@ def test_missing_downloads_are_told(folder: Path, tmp_path: Path) -> None:
     (folder / "100003.flac").unlink()
     found = import_xeno_canto(folder, tmp_path / "out", XenoCantoConfig())
     assert found.notices == ["in the metadata but not in the folder: 1 (XC100003)"]
+
+
+def test_names_that_are_no_text_do_no_harm(folder: Path, tmp_path: Path) -> None:
+    sound(tmp_path / "s.wav", 20).rename(folder / os.fsdecode(b"XC100020 gr\xfcn.wav"))
+    (folder / "page4.json").write_text(json.dumps({"recordings": [entry(100001, en="\ud83d", loc=None)]}))
+    (folder / "page1.json").unlink()
+    found = import_xeno_canto(folder, tmp_path / "out", XenoCantoConfig())
+    (problem,) = found.problems
+    assert problem == "XC100020 gr\udcfcn.wav: has a name that is not UTF-8; rename it (left out)"
+    assert "XC100020 gr\\udcfcn.wav: has a name" in (tmp_path / "out" / "README.md").read_text()
+    assert table(tmp_path / "out")["XC100001.mp3"]["en"] == "\\ud83d" and found.recordings == 4
 
 
 def test_links_need_no_space(folder: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,19 @@ def test_problems_are_listed_and_the_exit_code_says_so(a2v, source: Path) -> Non
     assert "tuesday.wav: is not readable as audio" in said.out
     assert said.out.endswith("4 problems: put them right, or take them out\n")
     assert len(json.loads(a2v("data", "annotations", source, "--json").out)["problems"]) == 4
+
+
+def test_overlaps_and_names_that_are_no_text_are_shown(a2v, source: Path) -> None:
+    (source / "audio" / "tuesday.txt").write_text("0.5\t1.5\tcc\n1\t2\tcc\n")
+    (source / "audio" / "sunday.wav").rename(source / "audio" / os.fsdecode(b"s\xfcnday.wav"))
+    said = a2v("data", "annotations", source)
+    assert said.code == 0 and "cc: events that overlap an earlier one, with which `prepare` merges them: 1" in said.out
+    assert "s\\udcfcnday.wav" in said.out
+    found = json.loads(a2v("data", "annotations", source, "--json").out)
+    assert os.fsencode(found["not_annotated"][0]) == b"s\xfcnday.wav"
+    (source / "audio" / os.fsdecode(b"s\xfcnday.txt")).write_text("0.5\t1.5\tcc\n")
+    said = a2v("data", "annotations", source)
+    assert said.code == 1 and "s\\udcfcnday.wav: has a name that is not UTF-8; rename it" in said.out
 
 
 def test_options_reach_the_readers(a2v, source: Path) -> None:

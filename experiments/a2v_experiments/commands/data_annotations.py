@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .annotation_options import (
+    DefaultLabel,
+    Encoding,
+    Format,
+    LabelColumn,
+    Mapping,
+    PointDuration,
+    Tables,
+    Tier,
+    Unmapped,
+    UnmappedOption,
+    annotation_config,
+)
 from .options import say
 
 if TYPE_CHECKING:
@@ -18,61 +30,37 @@ if TYPE_CHECKING:
 SHOWN = 20
 
 
-class TableFormat(StrEnum):
-    csv = "csv"
-    raven = "raven"
-    audacity = "audacity"
-    textgrid = "textgrid"
-    birdnet = "birdnet"
-    nips4bplus = "nips4bplus"
-    meerkat = "meerkat"
-
-
-class Unmapped(StrEnum):
-    error = "error"
-    keep = "keep"
-    drop = "drop"
-
-
 def show_annotations(
     source: Annotated[Path, typer.Argument(help="Folder of recordings with their annotation tables.")],
-    tables: Annotated[
-        list[str] | None, typer.Option("--tables", help="A table, a folder of tables or a pattern; may be repeated.")
-    ] = None,
-    format_: Annotated[TableFormat | None, typer.Option("--format", help="Default: told from each table.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column that holds the class.")] = None,
-    tier: Annotated[str | None, typer.Option(help="TextGrid tier to read: name, or number from 1.")] = None,
-    mapping: Annotated[str | None, typer.Option(help="CSV (label,class) or YAML that renames and drops.")] = None,
-    unmapped: Annotated[Unmapped, typer.Option(help="Labels that the mapping does not name.")] = Unmapped.error,
-    default_label: Annotated[str | None, typer.Option(help="Class of events without one.")] = None,
-    point_duration: Annotated[float | None, typer.Option(help="Length given to points, in seconds.")] = None,
-    encoding: Annotated[str | None, typer.Option(help="Of text tables; default: UTF-8 or UTF-16.")] = None,
+    tables: Tables = None,
+    format_: Format = None,
+    label_column: LabelColumn = None,
+    tier: Tier = None,
+    mapping: Mapping = None,
+    unmapped: UnmappedOption = Unmapped.error,
+    default_label: DefaultLabel = None,
+    point_duration: PointDuration = None,
+    encoding: Encoding = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Read all annotation tables and show what was found: tables, classes, recordings without any, what is wrong."""
     from json import dumps
 
-    from a2v_data.annotation_config import AnnotationConfig
+    from a2v_data.annotation_tables import overlapping_events
     from a2v_data.sources import open_source
-    from pydantic import ValidationError
 
-    from ..errors import UserError
     from ..progress import advancing, bar
 
-    options = {
-        "tables": tables, "format": format_, "label_column": label_column, "tier": tier, "mapping": mapping,
-        "unmapped": unmapped, "default_label": default_label, "point_duration_s": point_duration, "encoding": encoding,
-    }  # fmt: skip
-    try:
-        config = AnnotationConfig.model_validate({key: value for key, value in options.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]).removesuffix("_s").replace("_", "-")
-        raise UserError(f"--{name}: {first['msg'].removeprefix('Value error, ')}") from None
+    config = annotation_config(
+        tables=tables, format=format_, label_column=label_column, tier=tier, mapping=mapping, unmapped=unmapped,
+        default_label=default_label, point_duration_s=point_duration, encoding=encoding,
+    )  # fmt: skip
     opened = open_source(source, config)
     with bar("tables", len(opened.found.read), "tables") as shown:
         report = opened.read(progress=advancing(shown))
     report.problems += _outside(report, opened)
+    for label, count in overlapping_events(report.rows).items():
+        report.notices.append(f"{label}: events that overlap an earlier one, with which `prepare` merges them: {count}")
     if json:
         say(dumps(_as_json(report, opened), indent=2, ensure_ascii=False))
     else:
@@ -84,14 +72,15 @@ def show_annotations(
 def _outside(report: AnnotationReport, source: Source) -> list[str]:
     """Events that pass the end of their recording, and recordings that cannot be read."""
     from a2v_data.annotations import end_problem
-    from a2v_data.audio import AudioError, read_info
+    from a2v_data.audio import AudioError
+    from a2v_data.recording_names import read_header
 
     ends: dict[str, float | None] = {}
     problems = []
     for row in report.rows:
         if row.file not in ends:
             try:
-                ends[row.file] = read_info(source.audio_folder / row.file).duration_s
+                ends[row.file] = read_header(source.audio_folder / row.file).duration_s
             except AudioError as error:
                 ends[row.file] = None
                 problems.append(f"{row.file}: {error}")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotations import Annotation, check_rows, table_problem
-from a2v_data.audio import AudioError, read_info
+from a2v_data.audio import AudioError
 from a2v_data.formats import PICKLE_SUFFIXES, detect, read_table, suffixes
 from a2v_data.formats.table import TableError, read_text
-from a2v_data.recording_names import RecordingNames
+from a2v_data.recording_names import RecordingNames, read_header
 
 ANNOTATION_FILE = "annotations.csv"
 ANNOTATION_FOLDER = "annotations"
@@ -69,13 +69,15 @@ def find_tables(folder: Path, audio_folder: Path, names: RecordingNames, config:
     """The tables of a source: those in `config.tables`; else `annotations.csv`; else everything in `annotations/`,
     and beside the recordings what is named like one or is a known table. Raises `ValueError` where a table in
     `config.tables` does not exist."""
+    inside = folder / ANNOTATION_FOLDER
     if config.tables is not None:
         return FoundTables(tuple(_named_tables(folder, audio_folder, config)))
     if (folder / ANNOTATION_FILE).is_file():
-        return FoundTables((TableFile(folder / ANNOTATION_FILE, ANNOTATION_FILE, ANNOTATION_FILE),))
+        unused = ((f"{ANNOTATION_FOLDER}/", f"{ANNOTATION_FILE} is read instead; name what to read with tables"),)
+        found = (TableFile(folder / ANNOTATION_FILE, ANNOTATION_FILE, ANNOTATION_FILE),)
+        return FoundTables(found, unused if inside.is_dir() else ())
     read: list[TableFile] = []
     ignored: list[tuple[str, str]] = []
-    inside = folder / ANNOTATION_FOLDER
     for table in _walk(inside, inside, folder, config):
         if Path(table.path).stem.lower().startswith(NO_TABLES):
             ignored.append((table.shown, "a description"))
@@ -254,7 +256,7 @@ def _clip_windows(rows: list[Annotation], audio_folder: Path) -> tuple[list[Anno
     for row in rows:
         if row.file not in ends:
             try:
-                ends[row.file] = read_info(audio_folder / row.file).duration_s
+                ends[row.file] = read_header(audio_folder / row.file).duration_s
             except AudioError:  # reported where recordings are
                 ends[row.file] = float("inf")
         if row.onset_s < ends[row.file] < row.offset_s:
@@ -262,6 +264,17 @@ def _clip_windows(rows: list[Annotation], audio_folder: Path) -> tuple[list[Anno
             cut += 1
         clipped.append(row)
     return clipped, cut
+
+
+def overlapping_events(rows: Sequence[Annotation]) -> dict[str, int]:
+    """How many events of each class start before an earlier one of their recording and class has ended."""
+    found: Counter[str] = Counter()
+    ends: dict[tuple[str, str], float] = {}
+    for row in sorted(rows, key=lambda row: row.onset_s):
+        end = ends.get((row.file, row.label), 0.0)
+        found[row.label] += row.onset_s < end
+        ends[row.file, row.label] = max(end, row.offset_s)
+    return {label: count for label, count in sorted(found.items()) if count}
 
 
 def events_per_class(rows: Sequence[Annotation]) -> list[tuple[str, int, float, int]]:

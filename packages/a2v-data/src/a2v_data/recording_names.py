@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from a2v_data.audio import AUDIO_SUFFIXES
+from a2v_data.audio import AUDIO_SUFFIXES, AudioError, AudioInfo, read_info
 from a2v_data.formats.lines import NIPS4BPLUS_NAME
 
 ABSOLUTE = re.compile(r"/|[A-Za-z]:/")
@@ -35,6 +35,14 @@ def recording_names(folder: Path) -> tuple[str, ...]:
             if Path(name).suffix.lower() in AUDIO_SUFFIXES and not name.startswith("."):
                 found.append(Path(os.path.relpath(os.path.join(parent, name), folder)).as_posix())
     return tuple(sorted(found))
+
+
+def read_header(path: Path) -> AudioInfo:
+    """As `read_info`; `AudioError` too for a name that libsndfile cannot be given."""
+    try:
+        return read_info(path)
+    except UnicodeEncodeError as error:
+        raise AudioError("has a name that is not UTF-8; rename it") from error
 
 
 class RecordingNames:

@@ -33,7 +33,8 @@ NO_CLASS = ("Unknown", "Human")
 ABOUT = (
     "Bird song of the NIPS4B 2013 bird challenge with the temporal annotations of NIPS4Bplus: 5 s from automatic",
     "recorders in France and Spain. Morfi, V., Bas, Y., Pamuła, H., Glotin, H., Stowell, D. (2019), PeerJ Computer",
-    "Science 5, e223, https://doi.org/10.7717/peerj-cs.223. The terms of use are those of the sources.",
+    "Science 5, e223, https://doi.org/10.7717/peerj-cs.223. The terms of use are those of the sources. Some recordings",
+    "are consecutive pieces of a longer one; which ones was not published, so folds cannot keep them together.",
 )
 Progress = Callable[[int, int], None]
 

@@ -45,4 +45,9 @@ def write_readme(folder: Path, title: str, about: Sequence[str], options: dict[s
     ]
     if found.problems:
         lines += ["", "## Left out", "", *(f"- {problem}" for problem in found.problems)]
-    write_text_aside(folder / "README.md", "\n".join(lines) + "\n")
+    write_text_aside(folder / "README.md", as_text("\n".join(lines) + "\n"))
+
+
+def as_text(text: str) -> str:
+    """Text that can be written; what a file's name holds that is no text becomes an escape."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import soundfile
 
-from a2v_data.audio import AudioError, AudioInfo, read_info
+from a2v_data.audio import AudioError, AudioInfo
+from a2v_data.recording_names import read_header
 
 BLOCK_SAMPLES = 1 << 20
 Shape = tuple[int, int, int]
@@ -18,7 +19,7 @@ def shape(info: AudioInfo) -> Shape:
 
 def sound_digest(path: Path) -> bytes:
     """SHA-256 of all samples (float32) and their rate. Raises `AudioError` for what is not whole."""
-    digest = sha256(repr(shape(read_info(path))).encode())
+    digest = sha256(repr(shape(read_header(path))).encode())
     try:
         with soundfile.SoundFile(path) as file:
             for block_NC in file.blocks(BLOCK_SAMPLES, dtype="float32", always_2d=True):

@@ -30,7 +30,7 @@ class Outcome:
 def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str], None]) -> Outcome:
     """Run or reuse every stage; returns when the parent run holds the summary. say(line) tells what happens."""
     source = stages.source_folder(recipe, work)  # before a run is made
-    origin = source_fingerprint(source, cache=work / "content-hashes.json")
+    origin = source_fingerprint(source, work / "content-hashes.json", recipe.data.annotations)
     config = recipe.model_dump(mode="json", exclude={"ray"})
     mark = fingerprint("experiment", config, origin)
     found = store.find("experiment", mark)

@@ -36,7 +36,7 @@ def check_source(recipe: Recipe) -> None:
         return
     if not source.is_dir():
         raise UserError(f"data.source: {source}: no such folder")
-    open_source(source)
+    open_source(source, recipe.data.annotations)
 
 
 def source_folder(recipe: Recipe, work: Path) -> Path:

@@ -94,7 +94,7 @@ def test_missing_file_and_wrong_encoding(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such file; annotations are a CSV"):
         read_annotations(tmp_path / "none.csv", tmp_path)
     (tmp_path / "latin.csv").write_bytes("file,onset_s,offset_s,label\nä.wav,0,1,cc\n".encode("latin-1"))
-    with pytest.raises(ValueError, match="is not UTF-8; save the CSV as UTF-8"):
+    with pytest.raises(ValueError, match="row 2: not UTF-8; save it as UTF-8, or name its encoding"):
         read_annotations(tmp_path / "latin.csv", tmp_path)
 
 

@@ -139,19 +139,39 @@ def test_no_good_recording_is_an_error(make_source, tmp_path: Path) -> None:
 
 
 def test_events_outside_their_recording(make_source, tmp_path: Path) -> None:
-    """Up to 5 ms beyond the end is rounding and is clipped; more is an error, at any sample rate."""
-    audio = {"a.wav": tone(440, 1, 8000)}
+    """Up to 5 ms beyond the end is rounding and is clipped; more is wrong, at any sample rate. The recording is left
+    out, its neighbour is not."""
+    audio = {"a.wav": tone(440, 1, 8000), "b.wav": tone(440, 1, 8000)}
     source = make_source(audio, ["a.wav,0.5,1.0049,x"])
     assert events_of(pack(source, tmp_path / "out", CONFIG), "a.wav") == [("x", 0.5, 1.0)]
-    make_source(audio, ["a.wav,0,0.5,x", "a.wav,0.5,1.006,x", "a.wav,1.001,1.004,x", "a.wav,5,6,x"])
-    with pytest.raises(AnnotationError) as caught:
-        pack(source, tmp_path / "out2", CONFIG)
-    assert len(caught.value.problems) == 3
-    assert caught.value.problems[0] == (
-        "annotations.csv, row 3: 0.5 to 1.006 s lies outside a.wav, which is 1.000 s long; "
-        "correct the times or the file"
-    )
-    assert not (tmp_path / "out2").exists() and len(list(tmp_path.iterdir())) == 2
+    make_source(audio, ["a.wav,0,0.5,x", "a.wav,0.5,1.006,x", "a.wav,1.001,1.004,x", "a.wav,5,6,x", "b.wav,0,0.5,x"])
+    corpus = pack(source, tmp_path / "out2", CONFIG)
+    assert corpus.problems == [
+        "'a.wav' has a wrong annotation: annotations.csv, row 3: 0.5 to 1.006 s lies outside a.wav, which is 1.000 s "
+        "long; correct the times or the file (and 2 more) (left out)"
+    ]
+    assert [recording.name for recording in corpus.recordings] == ["b.wav"]
+    assert events_of(corpus, "b.wav") == [("x", 0.0, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("a.wav,-0.1,0.5,x", "row 2: onset_s is -0.1; it must not be negative"),
+        ("a.wav,0.5,0.2,x", "row 2: offset_s 0.2 is not after onset_s 0.5"),
+        ("a.wav,0.1,0.5,", "row 2: label is empty"),
+        ("a.wav,nan,0.5,x", "row 2: onset_s"),
+        ("a.wav,0.2,2.5,x", "row 2: 0.2 to 2.5 s lies outside a.wav"),
+        ("aa.wav,0.2,0.5,x", "row 2: file 'aa.wav' does not exist"),
+    ],
+)
+def test_a_wrong_row_costs_its_recording_and_nothing_else(make_source, tmp_path: Path, row: str, told: str) -> None:
+    source = make_source({"a.wav": tone(440, 1, 8000), "b.wav": tone(440, 1, 8000)}, [row, "b.wav,0,0.5,x"])
+    corpus = pack(source, tmp_path / "out", CONFIG)
+    (problem,) = corpus.problems
+    assert f"has a wrong annotation: annotations.csv, {told}" in problem and problem.endswith("(left out)")
+    labelled = [recording.name for recording in corpus.recordings if recording.labelled]
+    assert labelled == ["b.wav"] and events_of(corpus, "b.wav") == [("x", 0.0, 0.5)]
 
 
 @pytest.mark.parametrize(
@@ -221,19 +241,21 @@ def test_wrong_label_files_are_named(tmp_path: Path) -> None:
         del file["foc"]
     write_labels(source / "lbl" / "d.h5", [("cc", 4000, 12_000, True)], 8000)
     write_labels(source / "lbl" / "gone.h5", [], 8000)
-    with pytest.raises(AnnotationError) as caught:
-        pack(source, tmp_path / "out", CONFIG)
-    problems = caught.value.problems
-    assert problems[0].startswith("lbl/a.h5, event 1: offset_s 0.25 is not after onset_s 0.5")
-    assert problems[1].startswith("lbl/b.h5: not readable as HDF5 labels")
-    assert problems[2].startswith("lbl/c.h5: no field foc")
-    assert problems[3].startswith("lbl/gone.h5: its recording wav/gone.wav does not exist")
-    assert len(problems) == 4
-    for name in ("a", "b", "c"):
-        write_labels(source / "lbl" / f"{name}.h5", [], 8000)
-    (source / "lbl" / "gone.h5").unlink()
-    with pytest.raises(AnnotationError, match=r"lbl/d\.h5, event 1: 0\.5 to 1\.5 s lies outside d\.wav"):
-        pack(source, tmp_path / "out", CONFIG)
+    corpus = pack(source, tmp_path / "out", CONFIG)
+    wrong = "has a wrong annotation: "
+    for problem, told in zip(
+        corpus.problems,
+        [
+            f"'a.wav' {wrong}lbl/a.h5, event 1: offset_s 0.25 is not after onset_s 0.5",
+            f"'b.wav' {wrong}lbl/b.h5: not readable as HDF5 labels",
+            f"'c.wav' {wrong}lbl/c.h5: no field foc",
+            f"'d.wav' {wrong}lbl/d.h5, event 1: 0.5 to 1.5 s lies outside d.wav",
+            f"'gone.wav' {wrong}lbl/gone.h5: its recording wav/gone.wav does not exist",
+        ],
+        strict=True,
+    ):
+        assert problem.startswith(told) and problem.endswith("(left out)")
+    assert [recording.name for recording in corpus.recordings] == ["e.wav"]
 
 
 def test_label_numbers_stand_for_meerkats_classes(tmp_path: Path) -> None:

@@ -198,9 +198,8 @@ def test_an_annotated_file_that_is_not_named_like_a_recording_is_told(make_sourc
         prepare(source, tmp_path / "out", SECOND).prepared.problems,
         pack(source, tmp_path / "store", PackConfig()).problems,
     ):
-        assert problems == [
-            "'b.dat' is not named like a recording (.wav, .flac, ...); rename it (left out, with its 1 annotations)"
-        ]
+        (problem,) = problems
+        assert problem.startswith("'b.dat' has a wrong annotation: annotations.csv, row 3: file 'b.dat'")
 
 
 def test_no_good_recording_is_an_error(make_source, tmp_path: Path) -> None:
@@ -213,11 +212,15 @@ def test_no_good_recording_is_an_error(make_source, tmp_path: Path) -> None:
         pack(tmp_path / "out", tmp_path / "store", PackConfig())
 
 
-def test_wrong_annotations_stop_everything_before_it_begins(make_source, tmp_path: Path) -> None:
-    source = make_source({"a.wav": noise(1)}, ["a.wav,0.5,1.5,x"])
-    with pytest.raises(AnnotationError, match=r"row 2: 0\.5 to 1\.5 s lies outside a\.wav"):
-        prepare(source, tmp_path / "out", SECOND)
-    assert not (tmp_path / "out").exists()
+def test_a_wrong_annotation_costs_its_recording_and_an_unreadable_table_everything(make_source, tmp_path: Path) -> None:
+    source = make_source({"a.wav": noise(1), "b.wav": noise(1)}, ["a.wav,0.5,1.5,x", "b.wav,0,1,x"])
+    prepared = prepare(source, tmp_path / "out", SECOND).prepared
+    (problem,) = prepared.problems
+    assert "row 2: 0.5 to 1.5 s lies outside a.wav" in problem and list(prepared.recordings) == ["b.wav"]
+    (source / "annotations.csv").write_text("file,start,end\na.wav,0,1\n")
+    with pytest.raises(AnnotationError, match="row 1"):
+        prepare(source, tmp_path / "out2", SECOND)
+    assert not (tmp_path / "out2").exists()
 
 
 def test_where_it_may_not_write(make_source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

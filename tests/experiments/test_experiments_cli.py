@@ -20,13 +20,21 @@ DATA = {
     "data synth": ["out", "--minutes", "--seed"],
     "data prepare": [
         "source", "--out", "--sample-rate", "--segment-s", "--labelled", "--channel", "--channels", "--random-names",
-        "--seed", "--processes", "--ray", "--address", "--json",
+        "--seed", "--processes", "--ray", "--address", "--tables", "--format", "--label-column", "--tier",
+        "--mapping", "--unmapped", "--default-label", "--point-duration", "--encoding", "--json",
     ],
     "data pack": [
         "source", "--out", "--sample-rate", "--labelled", "--channel", "--channels", "--classes", "--exclude-label",
-        "--focal-class", "--processes", "--json",
+        "--focal-class", "--processes", "--tables", "--format", "--label-column", "--tier",
+        "--mapping", "--unmapped", "--default-label", "--point-duration", "--encoding", "--json",
     ],
     "data verify": ["store", "--json"],
+    "data annotations": [
+        "source", "--tables", "--format", "--label-column", "--tier", "--mapping", "--unmapped", "--default-label",
+        "--point-duration", "--encoding", "--json",
+    ],
+    "data import nips4bplus": ["archives", "--out", "--keep-unknown", "--challenge-test", "--json"],
+    "data import xeno-canto": ["folder", "--out", "--quality", "--nd", "--exclude", "--link", "--json"],
 }  # fmt: skip
 BENCH = {
     "bench train": [
@@ -72,9 +80,9 @@ def test_every_command_helps_and_names_all_its_options(a2v):
     said = a2v("--help")
     assert said.code == 0 and all(name.split()[0] in said.out for name in SURFACE)
     for group in groups:
-        said = a2v(group, "--help")
-        assert said.code == 0
-        assert all(name.split()[-1] in said.out for name in SURFACE if name.startswith(f"{group} "))
+        said = a2v(*group.split(), "--help")
+        inside = [name.removeprefix(f"{group} ").split()[0] for name in SURFACE if name.startswith(f"{group} ")]
+        assert said.code == 0 and all(name in said.out for name in inside)
     for name, options in SURFACE.items():
         said = a2v(*name.split(), "--help")
         assert said.code == 0 and said.err == "" and all(option in said.out.lower() for option in options), name
@@ -104,6 +112,14 @@ except SystemExit as stop:
         (["ui", "--port", "0"], "'--port'"),
         (["data", "synth", "somewhere", "--minutes", "0"], "'--minutes'"),
         (["model", "import", "file.pt"], "'--out'"),
+        (["data", "annotations", "somewhere", "--format", "rave"], "'--format'"),
+        (["data", "annotations", "somewhere", "--encoding", "utf-9"], "--encoding: no text encoding 'utf-9'"),
+        (["data", "annotations", "somewhere", "--point-duration", "0"], "--point-duration: Input should be greater"),
+        (["data", "annotations", "nowhere"], "nowhere: no such folder"),
+        (["data", "import", "nips4bplus", "--out", "x"], "Missing argument"),
+        (["data", "import", "nips4bplus", "nowhere.zip", "--out", "x"], "nowhere.zip: no such archive or folder"),
+        (["data", "import", "xeno-canto", "nowhere"], "--out"),
+        (["data", "import", "xeno-canto", "nowhere", "--out", "x"], "nowhere: no such folder"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(a2v, arguments, told):
@@ -111,7 +127,9 @@ def test_wrong_usage_is_one_line_and_exit_code_2(a2v, arguments, told):
     assert said.code == 2 and said.out == "" and told in said.only_line()
 
 
-@pytest.mark.parametrize("arguments", [[], ["experiment"], ["data"], ["model"], ["explain"], ["bench"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["experiment"], ["data"], ["data", "import"], ["model"], ["explain"], ["bench"]]
+)
 def test_a_group_alone_shows_its_help(a2v, arguments):
     said = a2v(*arguments)
     assert said.code == 2 and "Usage: " in said.err and "Commands:" in said.err

@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from . import data_prepare
+from . import data_annotations, data_import, data_prepare
 from .options import say
 
 group = typer.Typer(no_args_is_help=True, help="Make and look at corpora.")
 group.command("prepare")(data_prepare.prepare)
 group.command("pack")(data_prepare.pack)
 group.command("verify")(data_prepare.verify)
+group.command("annotations")(data_annotations.show_annotations)
+group.add_typer(data_import.group, name="import")
 
 
 @group.command("synth")

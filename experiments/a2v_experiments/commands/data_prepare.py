@@ -9,6 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import FAILED, INTERRUPTED, UserError
+from .annotation_options import (
+    DefaultLabel,
+    Encoding,
+    Format,
+    LabelColumn,
+    Mapping,
+    PointDuration,
+    Tables,
+    Tier,
+    Unmapped,
+    UnmappedOption,
+    annotation_config,
+)
 from .options import say
 
 if TYPE_CHECKING:
@@ -54,6 +67,15 @@ def prepare(
     address: Annotated[
         str | None, typer.Option("--address", help="Of the cluster; default: RAY_ADDRESS, or Ray on this machine.")
     ] = None,
+    tables: Tables = None,
+    format_: Format = None,
+    label_column: LabelColumn = None,
+    tier: Tier = None,
+    mapping: Mapping = None,
+    unmapped: UnmappedOption = Unmapped.error,
+    default_label: DefaultLabel = None,
+    point_duration: PointDuration = None,
+    encoding: Encoding = None,
     json: Json = False,
 ) -> None:
     """Cut recordings and their annotations into segments in MeerKAT's form; goes on where an earlier call stopped."""
@@ -64,7 +86,11 @@ def prepare(
 
     from ..progress import advancing, bar
 
-    options = {"segment_s": segment_s, "random_names": random_names, "seed": seed}
+    annotations = annotation_config(
+        tables=tables, format=format_, label_column=label_column, tier=tier, mapping=mapping, unmapped=unmapped,
+        default_label=default_label, point_duration_s=point_duration, encoding=encoding,
+    )  # fmt: skip
+    options = {"segment_s": segment_s, "random_names": random_names, "seed": seed, "annotations": annotations}
     config = _config(PrepareConfig, sample_rate, labelled, channel, channels, **options)
     run = _run(processes, ray, address)
     try:
@@ -117,6 +143,15 @@ def pack(
         bool, typer.Option("--focal-class/--no-focal-class", help="Focal events are also events of the class 'focal'.")
     ] = True,
     processes: Processes = None,
+    tables: Tables = None,
+    format_: Format = None,
+    label_column: LabelColumn = None,
+    tier: Tier = None,
+    mapping: Mapping = None,
+    unmapped: UnmappedOption = Unmapped.error,
+    default_label: DefaultLabel = None,
+    point_duration: PointDuration = None,
+    encoding: Encoding = None,
     json: Json = False,
 ) -> None:
     """Pack recordings, or the segments of a prepared folder, into one memory-mapped store for training."""
@@ -126,7 +161,12 @@ def pack(
     from ..progress import advancing, bar
 
     names = [name.strip() for name in classes.split(",")] if classes is not None else None
-    options = {"classes": names, "exclude_labels": exclude_labels or [], "focal_class": focal_class}
+    annotations = annotation_config(
+        tables=tables, format=format_, label_column=label_column, tier=tier, mapping=mapping, unmapped=unmapped,
+        default_label=default_label, point_duration_s=point_duration, encoding=encoding,
+    )  # fmt: skip
+    options: dict[str, Any] = {"classes": names, "exclude_labels": exclude_labels or [], "focal_class": focal_class}
+    options["annotations"] = annotations
     config = _config(PackConfig, sample_rate, labelled, channel, channels, **options)
     try:
         with bar("packing", 0, "s of audio") as shown:

@@ -18,4 +18,5 @@ DEFAULT_WORK = Path("a2v-runs")
 
 
 def say(line: str) -> None:
-    typer.echo(line)
+    """Print a line; what a file's name holds that is no text is shown as an escape."""
+    typer.echo(line.encode("utf-8", "backslashreplace").decode())

@@ -71,8 +71,9 @@ def pack(
     """Pack the recordings of `source` into a store at `out`; `progress(done, total)` counts seconds of audio.
 
     Recordings that cannot be used are left out and listed, one line each, in `Corpus.problems`; other things
-    worth knowing are in `Corpus.notices`. Raises `AnnotationError` for wrong annotations; `ValueError` where
-    source, audio or annotations are missing, no recording is good, the disk is too full, or `out` exists.
+    worth knowing are in `Corpus.notices`. Raises `AnnotationError` for what is wrong in the annotations and belongs to
+    no recording; `ValueError` where source, audio or annotations are missing, no recording is good, the disk is too
+    full, or `out` exists.
     """
     out = Path(out)
     refuse_existing(out)
@@ -80,7 +81,8 @@ def pack(
     rows = [row for row in plan.annotations.rows if row.label not in config.exclude_labels]
     classes = _classes(plan.annotations.path, rows, config)
     events, merged = _events(rows, classes)
-    notices = [
+    notices = list(plan.annotations.notices)
+    notices += [
         f"exclude_labels: no event is labelled {label!r}"
         for label in config.exclude_labels
         if all(row.label != label for row in plan.annotations.rows)

@@ -1,13 +1,14 @@
 """What is known about a source before any sample is read: its recordings, their events, and what is wrong.
 
-A bad recording is left out and named; its neighbours are not harmed. A wrong annotation stops everything, since a
-label that is silently dropped makes every score wrong.
+A bad recording is left out and named; its neighbours are not harmed. So is a recording of which an annotation is wrong:
+a label that is silently dropped makes every score wrong. What is wrong and belongs to no one recording stops
+everything.
 """
 
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,14 +16,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from a2v_data.annotations import Annotation, AnnotationError, Annotations
+from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.annotations import Annotation, Annotations, end_problem
 from a2v_data.audio import AudioError, AudioInfo, Channel, read_info
 from a2v_data.conversion import SourceRecording
 from a2v_data.meerkat import MEERKAT_CLASSES
 from a2v_data.prepared import Prepared, joined_annotations, read_prepared
 from a2v_data.sources import Source, open_source
 
-TOLERANCE_S = 0.005
 FOCAL = "focal"
 HEADER_THREADS = 8  # headers are waited for, not computed
 ChannelField = Annotated[int, Field(ge=0)] | Literal["mix"]
@@ -34,7 +35,7 @@ class RecordingConfig(BaseModel):
     sample_rate: Hz, of the result; None: that of the recordings, where they all have one. labelled: 'annotated'
     (recordings without any annotation were not looked at, they serve pretraining only) or 'all' (they were, and hold
     no calls). channel: which one to read, from 0, or 'mix' for the mean of all. channels: the same for single
-    recordings, by name.
+    recordings, by name. annotations: which tables are read, and how.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +44,7 @@ class RecordingConfig(BaseModel):
     labelled: Literal["annotated", "all"] = "annotated"
     channel: ChannelField = 0
     channels: dict[str, ChannelField] = {}
+    annotations: AnnotationConfig = AnnotationConfig()
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,10 @@ class Plan:
 def make_plan(source: Path | Source, config: RecordingConfig) -> Plan:
     """Read all headers and annotations.
 
-    Raises `AnnotationError` for wrong annotations; `ValueError` where source, audio or annotations are missing, no
-    recording is good, or `sample_rate` is not given and not clear.
+    Raises `AnnotationError` for what is wrong in the annotations and belongs to no recording; `ValueError` where
+    source, audio or annotations are missing, no recording is good, or `sample_rate` is not given and not clear.
     """
-    opened = source if isinstance(source, Source) else open_source(source)
+    opened = source if isinstance(source, Source) else open_source(source, config.annotations)
     prepared = read_prepared(opened.folder) if opened.form == "meerkat" else None
     annotations = joined_annotations(opened, prepared) if prepared else opened.annotations()
     names = list(prepared.recordings) if prepared else list(opened.names)
@@ -97,9 +99,12 @@ def make_plan(source: Path | Source, config: RecordingConfig) -> Plan:
         left_out[name] = left_out_line(
             name, "is not named like a recording (.wav, .flac, ...); rename it", counts[name]
         )
+    rows, wrong = _within_recordings(annotations, recordings)
+    for name in sorted(wrong.keys() - left_out.keys()):
+        recordings.pop(name, None)
+        left_out[name] = left_out_line(name, _wrong_annotations(wrong[name]), 0)
     require_any(opened, recordings, left_out.values())
     sample_rate = config.sample_rate or _common_rate(recordings.values())
-    rows = _within_recordings(annotations, recordings)
     labelled = frozenset(names) if config.labelled == "all" else annotations.annotated
     inside = replace(annotations, rows=tuple(rows))
     labels = frozenset(row.label for row in annotations.rows)
@@ -204,20 +209,22 @@ def _common_rate(recordings: Iterable[SourceRecording]) -> int:
     return rate
 
 
-def _within_recordings(annotations: Annotations, recordings: dict[str, SourceRecording]) -> list[Annotation]:
-    """Events clipped to their recordings (5 ms of tolerance); those of recordings left out are dropped."""
-    durations_s = {name: recording.duration_s for name, recording in recordings.items()}
-    rows, problems = [], []
+def _within_recordings(
+    annotations: Annotations, recordings: dict[str, SourceRecording]
+) -> tuple[list[Annotation], dict[str, list[str]]]:
+    """Events clipped to their recordings (5 ms of tolerance), and by recording what is wrong with its annotations."""
+    wrong = {name: list(lines) for name, lines in annotations.wrong.items()}
+    rows = []
     for row in annotations.rows:
         if row.file not in recordings:
             continue
-        duration_s = durations_s[row.file]
-        if row.offset_s > duration_s + TOLERANCE_S or row.onset_s >= duration_s:
-            problems.append(
-                f"{row.where}: {row.onset_s:g} to {row.offset_s:g} s lies outside {row.file}, which is "
-                f"{duration_s:.3f} s long; correct the times or the file"
-            )
+        duration_s = recordings[row.file].duration_s
+        if problem := end_problem(row, duration_s):
+            wrong.setdefault(row.file, []).append(problem)
         rows.append(replace(row, offset_s=min(row.offset_s, duration_s)))
-    if problems:
-        raise AnnotationError(annotations.path, problems)
-    return rows
+    return [row for row in rows if row.file not in wrong], wrong
+
+
+def _wrong_annotations(lines: Sequence[str]) -> str:
+    more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+    return f"has a wrong annotation: {lines[0]}{more}"

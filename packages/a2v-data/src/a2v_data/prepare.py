@@ -78,8 +78,9 @@ def prepare(
 
     `progress(done, total)` counts seconds of audio. Recordings that cannot be used are left out and listed, one line
     each, in `Prepared.problems`. A recording that changed since it was done is done again and named in
-    `Prepared.notices`. Raises `AnnotationError` for wrong annotations; `ValueError` where source, audio or annotations
-    are missing, no recording is good, the disk is too full, or `out` holds other things.
+    `Prepared.notices`. Raises `AnnotationError` for what is wrong in the annotations and belongs to no recording;
+    `ValueError` where source, audio or annotations are missing, no recording is good, the disk is too full, or `out`
+    holds other things.
     """
     out = Path(out)
     plan = make_plan(source, config)
@@ -154,7 +155,7 @@ class _Call:
             config=self.config.model_dump(mode="json"),
             events=self._count_events(),
             problems=problems,
-            notices=[*self.notices, *loud],
+            notices=[*self.plan.annotations.notices, *self.notices, *loud],
         )
         prepared = read_prepared(self.out)
         assert prepared is not None

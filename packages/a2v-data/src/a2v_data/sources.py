@@ -1,33 +1,59 @@
-"""Where recordings and annotations come from: a folder with a CSV, or MeerKAT's layout.
+"""Where recordings and annotations come from: a folder with tables, or MeerKAT's layout.
 
-Both forms end in one `Source`: the recordings by name, and annotations that name them.
+All forms end in one `Source`: the recordings by name, and annotations that name them.
 """
 
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from a2v_data.annotations import AnnotationError, Annotations, read_annotations
+from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.annotation_tables import (
+    ANNOTATION_FILE,
+    ANNOTATION_FOLDER,
+    AnnotationReport,
+    FoundTables,
+    ReadTable,
+    find_tables,
+    read_tables,
+)
+from a2v_data.annotations import AnnotationError, Annotations
 from a2v_data.audio import AUDIO_SUFFIXES
-from a2v_data.meerkat import JOURNAL, LABEL_SUFFIXES, PREPARED_META, PREPARED_TABLES, label_path, read_labels
+from a2v_data.class_mapping import apply_mapping, read_mapping
+from a2v_data.meerkat import (
+    JOURNAL,
+    LABEL_SUFFIXES,
+    MEERKAT_CLASSES,
+    PREPARED_META,
+    PREPARED_TABLES,
+    label_path,
+    read_labels,
+)
+from a2v_data.recording_names import RecordingNames, recording_names
 from a2v_data.storage import BLOCK_BYTES, write_text_aside
 
-ANNOTATION_FILE = "annotations.csv"
 Entry = tuple[list[int] | None, str]  # ([size, mtime_ns], content hash) of one file
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A folder of recordings. `names` are paths relative to `audio_folder`, sorted, bad ones included."""
+    """A folder of recordings. `names` are paths relative to `audio_folder`, sorted, bad ones included.
+
+    form: 'csv' (annotations.csv), 'tables' (others), 'meerkat'; found: the tables, and files that are none.
+    """
 
     folder: Path
-    form: Literal["csv", "meerkat"]
+    form: Literal["csv", "tables", "meerkat"]
     audio_folder: Path
     names: tuple[str, ...]
+    config: AnnotationConfig = field(default_factory=AnnotationConfig)
+    found: FoundTables = field(default_factory=FoundTables)
 
     @property
     def label_folder(self) -> Path:
@@ -35,46 +61,82 @@ class Source:
         return self.folder / "lbl"
 
     def annotations(self) -> Annotations:
-        """Read all annotations; `AnnotationError` names file and row, `ValueError` what is missing."""
-        if self.form == "csv":
-            return read_annotations(self.folder / ANNOTATION_FILE, self.audio_folder)
-        return _meerkat_annotations(self)
+        """Read all annotations; `AnnotationError` names file and row of what is wrong and belongs to no recording,
+        `ValueError` what is missing. What is wrong with one recording is in `Annotations.wrong`."""
+        report = self.read()
+        place = {
+            "csv": self.folder / ANNOTATION_FILE,
+            "tables": self.folder,
+            "meerkat": self.label_folder,
+        }[self.form]
+        of_recordings = {line for lines in report.wrong.values() for line in lines}
+        if everywhere := [line for line in report.problems if line not in of_recordings]:
+            raise AnnotationError(place, everywhere)
+        return Annotations(place, tuple(report.rows), frozenset(report.annotated), tuple(report.notices), report.wrong)
+
+    def read(self, progress: Progress | None = None) -> AnnotationReport:
+        """Read all annotations and list everything that is wrong instead of raising it.
+
+        `progress(done, total)` counts tables. Raises `ValueError` for a mapping file that is wrong.
+        """
+        mapping = read_mapping(self._mapping_file) if self._mapping_file else None
+        if self.form == "meerkat":
+            report = _read_meerkat(self)
+        else:
+            names = RecordingNames(self.audio_folder, self.names)
+            report = read_tables(self.found.read, names, self.config, MEERKAT_CLASSES, progress)
+        if mapping is not None:
+            report.rows, problems, notices = apply_mapping(report.rows, mapping, self.config.unmapped)
+            report.problems += problems
+            report.notices += notices
+        return report
 
     def read_files(self) -> list[Path]:
         """Every file whose content decides what is prepared."""
         audio = [self.audio_folder / name for name in self.names]
-        if self.form == "csv":
-            return [*audio, self.folder / ANNOTATION_FILE]
+        mapping = [self._mapping_file] if self._mapping_file else []
+        if self.form != "meerkat":
+            return [*audio, *[file.path for file in self.found.read], *mapping]
         tables = [path for path in map(self.folder.joinpath, PREPARED_TABLES) if path.is_file()]
-        return [*audio, *self.label_files(), *tables]
+        return [*audio, *self.label_files(), *tables, *mapping]
 
     def label_files(self) -> list[Path]:
         """MeerKAT's label files, sorted."""
         return _label_files(self.label_folder)
 
+    @property
+    def _mapping_file(self) -> Path | None:
+        """The mapping file: in the source folder, or else where the command runs."""
+        if self.config.mapping is None:
+            return None
+        inside = self.folder / self.config.mapping
+        return inside if inside.is_file() else Path(self.config.mapping)
 
-def open_source(folder: Path) -> Source:
-    """Find out which form a folder has, and its recordings.
 
-    (a) `audio/` with recordings, or recordings in the folder itself, and `annotations.csv`; (b) MeerKAT's
-    wav/ and lbl/. Sub-folders are searched; names that start with a point are left alone. Raises `ValueError`
-    where the folder, its audio or its annotations are missing.
+def open_source(folder: Path, annotations: AnnotationConfig | None = None) -> Source:
+    """Find out which form a folder has, its recordings and its annotation tables.
+
+    (a) recordings in `audio/` or in the folder itself, with `annotations.csv`, or with tables in `annotations/` or
+    beside the recordings (Raven, Audacity, TextGrid, BirdNET, ...), or those that `annotations.tables` names;
+    (b) MeerKAT's wav/ and lbl/. Sub-folders are searched; names that start with a point are left alone. Raises
+    `ValueError` where the folder, its audio or its annotations are missing.
     """
     folder = Path(folder)
+    config = annotations or AnnotationConfig()
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; it must hold recordings (audio/ and {ANNOTATION_FILE})")
     if (folder / JOURNAL).exists() and not (folder / PREPARED_META).exists():
         raise ValueError(f"{folder}: its preparation is not finished; run the same `a2v data prepare` again")
-    if (folder / "wav").is_dir() and not (folder / ANNOTATION_FILE).exists():
-        source = Source(folder, "meerkat", folder / "wav", _audio_names(folder / "wav"))
-        missing = (
-            None if source.label_folder.is_dir() else "lbl/ with one HDF5 label file per segment is missing"
-        )
+    wav, lbl = folder / "wav", folder / "lbl"
+    if wav.is_dir() and lbl.is_dir() and config.tables is None and not (folder / ANNOTATION_FILE).exists():
+        source, missing = Source(folder, "meerkat", wav, recording_names(wav), config), None
     else:
-        audio = folder / "audio" if (folder / "audio").is_dir() else folder
-        source = Source(folder, "csv", audio, _audio_names(audio))
-        has = (folder / ANNOTATION_FILE).is_file()
-        missing = None if has else f"{ANNOTATION_FILE} (file,onset_s,offset_s,label) is missing"
+        audio = next((folder / name for name in ("audio", "wav") if (folder / name).is_dir()), folder)
+        names = recording_names(audio)
+        found = find_tables(folder, audio, RecordingNames(audio, names), config)
+        alone = [file.shown for file in found.read] == [ANNOTATION_FILE]
+        source = Source(folder, "csv" if alone else "tables", audio, names, config, found)
+        missing = None if found.read else _no_tables(found, meerkat=audio == wav)
     if not source.names:
         suffixes = ", ".join(sorted(suffix.removeprefix(".") for suffix in AUDIO_SUFFIXES))
         raise ValueError(f"{source.audio_folder}: no audio in it; put recordings there ({suffixes})")
@@ -83,60 +145,61 @@ def open_source(folder: Path) -> Source:
     return source
 
 
-def _audio_names(folder: Path) -> tuple[str, ...]:
-    """Everything that is named like a recording: a folder `x.wav` too, so that it can be reported."""
-    found = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in [*folders, *files]:
-            if Path(name).suffix.lower() in AUDIO_SUFFIXES and not name.startswith("."):
-                found.append(Path(os.path.relpath(os.path.join(parent, name), folder)).as_posix())
-    return tuple(sorted(found))
+def _no_tables(found: FoundTables, meerkat: bool) -> str:
+    if meerkat:
+        return f"lbl/ with one HDF5 label file per segment is missing, and there is no {ANNOTATION_FILE} or other table"
+    unused = "; ".join(f"{name} is {reason}" for name, reason in found.ignored[:3])
+    return (
+        f"{ANNOTATION_FILE} (file,onset_s,offset_s,label) is missing, and no other table is in {ANNOTATION_FOLDER}/ or "
+        f"beside the recordings{f' ({unused})' if unused else ''}"
+    )
 
 
 def _label_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix in LABEL_SUFFIXES and path.is_file())
 
 
-def _meerkat_annotations(source: Source) -> Annotations:
-    rows, problems, annotated = [], [], set()
+def _read_meerkat(source: Source) -> AnnotationReport:
+    report = AnnotationReport()
     used: set[Path] = set()
     for name in source.names:
         path = label_path(source.label_folder, name)
         if path is None:
             continue
-        events, wrong = read_labels(path, name, path.relative_to(source.folder).as_posix())
-        rows += events
-        problems += wrong
-        annotated.add(name)
+        shown = path.relative_to(source.folder).as_posix()
+        events, wrong = read_labels(path, name, shown)
+        report.rows += events
+        for line in wrong:
+            report.add_problem(name, line)
+        report.annotated.add(name)
+        report.tables.append(ReadTable(shown, "meerkat", len(events), (name,)))
         used.add(path)
     for path in _label_files(source.label_folder):
         if path not in used:
             shown = path.relative_to(source.folder).as_posix()
             recording = path.relative_to(source.label_folder).with_suffix(".wav").as_posix()
-            problems.append(
-                f"{shown}: its recording wav/{recording} does not exist; add it or remove the labels"
+            report.add_problem(
+                recording, f"{shown}: its recording wav/{recording} does not exist; add it or remove the labels"
             )
-    if problems:
-        raise AnnotationError(source.label_folder, problems)
-    return Annotations(source.label_folder, tuple(rows), frozenset(annotated))
+    return report
 
 
-def source_fingerprint(source: Path, cache: Path | None = None) -> str:
+def source_fingerprint(source: Path, cache: Path | None = None, annotations: AnnotationConfig | None = None) -> str:
     """Hex SHA-256 over the names and contents of every file that `prepare` reads from `source`.
 
     Contents are hashed once: `cache`, a JSON file, remembers a file's hash for as long as its path, size and
     modification time (ns) stay the same. A damaged cache is ignored. Raises `ValueError` as `open_source`
     does.
     """
-    opened = open_source(Path(source))
+    opened = open_source(Path(source), annotations)
     known = _read_cache(cache)
     paths = opened.read_files()
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         entries = list(pool.map(lambda path: _hash_entry(path, known), paths))
     total = hashlib.sha256()
     for path, (_, content) in zip(paths, entries, strict=True):
-        name = os.fsencode(path.relative_to(opened.folder).as_posix())
+        inside = path.is_relative_to(opened.folder)
+        name = os.fsencode(path.relative_to(opened.folder).as_posix() if inside else path.name)
         total.update(len(name).to_bytes(8, "little") + name + content.encode() + b"\n")
     if cache is not None:
         fresh = {os.path.abspath(path): entry for path, entry in zip(paths, entries, strict=True) if entry[0]}

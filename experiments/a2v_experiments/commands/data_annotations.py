@@ -1,0 +1,162 @@
+"""`a2v data annotations`: what the annotation tables of a folder hold, before anything is made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .annotation_options import (
+    DefaultLabel,
+    Encoding,
+    Format,
+    LabelColumn,
+    Mapping,
+    PointDuration,
+    Tables,
+    Tier,
+    Unmapped,
+    UnmappedOption,
+    annotation_config,
+)
+from .options import say
+
+if TYPE_CHECKING:
+    from a2v_data.annotation_tables import AnnotationReport
+    from a2v_data.sources import Source
+
+SHOWN = 20
+
+
+def show_annotations(
+    source: Annotated[Path, typer.Argument(help="Folder of recordings with their annotation tables.")],
+    tables: Tables = None,
+    format_: Format = None,
+    label_column: LabelColumn = None,
+    tier: Tier = None,
+    mapping: Mapping = None,
+    unmapped: UnmappedOption = Unmapped.error,
+    default_label: DefaultLabel = None,
+    point_duration: PointDuration = None,
+    encoding: Encoding = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """Read all annotation tables and show what was found: tables, classes, recordings without any, what is wrong."""
+    from json import dumps
+
+    from a2v_data.annotation_tables import overlapping_events
+    from a2v_data.sources import open_source
+
+    from ..progress import advancing, bar
+
+    config = annotation_config(
+        tables=tables, format=format_, label_column=label_column, tier=tier, mapping=mapping, unmapped=unmapped,
+        default_label=default_label, point_duration_s=point_duration, encoding=encoding,
+    )  # fmt: skip
+    opened = open_source(source, config)
+    with bar("tables", len(opened.found.read), "tables") as shown:
+        report = opened.read(progress=advancing(shown))
+    report.problems += _outside(report, opened)
+    for label, count in overlapping_events(report.rows).items():
+        report.notices.append(f"{label}: events that overlap an earlier one, with which `prepare` merges them: {count}")
+    if json:
+        say(dumps(_as_json(report, opened), indent=2, ensure_ascii=False))
+    else:
+        _show(report, opened)
+    if report.problems:
+        raise typer.Exit(1)
+
+
+def _outside(report: AnnotationReport, source: Source) -> list[str]:
+    """Events that pass the end of their recording, and recordings that cannot be read."""
+    from a2v_data.annotations import end_problem
+    from a2v_data.audio import AudioError
+    from a2v_data.recording_names import read_header
+
+    ends: dict[str, float | None] = {}
+    problems = []
+    for row in report.rows:
+        if row.file not in ends:
+            try:
+                ends[row.file] = read_header(source.audio_folder / row.file).duration_s
+            except AudioError as error:
+                ends[row.file] = None
+                problems.append(f"{row.file}: {error}")
+        end = ends[row.file]
+        if end is not None and (problem := end_problem(row, end)):
+            problems.append(problem)
+    return problems
+
+
+def _as_json(report: AnnotationReport, source: Source) -> dict[str, Any]:
+    from a2v_data.annotation_tables import events_per_class
+
+    return {
+        "source": str(source.folder),
+        "audio_folder": str(source.audio_folder),
+        "form": source.form,
+        "recordings": len(source.names),
+        "annotated": len(report.annotated),
+        "not_annotated": [name for name in source.names if name not in report.annotated],
+        "events": len(report.rows),
+        "classes": [
+            {"class": label, "events": events, "seconds": round(seconds, 6), "recordings": recordings}
+            for label, events, seconds, recordings in events_per_class(report.rows)
+        ],
+        "tables": [
+            {"table": table.shown, "format": table.format, "events": table.events, "recordings": list(table.recordings)}
+            for table in report.tables
+        ],
+        "not_used": [{"file": name, "reason": reason} for name, reason in source.found.ignored],
+        "notices": report.notices,
+        "problems": report.problems,
+    }
+
+
+def _show(report: AnnotationReport, source: Source) -> None:
+    from a2v_data.annotation_tables import events_per_class
+
+    seconds = sum(row.offset_s - row.onset_s for row in report.rows)
+    say(f"{source.folder}: {len(report.rows)} events ({seconds:.1f} s), {len(source.names)} recordings")
+    tables = [(t.shown, t.format or "not read", t.events, len(t.recordings)) for t in report.tables]
+    _columns(("table", "format", "events", "recordings"), tables, limit=10)
+    classes = [(name, count, f"{length:.1f}", of) for name, count, length, of in events_per_class(report.rows)]
+    _columns(("class", "events", "seconds", "recordings"), classes)
+    without = [name for name in source.names if name not in report.annotated]
+    if without:
+        say(f"\nwithout annotations (not listened to): {len(without)} of {len(source.names)} recordings")
+    _list("", without, limit=10)
+    _list("not used", [f"{name}: {reason}" for name, reason in source.found.ignored])
+    _list("notices", report.notices)
+    _list("wrong", report.problems)
+    count = len(report.problems)
+    say(f"\n{count} problem{'' if count == 1 else 's'}: put them right, or take them out" if count else "\nall right")
+
+
+def _columns(header: Sequence[str], rows: Sequence[Sequence[Any]], limit: int | None = None) -> None:
+    """Text columns: the first left-aligned, numbers right-aligned."""
+    if not rows:
+        return
+    shown = [[str(cell) for cell in row] for row in rows[:limit]]
+    widths = [max(map(len, column)) for column in zip(header, *shown, strict=True)]
+    numbers = [not isinstance(cell, str) or cell.replace(".", "").isdecimal() for cell in rows[0]]
+    say("")
+    for row in (header, *shown):
+        cells = (
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, numbers, strict=True)
+        )
+        say("  ".join(cells).rstrip())
+    if len(rows) > len(shown):
+        say(f"... and {len(rows) - len(shown)} more (--json lists all)")
+
+
+def _list(title: str, lines: Sequence[str], limit: int = SHOWN) -> None:
+    if lines and title:
+        say(f"\n{title}:")
+    for line in lines[:limit]:
+        say(f"  {line}")
+    if len(lines) > limit:
+        say(f"  ... and {len(lines) - limit} more (--json lists all)")

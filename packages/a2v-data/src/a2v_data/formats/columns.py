@@ -1,0 +1,137 @@
+"""Tables whose header names the columns: this project's CSV, BirdNET's CSV, and MeerKAT's label fields."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.formats.table import Cells, Header, Row, Table, TableError, cells, seconds, whole_rows
+
+FILE_COLUMNS = ("file", "filename", "file_name", "wav", "audio_file", "path")
+NO_CALL = "nocall"
+CSV_WANTED = "file,onset_s,offset_s,label"
+MEERKAT_WANTED = "file, start_time_lbl, end_time_lbl, lbl and, where known, foc"
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Positions of the columns in a row; `label` None: no such column."""
+
+    onset: int
+    offset: int
+    label: int | None
+    file: int | None
+    focal: int | None
+
+
+def read_csv(text: str, config: AnnotationConfig, sidecar: bool) -> Table:
+    """file, onset_s, offset_s, label and, where known, focal (1 or 0). A table beside its recording needs no file.
+
+    A row that holds nothing but a file says that this recording was listened to and holds no call.
+    """
+    header, body = _header(cells(text, ",", quoted=True))
+    return csv_rows(header, body, config, sidecar)
+
+
+def csv_rows(header: Header, body: Cells, config: AnnotationConfig, sidecar: bool) -> Table:
+    """Rows with this project's columns, as `read_csv` describes them."""
+    wanted = [name for name in CSV_WANTED.split(",") if not (name == "file" and sidecar)]
+    if config.label_column or config.default_label:
+        wanted.remove("label")
+    if missing := [name for name in wanted if header.find(name) is None]:
+        alone = len(header.names) == 1 and {";", "\t"} & set(header.names[0])
+        hint = "; the separator must be a comma" if alone else ""
+        raise TableError(
+            f"row 1: no column {', '.join(missing)} (the header has {header.listed}); "
+            f"it must have {CSV_WANTED}{hint}"
+        )
+    label = header.label(config.label_column, ("label",), body)
+    onset, offset = header.find("onset_s"), header.find("offset_s")
+    assert onset is not None and offset is not None
+    places = _Places(onset, offset, label, header.find("file"), header.find("focal"))
+    return _table("csv", header, body, ",", places)
+
+
+def read_birdnet(text: str, config: AnnotationConfig) -> Table:
+    """BirdNET's CSV: Start (s), End (s), Scientific name, Common name, Confidence[, File].
+
+    The class is the common name unless `label_column` says otherwise. 'nocall' is no event.
+    """
+    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+    rows = cells(text, delimiter, quoted=delimiter == ",")
+    header, body = _header(rows)
+    fix = "export BirdNET's CSV again"
+    places = _Places(
+        header.need("Start (s)", fix=fix),
+        header.need("End (s)", fix=fix),
+        header.label(config.label_column or "Common name", (), body),
+        header.find("File"),
+        None,
+    )
+    table = _table("birdnet", header, body, delimiter, places)
+    table.rows = [without_no_call(row) for row in table.rows]
+    table.windows = True
+    return table
+
+
+def without_no_call(row: Row) -> Row:
+    """BirdNET's 'nocall' says that a recording was analysed and holds nothing."""
+    return Row(row.place, row.file, None, None, "", silent=True) if row.label.lower() == NO_CALL else row
+
+
+def read_meerkat_table(text: str, config: AnnotationConfig, classes: Sequence[str]) -> Table:
+    """MeerKAT's label fields as columns, one event a row, with the recording in a column `file`."""
+    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+    header, body = _header(cells(text, delimiter, quoted=delimiter == ","))
+    return meerkat_rows(header, body, config, classes, delimiter)
+
+
+def meerkat_rows(
+    header: Header, body: Cells, config: AnnotationConfig, classes: Sequence[str], delimiter: str
+) -> Table:
+    """Rows with the columns start_time_lbl, end_time_lbl, lbl or lbl_cat (a number in `classes`), and foc."""
+    fix = f"it must have {MEERKAT_WANTED}"
+    number = header.find("lbl_cat") if config.label_column is None and header.find("lbl") is None else None
+    label = header.label(config.label_column, ("lbl",), body) if number is None else number
+    if label is None and config.default_label is None:
+        raise TableError(f"row 1: no column lbl (the header has {header.listed}); {fix}")
+    places = _Places(
+        header.need("start_time_lbl", fix=fix),
+        header.need("end_time_lbl", fix=fix),
+        label,
+        header.find(*FILE_COLUMNS),
+        header.find("foc"),
+    )
+    table = _table("meerkat", header, body, delimiter, places)
+    if number is not None:
+        table.rows = [_named(row, classes) for row in table.rows]
+    return table
+
+
+def _named(row: Row, classes: Sequence[str]) -> Row:
+    """The class name for a number in `lbl_cat`."""
+    number = row.label.removesuffix(".0")
+    if number.isdecimal() and int(number) < len(classes):
+        return replace(row, label=classes[int(number)])
+    problem = f"lbl_cat is {row.label!r}; it must be 0 to {len(classes) - 1} ({', '.join(classes)})"
+    return replace(row, problems=(*row.problems, problem))
+
+
+def _header(rows: Cells) -> tuple[Header, Cells]:
+    return Header(rows[0][1] if rows else []), rows[1:]
+
+
+def _table(kind: str, header: Header, body: Cells, delimiter: str, places: _Places) -> Table:
+    whole, broken = whole_rows(body, header, delimiter)
+    table = Table(kind, problems=broken)
+    for number, row in whole:
+        label = "" if places.label is None else row[places.label]
+        file = None if places.file is None else row[places.file]
+        focal = "" if places.focal is None else row[places.focal]
+        if file and not (row[places.onset] or row[places.offset] or label):
+            table.rows.append(Row(f"row {number}", file, None, None, "", silent=True))
+            continue
+        problems: list[str] = []
+        onset_s = seconds(header.names[places.onset], row[places.onset], problems)
+        offset_s = seconds(header.names[places.offset], row[places.offset], problems)
+        table.rows.append(Row(f"row {number}", file, onset_s, offset_s, label, focal, tuple(problems)))
+    return table

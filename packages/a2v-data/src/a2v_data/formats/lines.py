@@ -1,0 +1,38 @@
+"""Tables without a header: Audacity's label tracks and NIPS4Bplus."""
+
+import re
+
+from a2v_data.formats.table import Row, Table, cells, seconds
+
+NIPS4BPLUS_NAME = re.compile(r"annotation_(train|test)(\d+)\.csv", re.IGNORECASE)
+
+
+def read_audacity(text: str) -> Table:
+    """start, end, label, separated by tabs; lines that start with a backslash hold frequencies and belong to the
+    label above. Further fields (BirdNET writes the confidence) are not used."""
+    table = Table("audacity")
+    for number, row in cells(text, "\t", quoted=False):
+        if row[0] == "\\":
+            continue
+        if len(row) < 2:
+            table.problems.append(f"row {number}: one field; a label has start, end and text, separated by tabs")
+            continue
+        problems: list[str] = []
+        onset_s, offset_s = seconds("start", row[0], problems), seconds("end", row[1], problems)
+        label = row[2] if len(row) > 2 else ""
+        table.rows.append(Row(f"row {number}", None, onset_s, offset_s, label, problems=tuple(problems)))
+    return table
+
+
+def read_nips4bplus(text: str) -> Table:
+    """Starting time, duration (both in seconds), class; one table a recording, empty where it holds no call."""
+    table = Table("nips4bplus")
+    for number, row in cells(text, ",", quoted=True):
+        if len(row) != 3:
+            table.problems.append(f"row {number}: {len(row)} fields; it must have starting time, duration, class")
+            continue
+        problems: list[str] = []
+        onset_s, duration_s = seconds("starting time", row[0], problems), seconds("duration", row[1], problems)
+        offset_s = None if onset_s is None or duration_s is None else onset_s + duration_s
+        table.rows.append(Row(f"row {number}", None, onset_s, offset_s, row[2], problems=tuple(problems)))
+    return table

@@ -1,0 +1,55 @@
+"""Parquet tables with the columns of this project's CSV or MeerKAT's label fields, one event a row.
+
+A pandas table can only be a pickle with code in it, so pickles are refused; Parquet holds nothing but values.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.formats.columns import MEERKAT_WANTED, csv_rows, meerkat_rows
+from a2v_data.formats.table import Cells, Header, Table, TableError
+
+
+def read_parquet(path: Path, config: AnnotationConfig, sidecar: bool, classes: Sequence[str]) -> Table:
+    """Rows are counted from 1. A row whose cells are lists of one length stands for that many events."""
+    header, body = _load(path)
+    if header.find("start_time_lbl") is not None:
+        return meerkat_rows(header, body, config, classes, "")
+    if header.find("onset_s") is not None:
+        return csv_rows(header, body, config, sidecar)
+    raise TableError(
+        f"has the columns {header.listed}; it must have {MEERKAT_WANTED}, or file, onset_s, offset_s, label"
+    )
+
+
+def _load(path: Path) -> tuple[Header, Cells]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise TableError(f"is not readable as Parquet ({str(error).splitlines()[0]}); export it again") from error
+    names = table.column_names
+    body: Cells = []
+    for number, values in enumerate(zip(*(column.to_pylist() for column in table.columns), strict=True), start=1):
+        body += [(number, [_text(value) for value in event]) for event in _events(number, values)]
+    return Header(names), body
+
+
+def _events(number: int, values: Sequence[Any]) -> list[list[Any]]:
+    lengths = {len(value) for value in values if isinstance(value, list)}
+    if not lengths:
+        return [list(values)]
+    if len(lengths) > 1:
+        raise TableError(f"row {number}: lists of {sorted(lengths)} entries; each must have one entry per event")
+    count = lengths.pop()
+    return [[value[at] if isinstance(value, list) else value for value in values] for at in range(count)]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)).strip()

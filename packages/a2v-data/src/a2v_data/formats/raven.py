@@ -1,0 +1,97 @@
+"""Raven selection tables, and BirdNET's, which have the same form.
+
+Raven's Begin Time counts from the start of the whole sound, which may be a sequence of files; File Offset counts
+from the start of the selection's own file and is used where there is one. Each selection has a row for every view
+(waveform, spectrogram) and channel; it is read once.
+"""
+
+from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.formats.columns import without_no_call
+from a2v_data.formats.table import Cells, Header, Row, Table, TableError, cells, seconds, whole_rows
+
+LABEL_COLUMNS = (
+    "Annotation", "Annotations", "Label", "Labels", "Class", "Call Type", "Type", "Species", "Tag", "Tags",
+    "Common Name", "Species Code",
+)  # fmt: skip
+BEGIN, END, LENGTH, OFFSET = "Begin Time (s)", "End Time (s)", "Delta Time (s)", "File Offset (s)"
+FIX = "save the selection table from Raven again"
+
+
+def read_raven(text: str, config: AnnotationConfig) -> Table:
+    """A selection table of one recording or, with Begin File or Begin Path, of several."""
+    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+    rows = cells(text, delimiter, quoted=delimiter == ",")
+    header, body = Header(rows[0][1] if rows else []), rows[1:]
+    header.need(BEGIN, fix=FIX)
+    header.need(END, LENGTH, fix=FIX)
+    birdnet = header.find("Species Code") is not None and header.find("Confidence") is not None
+    known = [name for name in LABEL_COLUMNS if not (birdnet and name == "Species Code")]
+    label = header.label(config.label_column, known, body)
+    if label is None and config.default_label is None and body:
+        raise TableError(
+            f"row 1: no column that holds the class (the header has {header.listed}); name it with label_column, "
+            "or give default_label"
+        )
+    columns = _Columns(header, label, body)
+    whole, broken = whole_rows(body, header, delimiter)
+    kept, doubled = _selections(header, columns, whole)
+    table = Table("birdnet" if birdnet else "raven", problems=broken, doubled=doubled, windows=birdnet)
+    table.rows = [columns.row(number, row) for number, row in kept]
+    if birdnet:
+        table.rows = [without_no_call(row) for row in table.rows]
+    return table
+
+
+class _Columns:
+    """The columns of one selection table, and how its rows are read."""
+
+    def __init__(self, header: Header, label: int | None, body: Cells) -> None:
+        self.label = label
+        self.begin = header.need(BEGIN, fix=FIX)
+        self.end, self.length, self.offset = header.find(END), header.find(LENGTH), header.find(OFFSET)
+        self.file = header.find("Begin Path", "Begin File")
+        self.last_file = header.find("End Path" if header.find("Begin Path") is not None else "End File")
+        files = {row[self.file] for _, row in body if self.file is not None and self.file < len(row)}
+        self.sequence = len(files) > 1
+        if self.sequence and self.offset is None:
+            raise TableError(
+                f"row 1: {len(files)} recordings but no column {OFFSET}: {BEGIN} counts from the start of the first; "
+                f"add {OFFSET} to the table in Raven and save it again"
+            )
+
+    def row(self, number: int, row: list[str]) -> Row:
+        problems: list[str] = []
+        begin = seconds(BEGIN, row[self.begin], problems)
+        if self.end is not None:
+            end = seconds(END, row[self.end], problems)
+        else:
+            assert self.length is not None
+            length = seconds(LENGTH, row[self.length], problems)
+            end = None if begin is None or length is None else begin + length
+        onset = begin
+        if self.offset is not None and (row[self.offset] or self.sequence):
+            onset = seconds(OFFSET, row[self.offset], problems)
+        file = row[self.file] if self.file is not None else None
+        if self.last_file is not None and row[self.last_file] not in ("", file):
+            problems.append(f"the selection ends in another recording, {row[self.last_file]!r}; cut it at the border")
+        offset = None if onset is None or begin is None or end is None else end + (onset - begin)
+        label = "" if self.label is None else row[self.label]
+        return Row(f"row {number}", file or None, onset, offset, label, problems=tuple(problems))
+
+
+def _selections(header: Header, columns: _Columns, body: Cells) -> tuple[Cells, int]:
+    """Rows that are read, and how many others repeat one of them in another view or channel."""
+    selection, view, channel = header.find("Selection"), header.find("View"), header.find("Channel")
+    shown = [at for at in (view, channel) if at is not None]
+    if selection is None or not shown:
+        return body, 0
+    same = (selection, columns.begin, columns.end, columns.length, columns.file, columns.label)
+    seen: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    kept: Cells = []
+    for number, row in body:
+        views = seen.setdefault(tuple(row[at] for at in same if at is not None), set())
+        this = tuple(row[at] for at in shown)
+        if not views or this in views:  # the same view twice: two events, from tables put together
+            kept.append((number, row))
+        views.add(this)
+    return kept, len(body) - len(kept)

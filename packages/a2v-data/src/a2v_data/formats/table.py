@@ -1,0 +1,166 @@
+"""What every reader returns: rows as a table has them, with numbers where they are numbers, not yet checked.
+
+Rows are counted as a spreadsheet or text editor shows them: the first line is row 1.
+"""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
+Cells = list[tuple[int, list[str]]]  # (row number, fields) of each row that is not empty
+
+
+class TableError(ValueError):
+    """A table cannot be read at all; one line, without the table's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event as its table has it.
+
+    place: 'row 3', for messages; file: the recording as written, None where the table does not say; onset_s and
+    offset_s: seconds from the recording's start, None where that was no number (then `problems` says so); silent:
+    the recording was listened to and holds no call.
+    """
+
+    place: str
+    file: str | None
+    onset_s: float | None
+    offset_s: float | None
+    label: str
+    focal: str = ""
+    problems: tuple[str, ...] = ()
+    silent: bool = False
+
+
+@dataclass
+class Table:
+    """Rows of one table, and one line ('row 3: ...') for each that is none.
+
+    doubled: rows that show an event a second time and are not read. windows: its events are analysis windows, the
+    last of which may pass the recording's end.
+    """
+
+    format: str
+    rows: list[Row] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    doubled: int = 0
+    windows: bool = False
+
+
+def read_text(path: Path, encoding: str | None = None) -> str:
+    """A text table's content. Raises `TableError` for what is no text, a folder, or not there."""
+    if path.is_dir():
+        raise TableError("is a folder, not a table; rename it")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise TableError(f"cannot be read ({error.strerror}); check that it exists and may be read") from error
+    return decode(data, encoding)
+
+
+def decode(data: bytes, encoding: str | None = None) -> str:
+    """Text from a table's bytes: UTF-8, UTF-16 with a byte order mark, or `encoding`. Raises `TableError`."""
+    if encoding is None:
+        utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+        encoding = "utf-16" if utf16 else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeError as error:
+        name = "UTF-8" if encoding == "utf-8-sig" else encoding.upper()
+        row = data[: getattr(error, "start", len(data))].count(b"\n") + 1
+        raise TableError(f"row {row}: not {name}; save it as UTF-8, or name its encoding (Windows: cp1252)") from error
+    if "\0" in text:
+        raise TableError("holds NUL bytes, it is no text; export it again as UTF-8 text")
+    return text
+
+
+def cells(text: str, delimiter: str, quoted: bool) -> Cells:
+    """Fields of every row that is not empty, stripped; `quoted`: as CSV has it, else quotes are plain characters."""
+    lines = io.StringIO(text, newline="")
+    reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+    try:
+        found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        raise TableError(f"row {reader.line_num}: not readable ({error}); export it again") from error
+    return [(number, row) for number, row in found if any(row)]
+
+
+class Header:
+    """Column names of a table; found whatever their case."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = [name.strip() for name in names]
+        self._lower = [name.lower() for name in self.names]
+
+    @property
+    def listed(self) -> str:
+        return ", ".join(name for name in self.names if name) or "nothing"
+
+    def find(self, *wanted: str) -> int | None:
+        """Position of the first of `wanted` that there is. Raises `TableError` where that one stands twice."""
+        for name in wanted:
+            if (count := self._lower.count(name.lower())) > 1:
+                raise TableError(f"row 1: column {name} twice; each may stand once")
+            if count:
+                return self._lower.index(name.lower())
+        return None
+
+    def need(self, *wanted: str, fix: str) -> int:
+        """As `find`; `TableError` with `fix` (what would be right) where there is none."""
+        found = self.find(*wanted)
+        if found is None:
+            raise TableError(f"row 1: no column {' or '.join(wanted)} (the header has {self.listed}); {fix}")
+        return found
+
+    def label(self, chosen: str | None, known: Sequence[str], rows: Cells) -> int | None:
+        """The column that holds the class: the chosen one, or the only known one that is not empty.
+
+        None where there is none. Raises `TableError` where the chosen one is missing or several would do.
+        """
+        if chosen is not None:
+            return self.need(chosen, fix="name the column that holds the class")
+        there = [at for name in known if (at := self.find(name)) is not None]
+        filled = [at for at in there if any(at < len(row) and row[at] for _, row in rows)]
+        if len(filled) > 1:
+            names = " and ".join(self.names[at] for at in filled)
+            raise TableError(f"row 1: columns {names} may all hold the class; choose one with label_column")
+        return next(iter(filled or there), None)
+
+
+def whole_rows(body: Cells, header: Header, delimiter: str) -> tuple[Cells, list[str]]:
+    """Rows with as many fields as the header, and a line for each of the others."""
+    whole, problems = [], []
+    fix = "decimals need a point, commas quotes" if delimiter == "," else "the row is cut off, or a tab is in it"
+    for number, row in body:
+        if len(row) == len(header.names):
+            whole.append((number, row))
+        else:
+            problems.append(f"row {number}: {len(row)} fields, the header has {len(header.names)}; {fix}")
+    return whole, problems
+
+
+def seconds(name: str, text: str | float, problems: list[str]) -> float | None:
+    """A field as seconds; None, with a line in `problems`, where it is no finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        decimals = isinstance(text, str) and DECIMAL_COMMA.fullmatch(text)
+        fix = "decimals need a point, not a comma" if decimals else "it must be a number of seconds"
+        problems.append(f"{name} is {text!r}; {fix}")
+        return None
+    if not math.isfinite(value):
+        problems.append(f"{name} is {text}; it must be a finite number of seconds")
+        return None
+    return value
+
+
+def looks_like_number(text: str) -> bool:
+    """Whether a field was meant as a number, with a decimal comma too."""
+    return bool(NUMBER.fullmatch(text) or DECIMAL_COMMA.fullmatch(text))

@@ -1,0 +1,29 @@
+"""Whether two recordings are the same sound, whatever their files' headers say."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import soundfile
+
+from a2v_data.audio import AudioError, AudioInfo
+from a2v_data.recording_names import read_header
+
+BLOCK_SAMPLES = 1 << 20
+Shape = tuple[int, int, int]
+
+
+def shape(info: AudioInfo) -> Shape:
+    """What the same sound has in common before any sample is read: rate, samples, channels."""
+    return info.rate, info.samples, info.channels
+
+
+def sound_digest(path: Path) -> bytes:
+    """SHA-256 of all samples (float32) and their rate. Raises `AudioError` for what is not whole."""
+    digest = sha256(repr(shape(read_header(path))).encode())
+    try:
+        with soundfile.SoundFile(path) as file:
+            for block_NC in file.blocks(BLOCK_SAMPLES, dtype="float32", always_2d=True):
+                digest.update(block_NC.tobytes())
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(f"is damaged ({error}); download it again") from error
+    return digest.digest()

@@ -225,9 +225,7 @@ def test_recordings_of_a_group_stay_together(world):
         train, evaluation = world.manifest(run, f"train_{fold}.tsv"), world.manifest(run, f"valid_{fold}.tsv")
         assert not {name[4] for name in train} & {name[4] for name in evaluation} and train | evaluation == NAMES
     said = world.call("folds.group=^(bird)", *settings)
-    assert said.code == 2 and said.only_line().startswith(
-        "folds.group = '^(bird)': does not match the recording rec00.wav"
-    )
+    assert said.code == 2 and said.only_line() == "folds.group: '^(bird)' does not match the recording rec00.wav"
 
 
 def test_without_pretraining_it_starts_from_random_weights(world):

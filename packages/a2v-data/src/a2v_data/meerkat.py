@@ -14,6 +14,11 @@ from a2v_data.annotations import Annotation, event_problems
 
 MEERKAT_CLASSES = ("beep", "synch", "sn", "cc", "ld", "oth", "mo", "al", "soc", "agg", "eating", "focal")
 LABEL_SUFFIXES = (".h5", ".hdf5")
+LABEL_FIELDS = (
+    "start_time_lbl", "end_time_lbl", "start_frame_lbl", "end_frame_lbl", "lbl", "lbl_cat", "foc",
+)  # fmt: skip
+# What h5py raises on a damaged file, found by damaging one at random; MemoryError for a size that is not real.
+HDF5_ERRORS = (OSError, ValueError, TypeError, KeyError, RuntimeError, MemoryError)
 NEEDED_FIELDS = ("start_time_lbl", "end_time_lbl", "foc")
 
 
@@ -45,7 +50,7 @@ def read_labels(path: Path, name: str, shown: str) -> tuple[list[Annotation], li
             onset_s, offset_s = (np.asarray(file[key], np.float64).ravel() for key in NEEDED_FIELDS[:2])
             focal = np.asarray(file["foc"]).ravel().astype(bool)
             labels = _class_names(file)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except HDF5_ERRORS as error:
         return [], [f"{shown}: not readable as HDF5 labels ({error}); export it again"]
     lengths = {len(onset_s), len(offset_s), len(labels), len(focal)}
     if len(lengths) != 1:
@@ -65,13 +70,16 @@ def read_labels(path: Path, name: str, shown: str) -> tuple[list[Annotation], li
 def _class_names(file) -> list[str]:  # type: ignore[no-untyped-def]  # an open h5py.File
     """Class names from `lbl`, or from the numbers in `lbl_cat` where `lbl` holds no text."""
     if "lbl" in file and file["lbl"].dtype.kind in "SO":
-        return [
-            value.decode() if isinstance(value, bytes) else str(value) for value in file["lbl"][()].ravel()
-        ]
+        return decoded(file["lbl"][()])
     numbers = np.asarray(file["lbl_cat" if "lbl_cat" in file else "lbl"]).ravel().astype(int)
     if len(numbers) and not (numbers.min() >= 0 and numbers.max() < len(MEERKAT_CLASSES)):
         raise ValueError(f"class number outside 0 to {len(MEERKAT_CLASSES) - 1}")
     return [MEERKAT_CLASSES[number] for number in numbers]
+
+
+def decoded(names: np.ndarray) -> list[str]:
+    """Class names as text, from bytes or objects. Raises `UnicodeDecodeError` for what is not UTF-8."""
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in names.ravel()]
 
 
 def write_labels(path: Path, events: Sequence[tuple[str, int, int, bool]], sample_rate: int) -> None:

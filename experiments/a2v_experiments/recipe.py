@@ -67,7 +67,7 @@ class FoldsConfig(Section):
     run: list[int] | None = None
     seed: int = 0
     group: str | None = None
-    holdout: Annotated[float, Field(gt=0, lt=1)] | str | None = None
+    holdout: float | str | None = None
     label_shares: list[Annotated[float, Field(gt=0, le=1)]] = [1.0]
 
     @field_validator("group")
@@ -82,6 +82,8 @@ class FoldsConfig(Section):
     def _readable(cls, held: float | str | None) -> float | str | None:
         if isinstance(held, str):
             _compiled(held)
+        elif held is not None and not 0 < held < 1:
+            raise ValueError(f"is {held:g}; a share must be above 0 and below 1 (an expression stands in quotes)")
         return held
 
     @model_validator(mode="after")

@@ -18,7 +18,16 @@ EXPERIMENT = {
 }
 DATA = {
     "data synth": ["out", "--minutes", "--seed"],
-}
+    "data check": [
+        "root", "--json", "--jobs", "--rows", "--manifests", "--sample-rate", "--segment-s", "--classes", "--published",
+    ],
+    "data folds": [
+        "corpus", "--out", "--folds", "--shares", "--holdout", "--group", "--group-table", "--group-column", "--seed",
+        "--labelled", "--json",
+    ],
+    "data stats": ["corpus", "--folds", "--png", "--not-vocal", "--labelled", "--json"],
+    "data preview": ["file", "--start", "--end", "--annotations", "--recording", "--channel", "--out"],
+}  # fmt: skip
 SURFACE = EXPERIMENT | DATA
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from a2v_data.figures import check_format, save, statistics_figure
+from a2v_data.folds import make_folds
 from a2v_data.listing import SourceListing
-from a2v_data.stats import corpus_statistics
+from a2v_data.stats import corpus_statistics, fold_statistics
 from data_listings import listing
 from figure_texts import outside, texts_overlap
 
@@ -48,6 +49,25 @@ def test_what_is_drawn_is_what_was_counted() -> None:
         drawn = image[order.index(one), order.index(other)]
         assert drawn == pytest.approx(100 * count / found["per_class"][one]["events"])
     assert {axis.get_xlabel() for axis in figure.axes} >= {"Events", "Total duration (s)", "Length (s)"}
+
+
+@pytest.mark.parametrize("classes, events", [(3, 40), (40, 2000), (2, 0)])
+def test_folds_have_a_panel_of_their_own(classes: int, events: int) -> None:
+    corpus = corpus_of(classes, events)
+    found = corpus_statistics(corpus)
+    found["folds"] = fold_statistics(corpus, {1.0: make_folds(corpus, 5, 0)})
+    figure = statistics_figure(found, "with folds")
+    axis = panels(figure)["Events evaluated in each of 5 folds"]
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    drawn = np.array([line.get_xdata() for line in axis.lines[:5]])
+    if events:
+        wanted = [
+            [100 * fold["evaluation"]["events"][name] / found["per_class"][name]["events"] for name in names]
+            for fold in found["folds"]
+        ]
+        assert np.allclose(drawn, wanted) and np.allclose(drawn.sum(0), 100)
+        assert list(axis.lines[5].get_xdata()) == pytest.approx([20, 20])
+    assert texts_overlap(figure) == [] and outside(figure) == []
 
 
 @pytest.mark.parametrize("classes, events", [(1, 1), (1, 200), (3, 20), (12, 3000), (40, 2000), (4, 0), (0, 0)])

@@ -10,9 +10,10 @@ import soundfile
 from a2v_data.meerkat import write_labels
 from a2v_data.prepare import PrepareConfig, prepare
 from a2v_data.preview import Piece, open_piece, picture, preview_figure
-from conftest import MakeSource
 from data_sounds import tone
 from figure_texts import outside, texts_overlap
+
+MakeSource = Callable[..., Path]
 
 
 def piece_of(read: Callable[[int, int], np.ndarray], samples: int, rate: int = 8000, first: int = 0) -> Piece:

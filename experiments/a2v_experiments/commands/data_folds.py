@@ -175,5 +175,6 @@ def _explanation(even: dict[str, Any], chosen: bool) -> str:
     if clumped:
         lines.append(f"above {100 * EVEN:.0f} % since recordings and groups cannot be divided: {', '.join(clumped)}")
     rest = [row["deviation"] for name, row in defined.items() if name not in uneven]
-    lines.append(f"the other {len(rest)} classes: at most {100 * max(rest, default=0):.1f} %")
+    if rest:
+        lines.append(f"the other {len(rest)} classes: at most {100 * max(rest):.1f} %")
     return "\n".join(lines)

@@ -85,6 +85,7 @@ def _short(name: str) -> str:
 def statistics_figure(statistics: Mapping[str, Any], title: str = "") -> Figure:
     """The numbers of `stats.corpus_statistics`: events, total duration and length of each class; sparsity; overlaps.
 
+    With those of `stats.fold_statistics` as `folds`, also how each class is spread over their evaluation recordings.
     Classes are sorted by their number of events. Length: the median as a bar, a thick line from the 25 % to the 75 %
     quantile, a thin one from 5 % to 95 %.
     """
@@ -96,15 +97,37 @@ def statistics_figure(statistics: Mapping[str, Any], title: str = "") -> Figure:
     # Below the overlaps stand their classes' names, upright, at about 0.065 inches a character.
     names_in = 0.065 * max(map(len, map(_short, overlapping)), default=0)
     lower = 0.135 * max(len(overlapping), 4) + names_in + 0.5 if overlapping else 0.3
-    figure = new_figure(COLUMN_IN, upper + share + lower)
-    parts: Any = figure.subfigures(3, 1, height_ratios=[upper, share, lower])  # typed as one, an array of three
-    above, middle, below = parts
+    heights = [upper, share, lower]
+    if statistics.get("folds"):
+        heights.append(upper + 0.2)
+    figure = new_figure(COLUMN_IN, sum(heights))
+    parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)  # typed as one, an array of several
     if title:
         figure.suptitle(title, fontsize=FONT_PT + 1, parse_math=False)
-    _draw_classes(above.subplots(1, 3, sharey=True), classes, names)
-    _draw_sparsity(middle.subplots(), statistics)
-    _draw_overlaps(below.subplots(), statistics, overlapping)
+    _draw_classes(parts[0].subplots(1, 3, sharey=True), classes, names)
+    _draw_sparsity(parts[1].subplots(), statistics)
+    _draw_overlaps(parts[2].subplots(), statistics, overlapping)
+    if statistics.get("folds"):
+        _draw_folds(parts[3].subplots(), statistics, names)
     return finish(figure)
+
+
+def _draw_folds(axis: Axes, statistics: Mapping[str, Any], names: Sequence[str]) -> None:
+    """The share of each class's events that each fold evaluates, one circle a fold; a line where all are even."""
+    folds = [fold["evaluation"]["events"] for fold in statistics["folds"]]
+    total = [statistics["per_class"][name]["events"] for name in names]
+    present = [row for row in range(len(names)) if total[row]]
+    for events in folds:
+        shares = [100 * events[names[row]] / total[row] for row in present]
+        axis.plot(shares, present, "o", color=BLUE, markersize=3.5, markerfacecolor="none", markeredgewidth=0.8)
+    evaluated = [sum(events[names[row]] for row in present for events in folds), sum(total)]
+    if present:
+        axis.axvline(100 * evaluated[0] / evaluated[1] / len(folds), color=ORANGE, linewidth=0.8, zorder=0)
+    axis.set_xlim(left=0)
+    axis.set_ylim(max(len(names), 1) - 0.4, -0.6)
+    axis.grid(axis="y", color="0.9", linewidth=0.4)
+    axis.set_xlabel(f"Events evaluated in each of {len(folds)} folds (%)", fontsize=FONT_PT)
+    lane_names(axis, range(len(names)), names)
 
 
 def _draw_classes(axes: Sequence[Axes], classes: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> None:

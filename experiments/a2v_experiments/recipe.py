@@ -58,6 +58,9 @@ class FoldsConfig(Section):
 
     group: regular expression with one group, found in every recording's name: recordings with the same group (an
     animal, a day, a site) never straddle train and evaluation; None: each recording is its own group.
+    holdout: instead of `count` folds a single one, fold 0, evaluated on recordings that are held out: a share of the
+    groups (0.2), chosen so that class shares are alike, or a regular expression that is found in the names of the
+    groups to hold out ('^(bird07|bird12)$').
     label_shares: shares of each train fold's labelled recordings that are used, one finetuning for each.
     """
 
@@ -65,30 +68,51 @@ class FoldsConfig(Section):
     run: list[int] | None = None
     seed: int = 0
     group: str | None = None
+    holdout: float | str | None = None
     label_shares: list[Annotated[float, Field(gt=0, le=1)]] = [1.0]
 
     @field_validator("group")
     @classmethod
     def _one_group(cls, pattern: str | None) -> str | None:
-        try:
-            if pattern is not None and re.compile(pattern).groups != 1:
-                raise ValueError("must have exactly one group in parentheses, for example ^(bird[0-9]+)_")
-        except re.error as error:
-            raise ValueError(f"is not a regular expression: {error}") from None
+        if pattern is not None and _compiled(pattern).groups != 1:
+            raise ValueError("must have exactly one group in parentheses, for example ^(bird[0-9]+)_")
         return pattern
+
+    @field_validator("holdout")
+    @classmethod
+    def _readable(cls, held: float | str | None) -> float | str | None:
+        if isinstance(held, str):
+            _compiled(held)
+        elif held is not None and not 0 < held < 1:
+            raise ValueError(f"is {held:g}; a share must be above 0 and below 1 (an expression stands in quotes)")
+        return held
 
     @model_validator(mode="after")
     def _run_exists(self) -> FoldsConfig:
-        wrong = [fold for fold in self.run or [] if not 0 <= fold < self.count]
+        wrong = [fold for fold in self.run or [] if not 0 <= fold < self.number]
         if wrong:
-            raise ValueError(f"fold {wrong[0]} does not exist: with count {self.count} they are 0 to {self.count - 1}")
+            known = f"with count {self.count} they are 0 to {self.count - 1}"
+            known = known if self.holdout is None else "a hold-out is fold 0"
+            raise ValueError(f"fold {wrong[0]} does not exist: {known}")
         if self.run is not None and (not self.run or len(set(self.run)) < len(self.run)):
             raise ValueError(f"run = {self.run}: must name at least one fold, and each only once (null: all folds)")
         return self
 
     @property
+    def number(self) -> int:
+        """How many folds there are."""
+        return self.count if self.holdout is None else 1
+
+    @property
     def selected(self) -> list[int]:
-        return list(range(self.count)) if self.run is None else self.run
+        return list(range(self.number)) if self.run is None else self.run
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"is not a regular expression: {error}") from None
 
 
 class OptimizerConfig(Section):

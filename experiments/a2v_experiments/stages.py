@@ -7,14 +7,15 @@ lies under WORK/corpora/FINGERPRINT, and its run holds its statistics.
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 from a2v_data.corpus import AUDIO, Corpus
-from a2v_data.folds import Folds, label_share, read_manifests, write_manifests
+from a2v_data.folds import Folds, hold_out, label_share
 from a2v_data.folds import make_folds as stratify
+from a2v_data.groups import by_pattern
+from a2v_data.manifests import read_manifests, write_manifests
 
 from .errors import FAILED, UserError
 from .evaluation import evaluate_model
@@ -89,12 +90,21 @@ def prepare(context: Context, source: Path, origin: str) -> tuple[Result, Corpus
 
 
 def make_folds(context: Context, data: Result, corpus: Corpus) -> tuple[Result, Folds]:
-    """Stratified folds of the labelled recordings, as MeerKAT's manifests."""
+    """Stratified folds of the labelled recordings, or a hold-out, as MeerKAT's manifests."""
     settings = context.recipe.folds
     config = settings.model_dump(mode="json", include={"count", "seed", "group"})
+    if settings.holdout is not None:
+        config = {**config, "count": 1, "holdout": settings.holdout}
 
     def work(run_id: str, mark: str) -> None:
-        folds = stratify(corpus, settings.count, settings.seed, _grouping(settings.group))
+        group = by_pattern(settings.group) if settings.group else "recording"
+        try:
+            if settings.holdout is None:
+                folds = stratify(corpus, settings.count, settings.seed, group)
+            else:
+                folds = hold_out(corpus, settings.holdout, settings.seed, group)
+        except ValueError as error:  # they call the number of folds n_folds, and say group and holdout as a recipe does
+            raise UserError(f"folds.{str(error).replace('n_folds', 'count', 1)}") from None
         for notice in folds.notices:
             context.say(f"  {notice}")
         with scratch() as aside:
@@ -103,19 +113,6 @@ def make_folds(context: Context, data: Result, corpus: Corpus) -> tuple[Result, 
 
     result = run_stage(context, "folds", "folds", config, {"data": data}, work)
     return result, read_manifests(Path(context.store.fetch(result.run_id, "manifest", context.work)), corpus)
-
-
-def _grouping(pattern: str | None) -> Any:
-    if pattern is None:
-        return "recording"
-
-    def group(name: str) -> str:
-        found = re.search(pattern, name)
-        if not found:
-            raise UserError(f"folds.group = {pattern!r}: does not match the recording {name}")
-        return found.group(1)
-
-    return group
 
 
 def pretrain(context: Context, corpus: Corpus) -> Result | None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from a2v_data.corpus import EVENT_DTYPE, SEGMENT_DTYPE, Corpus, CorpusWriter
-from a2v_data.stats import corpus_statistics
 from a2v_data.storage import written_aside
 
 RATE = 1000
@@ -173,16 +172,3 @@ def test_damage_is_one_line(tmp_path: Path) -> None:
     meta.write_text("{")
     with pytest.raises(ValueError, match="not a corpus description"):
         Corpus.open(tmp_path / "c")
-
-
-def test_statistics(tmp_path: Path) -> None:
-    """10 s labelled, 5 s not; b overlaps a by half a second."""
-    events = [(0, 0, 1.0, 2.0), (0, 1, 1.5, 3.0), (1, 0, 0.0, 0.5)]
-    corpus = build(tmp_path / "c", [4000, 6000, 5000], events, unlabelled=(2,))
-    found = corpus_statistics(corpus, not_vocal=("b",))
-    assert found["labelled_hours"] == pytest.approx(10 / 3600) and found["hours"] == pytest.approx(15 / 3600)
-    assert found["share_any"] == pytest.approx(0.25)  # 1 to 3 s and half a second
-    assert found["share_vocal"] == pytest.approx(0.15)
-    assert found["per_class"]["a"] == {
-        "events": 2, "seconds": pytest.approx(1.5), "median_s": pytest.approx(0.75), "recordings": 2,
-    }  # fmt: skip

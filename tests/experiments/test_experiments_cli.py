@@ -29,6 +29,15 @@ DATA = {
         "--mapping", "--unmapped", "--default-label", "--point-duration", "--encoding", "--json",
     ],
     "data verify": ["store", "--json"],
+    "data check": [
+        "root", "--json", "--jobs", "--rows", "--manifests", "--sample-rate", "--segment-s", "--classes", "--published",
+    ],
+    "data folds": [
+        "corpus", "--out", "--folds", "--shares", "--holdout", "--group", "--group-table", "--group-column", "--seed",
+        "--labelled", "--json",
+    ],
+    "data stats": ["corpus", "--folds", "--png", "--not-vocal", "--labelled", "--json"],
+    "data preview": ["file", "--start", "--end", "--annotations", "--recording", "--channel", "--out"],
     "data annotations": [
         "source", "--tables", "--format", "--label-column", "--tier", "--mapping", "--unmapped", "--default-label",
         "--point-duration", "--encoding", "--json",

@@ -309,9 +309,21 @@ def test_recordings_of_a_group_stay_together(world):
         train, evaluation = world.manifest(run, f"train_{fold}.tsv"), world.manifest(run, f"valid_{fold}.tsv")
         assert not {name[4] for name in train} & {name[4] for name in evaluation} and train | evaluation == NAMES
     said = world.call("folds.group=^(bird)", *settings)
-    assert said.code == 2 and said.only_line().startswith(
-        "folds.group = '^(bird)': does not match the recording rec00.wav"
-    )
+    assert said.code == 2 and said.only_line() == "folds.group: '^(bird)' does not match the recording rec00.wav"
+
+
+def test_a_hold_out_is_fold_0(world):
+    """Named recordings are evaluated, all others trained on, in one finetuning."""
+    settings = ("folds.run=null", "finetune.updates=1", "variant=holdout")
+    said = world.call("folds.holdout=^rec0[1-3]", *settings)
+    assert said.code == 0, said.err
+    (run,) = [run for run in world.runs("folds") if run.data.tags["variant"] == "holdout"]
+    held = {f"rec0{number}.wav" for number in (1, 2, 3)}
+    assert world.manifest(run, "valid_0.tsv") == held and world.manifest(run, "train_0.tsv") == NAMES - held
+    (trained,) = [run for run in world.runs("finetune") if run.data.tags["variant"] == "holdout"]
+    assert trained.data.tags["fold"] == "0"
+    said = world.call("folds.holdout=^bird", *settings)
+    assert said.code == 2 and said.only_line().startswith("folds.holdout: '^bird' is found in none of 12 groups")
 
 
 def test_without_pretraining_it_starts_from_random_weights(world):

@@ -8,6 +8,10 @@ from typing import Annotated
 import typer
 
 from . import data_annotations, data_import, data_prepare
+from .data_check import check
+from .data_folds import folds
+from .data_preview import preview
+from .data_stats import stats
 from .options import say
 
 group = typer.Typer(no_args_is_help=True, help="Make and look at corpora.")
@@ -32,3 +36,9 @@ def synth(
     with bar("synthesising", 0, "segments") as shown:
         synthesise(out, minutes, seed, progress=advancing(shown))
     say(f"{out}: {minutes:g} minutes, seed {seed}")
+
+
+group.command("check")(check)
+group.command("folds")(folds)
+group.command("stats")(stats)
+group.command("preview")(preview)

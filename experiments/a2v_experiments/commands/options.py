@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,20 @@ Tracking = Annotated[
         "--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow store; default: sqlite in the work folder."
     ),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
 DEFAULT_WORK = Path("a2v-runs")
+
+
+class LabelledChoice(StrEnum):
+    """Which recordings of a folder were listened to: those with an annotation, or all of them."""
+
+    annotated = "annotated"
+    all = "all"
+
+
+Labelled = Annotated[
+    LabelledChoice, typer.Option(help="Of a folder: recordings without annotations are not labelled, or hold no calls.")
+]
 
 
 def say(line: str) -> None:

@@ -1,23 +1,23 @@
-"""Stratified folds of a corpus, few-shot shares of them, and MeerKAT's manifests.
+"""Stratified folds of a corpus, a hold-out, and few-shot shares of them.
 
 A fold is a list of recordings to train on and one to evaluate on; a group (recording, individual, day) never
-straddles the two. Unlabelled recordings are in neither; they stay available to pretraining.
+straddles the two. Unlabelled recordings are in neither; they stay available to pretraining. `manifests.py` writes
+and reads them.
 
-Manifests (MeerKAT's form): train_K.tsv and valid_K.tsv; the folder of the audio on line 1, then one recording
-a line: its path in that folder, a tab, its number of samples in the file.
+Legend: R recordings, G groups, P parts (the evaluation recordings of each fold; or train and hold-out), C classes.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
-from a2v_data.corpus import Corpus, Recording
-from a2v_data.storage import write_text_aside
+from a2v_data.groups import Grouping, group_of
+from a2v_data.listing import Listing
 
-MOST_TRIES, TRIED_GROUPS = 32, 20_000
-Grouping = str | Callable[[str], str] | Mapping[str, str]
+MOST_TRIES, TRIED_GROUPS = 64, 2_000
+MOST_CHANGES, CHANGES_PER_GROUP = 20_000, 60
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Folds:
         return self.folds[index]
 
 
-def make_folds(corpus: Corpus, n_folds: int, seed: int, group: Grouping = "recording") -> Folds:
+def make_folds(corpus: Listing, n_folds: int, seed: int, group: Grouping = "recording") -> Folds:
     """Split the labelled recordings into `n_folds` folds with alike class shares (iterative stratification).
 
     `group` says what must stay together: 'recording' (each by itself), or a function or mapping from
@@ -58,75 +58,164 @@ def make_folds(corpus: Corpus, n_folds: int, seed: int, group: Grouping = "recor
     if n_folds < 2:
         raise ValueError(f"n_folds: {n_folds}; it must be at least 2")
     counts_RC = class_counts(corpus)
-    labelled = [number for number, recording in enumerate(corpus.recordings) if recording.labelled]
-    members = _members(corpus, labelled, group)
+    members = list(_members(corpus, group).values())
     if len(members) < n_folds:
         what = "recordings" if group == "recording" else "groups of recordings"
         raise ValueError(
             f"n_folds: {n_folds}, but the corpus has {len(members)} labelled {what}; "
             f"choose at most {len(members)} folds or annotate more"
         )
+    part_G = _best_split(_with_sizes(counts_RC, members), np.full(n_folds, 1 / n_folds), seed)
+    folds = tuple(_fold(corpus, counts_RC, members, part_G == part, part) for part in range(n_folds))
     counts_GC = np.array([counts_RC[rows].sum(0) for rows in members])
-    folds = []
-    for index, (train, evaluation) in enumerate(_best_split(counts_GC, n_folds, seed)):
-        names = [
-            [corpus.recordings[row].name for row in sorted(row for number in part for row in members[number])]
-            for part in (train, evaluation)
-        ]
-        assert not set(names[0]) & set(names[1])
-        folds.append(Fold(index, names[0], names[1], _train_counts(corpus, counts_RC, names[0])))
-    return Folds(tuple(folds), tuple(_notices(corpus.classes, counts_GC, n_folds)))
+    return Folds(folds, tuple(_notices(corpus.classes, counts_GC, n_folds, group)))
 
 
-def _best_split(counts_GC: np.ndarray, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(train, evaluation) groups of each fold: of several stratified splits the one with the most even
-    counts.
+def hold_out(corpus: Listing, held: float | str, seed: int, group: Grouping = "recording") -> Folds:
+    """One fold, number 0, that evaluates on held out groups and trains on the others.
 
-    Iterative stratification balances in how many groups a class is; the choice balances its number of events
-    too.
+    held: a share (0 to 1) of the groups, chosen so that class shares are alike (iterative stratification, from
+    `seed`), or a regular expression: every group whose name it is found in is held out. The name of a group is what
+    `group` gives for its recordings, by default the recording's own. Raises `ValueError` where nothing would be held
+    out or nothing would be left.
     """
-    from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
+    counts_RC = class_counts(corpus)
+    by_name = _members(corpus, group)
+    members = list(by_name.values())
+    if len(members) < 2:
+        raise ValueError(f"holdout: the corpus has {len(members)} labelled group(s) of recordings; it needs 2 or more")
+    if isinstance(held, str):
+        try:
+            held_G = np.array([re.search(held, name) is not None for name in by_name])
+        except re.error as error:
+            raise ValueError(f"holdout: {held!r} is not a regular expression ({error})") from None
+        if held_G.all() or not held_G.any():
+            some = ", ".join(list(by_name)[:3])
+            found = "all" if held_G.all() else "none"
+            raise ValueError(f"holdout: {held!r} is found in {found} of {len(members)} groups ({some}, ...)")
+    else:
+        if not 0 < held < 1:
+            raise ValueError(f"holdout: {held}; a share must be above 0 and below 1")
+        held_G = _best_split(_with_sizes(counts_RC, members), np.array([1 - held, held]), seed) == 1
+    kept_C, held_C = (sum(counts_RC[members[k]].sum(0) for k in np.flatnonzero(part)) for part in (~held_G, held_G))
+    notices = [
+        f"{name}: {'not evaluated, no held out' if train else 'not learned, no train'} recording has it"
+        for name, train, evaluation in zip(corpus.classes, kept_C, held_C, strict=True)
+        if bool(train) != bool(evaluation)
+    ]
+    return Folds((_fold(corpus, counts_RC, members, held_G, 0),), tuple(notices))
 
+
+def _fold(
+    corpus: Listing, counts_RC: np.ndarray, members: list[list[int]], evaluated_G: np.ndarray, index: int
+) -> Fold:
+    names = [
+        [corpus.recordings[row].name for row in sorted(row for k in np.flatnonzero(part) for row in members[k])]
+        for part in (~evaluated_G, evaluated_G)
+    ]
+    assert not set(names[0]) & set(names[1])
+    return Fold(index, names[0], names[1], train_counts(corpus, counts_RC, names[0]))
+
+
+def train_counts(corpus: Listing, counts_RC: np.ndarray, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Events per class of each recording: `Fold.counts`."""
+    return {name: tuple(counts_RC[row].tolist()) for name, row in zip(names, corpus.indices(names), strict=True)}
+
+
+def _with_sizes(counts_RC: np.ndarray, members: list[list[int]]) -> np.ndarray:
+    """(G, C + 1): events per class of each group, and how many recordings it has."""
+    return np.array([[*counts_RC[rows].sum(0), len(rows)] for rows in members])
+
+
+def _best_split(counts_GC: np.ndarray, shares_P: np.ndarray, seed: int) -> np.ndarray:
+    """(G,) the part of each group, of several splits the one with the most even counts; `shares_P` of the groups.
+
+    Iterative stratification balances in how many groups a class is; what follows balances its number of events too.
+    The last column of `counts_GC` is balanced like a class, but is no stratum.
+    """
+    # More tries where they are cheap: few groups, which are also those that are hard to balance.
     tries = int(np.clip(TRIED_GROUPS // len(counts_GC), 1, MOST_TRIES))
-    expected_C = np.maximum(counts_GC.sum(0) / n_folds, 1e-9)
-    best: tuple[float, list[tuple[np.ndarray, np.ndarray]]] | None = None
+    best: tuple[float, np.ndarray] | None = None
     for state in np.random.SeedSequence(seed).generate_state(tries):
-        splitter = MultilabelStratifiedKFold(n_splits=n_folds, shuffle=True, random_state=int(state))
-        split = list(splitter.split(counts_GC, _strata(counts_GC)))
-        found_FC = np.array([counts_GC[evaluation].sum(0) for _, evaluation in split])
-        uneven = float(((found_FC - expected_C) ** 2 / expected_C).sum())  # chi square
-        if min(len(evaluation) for _, evaluation in split) and (best is None or uneven < best[0]):
-            best = uneven, split
-    assert best is not None, f"no split of {len(counts_GC)} groups into {n_folds} folds"
+        part_G = _stratified_parts(counts_GC[:, :-1], shares_P, int(state))
+        uneven = _even_out(counts_GC, shares_P, part_G, np.random.default_rng(state))
+        if best is None or uneven < best[0]:
+            best = uneven, part_G
+    assert best is not None
     return best[1]
 
 
-def class_counts(corpus: Corpus) -> np.ndarray:
+def _stratified_parts(counts_GC: np.ndarray, shares_P: np.ndarray, state: int) -> np.ndarray:
+    """(G,) parts by iterative stratification, none empty."""
+    from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStratifiedShuffleSplit
+
+    groups, parts = len(counts_GC), len(shares_P)
+    # Without any event there is nothing to balance but the sizes.
+    strata_GS = _strata(counts_GC) if counts_GC.any() else np.ones((groups, 2), np.int64)
+    part_G = np.zeros(groups, np.int64)
+    if len(set(shares_P)) == 1:
+        splitter = MultilabelStratifiedKFold(n_splits=parts, shuffle=True, random_state=state)
+        for part, (_, evaluation) in enumerate(splitter.split(counts_GC, strata_GS)):
+            part_G[evaluation] = part
+    else:
+        held = int(np.clip(round(shares_P[1] * groups), 1, groups - 1))
+        splitter = MultilabelStratifiedShuffleSplit(1, test_size=held, train_size=groups - held, random_state=state)
+        part_G[next(splitter.split(counts_GC, strata_GS))[1]] = 1
+    for part in range(parts):  # stratification prefers even classes to parts of the right size
+        if not (part_G == part).any():
+            part_G[np.flatnonzero(part_G == np.bincount(part_G).argmax())[0]] = part
+    return part_G
+
+
+def _even_out(counts_GC: np.ndarray, shares_P: np.ndarray, part_G: np.ndarray, rng: np.random.Generator) -> float:
+    """Exchange groups between parts, in place, where that brings counts nearer to their shares.
+
+    Returns what is left: the sum over parts and classes of the squared relative deviation, so that 3 of 2 expected
+    events weigh as much as 150 of 100. Where groups differ in size, one may also move alone.
+    """
+    expected_PC = np.maximum(shares_P[:, None] * counts_GC.sum(0), 1e-9)
+    weight_PC = 1 / expected_PC**2
+    found_PC = np.stack([counts_GC[part_G == part].sum(0) for part in range(len(shares_P))]).astype(float)
+    sizes_P = np.bincount(part_G, minlength=len(shares_P))
+    may_move = len(set(counts_GC[:, -1])) > 1
+    proposals = min(CHANGES_PER_GROUP * len(counts_GC), MOST_CHANGES)
+    firsts, seconds = rng.integers(len(counts_GC), size=(2, proposals))
+    alone = rng.random(proposals) < (0.5 if may_move else 0)
+    for first, second, moves in zip(firsts, seconds, alone, strict=True):
+        here, there = part_G[first], part_G[second]
+        if here == there or (moves and sizes_P[here] == 1):
+            continue
+        change_C = (0 if moves else counts_GC[second]) - counts_GC[first]
+        # What the sum of squares changes by, (off + change)^2 - off^2, in the one part and in the other.
+        off_here_C, off_there_C = found_PC[here] - expected_PC[here], found_PC[there] - expected_PC[there]
+        worse_C = weight_PC[here] * change_C * (change_C + 2 * off_here_C)
+        worse_C += weight_PC[there] * change_C * (change_C - 2 * off_there_C)
+        if worse_C.sum() < -1e-12:
+            found_PC[here] += change_C
+            found_PC[there] -= change_C
+            part_G[first] = there
+            if moves:
+                sizes_P[here] -= 1
+                sizes_P[there] += 1
+            else:
+                part_G[second] = here
+    return float((weight_PC * (found_PC - expected_PC) ** 2).sum())
+
+
+def class_counts(corpus: Listing) -> np.ndarray:
     """Events per recording and class, (R, C) int."""
     counts_RC = np.zeros((len(corpus.recordings), len(corpus.classes)), np.int64)
     np.add.at(counts_RC, (corpus.events["recording"], corpus.events["class"]), 1)
     return counts_RC
 
 
-def _members(corpus: Corpus, labelled: list[int], group: Grouping) -> list[list[int]]:
+def _members(corpus: Listing, group: Grouping) -> dict[str, list[int]]:
     """Positions of the labelled recordings of each group, in the order of first appearance."""
     members: dict[str, list[int]] = {}
-    for row in labelled:
-        name = corpus.recordings[row].name
-        members.setdefault(_group_of(name, group), []).append(row)
-    return list(members.values())
-
-
-def _group_of(name: str, group: Grouping) -> str:
-    if isinstance(group, str):
-        if group != "recording":
-            raise ValueError(f"group: {group!r}; it must be 'recording', a function or a mapping from names")
-        return name
-    if callable(group):
-        return group(name)
-    if name not in group:
-        raise ValueError(f"group: no group is given for recording {name!r}; name one for every recording")
-    return group[name]
+    for row, recording in enumerate(corpus.recordings):
+        if recording.labelled:
+            members.setdefault(group_of(recording.name, group), []).append(row)
+    return members
 
 
 def _strata(counts_GC: np.ndarray) -> np.ndarray:
@@ -136,17 +225,13 @@ def _strata(counts_GC: np.ndarray) -> np.ndarray:
     return np.concatenate([there, counts_GC > np.array(usual)], axis=1).astype(np.int64)
 
 
-def _notices(classes: Sequence[str], counts_GC: np.ndarray, n_folds: int) -> Iterator[str]:
+def _notices(classes: Sequence[str], counts_GC: np.ndarray, n_folds: int, group: Grouping) -> Iterator[str]:
+    what = "recordings" if group == "recording" else "groups of recordings"
     for name, found in zip(classes, (counts_GC > 0).sum(0), strict=True):
         if found < n_folds:
-            yield f"{name}: in {found} of {len(counts_GC)} recordings, fewer than {n_folds} folds; " + (
+            yield f"{name}: in {found} of {len(counts_GC)} {what}, fewer than {n_folds} folds; " + (
                 "some folds cannot evaluate it" if found else "no fold can evaluate it"
             )
-
-
-def _train_counts(corpus: Corpus, counts_RC: np.ndarray, names: list[str]) -> dict[str, tuple[int, ...]]:
-    rows = corpus.indices(names)
-    return dict(zip(names, map(tuple, counts_RC[rows].tolist()), strict=True))
 
 
 def label_share(fold: Fold, share: float, seed: int) -> Fold:
@@ -206,55 +291,3 @@ def _trim(there_RC: np.ndarray, chosen: np.ndarray, wanted: int, rng: np.random.
         lost = (there_RC[rows] & only_C).sum(1)
         chosen[rng.choice(rows[lost == lost.min()])] = False
     return chosen
-
-
-def write_manifests(folds: Folds, corpus: Corpus, folder: Path) -> list[Path]:
-    """Write train_K.tsv and valid_K.tsv for each fold; returns their paths. Each is whole or not there."""
-    root = corpus.meta["source"]["audio_folder"]
-    written = []
-    for fold in folds:
-        for part, names in (("train", fold.train), ("valid", fold.evaluation)):
-            rows = [corpus.recordings[number] for number in corpus.indices(names)]
-            lines = [root, *(f"{row.name}\t{row.source_samples}" for row in rows)]
-            path = Path(folder) / f"{part}_{fold.index}.tsv"
-            write_text_aside(path, "\n".join(lines) + "\n")
-            written.append(path)
-    return written
-
-
-def read_manifests(folder: Path, corpus: Corpus) -> Folds:
-    """Read folds back. Raises `ValueError` naming file and row for what does not fit the corpus."""
-    folder = Path(folder)
-    counts_RC = class_counts(corpus)
-    indices = sorted(int(path.stem[6:]) for path in folder.glob("train_*.tsv") if path.stem[6:].isdigit())
-    if not indices:
-        raise ValueError(f"{folder}: no manifest train_0.tsv; `a2v_data.folds.write_manifests` writes them")
-    folds = []
-    for index in indices:
-        train = _read_manifest(folder / f"train_{index}.tsv", corpus)
-        evaluation = _read_manifest(folder / f"valid_{index}.tsv", corpus)
-        both = sorted(set(train) & set(evaluation))
-        if both:
-            raise ValueError(
-                f"{folder}: {both[0]!r} is in train and in valid of fold {index}; keep it in one"
-            )
-        folds.append(Fold(index, train, evaluation, _train_counts(corpus, counts_RC, train)))
-    return Folds(tuple(folds))
-
-
-def _read_manifest(path: Path, corpus: Corpus) -> list[str]:
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; each train_K.tsv needs its valid_K.tsv")
-    by_name: dict[str, Recording] = {recording.name: recording for recording in corpus.recordings}
-    lines = path.read_text(encoding="utf-8").split("\n")
-    names = []
-    for row, line in enumerate(lines[1:], start=2):
-        if not line.strip():
-            continue
-        name, _, samples = line.partition("\t")
-        if name not in by_name:
-            raise ValueError(f"{path}, row {row}: recording {name!r} is not in {corpus.folder}")
-        if samples != str(expected := by_name[name].source_samples):
-            raise ValueError(f"{path}, row {row}: {samples!r} samples; {name} has {expected}")
-        names.append(name)
-    return names

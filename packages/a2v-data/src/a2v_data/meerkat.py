@@ -16,6 +16,11 @@ from a2v_data.annotations import Annotation, event_problems
 
 MEERKAT_CLASSES = ("beep", "synch", "sn", "cc", "ld", "oth", "mo", "al", "soc", "agg", "eating", "focal")
 LABEL_SUFFIXES = (".h5", ".hdf5")
+LABEL_FIELDS = (
+    "start_time_lbl", "end_time_lbl", "start_frame_lbl", "end_frame_lbl", "lbl", "lbl_cat", "foc",
+)  # fmt: skip
+# What h5py raises on a damaged file, found by damaging one at random; MemoryError for a size that is not real.
+HDF5_ERRORS = (OSError, ValueError, TypeError, KeyError, RuntimeError, MemoryError)
 NEEDED_FIELDS = ("start_time_lbl", "end_time_lbl", "foc")
 EVENT_ID = "event_id"
 PREPARED_META, SEGMENTS, RECORDINGS, CLASSES = "prepare.json", "segments.csv", "recordings.csv", "classes.txt"
@@ -66,7 +71,7 @@ def read_label_file(path: Path, name: str, shown: str, classes: Sequence[str] = 
             focal = np.asarray(file["foc"]).ravel().astype(bool)
             labels = _class_names(file, classes)
             ids = np.asarray(file[EVENT_ID]).ravel().astype(int).tolist() if EVENT_ID in file else None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except HDF5_ERRORS as error:
         return LabelFile([], None, [f"{shown}: not readable as HDF5 labels ({error}); export it again"])
     lengths = {len(onset_s), len(offset_s), len(labels), len(focal), len(labels if ids is None else ids)}
     if len(lengths) != 1:
@@ -87,13 +92,16 @@ def read_label_file(path: Path, name: str, shown: str, classes: Sequence[str] = 
 def _class_names(file, classes: Sequence[str]) -> list[str]:  # type: ignore[no-untyped-def]  # an open h5py.File
     """Class names from `lbl`, or from the numbers in `lbl_cat` where `lbl` holds no text."""
     if "lbl" in file and file["lbl"].dtype.kind in "SO":
-        return [
-            value.decode() if isinstance(value, bytes) else str(value) for value in file["lbl"][()].ravel()
-        ]
+        return decoded(file["lbl"][()])
     numbers = np.asarray(file["lbl_cat" if "lbl_cat" in file else "lbl"]).ravel().astype(int)
     if len(numbers) and not (numbers.min() >= 0 and numbers.max() < len(classes)):
         raise ValueError(f"class number outside 0 to {len(classes) - 1}")
     return [classes[number] for number in numbers]
+
+
+def decoded(names: np.ndarray) -> list[str]:
+    """Class names as text, from bytes or objects. Raises `UnicodeDecodeError` for what is not UTF-8."""
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in names.ravel()]
 
 
 def write_labels(path: Path, events: Sequence[tuple[str, int, int, bool]], sample_rate: int) -> None:

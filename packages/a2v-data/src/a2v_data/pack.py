@@ -78,6 +78,20 @@ def pack(
     out = Path(out)
     refuse_existing(out)
     plan = make_plan(source, config)
+    classes, events, notices = planned_events(plan, config)
+    with written_aside(out) as folder:
+        writer = CorpusWriter(folder, plan.sample_rate, classes)
+        try:
+            tasks = _tasks(plan, writer.audio_path)
+            require_free_space(out, 2 * sum(task.samples for task in tasks) + 10_000_000)
+            _write(plan, tasks, events, writer, config, notices, run, progress)
+        finally:
+            writer.close()
+    return Corpus.open(out)
+
+
+def planned_events(plan: Plan, config: PackConfig) -> tuple[list[str], dict[str, list[Event]], list[str]]:
+    """The classes, the events of every recording by onset, overlapping ones of one class merged, and notices."""
     rows = [row for row in plan.annotations.rows if row.label not in config.exclude_labels]
     classes = _classes(plan.annotations.path, rows, config)
     events, merged = _events(rows, classes)
@@ -91,15 +105,7 @@ def pack(
         f"{label}: {count} overlapping event(s) of one recording merged into those that they overlap"
         for label, count in sorted(merged.items())
     ]
-    with written_aside(out) as folder:
-        writer = CorpusWriter(folder, plan.sample_rate, classes)
-        try:
-            tasks = _tasks(plan, writer.audio_path)
-            require_free_space(out, 2 * sum(task.samples for task in tasks) + 10_000_000)
-            _write(plan, tasks, events, writer, config, notices, run, progress)
-        finally:
-            writer.close()
-    return Corpus.open(out)
+    return classes, events, notices
 
 
 def _tasks(plan: Plan, audio: Path) -> list[_Task]:

@@ -1,52 +1,158 @@
-"""What a corpus holds, in numbers (the paper's first table and figure)."""
+"""What a corpus holds, in numbers (the paper's first figure and its tables of sizes)."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from a2v_data.corpus import Corpus
+from a2v_data.coverage import Timeline
+from a2v_data.folds import Folds, class_counts
+from a2v_data.listing import Listing, duration_s
+from a2v_data.plan import FOCAL
 
 NOT_VOCAL = ("beep", "synch", "eating")
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def corpus_statistics(corpus: Corpus, not_vocal: Sequence[str] = NOT_VOCAL) -> dict[str, Any]:
-    """What a corpus holds: hours, events and seconds per class, and how sparse it is.
+def corpus_statistics(corpus: Listing, not_vocal: Sequence[str] = NOT_VOCAL) -> dict[str, Any]:
+    """What a corpus holds: hours, events and seconds per class and their lengths, and how sparse it is.
 
     Shares are of the labelled time: `share_any` with an event of any class, `share_vocal` with one that is
-    not in `not_vocal` (in MeerKAT eating, beep and synch are no vocalisations).
+    not in `not_vocal` (in MeerKAT eating, beep and synch are no vocalisations), `share` of a class with one of it.
+    `per_class` has quantiles of the length in seconds, None for a class without events. `overlaps` has a row for
+    every two classes that sound at once: seconds that both sound, and how many events of either the other overlaps. The
+    class `focal` is left out of it, since it marks events of the other classes.
     """
-    labelled_s = sum(r.n_samples for r in corpus.recordings if r.labelled) / corpus.sample_rate
-    events = corpus.events
-    duration_s = events["offset_s"] - events["onset_s"]
+    recordings = corpus.recordings
+    labelled_s = sum(duration_s(recording) for recording in recordings if recording.labelled)
+    timeline, events = Timeline(corpus), corpus.events
+    of_class = [events[events["class"] == number] for number in range(len(corpus.classes))]
     vocal = [number for number, name in enumerate(corpus.classes) if name not in not_vocal]
-    vocal_events = events[np.isin(events["class"], vocal)]
+    covered = {
+        "share_any": timeline.covered_s(events),
+        "share_vocal": timeline.covered_s(events[np.isin(events["class"], vocal)]),
+    }
     return {
-        "recordings": len(corpus.recordings),
-        "labelled_recordings": sum(r.labelled for r in corpus.recordings),
-        "hours": sum(r.n_samples for r in corpus.recordings) / corpus.sample_rate / 3600,
+        "recordings": len(recordings),
+        "labelled_recordings": sum(recording.labelled for recording in recordings),
+        "hours": sum(map(duration_s, recordings)) / 3600,
         "labelled_hours": labelled_s / 3600,
         "events": len(events),
+        **{name: seconds / labelled_s if labelled_s else 0.0 for name, seconds in covered.items()},
+        "not_vocal": [name for name in corpus.classes if name in not_vocal],
         "per_class": {
             name: {
-                "events": int((chosen := events["class"] == number).sum()),
-                "seconds": float(duration_s[chosen].sum()),
-                "median_s": float(np.median(duration_s[chosen])) if chosen.any() else None,
-                "recordings": len(np.unique(events["recording"][chosen])),
+                **_lengths(of_class[number]),
+                "recordings": len(np.unique(of_class[number]["recording"])),
+                "share": timeline.covered_s(of_class[number]) / labelled_s if labelled_s else 0.0,
             }
             for number, name in enumerate(corpus.classes)
         },
-        "share_any": _covered_s(events) / labelled_s if labelled_s else 0.0,
-        "share_vocal": _covered_s(vocal_events) / labelled_s if labelled_s else 0.0,
+        "overlaps": _overlaps(corpus.classes, of_class, timeline),
     }
 
 
-def _covered_s(events: np.ndarray) -> float:
-    """Seconds covered by at least one of the events (sorted by recording and onset)."""
-    total, end, recording = 0.0, 0.0, -1
-    for event in events:
-        if event["recording"] != recording:
-            recording, end = event["recording"], 0.0
-        total += max(event["offset_s"] - max(event["onset_s"], end), 0.0)
-        end = max(end, event["offset_s"])
-    return float(total)
+def check_not_vocal(corpus: Listing, names: Sequence[str]) -> None:
+    """`ValueError` for a name that is no class of the corpus."""
+    for name in names:
+        if name not in corpus.classes:
+            close = difflib.get_close_matches(name, corpus.classes, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"the classes are {', '.join(corpus.classes) or 'none'}"
+            raise ValueError(f"not vocal: {name!r} is no class of {corpus.folder}; {hint}")
+
+
+def _lengths(events: np.ndarray) -> dict[str, Any]:
+    lengths_s = events["offset_s"] - events["onset_s"]
+    quantiles = np.quantile(lengths_s, QUANTILES) if len(events) else [None] * len(QUANTILES)
+    return {
+        "events": len(events),
+        "seconds": float(lengths_s.sum()),
+        "median_s": float(np.median(lengths_s)) if len(events) else None,
+        "shortest_s": float(lengths_s.min()) if len(events) else None,
+        "longest_s": float(lengths_s.max()) if len(events) else None,
+        "quantiles_s": {
+            f"{q:g}": None if value is None else float(value) for q, value in zip(QUANTILES, quantiles, strict=True)
+        },
+    }
+
+
+def _overlaps(classes: Sequence[str], of_class: list[np.ndarray], timeline: Timeline) -> list[dict[str, Any]]:
+    rows = []
+    sounding = [number for number, name in enumerate(classes) if name != FOCAL and len(of_class[number])]
+    for place, first in enumerate(sounding):
+        for second in sounding[place + 1 :]:
+            of_first = timeline.shared_s(of_class[first], of_class[second])
+            if not of_first.any():
+                continue
+            of_second = timeline.shared_s(of_class[second], of_class[first])
+            rows.append(
+                {
+                    "classes": [classes[first], classes[second]],
+                    "seconds": float(of_first.sum()),
+                    "events": [int((of_first > 0).sum()), int((of_second > 0).sum())],
+                }
+            )
+    return sorted(rows, key=lambda row: -row["seconds"])
+
+
+def fold_statistics(corpus: Listing, by_share: Mapping[float, Folds]) -> list[dict[str, Any]]:
+    """Of each fold, what is in its evaluation recordings and in its train recordings of each label share.
+
+    by_share: label share (0 to 1) -> the folds with so many of their labels; 1 must be there.
+    """
+    counts_RC = class_counts(corpus)
+    return [
+        {
+            "fold": fold.index,
+            "evaluation": _part(corpus, counts_RC, fold.evaluation),
+            "train": {f"{share:g}": _part(corpus, counts_RC, folds[place].train) for share, folds in by_share.items()},
+        }
+        for place, fold in enumerate(by_share[1.0])
+    ]
+
+
+def _part(corpus: Listing, counts_RC: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    rows = corpus.indices(names)
+    return {
+        "recordings": len(rows),
+        "hours": sum(duration_s(corpus.recordings[row]) for row in rows) / 3600,
+        "events": dict(zip(corpus.classes, counts_RC[rows].sum(0).tolist(), strict=True)),
+    }
+
+
+def class_shares(corpus: Listing, folds: Folds) -> dict[str, Any]:
+    """How even folds are: each class's share of the events, in the whole and in each fold's evaluation recordings.
+
+    `deviation` of a class is the largest relative difference of a fold's share from the whole's (0.1: 10 %).
+    `at_best` is the least that its number of events allows: 8 events are 1 or 2 in each of 5 folds, so 37.5 % at best.
+    """
+    counts_RC = class_counts(corpus)
+    evaluated_FC = np.array([counts_RC[corpus.indices(fold.evaluation)].sum(0) for fold in folds])
+    # A hold-out's evaluation is held against everything that is labelled, folds together are just that.
+    labelled = [recording.labelled for recording in corpus.recordings]
+    total_C = counts_RC[labelled].sum(0)
+    whole_C = total_C / max(total_C.sum(), 1)
+    fold_FC = evaluated_FC / np.maximum(evaluated_FC.sum(1, keepdims=True), 1)
+    rows = {}
+    for number, name in enumerate(corpus.classes):
+        there = total_C[number] > 0
+        deviation = np.abs(fold_FC[:, number] / whole_C[number] - 1).max() if there else None
+        rows[name] = {
+            "events": int(total_C[number]),
+            "share": float(whole_C[number]),
+            "fold_shares": fold_FC[:, number].tolist(),
+            "fold_events": evaluated_FC[:, number].tolist(),
+            "deviation": None if deviation is None else float(deviation),
+            "at_best": _least_deviation(int(total_C[number]), evaluated_FC.sum(1), whole_C[number]) if there else None,
+        }
+    return rows
+
+
+def _least_deviation(events: int, evaluated_F: np.ndarray, share: float) -> float:
+    """The smallest largest relative deviation that whole events can have."""
+    if len(evaluated_F) > 1:  # all of them are in some fold: where they do not divide, one has more and one fewer
+        each = events / len(evaluated_F)
+        return max(np.ceil(each) - each, each - np.floor(each)) / each
+    expected = evaluated_F[0] * share
+    return float(abs(round(expected) - expected) / expected)

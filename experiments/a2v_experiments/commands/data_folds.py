@@ -1,0 +1,180 @@
+"""`a2v data folds`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import FAILED, UserError
+from .options import Json, Labelled, LabelledChoice, say
+
+if TYPE_CHECKING:
+    from a2v_data.folds import Folds
+    from a2v_data.groups import Grouping
+    from a2v_data.listing import Listing
+
+EVEN = 0.1  # relative deviation of a class's share that needs an explanation
+
+
+def folds(
+    corpus: Annotated[Path, typer.Argument(help="A packed corpus, or a folder of recordings with their annotations.")],
+    out: Annotated[Path, typer.Option(help="New folder for the manifests.")],
+    count: Annotated[int, typer.Option("--folds", min=2, help="How many folds.")] = 5,
+    shares: Annotated[
+        str, typer.Option(help="Few-shot subsets of each train fold, in per cent with commas; '' for none.")
+    ] = "1,25",
+    holdout: Annotated[
+        str | None,
+        typer.Option(help="Instead of folds one hold-out: a share (0.2), or an expression found in groups' names."),
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="What stays together, as the (...) of an expression: '^(bird[0-9]+)_'.")
+    ] = None,
+    group_table: Annotated[Path | None, typer.Option(help="A CSV with the column file that says the group.")] = None,
+    group_column: Annotated[str | None, typer.Option(help="Its column with the group, such as individual.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    labelled: Labelled = LabelledChoice.annotated,
+    json_: Json = False,
+) -> None:
+    """Stratified folds with few-shot subsets, as MeerKAT's manifests: train_K.tsv, valid_K.tsv, train_K_PERCENT.tsv.
+
+    Prints how evenly the classes are spread over the folds' evaluation recordings.
+    """
+    from a2v_data.folds import hold_out, make_folds
+    from a2v_data.listing import open_listing
+    from a2v_data.manifests import write_fold_folder
+    from a2v_data.stats import class_shares
+    from a2v_data.storage import refuse_existing
+
+    refuse_existing(out)
+    percentages = _shares(shares)
+    held = _held(holdout)
+    grouping = _grouping(group, group_table, group_column)
+    listing = open_listing(corpus, labelled.value)
+    found = make_folds(listing, count, seed, grouping) if held is None else hold_out(listing, held, seed, grouping)
+    even = class_shares(listing, found)
+    notices = [*found.notices, *_lost_classes(listing, found, percentages, seed)]
+    described = {
+        "corpus": str(corpus.absolute()),
+        "folds": count if held is None else None,
+        "holdout": held,
+        "group": group if group_table is None else f"{group_table.absolute()}, column {group_column}",
+        "seed": seed,
+        "shares_percent": [100 * share for share in percentages],
+        "parts": [
+            {"fold": fold.index, "train": len(fold.train), "evaluation": len(fold.evaluation)} for fold in found
+        ],
+        "classes": even,
+        "notices": notices,
+        "left_out": listing.problems,
+    }
+    write_fold_folder(out, found, listing, percentages, seed, described)
+    if json_:
+        say(json.dumps({"out": str(out), **described}, indent=1, ensure_ascii=False))
+    else:
+        for problem in listing.problems:
+            say(f"left out: {problem}")
+        say(_table(even, len(found)))
+        say(_explanation(even, chosen=isinstance(held, str)))
+        for notice in notices:
+            say(f"note: {notice}")
+        parts = ", ".join(f"{len(fold.train)}/{len(fold.evaluation)}" for fold in found)
+        what = f"{len(found)} folds" if held is None else "a hold-out (fold 0)"
+        say(f"{out}: {what}; recordings to train on / to evaluate on: {parts}")
+    if listing.problems:
+        raise typer.Exit(FAILED)
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        percentages = [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UserError(f"--shares {text}: must be percentages with commas between, for example 1,25") from None
+    if not all(0 < percentage < 100 for percentage in percentages):
+        raise UserError(f"--shares {text}: percentages must be above 0 and below 100; train_K.tsv has all labels")
+    if len(set(percentages)) < len(percentages):
+        raise UserError(f"--shares {text}: name each percentage once")
+    return [percentage / 100 for percentage in percentages]
+
+
+def _held(text: str | None) -> float | str | None:
+    """A number is a share, anything else an expression."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def _grouping(pattern: str | None, table: Path | None, column: str | None) -> Grouping:
+    from a2v_data.groups import by_pattern, by_table
+
+    if (table is None) != (column is None):
+        raise UserError("--group-table and --group-column go together: a CSV, and its column that says the group")
+    if table is not None and column is not None:
+        if pattern is not None:
+            raise UserError("--group and --group-table: name one of them")
+        return by_table(table, column)
+    return "recording" if pattern is None else by_pattern(pattern)
+
+
+def _lost_classes(listing: Listing, found: Folds, shares: list[float], seed: int) -> list[str]:
+    """One line for every few-shot subset that lacks classes which its train fold has."""
+    from a2v_data.folds import class_counts, label_share
+
+    counts_RC = class_counts(listing)
+    lines = []
+    for share in shares:
+        for fold in found:
+            kept = label_share(fold, share, seed).train
+            there_C, kept_C = (counts_RC[listing.indices(names)].sum(0) > 0 for names in (fold.train, kept))
+            rows = zip(listing.classes, there_C, kept_C, strict=True)
+            lost = ", ".join(name for name, there, has in rows if there and not has)
+            if lost:
+                lines.append(f"fold {fold.index} at {100 * share:g} %: {len(kept)} recordings, without {lost}")
+    return lines
+
+
+def _table(even: dict[str, Any], count: int) -> str:
+    from ..tables import text_table
+
+    header = ["class", "events", "share", *(f"fold {fold}" for fold in range(count)), "deviation"]
+    rows = [
+        [
+            name,
+            str(row["events"]),
+            f"{100 * row['share']:.2f} %",
+            *(f"{100 * share:.2f} %" for share in row["fold_shares"]),
+            "" if row["deviation"] is None else f"{100 * row['deviation']:.1f} %",
+        ]
+        for name, row in even.items()
+    ]
+    return text_table(header, rows)
+
+
+def _explanation(even: dict[str, Any], chosen: bool) -> str:
+    """The largest deviation, and for every class above 10 % why it is; chosen: the user said what is held out."""
+    defined = {name: row for name, row in even.items() if row["deviation"] is not None}
+    if not defined:
+        return "no events: folds are even in their number of recordings only"
+    worst = max(defined, key=lambda name: defined[name]["deviation"])
+    lines = [
+        "share: of all events; fold: of the events in its evaluation recordings; deviation: the largest, relative",
+        f"largest deviation {100 * defined[worst]['deviation']:.1f} % ({worst})",
+    ]
+    uneven = {name: row for name, row in defined.items() if row["deviation"] > EVEN}
+    if not uneven or chosen:
+        return "\n".join(lines)
+    few = [name for name, row in uneven.items() if row["at_best"] > 0.8 * EVEN]
+    clumped = [name for name in uneven if name not in few]
+    if few:
+        each = ", ".join(f"{name} ({even[name]['events']}: {100 * even[name]['at_best']:.0f} %)" for name in few)
+        lines.append(f"too few events to be more even (whole events alone make it): {each}")
+    if clumped:
+        lines.append(f"above {100 * EVEN:.0f} % since recordings and groups cannot be divided: {', '.join(clumped)}")
+    rest = [row["deviation"] for name, row in defined.items() if name not in uneven]
+    if rest:
+        lines.append(f"the other {len(rest)} classes: at most {100 * max(rest):.1f} %")
+    return "\n".join(lines)

@@ -1,0 +1,133 @@
+"""`a2v data stats`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import FAILED
+from .options import Json, Labelled, LabelledChoice, say
+
+SHOWN_OVERLAPS = 12
+CAPTION = "length: median (orange), 25 to 75 % (thick) and 5 to 95 % (thin) of the events"
+
+
+def stats(
+    corpus: Annotated[Path, typer.Argument(help="A packed corpus, or a folder of recordings with their annotations.")],
+    folds: Annotated[Path | None, typer.Option(help="Folder of manifests, as `a2v data folds` writes it.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw the figure to this new file (png, pdf, svg).")] = None,
+    not_vocal: Annotated[
+        str | None,
+        typer.Option(help="Classes that are no vocalisation, with commas; default: beep, synch, eating if they exist."),
+    ] = None,
+    labelled: Labelled = LabelledChoice.annotated,
+    json_: Json = False,
+) -> None:
+    """What a corpus holds: events, durations and lengths per class, how sparse it is, what overlaps, and folds."""
+    from a2v_data.figures import check_format, save, statistics_figure
+    from a2v_data.listing import open_listing
+    from a2v_data.manifests import read_manifests, shares_in
+    from a2v_data.stats import NOT_VOCAL, check_not_vocal, corpus_statistics, fold_statistics
+
+    if png is not None:
+        check_format(png)
+    listing = open_listing(corpus, labelled.value)
+    names = NOT_VOCAL if not_vocal is None else tuple(name.strip() for name in not_vocal.split(",") if name.strip())
+    if not_vocal is not None:
+        check_not_vocal(listing, names)
+    found = corpus_statistics(listing, names)
+    if folds is not None:
+        shares = [*shares_in(folds), 1.0]
+        found["folds"] = fold_statistics(listing, {share: read_manifests(folds, listing, share) for share in shares})
+    if png is not None:
+        save(statistics_figure(found, corpus.resolve().name), png)
+    if json_:
+        say(json.dumps({"corpus": str(corpus), **found, "left_out": listing.problems}, indent=1, ensure_ascii=False))
+    else:
+        for problem in listing.problems:
+            say(f"left out: {problem}")
+        say(_text(found))
+        if png is not None:
+            say(f"{png}: {CAPTION}")
+    if listing.problems:
+        raise typer.Exit(FAILED)
+
+
+def _text(found: dict[str, Any]) -> str:
+    parts = [
+        f"{found['recordings']} recordings, {found['hours']:.2f} h; labelled {found['labelled_recordings']}, "
+        f"{found['labelled_hours']:.2f} h, {found['events']} events",
+        _sparsity(found),
+        "",
+        _classes(found),
+        "",
+        _overlaps(found),
+    ]
+    if "folds" in found:
+        parts += ["", _folds(found)]
+    return "\n".join(parts)
+
+
+def _sparsity(found: dict[str, Any]) -> str:
+    line = f"of the labelled time {100 * found['share_any']:.2f} % has an event"
+    if found["not_vocal"]:
+        line += f", {100 * found['share_vocal']:.2f} % a vocalisation (all but {', '.join(found['not_vocal'])})"
+    return line
+
+
+def _classes(found: dict[str, Any]) -> str:
+    from ..tables import text_table
+
+    header = ["class", "events", "recordings", "total s", "% of time"]
+    header += ["5 %", "25 %", "median", "75 %", "95 %", "longest s"]
+    rows = []
+    for name, row in found["per_class"].items():
+        counts = [str(row["events"]), str(row["recordings"])]
+        times = [f"{row['seconds']:.1f}", f"{100 * row['share']:.3f}"]
+        lengths = [*row["quantiles_s"].values(), row["longest_s"]]
+        rows.append([name, *counts, *times, *("" if length is None else f"{length:.3f}" for length in lengths)])
+    return text_table(header, rows) if rows else "no classes"
+
+
+def _overlaps(found: dict[str, Any]) -> str:
+    from ..tables import text_table
+
+    if not found["overlaps"]:
+        return "no two classes sound at once"
+    rows = [
+        [first, second, f"{row['seconds']:.2f}", *(_of(found, row, place) for place in (0, 1))]
+        for row in found["overlaps"][:SHOWN_OVERLAPS]
+        for first, second in [row["classes"]]
+    ]
+    table = text_table(["overlapping", "", "s", "events of the first", "of the second"], rows, left=2)
+    left = len(found["overlaps"]) - len(rows)
+    return table + (f"\n... and {left} more pairs; --json has all" if left else "")
+
+
+def _of(found: dict[str, Any], row: dict[str, Any], place: int) -> str:
+    events = found["per_class"][row["classes"][place]]["events"]
+    return f"{row['events'][place]} ({100 * row['events'][place] / events:.0f} %)"
+
+
+def _folds(found: dict[str, Any]) -> str:
+    """Events per class: on average over the folds, by label share, and in each fold (train/evaluation)."""
+    from ..tables import text_table
+
+    folds = found["folds"]
+    shares = list(folds[0]["train"])
+    header = ["class", *(f"{100 * float(share):g} % train" for share in shares), "evaluation"]
+    header += [f"fold {fold['fold']}" for fold in folds]
+    parts = [*([fold["train"][share] for fold in folds] for share in shares), [fold["evaluation"] for fold in folds]]
+    rows = []
+    for name in found["per_class"]:
+        means = [f"{sum(part['events'][name] for part in one) / len(folds):.4g}" for one in parts]
+        each = [f"{fold['train']['1']['events'][name]}/{fold['evaluation']['events'][name]}" for fold in folds]
+        rows.append([name, *means, *each])
+    for key, form in (("recordings", "{:.0f}"), ("hours", "{:.2f}")):
+        means = [form.format(sum(part[key] for part in one) / len(folds)) for one in parts]
+        each = [f"{form.format(fold['train']['1'][key])}/{form.format(fold['evaluation'][key])}" for fold in folds]
+        rows.append([key, *means, *each])
+    return "events: means over the folds, then train/evaluation of each\n" + text_table(header, rows)

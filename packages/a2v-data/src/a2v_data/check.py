@@ -1,0 +1,226 @@
+"""Is a copy of MeerKAT, or a corpus of its layout, whole and consistent?
+
+Only headers, label files and manifests are read, never samples, in parallel processes. Whatever is wrong with one file
+is a `Problem`, and the others are still looked at.
+
+What counts as labelled: a recording with a label file in lbl/, an empty one too (it was listened to and nothing was
+heard). Most of MeerKAT is not labelled (66 398 of 384 592 segments are), so a recording without a label file is a
+notice, and a problem only where a train or valid manifest lists it. A label file without its recording is a problem.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from a2v_data.audio import AudioError, AudioInfo, read_info
+from a2v_data.check_labels import check_labels
+from a2v_data.check_manifests import check_manifests
+from a2v_data.check_problem import Expected, Problem, shown
+from a2v_data.meerkat import LABEL_SUFFIXES
+from a2v_data.parallel import Progress, in_processes
+
+_Pair = tuple[str, str | None]  # a recording and its label file, by their paths in wav/ and lbl/
+PUBLISHED_FILES, PUBLISHED_LABELLED = 384_592, 66_398
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What was found. `labelled` recordings have a label file, `with_events` one that is not empty."""
+
+    root: Path
+    files: int
+    seconds: float
+    labelled: int
+    labelled_seconds: float
+    with_events: int
+    events: int
+    problems: list[Problem]
+    notices: list[str]
+
+    @property
+    def by_kind(self) -> dict[str, int]:
+        """Problems of each kind, the most frequent first."""
+        return dict(Counter(problem.kind for problem in self.problems).most_common())
+
+    def summary(self) -> str:
+        """One line: files, hours, labelled, problems by kind."""
+        head = (
+            f"{self.files} recordings, {self.seconds / 3600:.2f} h; labelled {self.labelled}, "
+            f"{self.labelled_seconds / 3600:.2f} h, {self.events} events; "
+        )
+        if not self.problems:
+            return head + "no problems"
+        files = len({problem.file for problem in self.problems})
+        kinds = ", ".join(f"{kind} {count}" for kind, count in self.by_kind.items())
+        return f"{head}{len(self.problems)} problems in {files} files: {kinds}"
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {
+            "root": shown(str(self.root)),
+            "recordings": self.files,
+            "hours": self.seconds / 3600,
+            "labelled": self.labelled,
+            "labelled_hours": self.labelled_seconds / 3600,
+            "with_events": self.with_events,
+            "events": self.events,
+            "problems_by_kind": self.by_kind,
+            "problems": [asdict(problem) for problem in self.problems],
+            "notices": self.notices,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One recording: its samples (None where unreadable), its number of events (None without a label file)."""
+
+    samples: int | None
+    seconds: float
+    events: int | None
+    problems: tuple[Problem, ...]
+
+
+def check(
+    root: Path,
+    expected: Expected | None = None,
+    manifests: Path | None = None,
+    jobs: int = 1,
+    published: bool = False,
+    progress: Progress | None = None,
+) -> CheckReport:
+    """Check wav/, lbl/ and manifest/ under `root`; `progress(done, total)` counts recordings.
+
+    expected: rate, length and classes (None: as published). manifests: their folder, where it is not root/manifest.
+    jobs: processes that read. published: the numbers of files must be those of the published corpus too. Raises
+    `ValueError` where `root` has no wav/ with recordings.
+    """
+    root, expected = Path(root), expected or Expected()
+    wav, lbl = root / "wav", root / "lbl"
+    manifests = manifests or root / "manifest"
+    if not wav.is_dir():
+        raise ValueError(f"{root}: no folder wav/; a copy of MeerKAT has wav/, lbl/ and manifest/")
+    names, others = _files(wav, (".wav",))
+    if not names:
+        raise ValueError(f"{wav}: no WAV in it; a copy of MeerKAT has one for each segment")
+    labels, _ = _files(lbl, LABEL_SUFFIXES)
+    problems = [
+        Problem("layout", folder.name, "", f"is no folder; a copy as published has {part}")
+        for folder, part in ((lbl, "one label file per labelled segment there"), (manifests, "manifests there"))
+        if not folder.is_dir()
+    ]
+    pairs, orphans = _paired(names, labels)
+    work: Callable[[Sequence[_Pair]], list[_Found]] = partial(_check_recordings, root, expected)
+    found = list(in_processes(work, pairs, jobs, progress))
+    problems += [problem for one in found for problem in one.problems] + orphans
+    notices = [f"{len(others)} files in wav/ are no WAV, the first is {shown(others[0])}"] if others else []
+    unlabelled = sum(one.events is None for one in found)
+    if unlabelled:
+        notices.append(f"{unlabelled} recordings have no label file: they count as not labelled")
+    if manifests.is_dir():
+        samples = {name: one.samples for name, one in zip(names, found, strict=True)}
+        labelled = {name for name, one in zip(names, found, strict=True) if one.events is not None}
+        more_problems, more_notices = check_manifests(manifests, wav, samples, labelled)
+        problems, notices = problems + more_problems, notices + more_notices
+    with_events = sum(bool(one.events) for one in found)
+    if published:
+        problems += _against_published(len(names), len(names) - unlabelled, with_events)
+    return CheckReport(
+        root=root,
+        files=len(names),
+        seconds=sum(one.seconds for one in found),
+        labelled=len(names) - unlabelled,
+        labelled_seconds=sum(one.seconds for one in found if one.events is not None),
+        with_events=with_events,
+        events=sum(one.events or 0 for one in found),
+        problems=problems,
+        notices=notices,
+    )
+
+
+def _files(folder: Path, suffixes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Relative paths of everything named like a file of `suffixes` (folders too), and of the other files."""
+    found, others = [], []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = os.path.relpath(parent, folder)
+        for name in [*folders, *files]:
+            if name.startswith("."):
+                continue
+            path = name if inside == "." else f"{inside}/{name}"
+            if name.lower().endswith(tuple(suffixes)):
+                found.append(path)
+            elif name in files:
+                others.append(path)
+    return sorted(found), sorted(others)
+
+
+def _paired(names: list[str], labels: list[str]) -> tuple[list[_Pair], list[Problem]]:
+    """Each recording with its label file, and problems for label files that are left."""
+    by_stem: dict[str, list[str]] = {}
+    for label in labels:
+        by_stem.setdefault(str(PurePosixPath(label).with_suffix("")), []).append(label)
+    pairs: list[_Pair] = []
+    problems = []
+    for name in names:
+        own = by_stem.pop(str(PurePosixPath(name).with_suffix("")), [])
+        pairs.append((name, own[0] if own else None))
+        problems += [Problem("two label files", f"lbl/{shown(other)}", "", f"besides {own[0]}") for other in own[1:]]
+    for stem, left in by_stem.items():
+        message = f"its recording wav/{shown(stem)}.wav does not exist"
+        problems += [Problem("no recording", f"lbl/{shown(label)}", "", message) for label in left]
+    return pairs, problems
+
+
+def _check_recordings(root: Path, expected: Expected, pairs: Sequence[_Pair]) -> list[_Found]:
+    return [_check_recording(root, expected, name, label) for name, label in pairs]
+
+
+def _check_recording(root: Path, expected: Expected, name: str, label: str | None) -> _Found:
+    info, problems = _check_wav(root / "wav" / name, f"wav/{shown(name)}", expected)
+    samples = info.samples if info else None
+    events = None
+    if label is not None:
+        # Where the WAV itself is wrong, its labels are held against what it should be.
+        events, wrong = check_labels(root / "lbl" / label, f"lbl/{shown(label)}", samples or expected.samples, expected)
+        problems += wrong
+    return _Found(samples, info.duration_s if info else 0.0, events, tuple(problems))
+
+
+def _check_wav(path: Path, name: str, expected: Expected) -> tuple[AudioInfo | None, list[Problem]]:
+    """The header of one WAV, None where it has none, and what is wrong with it."""
+    if any(ord(character) < 32 for character in path.name):
+        return None, [Problem("name", name, "", "has a tab or line break in it; no manifest can hold it")]
+    try:
+        info = read_info(path)
+        with path.open("rb") as file:
+            magic = file.read(12)
+    except AudioError as error:
+        return None, [Problem("recording", name, "", str(error))]
+    except OSError as error:
+        return None, [Problem("recording", name, "", f"cannot be read ({error.strerror})")]
+    problems = []
+    if magic[:4] not in (b"RIFF", b"RF64") or magic[8:] != b"WAVE":
+        problems.append(Problem("format", name, "", "is not a WAV, whatever its name says"))
+    if info.rate != expected.sample_rate:
+        problems.append(Problem("rate", name, "", f"is at {info.rate} Hz, not {expected.sample_rate}"))
+    if info.samples != expected.samples:
+        problems.append(Problem("length", name, "", f"has {info.samples} samples, not {expected.samples}"))
+    if info.subtype != "PCM_16":
+        problems.append(Problem("bit depth", name, "", f"is {info.subtype}, not 16 bit (PCM_16)"))
+    if info.channels != 1:
+        problems.append(Problem("channels", name, "", f"has {info.channels} channels, not 1"))
+    return info, problems
+
+
+def _against_published(files: int, labelled: int, with_events: int) -> list[Problem]:
+    problems = []
+    if files != PUBLISHED_FILES:
+        problems.append(Problem("published", "wav", "", f"has {files} recordings, {PUBLISHED_FILES} were published"))
+    if PUBLISHED_LABELLED not in (labelled, with_events):
+        message = f"has {labelled} label files, {with_events} with events; {PUBLISHED_LABELLED} were published"
+        problems.append(Problem("published", "lbl", "", message))
+    return problems

@@ -1,0 +1,94 @@
+"""What is in a corpus, without its audio: recordings, events, classes. Enough for folds and statistics.
+
+A packed corpus (`corpus.Corpus`) is one; so is a folder of recordings with annotations, of which only headers and
+annotations are read.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from a2v_data.corpus import EVENT_DTYPE, META, Corpus, Recording
+
+
+class Listing(Protocol):
+    """Recordings, the classes, and `events` (EVENT_DTYPE, sorted by recording and onset)."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def recordings(self) -> list[Recording]: ...
+    @property
+    def events(self) -> np.ndarray: ...
+    @property
+    def meta(self) -> dict[str, Any]: ...
+    @property
+    def problems(self) -> list[str]: ...
+    @property
+    def notices(self) -> list[str]: ...
+    def indices(self, names: Iterable[str]) -> list[int]:
+        """Positions of recordings by name; `ValueError` for a name that is not there."""
+        ...
+
+
+@dataclass(frozen=True)
+class SourceListing:
+    """A folder of recordings as `pack` would pack it. `Recording.n_samples` is at the file's own rate."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    recordings: list[Recording]
+    events: np.ndarray
+    meta: dict[str, Any]
+    problems: list[str]
+    notices: list[str]
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {recording.name: number for number, recording in enumerate(self.recordings)}
+
+    def indices(self, names: Iterable[str]) -> list[int]:
+        """Positions of recordings by name; `ValueError` for a name that is not there."""
+        names = list(names)
+        unknown = [name for name in names if name not in self._index]
+        if unknown:
+            raise ValueError(f"{self.folder}: no recording {unknown[0]!r} ({len(unknown)} of {len(names)} unknown)")
+        return [self._index[name] for name in names]
+
+
+def duration_s(recording: Recording) -> float:
+    """Length of a recording in seconds, as its file has it."""
+    return recording.source_samples / recording.source_rate
+
+
+def open_listing(folder: Path, labelled: Literal["annotated", "all"] = "annotated") -> Listing:
+    """What is in a packed corpus, or in a folder of recordings (with annotations.csv, or in MeerKAT's layout).
+
+    labelled: as in `PackConfig`, for a folder; a packed corpus knows it. Recordings that cannot be used are in
+    `problems`. Raises `AnnotationError` for wrong annotations, `ValueError` for what is neither.
+    """
+    folder = Path(folder)
+    if (folder / META).is_file():
+        return Corpus.open(folder)
+    from a2v_data.pack import PackConfig, planned_events
+    from a2v_data.plan import make_plan
+
+    # The same rules as for packing (who counts as labelled, class order, merging), so that folds of either agree.
+    config = PackConfig(sample_rate=8000, labelled=labelled)  # no sample is read: the rate is unused
+    plan = make_plan(folder, config)
+    classes, planned, notices = planned_events(plan, config)
+    recordings = [
+        Recording(r.name, r.samples, r.name in plan.labelled, 0, r.rate, r.samples) for r in plan.recordings.values()
+    ]
+    rows = [(number, *event) for number, name in enumerate(plan.recordings) for event in planned.get(name, ())]
+    events = np.array(rows, EVENT_DTYPE)
+    order = np.lexsort((events["class"], events["offset_s"], events["onset_s"], events["recording"]))
+    meta = {"source": {"audio_folder": plan.original_audio_folder}}
+    problems = [plan.left_out[name] for name in sorted(plan.left_out)]
+    return SourceListing(folder, tuple(classes), recordings, events[order], meta, problems, notices)

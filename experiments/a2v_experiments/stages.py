@@ -70,7 +70,8 @@ def prepare(context: Context, source: Path, origin: str) -> tuple[Result, Corpus
             for left in folder.parent.glob(f".{folder.name}.partial-*"):  # of a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
             with bar("packing", 0, "s of audio") as shown:
-                pack_corpus(source, folder, PackConfig(**config), advancing(shown), on_cores())
+                # strict: an experiment on other labels than were meant would have wrong scores, for every fold
+                pack_corpus(source, folder, PackConfig(**config), advancing(shown), on_cores(), strict=True)
         return Corpus.open(folder)
 
     def work(run_id: str, mark: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from a2v_data.corpus import Corpus
-from a2v_data.folds import read_manifests
+from a2v_data.manifests import read_manifests
 from a2v_eval import EvaluationConfig, EventConfig, evaluate
 from a2v_experiments import loop, stages
 from a2v_experiments.figures import FigureData

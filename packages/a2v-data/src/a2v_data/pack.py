@@ -67,17 +67,18 @@ def pack(
     config: PackConfig,
     progress: Progress | None = None,
     run: Run = in_this_process,
+    strict: bool = False,
 ) -> Corpus:
     """Pack the recordings of `source` into a store at `out`; `progress(done, total)` counts seconds of audio.
 
     Recordings that cannot be used are left out and listed, one line each, in `Corpus.problems`; other things
     worth knowing are in `Corpus.notices`. Raises `AnnotationError` for what is wrong in the annotations and belongs to
-    no recording; `ValueError` where source, audio or annotations are missing, no recording is good, the disk is too
-    full, or `out` exists.
+    no recording, or with `strict` for any wrong annotation; `ValueError` where source, audio or annotations are
+    missing, no recording is good, the disk is too full, or `out` exists.
     """
     out = Path(out)
     refuse_existing(out)
-    plan = make_plan(source, config)
+    plan = make_plan(source, config, strict)
     classes, events, notices = planned_events(plan, config)
     with written_aside(out) as folder:
         writer = CorpusWriter(folder, plan.sample_rate, classes)

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.annotations import Annotation, Annotations, end_problem
+from a2v_data.annotations import Annotation, AnnotationError, Annotations, end_problem
 from a2v_data.audio import AudioError, AudioInfo, Channel, read_info
 from a2v_data.conversion import SourceRecording
 from a2v_data.meerkat import MEERKAT_CLASSES
@@ -74,8 +74,9 @@ class Plan:
         return left_out_line(name, error, count)
 
 
-def make_plan(source: Path | Source, config: RecordingConfig) -> Plan:
-    """Read all headers and annotations.
+def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = False) -> Plan:
+    """Read all headers and annotations. strict: any wrong annotation raises `AnnotationError`, instead of costing its
+    recording.
 
     Raises `AnnotationError` for what is wrong in the annotations and belongs to no recording; `ValueError` where
     source, audio or annotations are missing, no recording is good, or `sample_rate` is not given and not clear.
@@ -100,6 +101,8 @@ def make_plan(source: Path | Source, config: RecordingConfig) -> Plan:
             name, "is not named like a recording (.wav, .flac, ...); rename it", counts[name]
         )
     rows, wrong = _within_recordings(annotations, recordings)
+    if strict and wrong:
+        raise AnnotationError(annotations.path, [line for name in sorted(wrong) for line in wrong[name]])
     for name in sorted(wrong.keys() - left_out.keys()):
         recordings.pop(name, None)
         left_out[name] = left_out_line(name, _wrong_annotations(wrong[name]), 0)

@@ -32,6 +32,14 @@ def damaged(synthetic: Path, tmp_path: Path) -> Path:
     return tmp_path / "d"
 
 
+def test_check_takes_rate_length_and_classes_from_a_prepared_folder(a2v, csv_source, tmp_path):
+    assert a2v("data", "prepare", csv_source, "--out", tmp_path / "seg", "--segment-s", "1").code == 0
+    said = a2v("data", "check", tmp_path / "seg")
+    assert said.code == 0 and "no problems" in said.out, said.out
+    said = a2v("data", "check", tmp_path / "seg", "--classes", "other")
+    assert said.code == 1 and "is no class (other)" in said.out
+
+
 def test_check_a_whole_corpus(a2v, synthetic):
     said = a2v("data", "check", synthetic)
     assert said.code == 0 and said.out.splitlines() == [

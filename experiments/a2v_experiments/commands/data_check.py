@@ -25,8 +25,12 @@ def check(
     ),
     rows: Annotated[int, typer.Option(min=0, help="Problems of each kind that the table shows; 0: all.")] = 20,
     manifests: Annotated[Path | None, typer.Option(help="Folder of the manifests, if not manifest/ in it.")] = None,
-    sample_rate: Annotated[int, typer.Option(min=1, help="Rate that every WAV must have, in Hz.")] = 8000,
-    segment_s: Annotated[float, typer.Option(min=0.001, help="Length that every WAV must have, in seconds.")] = 10.0,
+    sample_rate: Annotated[
+        int | None, typer.Option(min=1, help="Rate that every WAV must have, in Hz; default: 8000, as published.")
+    ] = None,
+    segment_s: Annotated[
+        float | None, typer.Option(min=0.001, help="Length that every WAV must have, in seconds; default: 10.")
+    ] = None,
     classes: Annotated[
         str | None, typer.Option(help="Class names in the order of their numbers, with commas; default: MeerKAT's.")
     ] = None,
@@ -37,17 +41,24 @@ def check(
     """Verify a copy of MeerKAT, or of a corpus in its layout: headers, labels and manifests of every file.
 
     A WAV without a label file counts as not labelled (most of MeerKAT is); it is a problem only where a train or valid
-    manifest lists it. Exit code 1 where there are problems.
+    manifest lists it. A folder that `a2v data prepare` made says its own rate, length and classes. Exit code 1
+    where there are problems.
     """
     from a2v_data.check import check as check_corpus
     from a2v_data.check_problem import Expected
     from a2v_data.meerkat import MEERKAT_CLASSES
+    from a2v_data.prepared import read_prepared
 
     from ..progress import advancing, bar
     from ..tables import text_table
 
-    names = MEERKAT_CLASSES if classes is None else tuple(name.strip() for name in classes.split(","))
-    expected = Expected(sample_rate, round(segment_s * sample_rate), names)
+    made = read_prepared(root)
+    names = (made.classes if made else None) or MEERKAT_CLASSES
+    if classes is not None:
+        names = tuple(name.strip() for name in classes.split(","))
+    rate = sample_rate or (made.sample_rate if made else 8000)
+    samples = made.segment_samples if made and segment_s is None else round((segment_s or 10.0) * rate)
+    expected = Expected(rate, samples, tuple(names))
     with bar("checking", 0, "files") as shown:
         report = check_corpus(root, expected, manifests, jobs, published, advancing(shown))
     if json_:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from a2v_model import Detector, Pretrainer
@@ -24,10 +26,19 @@ def load_model(source: str | os.PathLike[str], tracking_uri: str | None = None) 
     Its methods `embed`, `likelihoods` and `attention_maps` take waveforms (a2v_model.inference). Raises ValueError
     where the folder is no model, UserError where the URI cannot be fetched.
     """
+    with model_folder(source, tracking_uri) as folder:
+        return load_folder(folder)
+
+
+@contextmanager
+def model_folder(source: str | os.PathLike[str], tracking_uri: str | None = None) -> Iterator[Path]:
+    """The folder with a model's files, `source` itself or what was fetched from its URI: that is gone afterwards.
+    Raises UserError where the URI cannot be fetched."""
     if not is_uri(source):
-        return load_folder(source)
+        yield Path(source)
+        return
     with tempfile.TemporaryDirectory(prefix="a2v-") as scratch:
-        return load_folder(fetch_model(str(source), Path(scratch), tracking_uri))
+        yield fetch_model(str(source), Path(scratch), tracking_uri)
 
 
 def is_uri(source: str | os.PathLike[str]) -> bool:
@@ -36,11 +47,15 @@ def is_uri(source: str | os.PathLike[str]) -> bool:
 
 def fetch_model(uri: str, folder: Path, tracking_uri: str | None = None) -> Path:
     """Download a model's files from MLflow into `folder`; returns where its model.json lies. Raises UserError."""
+    import mlflow
     from mlflow.artifacts import download_artifacts
 
     if re.fullmatch(r"runs:/[^/]+/?", uri):
         uri = f"{uri.rstrip('/')}/model"  # where every training's run keeps its model
     store = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or _store_of_work_folder()
+    if store is None and uri.startswith(("runs:/", "models:/")) and not mlflow.is_tracking_uri_set():
+        work = os.environ.get("A2V_WORK", DEFAULT_WORK)  # MLflow would make an empty store in the current folder
+        raise UserError(f"{uri}: no MLflow store in {work}: name one (MLFLOW_TRACKING_URI, --tracking-uri) or A2V_WORK")
     try:
         found = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=store))
     except Exception as error:  # MLflow raises its own, OSError, and those of every storage client

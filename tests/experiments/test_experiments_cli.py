@@ -54,8 +54,8 @@ BENCH = {
 }  # fmt: skip
 MODEL = {
     "model import": ["file", "--out", "--ignore"],
-    "model info": ["model", "--json"],
-    "model export": ["model", "out"],
+    "model info": ["model", "--json", "--tracking-uri"],
+    "model export": ["model", "out", "--tracking-uri"],
 }
 EXPLAIN = {
     "explain filters": ["--model", "--out", "--audio", "--minutes", "--channel", "--npz", "--tracking-uri"],

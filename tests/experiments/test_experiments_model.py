@@ -69,6 +69,36 @@ def test_a_model_of_a_run_here_exports_with_its_updates(a2v: Any, tmp_path: Path
     assert contents["optimizer_history"] == [{"num_updates": 120}]
 
 
+def test_info_and_export_of_a_run_and_its_thresholds(a2v: Any, new_work: Any, tmp_path: Path) -> None:
+    from a2v_experiments.tracking import open_store
+    from a2v_model import PRESETS, Detector, save_model, write_thresholds
+
+    tiny = PRESETS["tiny"]
+    place = tmp_path / "saved" / "model"
+    save_model(Detector(tiny.model, tiny.finetune, ["cc", "sn"]), place, {"run": "x", "updates": 7})
+    said = a2v("model", "info", place)
+    assert said.code == 0 and "thresholds" in said.out and "none chosen" in said.out
+    write_thresholds(place, {"cc": 0.35}, {"iou_threshold": 0.5, "F1": {"cc": 0.8123}})
+    store = open_store(new_work("work"), None, "birds")
+    run_id = store.begin("finetune", "f", "fold 0", {}, {}, None)
+    store.log_folder(run_id, place, "model")
+    store.finish(run_id)
+    said = a2v("model", "info", f"runs:/{run_id}", "--tracking-uri", store.uri)
+    assert said.code == 0 and said.out.startswith(f"runs:/{run_id}: detector model\n")
+    for fact in ("cc 0.35; none for sn", "iou threshold", "cc 0.812"):
+        assert fact in said.out, fact
+    known = json.loads(a2v("model", "info", f"runs:/{run_id}", "--json", "--tracking-uri", store.uri).out)
+    assert known["thresholds"] == {"cc": 0.35} and known["thresholds_from"]["F1"] == {"cc": 0.8123}
+    said = a2v("model", "export", f"runs:/{run_id}/model", tmp_path / "out.pt", "--tracking-uri", store.uri)
+    assert said.code == 0 and "only a2v reads back  threshold of cc = 0.35" in said.out
+    said = a2v("model", "import", tmp_path / "out.pt", "--out", tmp_path / "again")
+    assert said.code == 0 and "cc 0.35; none for sn" in said.out
+    one, two = load_file(place / "model.safetensors"), load_file(tmp_path / "again" / "model.safetensors")
+    torch.testing.assert_close(one, two, rtol=0, atol=0)
+    said = a2v("model", "info", "runs:/0123456789abcdef0123456789abcdef", "--tracking-uri", store.uri)
+    assert said.code == 1 and said.out == "" and "cannot be fetched from" in said.only_line()
+
+
 def test_nothing_of_the_users_is_overwritten(a2v: Any, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
@@ -86,6 +116,8 @@ def test_mistakes_are_lines_and_leave_nothing_behind(a2v: Any, tmp_path: Path) -
     for file, told in (("nowhere.pt", "no such file"), ("empty.pt", "empty; expected a checkpoint")):
         said = a2v("model", "import", tmp_path / file, "--out", tmp_path / "out")
         assert said.code == 2 and told in said.only_line() and said.out == ""
+    said = a2v("model", "info", FINETUNED)
+    assert said.code == 2 and "is a file, not a model's folder" in said.only_line() and "a2v model import" in said.err
     said = a2v("model", "info", tmp_path)
     assert said.code == 2 and "no model.json there" in said.only_line()
     said = a2v("model", "export", tmp_path / "nowhere", tmp_path / "out.pt")

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import mlflow
 import pytest
 import torch
 from a2v_experiments.errors import UserError
@@ -72,6 +73,16 @@ def test_a_uri_without_a_model_is_one_line(logged, uri, needle):
     with pytest.raises(UserError, match=needle) as error:
         load_model(uri.format(run=run_id), open_store(work, None, "birds").uri)
     assert "\n" not in str(error.value)
+
+
+def test_without_a_store_none_is_made(monkeypatch, tmp_path):
+    mlflow.set_tracking_uri(None)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("A2V_WORK", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="runs:/abc/model: no MLflow store in a2v-runs: name one"):
+        load_model("runs:/abc")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_artifact_that_is_no_model(logged):

@@ -51,6 +51,23 @@ def test_round_trip_of_presets(name: str, detector: bool, tmp_path: Path) -> Non
     _same(built, tmp_path / "model.pt")
 
 
+def test_thresholds_come_back(tmp_path: Path) -> None:
+    """And those of a file that someone has changed are checked."""
+    model, _, finetune, _ = PRESETS["tiny"]
+    built = Detector(model, finetune, ["sn", "cc"])
+    built.thresholds, built.thresholds_from = {"cc": 0.35}, {"recordings": "fold 0", "F1": {"cc": 0.8}}
+    assert "threshold of cc = 0.35" in export_checkpoint(built, tmp_path / "model.pt")
+    again = import_checkpoint(tmp_path / "model.pt").model
+    assert isinstance(again, Detector)
+    assert (again.thresholds, again.thresholds_from) == (built.thresholds, built.thresholds_from)
+    contents = torch.load(tmp_path / "model.pt", weights_only=True)
+    for wrong, needle in (({"xx": 0.5}, "'xx' is none of"), ({"cc": 2.0}, "2.0 of 'cc'"), ([1], "mappings")):
+        contents["a2v"]["thresholds"] = wrong
+        torch.save(contents, tmp_path / "wrong.pt")
+        with pytest.raises(ValueError, match=needle):
+            import_checkpoint(tmp_path / "wrong.pt")
+
+
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_the_configuration_of_every_preset_comes_back(name: str) -> None:
     """Of the large ones without their weights."""

@@ -137,6 +137,10 @@ def test_without_alibi_heads_can_be_chosen_too() -> None:
         (torch.zeros(0), None, r"waveform of 0 samples: expected at least 32"),
         (torch.zeros(1600, dtype=torch.complex64), None, r"expected real numbers"),
         ([torch.zeros(1600), torch.zeros(2, 1600)], None, r"shape \(2, 1600\): expected one channel"),
+        (torch.zeros(1600), "8000", r"sample_rate = '8000': expected a number, Hz"),
+        ("song.wav", None, r"waveform is a str: expected a tensor or numpy array"),
+        (None, None, r"waveform is a NoneType: expected a tensor or numpy array"),
+        (np.array(["a", "b"]), None, r"waveform is a ndarray: expected a tensor or numpy array"),
     ],
 )
 def test_wrong_waveforms_are_refused(make: Any, waveform: Any, sample_rate: float | None, needle: str) -> None:
@@ -150,6 +154,35 @@ def test_wrong_waveforms_are_refused(make: Any, waveform: Any, sample_rate: floa
         with pytest.raises(ValueError, match=needle) as error:
             call(waveform, sample_rate)
         assert "\n" not in str(error.value)
+
+
+def test_attention_maps_are_of_one_waveform() -> None:
+    with pytest.raises(ValueError, match="waveform is a list: expected a tensor or numpy array"):
+        list(_detector().attention_maps([torch.zeros(1600), torch.zeros(1600)]))
+
+
+@pytest.mark.filterwarnings("error")
+def test_arrays_as_they_come_from_readers() -> None:
+    """Reversed, read-only, of another byte order, every second sample: the same as a plain copy."""
+    model, wave = _detector(), np.random.default_rng(0).standard_normal(1600).astype(np.float32)
+    read_only = np.frombuffer(wave.tobytes(), np.float32)
+    for given in (wave[::-1], read_only, wave.astype(">f4"), wave[::2]):
+        expected = model.embed(torch.tensor(given.astype("=f4").copy()))
+        assert torch.equal(model.embed(given), expected)
+
+
+def test_layers_and_heads_by_numpy_numbers() -> None:
+    model, wave = _detector(), torch.randn(1600)
+    assert torch.equal(model.embed(wave, layers=np.int64(1)), model.embed(wave, layers=1))
+    assert torch.equal(model.embed(wave, layers=np.arange(2)), model.embed(wave, layers=[0, 1]))
+    maps = dict(model.attention_maps(wave, layers=np.int64(0), heads=np.arange(2)))
+    assert list(maps) == [0] and maps[0].shape == (2, 80, 80)
+
+
+@pytest.mark.parametrize("layers", ["last", 1.5, [0.0]])
+def test_layers_that_are_no_numbers(layers: Any) -> None:
+    with pytest.raises(ValueError, match=r"layers = .*: expected whole numbers, 0 to 3"):
+        _detector().embed(torch.zeros(1600), layers=layers)
 
 
 @pytest.mark.parametrize("layers", [4, -5, [0, 4], []])

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .options import say
+from .options import Tracking, say
 
 group = typer.Typer(no_args_is_help=True, help="Look at models; exchange them with the original animal2vec.")
-Folder = Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder (model.json, model.safetensors).")]
+ModelSource = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A model's folder, or runs:/RUN_ID, models:/NAME/VERSION.")
+]
 
 
 @group.command("import")
@@ -44,13 +47,17 @@ def import_(
 
 @group.command("info")
 def info(
-    model: Folder,
+    model: ModelSource,
     as_json: Annotated[bool, typer.Option("--json", help="Everything that is known, as JSON.")] = False,
+    tracking_uri: Tracking = None,
 ) -> None:
-    """Show sizes, rates, classes and origin."""
+    """Show sizes, rates, classes, thresholds and origin."""
     from a2v_model.summary import summarise
 
-    summary = summarise(model)
+    from ..models import model_folder
+
+    with model_folder(model, tracking_uri) as folder:
+        summary = summarise(folder)
     if as_json:
         say(json.dumps(summary, indent=1))
     else:
@@ -59,8 +66,9 @@ def info(
 
 @group.command("export")
 def export(
-    model: Folder,
+    model: ModelSource,
     out: Annotated[Path, typer.Argument(metavar="OUT.pt", help="Checkpoint to write.")],
+    tracking_uri: Tracking = None,
 ) -> None:
     """Write a checkpoint in the original's form.
 
@@ -71,8 +79,11 @@ def export(
     from a2v_model.checkpoints import read_description
     from a2v_model.original_checkpoint import export_checkpoint
 
-    provenance = read_description(model).get("extra") or {}
-    loaded = load_model(model)
+    from ..models import model_folder
+
+    with model_folder(model, tracking_uri) as folder:
+        provenance = read_description(folder).get("extra") or {}
+        loaded = load_model(folder)
     told = export_checkpoint(loaded, out, _updates(provenance), provenance)
     say(f"{out}: {out.stat().st_size / 1e6:.1f} MB, the weights under the original's names")
     for line in told:
@@ -85,9 +96,10 @@ def _updates(provenance: dict[str, Any]) -> int:
     return updates if isinstance(updates, int) else 0
 
 
-def _show(folder: Path, summary: dict[str, Any]) -> None:
-    say(f"{folder}: {summary['kind']} model")
-    rows = [*_sizes(summary), *_rates(summary), *_objective(summary), *_origin(summary["provenance"])]
+def _show(source: str | os.PathLike[str], summary: dict[str, Any]) -> None:
+    say(f"{os.fspath(source)}: {summary['kind']} model")
+    rows = [*_sizes(summary), *_rates(summary), *_objective(summary), *_thresholds(summary)]
+    rows += _origin(summary["provenance"])
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         say(f"  {name:<{width}}  {text}")
@@ -119,6 +131,23 @@ def _objective(summary: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("channel masks", f"{100 * share:g} %, {length} channels"))
     classes = summary["classes"]
     return [*rows, ("classes", f"{len(classes)}: {', '.join(classes)}")] if classes else rows
+
+
+def _thresholds(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Of a detector: the likelihood above which a class has an event, and what that holds for."""
+    given = summary["thresholds"]
+    if not given:
+        return [("thresholds", "none chosen")] if summary["classes"] else []
+    missing = [name for name in summary["classes"] if name not in given]
+    text = ", ".join(f"{name} {value:g}" for name, value in given.items())
+    rows = [("thresholds", f"{text}; none for {', '.join(missing)}" if missing else text)]
+    return rows + [(f"  {key.replace('_', ' ')}", _plain(value)) for key, value in summary["thresholds_from"].items()]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _origin(provenance: dict[str, Any]) -> list[tuple[str, str]]:

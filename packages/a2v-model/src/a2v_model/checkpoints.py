@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,11 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(folder) / DESCRIPTION
     if ":/" in str(folder) and not path.is_file():
         raise ValueError(f"{folder}: is a URI, not a folder; a2v_experiments.models.load_model fetches it from MLflow")
+    if Path(folder).is_file():
+        raise ValueError(
+            f"{folder}: is a file, not a model's folder (with {WEIGHTS} and {DESCRIPTION}); a checkpoint of the "
+            "original becomes one with `a2v model import FILE.pt --out DIR`"
+        )
     if not path.is_file():
         raise ValueError(f"{folder}: no {DESCRIPTION} there; expected a folder written by save_model")
     try:
@@ -117,7 +122,7 @@ def write_thresholds(
     if description["kind"] != "detector":
         raise ValueError(f"{path}: a {description['kind']} model knows no classes, so it has no thresholds")
     description |= {"thresholds": dict(thresholds), "thresholds_from": dict(thresholds_from)}
-    _check_thresholds(description)
+    check_thresholds(description["thresholds"], description["classes"])
     aside = path.with_name(f".{path.name}.new-{uuid.uuid4().hex[:8]}")
     try:
         aside.write_text(json.dumps(description, indent=1) + "\n")
@@ -127,10 +132,11 @@ def write_thresholds(
         aside.unlink(missing_ok=True)
 
 
-def _check_thresholds(description: dict[str, Any]) -> None:
-    for name, value in description.get("thresholds", {}).items():
-        if name not in description["classes"]:
-            raise ValueError(f"thresholds: {name!r} is none of the model's classes {description['classes']}")
+def check_thresholds(thresholds: Mapping[str, float], classes: Sequence[str]) -> None:
+    """ValueError for a threshold of a class that the model does not know, or outside [0, 1)."""
+    for name, value in thresholds.items():
+        if name not in classes:
+            raise ValueError(f"thresholds: {name!r} is none of the model's classes {list(classes)}")
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
             raise ValueError(f"thresholds: {value!r} of {name!r} should be a number within [0, 1)")
 
@@ -160,7 +166,7 @@ def _build(description: dict[str, Any]) -> Pretrainer | Detector:
     if description["kind"] == "detector":
         finetune = FinetuneConfig.model_validate(description["finetune"])
         detector = Detector(model, finetune, list(description["classes"]))
-        _check_thresholds(description)
+        check_thresholds(description.get("thresholds", {}), detector.classes)
         detector.thresholds = dict(description.get("thresholds", {}))  # a model of before there were any has none
         detector.thresholds_from = dict(description.get("thresholds_from", {}))
         return detector

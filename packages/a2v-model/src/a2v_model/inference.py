@@ -4,10 +4,13 @@ Shapes: N samples, T frames, L layers, H heads, D embedding, C classes. Layers a
 from 0 through the prenet and then the main blocks; negative numbers count from the end.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Real
+from operator import index
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +24,9 @@ Waveform = Any  # a torch tensor or numpy array, (N,) or (1, N)
 def checked_waveform(waveform: Waveform, front_end: FrontEndConfig, sample_rate: float | None = None) -> Tensor:
     """The waveform as float32 (N,), or ValueError saying what was expected: one channel, the model's sample rate,
     finite numbers, at least as many samples as one frame needs."""
-    x = torch.as_tensor(waveform)
+    x = _tensor(waveform)
+    if sample_rate is not None and not isinstance(sample_rate, Real):
+        raise ValueError(f"sample_rate = {sample_rate!r}: expected a number, Hz")
     if sample_rate is not None and sample_rate != front_end.sample_rate:
         raise ValueError(
             f"sample_rate = {sample_rate:g} Hz: this model hears {front_end.sample_rate} Hz; resample the whole "
@@ -47,6 +52,17 @@ def checked_waveform(waveform: Waveform, front_end: FrontEndConfig, sample_rate:
             f"{front_end.sample_rate} Hz), one frame's worth"
         )
     return x
+
+
+def _tensor(waveform: Waveform) -> Tensor:
+    if isinstance(waveform, Tensor):
+        return waveform
+    if not isinstance(waveform, list | tuple):
+        given = np.asarray(waveform)
+        if given.dtype.kind in "biufc":
+            # a copy in the machine's byte order: torch takes no reversed, read-only or foreign-endian array
+            return torch.from_numpy(np.array(given, dtype=given.dtype.newbyteorder("="), order="C"))
+    raise ValueError(f"waveform is a {type(waveform).__name__}: expected a tensor or numpy array of samples")
 
 
 class Inference(nn.Module):
@@ -112,7 +128,7 @@ class Inference(nn.Module):
             stacked_LTD = torch.stack([found[number] for number in wanted])
             if chosen is None:
                 return stacked_LTD.mean(0)
-            return stacked_LTD[0] if isinstance(layers, int) else stacked_LTD
+            return stacked_LTD if isinstance(layers, Iterable) else stacked_LTD[0]
 
         return self._each(waveform, sample_rate, results)
 
@@ -171,7 +187,10 @@ class Inference(nn.Module):
 
 def _numbers(kind: str, given: int | Sequence[int], count: int) -> list[int]:
     """Numbers from 0; negative ones count from the end. ValueError for one that does not exist."""
-    numbers = [given] if isinstance(given, int) else list(given)
+    try:
+        numbers = [index(number) for number in (given if isinstance(given, Iterable) else [given])]
+    except TypeError:
+        raise ValueError(f"{kind}s = {given!r}: expected whole numbers, 0 to {count - 1}") from None
     for number in numbers:
         if not -count <= number < count:
             raise ValueError(f"{kind} {number}: this model has {kind}s 0 to {count - 1}")

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from a2v_model.checkpoints import check_thresholds
 from a2v_model.config import FinetuneConfig
 from a2v_model.finetuning import Detector
 from a2v_model.original_config import OriginalConfig, read_config
@@ -61,10 +62,21 @@ def import_checkpoint(
         try:
             config = read_config(contents.get("cfg") or contents.get("args"), ignored, overrides)
             model, dtypes = _filled(config, weights, progress)
+            _take_thresholds(model, carried)
         except ValueError as error:
             raise _refusal(path, str(error).splitlines()) from error
         provenance = _provenance(path, contents, config, dtypes)
     return Imported(model.eval(), provenance)
+
+
+def _take_thresholds(model: Pretrainer | Detector, carried: Any) -> None:
+    if not isinstance(carried, dict) or not isinstance(model, Detector):
+        return
+    thresholds, chosen = carried.get("thresholds") or {}, carried.get("thresholds_from") or {}
+    if not isinstance(thresholds, dict) or not isinstance(chosen, dict):
+        raise ValueError("a2v: thresholds and thresholds_from should be mappings")
+    check_thresholds(thresholds, model.classes)
+    model.thresholds, model.thresholds_from = thresholds, _readable(chosen)
 
 
 def _refusal(path: Path, problems: list[str]) -> ValueError:
@@ -249,6 +261,10 @@ def export_checkpoint(
             weights[name] = value
     if teacher:
         weights[TEACHER] = teacher
+    carried: dict[str, Any] = {"overrides": overrides, "provenance": provenance or {}}
+    if isinstance(model, Detector) and model.thresholds:
+        carried |= {"thresholds": model.thresholds, "thresholds_from": model.thresholds_from}
+        told = [*told, *(f"threshold of {name} = {value:g}" for name, value in model.thresholds.items())]
     contents = {
         "args": None,
         "cfg": cfg,
@@ -257,7 +273,7 @@ def export_checkpoint(
         "optimizer_history": [{"num_updates": updates}],
         "task_state": {},
         "extra_state": {},
-        "a2v": {"overrides": overrides, "provenance": provenance or {}},
+        "a2v": carried,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.parent / f".{path.name}.new-{uuid.uuid4().hex[:8]}"

@@ -55,7 +55,8 @@ def parameters_by_part(folder: str | os.PathLike[str]) -> dict[str, int]:
 
 
 def summarise(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Kind, sizes, rates (Hz), receptive field (samples, s), classes, masks, configuration and provenance.
+    """Kind, sizes, rates (Hz), receptive field (samples, s), classes, a detector's thresholds and what they
+    hold for, masks, configuration and provenance.
 
     ValueError (one line) where `folder` is not a complete model folder.
     """
@@ -73,6 +74,8 @@ def summarise(folder: str | os.PathLike[str]) -> dict[str, Any]:
             "receptive_field_samples": field,
             "receptive_field_s": field / front_end.sample_rate,
             "classes": description["classes"],
+            "thresholds": description.get("thresholds", {}),  # a model of before there were any has none
+            "thresholds_from": description.get("thresholds_from", {}),
             "parameters": description["parameters"] | {"parts": parameters_by_part(folder)},
             "masks": {key: objective[key] for key in keys if key in objective},
             "model": description["model"],

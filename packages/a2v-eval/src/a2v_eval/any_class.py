@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .events import EventConfig, as_segments, find_runs
+from .events import EventConfig, as_segments, frame_events
 from .labels import LABEL, label_frames
 from .scores import f1_score, ratio
 
@@ -57,7 +57,7 @@ def score_timesteps(
     both = predicted = labelled = frames = 0
     for number, (likelihood_TC, labels) in enumerate(recordings):
         try:
-            runs = find_runs(as_segments(likelihood_TC), frame_rate, config, classes)
+            runs = frame_events(as_segments(likelihood_TC), frame_rate, config, classes)
             _, start, stop = label_frames(labels, frame_rate, len(likelihood_TC), len(classes))
         except ValueError as error:
             raise ValueError(f"recording {number}: {error}") from error

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from .events import PROTOCOLS, EventConfig, Protocol, as_segments, find_runs
+from .events import PROTOCOLS, EventConfig, Protocol, as_segments, frame_events
 from .labels import label_frames, merge_touching, span_means
 from .matching import SPAN, match
 from .protocols import ProtocolScores, score_protocol
@@ -209,7 +209,7 @@ def _spans(
         raise ValueError(
             f"likelihood: shape {likelihood_TC.shape} should be (frames, {len(classes)} classes)"
         )
-    runs = find_runs(as_segments(likelihood_TC), frame_rate, config, classes)
+    runs = frame_events(as_segments(likelihood_TC), frame_rate, config, classes)
     # One frame has no mean without its last frame; in scoring the original takes that frame's own likelihood.
     mean_open = np.where(runs.stop - runs.start == 1, runs.mean, runs.mean_open)
     class_, start, stop = label_frames(labels, frame_rate, *likelihood_TC.shape)

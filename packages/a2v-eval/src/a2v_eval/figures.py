@@ -186,8 +186,8 @@ def _draw_curve(
     axis: Axes, run: Evaluation, protocol: Protocol, name: str, label: str, order: int, n_runs: int
 ) -> None:
     """One run's curve, as steps whose area is AP, and AP itself in the run's colour above the panel."""
-    scores = run.scores_of(protocol)
-    of = scores.micro if name == "micro" else scores.per_class[name]
+    scores = run.scores(protocol)
+    of = scores.of(name)
     if not of.positives:
         return
     entries = run.entries(protocol)

@@ -41,16 +41,25 @@ def merge_touching(
     class_: np.ndarray, start: np.ndarray, stop: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels of a class that overlap or touch become one, as in frame targets; sorted by class and start."""
-    if not len(start):
-        return class_, start, stop
+    order, begins, reach = touching_groups(class_, start, stop)
+    ends = np.r_[begins[1:], True] if len(begins) else begins
+    return class_[order][begins], start[order][begins], reach[ends]
+
+
+def touching_groups(
+    class_: np.ndarray, start: np.ndarray, stop: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(order, begins, reach), each (L,): the order of class and start, in it where a group of intervals of a class
+    that overlap or touch begins, and how far the group has reached with each interval."""
     order = np.lexsort((start, class_))
-    class_, start, stop = class_[order], start[order], stop[order]
+    if not len(order):
+        return order, np.zeros(0, dtype=bool), stop
+    class_, start, stop = class_[order].astype(np.int64), start[order], stop[order]
     # classes laid end to end, so that the running maximum of the stops never reaches into the next class
     base = class_ * (int(stop.max()) + 1)
     reach = np.maximum.accumulate(base + stop)
     begins = np.r_[True, (base + start)[1:] > reach[:-1]]
-    ends = np.r_[begins[1:], True]
-    return class_[begins], start[begins], (reach - base)[ends]
+    return order, begins, reach - base
 
 
 def span_means(

@@ -72,9 +72,7 @@ def intervals_csv(intervals: Mapping[Protocol, Mapping[str, Mapping[str, Interva
     return out.getvalue()
 
 
-def _sampled(
-    evaluation: Evaluation, protocol: Protocol, times_DR: np.ndarray
-) -> dict[str, dict[str, np.ndarray]]:
+def _sampled(evaluation: Evaluation, protocol: Protocol, times_DR: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """Each score of each draw, (D,), under the names of the whole."""
     classes, n_classes, n = evaluation.classes, len(evaluation.classes), evaluation.n_recordings
     entries = evaluation.entries(protocol)

@@ -113,9 +113,7 @@ def comparison_text(tests: Sequence[PairedTest], first: str, second: str) -> str
     for test in tests:
         means = [f"{value:.3f}" for value in (test.first_mean, test.second_mean)]
         difference = f"{test.difference:+.3f} ± {test.std:.3f}"
-        rows.append(
-            [test.metric, *means, difference, _p(test.p_sign_flips), _p(test.p_corrected_t), str(test.folds)]
-        )
+        rows.append([test.metric, *means, difference, _p(test.p_sign_flips), _p(test.p_corrected_t), str(test.folds)])
     lines = aligned(rows)
     smallest = sorted({(test.folds, test.smallest_p) for test in tests})
     notes = [f"with {n} folds no p of sign flips is below {p:.3g}" for n, p in smallest]

@@ -134,9 +134,7 @@ def score_protocol(
             mergers=int(mergers_C[which].sum()),
         )
 
-    per_class = {
-        name: score(order[first[c] : first[c + 1]], slice(c, c + 1)) for c, name in enumerate(classes)
-    }
+    per_class = {name: score(order[first[c] : first[c + 1]], slice(c, c + 1)) for c, name in enumerate(classes)}
     ap_C = np.array([s.ap for s in per_class.values()])
     return ProtocolScores(
         protocol=protocol,

@@ -1,14 +1,15 @@
 """Writes sed_scores_eval.json: scores of another library, for test_eval_oracle.py.
 
 sed_scores_eval (J. Ebbers et al., ICASSP 2022) is no development dependency: it is compiled from source and brings
-dcase_util, librosa and the obsolete `pathlib` package, and cannot read pandas 3's arrays. Made with version 0.0.4 and NumPy 2.4.6 by
+dcase_util, librosa and the obsolete `pathlib` package, and cannot read pandas 3's arrays.
+Made with version 0.0.4 and NumPy 2.4.6 by
 
     pip install --no-deps --target site sed_scores_eval==0.0.4 sed_eval dcase_util lazy_dataset einops future \\
         validators pydot-ng "pandas<2.3" pytz && touch site/librosa.py
     PYTHONPATH=site python tests/eval/goldens/make_sed_scores_eval.py
 
-Where definitions agree: `intersection_based` with tolerance 0.5 and `collar_based` with a collar of 0.1 s count the same
-events as `strict` when each label meets at most one prediction, which is either close to it or far away, and when
+Where definitions agree: `intersection_based` with tolerance 0.5 and `collar_based` with a collar of 0.1 s count the
+same events as `strict` when each label meets at most one prediction, which is either close to it or far away, and when
 events keep their bounds at every threshold; `segment_based` with segments of one frame counts the same timesteps.
 """
 
@@ -41,14 +42,14 @@ def events(seed: int) -> tuple[list, list]:
     return labels, bumps
 
 
-def scores_TC(bumps: list) -> np.ndarray:
+def score_frames(bumps: list) -> np.ndarray:
     scores = np.full((FRAMES, len(CLASSES)), 0.01)
     for class_, start, stop, height in bumps:
         scores[start:stop, class_] = height
     return scores
 
 
-def smooth_T(seed: int) -> np.ndarray:
+def smooth_scores(seed: int) -> np.ndarray:
     noise = np.convolve(np.random.default_rng(seed).normal(size=FRAMES + 20), np.ones(21), "valid")
     return np.round(1 / (1 + np.exp(-0.4 * noise)), 4)
 
@@ -61,14 +62,16 @@ def main() -> None:
     recordings = [events(seed) for seed in range(4)]
     names = [f"r{n}" for n in range(4)]
     scores = {
-        name: create_score_dataframe(scores_TC(bumps), times, list(CLASSES))
+        name: create_score_dataframe(score_frames(bumps), times, list(CLASSES))
         for name, (_, bumps) in zip(names, recordings, strict=True)
     }
     truth = {
         name: [(start / RATE, stop / RATE, CLASSES[c]) for c, start, stop in labels]
         for name, (labels, _) in zip(names, recordings, strict=True)
     }
-    smooth = {name: create_score_dataframe(smooth_T(seed)[:, None], times, ["any"]) for seed, name in enumerate(names)}
+    smooth = {
+        name: create_score_dataframe(smooth_scores(seed)[:, None], times, ["any"]) for seed, name in enumerate(names)
+    }
     one = {
         name: [(start / RATE, stop / RATE, "any") for c, start, stop in labels if c == 0]
         for name, (labels, _) in zip(names, recordings, strict=True)
@@ -104,7 +107,7 @@ def main() -> None:
         "classes": CLASSES,
         "thresholds": THRESHOLDS,
         "recordings": [{"labels": labels, "bumps": bumps} for labels, bumps in recordings],
-        "smooth": [smooth_T(seed).tolist() for seed in range(4)],
+        "smooth": [smooth_scores(seed).tolist() for seed in range(4)],
         "curves": curves,
     }
     path = Path(__file__).with_name("sed_scores_eval.json")

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from .commands import data, experiment
+from .commands import bench, data, evaluate, experiment
 from .errors import FAILED, USAGE, UserError
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 app.add_typer(experiment.group, name="experiment")
 app.add_typer(data.group, name="data")
+app.add_typer(bench.group, name="bench")
+app.command("evaluate")(evaluate.evaluate)
 app.command("ui")(experiment.ui)
 INTERRUPTED = 130
 

@@ -30,7 +30,7 @@ def golden_spans(case: dict, kind: str) -> np.ndarray:
         for c, of_class in enumerate(of_sample):
             for first, last in of_class:
                 start, stop, class_ = np.array([first]), np.array([last + 1]), np.array([c])
-                mean = span_means(likelihood_BTC[b], class_, start, stop, open_end=True)[0]
+                mean = span_means(likelihood_BTC, np.array([b]), class_, start, stop, open_end=True)[0]
                 rows.append((b, c, first, last + 1, mean))
     return spans(rows)
 

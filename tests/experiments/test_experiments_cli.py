@@ -19,7 +19,16 @@ EXPERIMENT = {
 DATA = {
     "data synth": ["out", "--minutes", "--seed"],
 }
-SURFACE = EXPERIMENT | DATA
+EVALUATE = {
+    "evaluate": [
+        "predictions", "labels", "--protocol", "--iou", "--threshold", "--any-class", "--recordings", "--durations",
+        "--bootstrap", "--json", "--out",
+    ],
+}  # fmt: skip
+BENCH = {
+    "bench eval": ["--segments", "--classes", "--frames", "--block", "--method", "--seed", "--json"],
+}
+SURFACE = EXPERIMENT | DATA | EVALUATE | BENCH
 
 
 def surface() -> dict[str, list[str]]:
@@ -75,6 +84,9 @@ except SystemExit as stop:
         (["ui", "--port", "http"], "'--port'"),
         (["ui", "--port", "0"], "'--port'"),
         (["data", "synth", "somewhere", "--minutes", "0"], "'--minutes'"),
+        (["evaluate", "predictions.csv"], "Missing argument"),
+        (["evaluate", "a.csv", "b.csv", "--iou", "1"], "'--iou'"),
+        (["evaluate", "a.csv", "b.csv", "--protocol", "loose"], "'--protocol'"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(a2v, arguments, told):
@@ -82,7 +94,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(a2v, arguments, told):
     assert said.code == 2 and said.out == "" and told in said.only_line()
 
 
-@pytest.mark.parametrize("arguments", [[], ["experiment"], ["data"]])
+@pytest.mark.parametrize("arguments", [[], ["experiment"], ["data"], ["bench"]])
 def test_a_group_alone_shows_its_help(a2v, arguments):
     said = a2v(*arguments)
     assert said.code == 2 and "Usage: " in said.err and "Commands:" in said.err

@@ -159,24 +159,31 @@ class Evaluation:
                 values |= {f"{prefix}{score}/{name}": value for score, value in named.items()}
         return {name: float(value) for name, value in values.items() if not np.isnan(value)}
 
-    def table(self) -> list[dict[str, str | int | float | None]]:
-        """One row per class, then micro and macro; None where a score is undefined (no labels, or no
-        events)."""
+    def rows(self, protocol: Protocol) -> list[dict[str, str | int | float | None]]:
+        """One row per class, then micro and macro, of one protocol; None where a score is undefined (no labels, or
+        no events). Macro has the counts of all classes, and mAP stands under `strict` only."""
+        scores = self.scores(protocol)
         rows: list[dict[str, str | int | float | None]] = []
-        for name in (*self.classes, *RESERVED):
-            counts = self.strict.of("micro" if name == "macro" else name)
+        for name, named in scores.named().items():
+            pooled = scores.of("micro" if name == "macro" else name)
             row: dict[str, str | int | float | None] = {"class": name}
-            row |= {"labels": counts.labels, "predictions": counts.predictions}
-            for scores in (self.strict, self.paper):
-                row |= {
-                    f"{key} {scores.protocol}": none_if_nan(value)
-                    for key, value in scores.named()[name].items()
-                }
-                pooled = scores.of("micro" if name == "macro" else name)
-                row |= {f"splits {scores.protocol}": pooled.splits, f"mergers {scores.protocol}": pooled.mergers}
-            row["mAP strict"] = none_if_nan(self.mean_ap[name])
+            row |= {"labels": pooled.labels, "predictions": pooled.predictions}
+            row |= {score: none_if_nan(value) for score, value in named.items()}
+            row |= {"splits": pooled.splits, "mergers": pooled.mergers}
+            if protocol == "strict":
+                row["mAP"] = none_if_nan(self.mean_ap[name])
             rows.append(row)
         return rows
+
+    def table(self) -> list[dict[str, str | int | float | None]]:
+        """The rows of both protocols side by side ('AP strict', 'AP paper', ...), with the counts of `strict`."""
+        table = []
+        for strict, paper in zip(self.rows("strict"), self.rows("paper"), strict=True):
+            row = {name: strict[name] for name in ("class", "labels", "predictions")}
+            for protocol, of in (("strict", strict), ("paper", paper)):
+                row |= {f"{name} {protocol}": value for name, value in of.items() if name not in row}
+            table.append(row)
+        return table
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the events, for JSON: configuration, sizes, both protocols' table. None is undefined.
@@ -208,7 +215,7 @@ class Evaluation:
 
 
 class Collector:
-    """Gathers the events of one recording (or segment) after the other; see `evaluate` for what it takes."""
+    """Gathers events, recording after recording or segments in blocks; see `evaluate` for what it takes."""
 
     def __init__(self, classes: Sequence[str], frame_rate: float, config: EvaluationConfig | None = None) -> None:
         self.classes, self.frame_rate = class_names(classes), frame_rate
@@ -220,15 +227,46 @@ class Collector:
         self._frames: list[int] = []
 
     def add(self, likelihood_TC: np.ndarray, labels: np.ndarray) -> None:
-        """One more recording. Raises ValueError naming its number."""
-        number = len(self._frames)
+        """One more recording of any length. Raises ValueError naming its number."""
+        likelihood_TC = np.asarray(likelihood_TC)
         try:
-            found = _spans(number, likelihood_TC, labels, self.classes, self.frame_rate, self.config.events)
+            if likelihood_TC.ndim != 2 or likelihood_TC.shape[1] != len(self.classes):
+                raise ValueError(
+                    f"likelihood: shape {likelihood_TC.shape} should be (frames, {len(self.classes)} classes)"
+                )
+            self.add_segments(likelihood_TC[None], labels, np.zeros(len(labels), dtype=np.int64))
         except ValueError as error:
-            raise ValueError(f"recording {number}: {error}") from error
-        for key, spans in found.items():
-            self._parts[key].append(spans)
-        self._frames.append(len(likelihood_TC))
+            raise ValueError(f"recording {len(self._frames)}: {error}") from error
+
+    def add_segments(self, likelihood_BTC: np.ndarray, labels: np.ndarray, segment: np.ndarray) -> None:
+        """B segments of the same length at once, each a recording of its own: much faster than one by one.
+
+        segment  (L,) which of the B segments each label is in; its times count from that segment's start.
+        Raises ValueError as `evaluate`, with the label's row.
+        """
+        likelihood_BTC, segment = as_segments(likelihood_BTC), np.asarray(segment)
+        n_segments, n_frames, n_classes = likelihood_BTC.shape
+        if n_classes != len(self.classes):
+            raise ValueError(f"likelihood: {n_classes} classes should be {len(self.classes)}")
+        if len(segment) != len(labels) or (len(segment) and not 0 <= segment.min() <= segment.max() < n_segments):
+            raise ValueError(f"segment: should be one number within 0 and {n_segments - 1} for each label")
+        events = frame_events(likelihood_BTC, self.frame_rate, self.config.events, self.classes)
+        # One frame has no mean without its last; in scoring the original takes that frame's own likelihood.
+        mean_open = np.where(events.stop - events.start == 1, events.mean, events.mean_open)
+        class_, start, stop = label_frames(labels, self.frame_rate, n_frames, n_classes)
+        # paper: runs of labelled frames of each segment and class
+        key, flat_start, flat_stop = merge_touching(segment * n_classes + class_, start, stop)
+        flat = key // n_classes, key % n_classes, flat_start, flat_stop
+        base = len(self._frames)
+        said, true = (events.segment, events.class_, events.start, events.stop), (segment, class_, start, stop)
+        for name, (at, of, first, last), likelihood in (
+            ("strict event", said, events.mean),
+            ("paper event", said, mean_open),
+            ("strict label", true, span_means(likelihood_BTC, *true)),
+            ("paper label", flat, span_means(likelihood_BTC, *flat, open_end=True)),
+        ):
+            self._parts[name].append(spans_of(base + at, of, first, last, likelihood))
+        self._frames += [n_frames] * n_segments
 
     def evaluation(self) -> Evaluation:
         """Everything so far. Scores are computed when asked for."""
@@ -276,33 +314,6 @@ def class_names(classes: Sequence[str]) -> tuple[str, ...]:
             f"classes: {list(names)} should be different names, none of them {' or '.join(RESERVED)}"
         )
     return names
-
-
-def _spans(
-    number: int,
-    likelihood_TC: np.ndarray,
-    labels: np.ndarray,
-    classes: tuple[str, ...],
-    frame_rate: float,
-    config: EventConfig,
-) -> dict[str, np.ndarray]:
-    """SPANs of one recording: labels and events, under both protocols."""
-    likelihood_TC = np.asarray(likelihood_TC)
-    if likelihood_TC.ndim != 2 or likelihood_TC.shape[1] != len(classes):
-        raise ValueError(
-            f"likelihood: shape {likelihood_TC.shape} should be (frames, {len(classes)} classes)"
-        )
-    runs = frame_events(as_segments(likelihood_TC), frame_rate, config, classes)
-    # One frame has no mean without its last frame; in scoring the original takes that frame's own likelihood.
-    mean_open = np.where(runs.stop - runs.start == 1, runs.mean, runs.mean_open)
-    class_, start, stop = label_frames(labels, frame_rate, *likelihood_TC.shape)
-    flat = merge_touching(class_, start, stop)
-    return {
-        "strict event": spans_of(number, runs.class_, runs.start, runs.stop, runs.mean),
-        "paper event": spans_of(number, runs.class_, runs.start, runs.stop, mean_open),
-        "strict label": spans_of(number, class_, start, stop, span_means(likelihood_TC, class_, start, stop)),
-        "paper label": spans_of(number, *flat, span_means(likelihood_TC, *flat, open_end=True)),
-    }
 
 
 def spans_of(

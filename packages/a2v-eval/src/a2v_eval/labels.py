@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .runs import prefix_sums
+
 LABEL = np.dtype([("class", "<i2"), ("onset_s", "<f8"), ("offset_s", "<f8")])
 """An annotated event of one recording: index of its class, onset and offset in seconds from its start."""
 
@@ -63,17 +65,21 @@ def touching_groups(
 
 
 def span_means(
-    likelihood_TC: np.ndarray, class_: np.ndarray, start: np.ndarray, stop: np.ndarray, open_end: bool = False
+    likelihood_BTC: np.ndarray,
+    segment: np.ndarray,
+    class_: np.ndarray,
+    start: np.ndarray,
+    stop: np.ndarray,
+    open_end: bool = False,
 ) -> np.ndarray:
-    """Mean likelihood over each span, (L,); with `open_end` without its last frame, if it has more than
-    one."""
+    """Mean likelihood over each span, (L,); with `open_end` without its last frame, if it has more than one."""
     if not len(start):
         return np.zeros(0)
     stop = np.where(stop - start > 1, stop - 1, stop) if open_end else stop
-    used, column = np.unique(class_, return_inverse=True)
-    sums_SC = np.zeros((len(likelihood_TC) + 1, len(used)))
-    np.cumsum(likelihood_TC[:, used], axis=0, dtype=np.float64, out=sums_SC[1:])
-    return (sums_SC[stop, column] - sums_SC[start, column]) / (stop - start)
+    n_classes = likelihood_BTC.shape[2]
+    used, row = np.unique(segment.astype(np.int64) * n_classes + class_, return_inverse=True)
+    sums_NS = prefix_sums(likelihood_BTC[used // n_classes, :, used % n_classes])
+    return (sums_NS[row, stop] - sums_NS[row, start]) / (stop - start)
 
 
 def _refuse(wrong: np.ndarray, field: str, values: np.ndarray, right: str) -> None:

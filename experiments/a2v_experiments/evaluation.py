@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from a2v_data.corpus import SEGMENT_DTYPE, Corpus
+from a2v_data.folds import Fold
+from a2v_eval.any_class import TimestepCounter, TimestepScores, one_class, one_class_config
+from a2v_eval.bootstrap import confidence_intervals, intervals_csv
 from a2v_eval.energy import energy_likelihood
-from a2v_eval.evaluation import evaluate
-from a2v_eval.events import find_events
+from a2v_eval.evaluation import Collector, Evaluation, evaluate
+from a2v_eval.events import PROTOCOLS, find_events
 from a2v_eval.figures import likelihood_figure
+from a2v_eval.label_shares import EVALUATION_LABELS, TRAIN_LABELS
 from a2v_eval.thresholds import ThresholdSweep
 from a2v_model import Detector, load_model, write_thresholds
 from a2v_model.checkpoints import DESCRIPTION
@@ -31,39 +35,48 @@ EXAMPLE_S = 10.0  # seconds of the example figure
 Labelled = tuple[NDArray[np.float32], NDArray[np.void]]
 
 
-def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus, names: list[str]) -> None:
-    """Scores by both protocols as metrics (`AP/micro`, `strict/AP/micro`, ...), and `energy/...` for the baseline."""
+def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus, fold: Fold) -> None:
+    """Score the fold's evaluation recordings, in one pass.
+
+    Metrics: both protocols (`AP/micro`, `strict/AP/micro`, ...), events whatever their class (`any_class/F1`),
+    timesteps (`timestep/F1`), sample sizes (`labels/train/CLASS`), and `energy/...` for the baseline. Artifacts:
+    tables, confidence intervals over recordings, figures.
+    """
     recipe, store = context.recipe, context.store
     model = load_model(store.fetch(model_run, "model", context.work))
     assert isinstance(model, Detector)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    recordings = corpus.indices(names)
+    recordings = corpus.indices(fold.evaluation)
     frame_rate = model.model_config.front_end.frame_rate
     settings = recipe.evaluate
+    by_class = Collector(corpus.classes, frame_rate, settings)
+    any_class = Collector(["any"], frame_rate, one_class_config(settings))
+    timesteps = TimestepCounter(corpus.classes, frame_rate, settings.events)
     sweep = ThresholdSweep(corpus.classes, frame_rate, settings)
-    labelled = _with_labels(context, model, corpus, recordings)
-    scores = evaluate(_swept(labelled, sweep), corpus.classes, frame_rate, settings)
+    for likelihood_TC, labels in _with_labels(context, model, corpus, recordings):
+        by_class.add(likelihood_TC, labels)
+        any_class.add(*one_class(likelihood_TC, labels))
+        timesteps.add(likelihood_TC, labels)
+        sweep.add(likelihood_TC, labels)
+    scores, any_scores, steps = by_class.evaluation(), any_class.evaluation(), timesteps.scores()
     energy = evaluate(_energy(corpus, recordings, frame_rate), corpus.classes, frame_rate, settings)
-    metrics = scores.metrics()
+    metrics = scores.metrics() | _any_class_metrics(any_scores, steps) | _sample_sizes(corpus, fold)
     baseline = {f"energy/{key}": value for key, value in energy.metrics().items() if "AP/" in key}
     store.log_metrics(run_id, {**metrics, **baseline}, step=recipe.finetune.updates)
-    store.client.log_text(run_id, scores.to_json(), "evaluation.json")
+    record = scores.to_dict() | {"any_class": any_scores.table()[0], "timesteps": steps.to_dict()}
+    store.log_json(run_id, record, "evaluation.json")
     store.client.log_text(run_id, _csv(scores.table()), "scores.csv")
+    if scores.n_recordings > 1:
+        intervals = {protocol: confidence_intervals(scores, protocol) for protocol in PROTOCOLS}
+        store.client.log_text(run_id, intervals_csv(intervals), "confidence_intervals.csv")
     data = FigureData.of({"model": scores, "energy": energy}, sweep.result())
-    chosen = _chosen_on(context, run_id, len(names))
+    chosen = _chosen_on(context, run_id, len(recordings))
     log_fold(context, run_id, data, chosen)
     _log_example(context, run_id, model, corpus, recordings)
     if model_run == run_id:  # that of another run stays as it was
         folder = Path(store.fetch(run_id, "model", context.work))
         write_thresholds(folder, **best_thresholds(data.thresholds, chosen))
         store.put_back(run_id, folder / DESCRIPTION, "model")
-
-
-def _swept(recordings: Iterator[Labelled], sweep: ThresholdSweep) -> Iterator[Labelled]:
-    """The recordings as they pass, also given to the sweep, once the scoring has found nothing wrong with them."""
-    for recording in recordings:
-        yield recording
-        sweep.add(*recording)
 
 
 def _chosen_on(context: Context, run_id: str, n_recordings: int) -> dict[str, Any]:
@@ -77,6 +90,24 @@ def _chosen_on(context: Context, run_id: str, n_recordings: int) -> dict[str, An
         "recordings": f"the {n_recordings} evaluation recordings of fold {fold}: scores on them at these thresholds are"
         " too good",
     }
+
+
+def _any_class_metrics(scores: Evaluation, timesteps: TimestepScores) -> dict[str, float]:
+    """`any_class/F1`, `any_class/strict/F1`, `timestep/F1`, ...: the paper's NIPS4Bplus tables."""
+    of_any = {name.removesuffix("/any"): value for name, value in scores.metrics().items() if name.endswith("/any")}
+    found = {f"any_class/{name}": value for name, value in of_any.items()}
+    steps = {f"timestep/{name}": timesteps.to_dict()[name] for name in ("precision", "recall", "F1")}
+    return found | {name: value for name, value in steps.items() if value is not None}
+
+
+def _sample_sizes(corpus: Corpus, fold: Fold) -> dict[str, float]:
+    """Labels of each class in the training and the evaluation recordings."""
+    sizes: dict[str, float] = {}
+    for prefix, names in ((TRAIN_LABELS, fold.train), (EVALUATION_LABELS, fold.evaluation)):
+        labels = [corpus.labels(recording)["class"] for recording in corpus.indices(names)]
+        counts_C = np.bincount(np.concatenate([[], *labels]).astype(np.int64), minlength=len(corpus.classes))
+        sizes |= {f"{prefix}/{name}": float(n) for name, n in zip(corpus.classes, counts_C, strict=True)}
+    return sizes
 
 
 def _with_labels(context: Context, model: Detector, corpus: Corpus, recordings: list[int]) -> Iterator[Labelled]:

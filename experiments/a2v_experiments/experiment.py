@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from a2v_data.sources import source_fingerprint
+from a2v_eval.comparison import compare_folds, comparison_csv, comparison_text
 from a2v_eval.events import PROTOCOLS
-from a2v_eval.summary import Spread, csv_table, summarise, text_table
+from a2v_eval.label_shares import share_csv, share_rows, share_text
+from a2v_eval.summary import Spread, csv_table, metric_name, summarise, text_table
 
 from . import stages
 from .figures import log_experiment
@@ -62,7 +64,10 @@ def _whole(context: Context, source: Path, origin: str, finished: bool) -> Outco
         store.log_json(parent, {f"{share:g}": run_ids for share, run_ids in runs.items()}, "finetune_runs.json")
     else:
         context.say(f"summary: reused, run {parent}")
-    return Outcome(parent, scores, "\n\n".join(_titled_table(share, metrics) for share, metrics in scores.items()))
+    tables = [_titled_table(share, metrics) for share, metrics in scores.items()]
+    if len(scores) > 1:
+        tables.append(_share_tables(scores))
+    return Outcome(parent, scores, "\n\n".join(tables))
 
 
 def _scores(store: Store, run_id: str) -> dict[str, float]:
@@ -72,6 +77,17 @@ def _scores(store: Store, run_id: str) -> dict[str, float]:
 
 def _titled_table(share: float, folds: list[dict[str, float]]) -> str:
     return f"{share:.0%} of the labels\n{text_table(_summaries(folds), class_names(folds))}"
+
+
+def _share_tables(scores: dict[float, list[dict[str, float]]]) -> str:
+    """Class x label share, under both protocols."""
+    summaries = {share: summarise(folds) for share, folds in scores.items()}
+    return "\n\n".join(share_text(summaries, _all_classes(scores), protocol) for protocol in PROTOCOLS)
+
+
+def _all_classes(scores: dict[float, list[dict[str, float]]]) -> list[str]:
+    """Classes that any fold of any share has a score for."""
+    return class_names([fold for folds in scores.values() for fold in folds])
 
 
 def _summaries(folds: list[dict[str, float]]) -> dict[str, dict[str, Spread]]:
@@ -107,6 +123,25 @@ def _summarise(context: Context, scores: dict[float, list[dict[str, float]]]) ->
         for protocol in PROTOCOLS:
             figure = ap_per_class_figure(_beside_energy(folds), class_names(folds), protocol)
             store.log_figure(parent, figure, f"{prefix}ap_per_class_{protocol}.png")
+        _compare_with_energy(context, folds, prefix)
+    if len(scores) > 1:
+        summaries, classes = {share: summarise(folds) for share, folds in scores.items()}, _all_classes(scores)
+        store.client.log_text(parent, _share_tables(scores), "label_shares.txt")
+        store.client.log_text(parent, share_csv(summaries, classes), "label_shares.csv")
+        store.log_json(parent, share_rows(summaries, classes), "label_shares.json")
+
+
+def _compare_with_energy(context: Context, folds: list[dict[str, float]], prefix: str) -> None:
+    """Paired tests of the model against the energy threshold, where there are folds enough for one."""
+    model, energy = _beside_energy(folds).values()
+    metrics = [
+        metric_name(protocol, "AP", name) for protocol in PROTOCOLS for name in ("micro", "macro", *class_names(folds))
+    ]
+    tests = compare_folds(model, energy, metrics, context.recipe.folds.count)
+    if tests:
+        text = comparison_text(tests, "model", "energy")
+        context.store.client.log_text(context.parent, text, f"{prefix}model_against_energy.txt")
+        context.store.client.log_text(context.parent, comparison_csv(tests), f"{prefix}model_against_energy.csv")
 
 
 def summary_metrics(folds: list[dict[str, float]]) -> dict[str, float]:

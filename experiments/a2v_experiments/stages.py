@@ -211,7 +211,7 @@ def finetune(
                 model=recipe.model, finetune=recipe.finetune, classes=list(corpus.classes), backbone=backbone,
             )  # fmt: skip
             _train(context, spec, run_id, f"finetune-{mark[:16]}", name)
-        evaluate_model(context, run_id, model_run, corpus, chosen.evaluation)
+        evaluate_model(context, run_id, model_run, corpus, chosen)
 
     return run_stage(
         context, "finetune", name, {**config, "evaluate": recipe.evaluate.model_dump(mode="json")},

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from a2v_eval import LABEL, EvaluationConfig, EventConfig, evaluate
-from a2v_eval.any_class import one_class, score_timesteps
+from a2v_eval.any_class import TimestepCounter, one_class, one_class_config
 from sklearn.metrics import precision_recall_fscore_support
 
 SHORT = EventConfig(window_s=0.01)
@@ -32,10 +32,10 @@ def test_one_class_merges_labels_of_all_classes():
         [(1, 0.5, 0.9), (0, 0.1, 0.2), (2, 0.8, 1.0), (0, 1.0, 1.1), (0, 2.0, 2.5), (1, 2.1, 2.2)], LABEL
     )
     likelihood_TC = np.random.default_rng(0).random((300, 3)).astype(np.float32)
-    ((likelihood_T1, merged),) = one_class([(likelihood_TC, labels)])
+    likelihood_T1, merged = one_class(likelihood_TC, labels)
     assert merged.tolist() == [(0, 0.1, 0.2), (0, 0.5, 1.1), (0, 2.0, 2.5)]
     np.testing.assert_array_equal(likelihood_T1[:, 0], likelihood_TC.max(axis=1))
-    assert len(next(one_class([(likelihood_TC, labels[:0])]))[1]) == 0
+    assert len(one_class(likelihood_TC, labels[:0])[1]) == 0
 
 
 def test_a_call_of_the_wrong_class_counts_as_found():
@@ -44,7 +44,9 @@ def test_a_call_of_the_wrong_class_counts_as_found():
     data = [(likelihood_TC, np.array([(0, 0.2, 0.4)], LABEL))]
     config = EvaluationConfig(events=SHORT)
     assert evaluate(data, ["a", "b"], 100, config).strict.micro.recall == 0
-    assert evaluate(one_class(data), ["any"], 100, config).strict.micro.recall == 1
+    per_class = config.model_copy(update={"events": EventConfig(window_s=0.01, threshold={"a": 0.95, "b": 0.2})})
+    for chosen in (config, one_class_config(per_class)):
+        assert evaluate([one_class(*data[0])], ["any"], 100, chosen).strict.micro.recall == 1
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -58,16 +60,24 @@ def test_timesteps_equal_scikit_learn_over_frames(seed):
             frames[round(label["onset_s"] * 100) : round(label["offset_s"] * 100)] = True
         true.append(frames)
     wanted = precision_recall_fscore_support(np.concatenate(true), np.concatenate(said), average="binary")
-    found = score_timesteps(data, "abc", 100, SHORT)
+    counter = TimestepCounter("abc", 100, SHORT)
+    for likelihood_TC, labels in data:
+        counter.add(likelihood_TC, labels)
+    found = counter.scores()
     assert (found.precision, found.recall, found.f1) == pytest.approx(wanted[:3])
     assert found.frames == 800 and 0 < found.precision < 1
 
 
-def test_silence_is_undefined_and_errors_name_the_recording():
+def test_silence_is_undefined_and_bad_labels_are_refused():
     silent = (np.zeros((100, 1), np.float32), np.zeros(0, LABEL))
-    assert np.isnan(score_timesteps([silent], ["a"], 100).f1)
+    counter = TimestepCounter(["a"], 100)
+    counter.add(*silent)
+    assert np.isnan(counter.scores().f1)
+    assert counter.scores().to_dict() == {
+        "precision": None, "recall": None, "F1": None, "labelled_s": 0, "predicted_s": 0, "total_s": 1,
+    }  # fmt: skip
     wrong = (silent[0], np.array([(0, 0.4, 0.2)], LABEL))
-    with pytest.raises(ValueError, match="recording 1: label row 0: offset_s"):
-        score_timesteps([silent, wrong], ["a"], 100)
-    with pytest.raises(ValueError, match="recording 1: offset_s"):
-        list(one_class([silent, wrong]))
+    with pytest.raises(ValueError, match="label row 0: offset_s"):
+        counter.add(*wrong)
+    with pytest.raises(ValueError, match="offset_s of each label"):
+        one_class(*wrong)

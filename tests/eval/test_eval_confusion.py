@@ -64,7 +64,7 @@ def test_rows_are_labels_columns_are_predictions_and_the_diagonal_is_what_strict
         counts = confusion(labels, predictions, 4, iou)
         np.testing.assert_array_equal(counts[:4].sum(axis=1), np.bincount(labels["class"], minlength=4))
         np.testing.assert_array_equal(counts[:, :4].sum(axis=0), np.bincount(predictions["class"], minlength=4))
-        found = labels["class"][match(labels, predictions, 4, "strict", iou).label]
+        found = labels["class"][match(labels, predictions, 4, "strict", iou).pairs.label]
         np.testing.assert_array_equal(counts.diagonal()[:4], np.bincount(found, minlength=4))
         assert counts[4, 4] == 0
 

@@ -36,7 +36,7 @@ def test_points_and_area_are_scikit_learns(protocol, seed):
     found = evaluate(recordings(seed), NAMES, 100)
     curves = precision_recall_curves(found, protocol)
     assert list(curves) == ["a", "b", "micro"]  # a class without labels has no curve
-    entries, scores = found.entries(protocol), found.scores_of(protocol)
+    entries, scores = found.entries(protocol), found.scores(protocol)
     for number, name in enumerate(["a", "b", "micro"]):
         rows = entries if name == "micro" else entries[entries["class"] == number]
         positives = (scores.micro if name == "micro" else scores.per_class[name]).positives

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from a2v_eval import LABEL, EvaluationConfig, EventConfig, evaluate
+from a2v_eval.evaluation import Collector
 from safetensors.numpy import load_file
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -85,6 +86,7 @@ def test_strict_by_hand_over_recordings_of_different_length():
     assert (row["class"], row["labels"], row["predictions"]) == ("a", 3, 3)
     assert row["AP strict"] == pytest.approx(1 / 6 + 2 / 9) and row["recall strict"] == pytest.approx(2 / 3)
     assert [row["class"] for row in result.table()] == ["a", "b", "micro", "macro"]
+    assert result.table()[3]["F1 strict"] == pytest.approx(((4 / 6) + 0) / 2)  # class a: 2 of 3 and 2 of 3; b: 0
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -96,6 +98,51 @@ def test_cutting_the_stream_differently_changes_nothing(seed):
     order = np.random.default_rng(seed).permutation(4)
     shuffled = evaluate((recordings[i] for i in order), NAMES, 200)
     assert shuffled.metrics() == pytest.approx(whole.metrics(), abs=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c["name"])
+def test_segments_in_one_block_equal_one_after_the_other(case):
+    config = EvaluationConfig(events=EventConfig(threshold=case["metric_threshold"]))
+    one_by_one = evaluate(golden_recordings(case), NAMES, 200, config)
+    recordings = list(golden_recordings(case))
+    collector = Collector(NAMES, 200, config)
+    collector.add(*recordings[0])
+    number = np.repeat(np.arange(3), [len(rows) for _, rows in recordings[1:]])
+    order = np.random.default_rng(0).permutation(len(number))  # labels in any order
+    rest = np.concatenate([rows for _, rows in recordings[1:]])
+    collector.add_segments(np.stack([likelihood for likelihood, _ in recordings[1:]]), rest[order], number[order])
+    in_a_block = collector.evaluation()
+    assert in_a_block.metrics() == pytest.approx(one_by_one.metrics(), abs=1e-12)
+    assert in_a_block.recording_frames.tolist() == [2000] * 4
+    for protocol in ("paper", "strict"):
+        np.testing.assert_array_equal(in_a_block.predictions[protocol], one_by_one.predictions[protocol])
+    with pytest.raises(ValueError, match="segment: should be one number within 0 and 2 for each label"):
+        collector.add_segments(np.zeros((3, 10, 6), np.float32), rest[:1], np.array([3]))
+    with pytest.raises(ValueError, match="likelihood: 2 classes should be 6"):
+        collector.add_segments(np.zeros((3, 10, 2), np.float32), rest[:0], np.array([], int))
+
+
+def test_macro_leaves_out_classes_without_labels_and_says_how_many_are_left():
+    # a: found; b: labelled, nothing predicted there; c: predicted, never labelled
+    recordings = [(bumps(200, 3, (0, 10, 30), (2, 50, 60)), labels((0, 0.1, 0.3), (1, 1.0, 1.2)))]
+    found = evaluate(recordings, ["a", "b", "c"], 100, SHORT)
+    macro = found.strict.macro
+    assert macro.classes == 2 and (macro.ap, macro.recall, macro.f1) == (0.5, 0.5, 0.5)
+    assert macro.precision == 1  # of b it is undefined, and c is no part of macro
+    assert found.strict.micro.precision == 0.5 and found.strict.undefined == ("c",)
+    metrics = found.metrics()
+    assert metrics["strict/F1/macro"] == 0.5 and "strict/AP/c" not in metrics and "strict/F1/c" not in metrics
+    record = json.loads(found.to_json())
+    assert record["macro_classes"] == 2 and record["table"][2]["AP strict"] is None
+
+
+def test_mean_average_precision_over_iou():
+    # IoU 10 / 16 = .625 for class a: 6 of 9 thresholds; class b exact
+    recordings = [(bumps(200, 2, (0, 10, 23), (1, 50, 60)), labels((0, 0.13, 0.26), (1, 0.5, 0.6)))]
+    found = evaluate(recordings, ["a", "b"], 100, SHORT)
+    assert found.mean_ap["a"] == pytest.approx(6 / 9) and found.mean_ap["b"] == 1
+    assert found.metrics()["strict/mAP/macro"] == pytest.approx((6 / 9 + 1) / 2)
+    assert json.loads(found.to_json())["ap_over_iou"]["strict"]["0.7"]["a"] == 0
 
 
 def test_labels_that_touch_are_one_under_paper_and_two_under_strict():

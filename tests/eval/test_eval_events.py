@@ -10,11 +10,14 @@ from pydantic import ValidationError
 from safetensors.numpy import load_file
 
 GOLDENS = Path(__file__).parent / "goldens"
-CASES = json.loads((GOLDENS / "g7_events.json").read_text())["cases"][:5]
+CASES = json.loads((GOLDENS / "g7_events.json").read_text())["cases"]
 
 
 def config_of(case: dict) -> EventConfig:
-    return EventConfig(method=case["method"], window_s=case["sigma_s"], threshold=case["threshold"])
+    own = {}
+    if case["method"] == "canny":
+        own = {"low_threshold": case["lowP"], "max_duration_s": case["max_duration_s"]}
+    return EventConfig(method=case["method"], window_s=case["sigma_s"], threshold=case["threshold"], **own)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c['method']}-{c['threshold']}-x{c['multiplier']}")
@@ -43,6 +46,27 @@ def test_strict_is_the_same_frames_on_a_half_open_clock_with_the_mean_over_all_o
     assert events[["class", "start", "stop"]].tolist() == [(1, 41, 51)]
     assert events["onset_s"][0] == 41 / 50 and events["offset_s"][0] == 51 / 50
     assert events["likelihood"][0] == pytest.approx(np.linspace(0.5, 0.95, 10)[1:].sum() / 10, abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["avg", "max", "canny"])
+def test_an_event_across_two_adjacent_segments_is_one(method):
+    likelihood_BTC = np.full((2, 500, 1), 0.01, np.float32)
+    likelihood_BTC.reshape(1000)[480:530] = 0.9  # 20 frames before the border, 30 after it
+    config = EventConfig(method=method, window_s=0.05)
+    whole = find_events(likelihood_BTC.reshape(1000, 1), 200, config)
+    (event,) = find_events(likelihood_BTC, 200, config, adjacent=True)
+    assert event.tolist()[2:] == (*whole[0].tolist()[2:4], *whole[0].tolist()[4:])
+    assert event["segment"] == 0 and event["start"] < 500 < event["stop"]
+    assert event["onset_s"] < 2.5 < event["offset_s"]
+    assert {e["segment"].item() for e in find_events(likelihood_BTC, 200, config)} == {0, 1}
+
+
+def test_adjacent_segments_number_events_from_the_segment_they_start_in():
+    likelihood_BTC = np.full((3, 100, 2), 0.01, np.float32)
+    likelihood_BTC[1, 20:40, 1] = likelihood_BTC[2, 10:20, 0] = 0.8
+    events = find_events(likelihood_BTC, 100, EventConfig(window_s=0.01), adjacent=True)
+    assert events[["segment", "class", "start", "stop"]].tolist() == [(2, 0, 10, 20), (1, 1, 20, 40)]
+    assert events["onset_s"].tolist() == [2.1, 1.2]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -122,3 +146,7 @@ def test_refusals_say_what_would_be_right():
     for wrong in ({"window": 1}, {"window_s": 0}, {"threshold": 1.5}, {"method": "median"}):
         with pytest.raises(ValidationError):
             EventConfig(**wrong)
+    with pytest.raises(ValidationError, match=r"max_duration_s: 1\.0 has no effect with method avg"):
+        EventConfig(max_duration_s=1.0)
+    canny = EventConfig(method="canny", max_duration_s=1.0)
+    assert EventConfig(**canny.model_dump()) == canny

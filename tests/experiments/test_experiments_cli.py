@@ -50,6 +50,7 @@ BENCH = {
         "--preset", "--stage", "--segments", "--segment-s", "--precision", "--steps", "--compile",
         "--gradient-checkpointing", "--profile", "--json",
     ],
+    "bench eval": ["--segments", "--classes", "--frames", "--block", "--method", "--seed", "--json"],
     "bench data": ["store", "--segment-s", "--segments", "--processes", "--seconds", "--json"],
 }  # fmt: skip
 MODEL = {
@@ -64,7 +65,13 @@ EXPLAIN = {
         "--channel", "--npz", "--tracking-uri",
     ],
 }  # fmt: skip
-SURFACE = EXPERIMENT | DATA | BENCH | MODEL | EXPLAIN
+EVALUATE = {
+    "evaluate": [
+        "predictions", "labels", "--protocol", "--iou", "--threshold", "--any-class", "--recordings", "--durations",
+        "--bootstrap", "--json", "--out",
+    ],
+}  # fmt: skip
+SURFACE = EXPERIMENT | DATA | BENCH | MODEL | EXPLAIN | EVALUATE
 
 
 def surface() -> dict[str, list[str]]:
@@ -129,6 +136,9 @@ except SystemExit as stop:
         (["data", "import", "nips4bplus", "nowhere.zip", "--out", "x"], "nowhere.zip: no such archive or folder"),
         (["data", "import", "xeno-canto", "nowhere"], "--out"),
         (["data", "import", "xeno-canto", "nowhere", "--out", "x"], "nowhere: no such folder"),
+        (["evaluate", "predictions.csv"], "Missing argument"),
+        (["evaluate", "a.csv", "b.csv", "--iou", "1"], "'--iou'"),
+        (["evaluate", "a.csv", "b.csv", "--protocol", "loose"], "'--protocol'"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(a2v, arguments, told):

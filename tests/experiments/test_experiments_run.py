@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from a2v_data.corpus import Corpus
+from a2v_data.folds import Fold
 from a2v_data.manifests import read_manifests
 from a2v_eval import EvaluationConfig, EventConfig, evaluate
 from a2v_experiments import loop, stages
@@ -90,19 +91,35 @@ def test_scores_have_the_same_names_in_every_fold_and_their_mean_and_spread_stan
         assert parent[f"{name}_std"] == pytest.approx(statistics.stdev(values))
 
 
+def test_sample_sizes_and_scores_whatever_the_class_are_metrics_too(world, first_runs, corpus):
+    for fold, run in enumerate(first_runs["finetune"]):
+        metrics = run.data.metrics
+        for part, manifest in (("train", f"train_{fold}.tsv"), ("evaluation", f"valid_{fold}.tsv")):
+            names = world.manifest(world.runs("folds")[0], manifest)
+            held = [corpus.labels(i) for i, r in enumerate(corpus.recordings) if r.name in names]
+            for c, name in enumerate(corpus.classes):
+                assert metrics[f"labels/{part}/{name}"] == sum((labels["class"] == c).sum() for labels in held)
+        assert {"any_class/AP", "any_class/strict/recall", "timestep/recall", "strict/mAP/micro"} <= metrics.keys()
+        record = json.loads(world.fetch(run, "evaluation.json").read_text(encoding="utf-8"))
+        assert record["timesteps"]["recall"] == metrics["timestep/recall"]
+        assert record["any_class"]["AP strict"] == metrics["any_class/strict/AP"]
+
+
 def test_artifacts(world, first_runs):
     figures = {"precision_recall_paper.png", "precision_recall_strict.png", "confusion.png", "f1_threshold.png"}
     numbers = {"confusion.csv", "thresholds.json"}
     assert {"statistics.json"} <= world.artifacts(first_runs["prepare"][0])
     assert {"manifest"} <= world.artifacts(first_runs["folds"][0])
     for run in first_runs["finetune"]:
-        own = {"model", "evaluation.json", "scores.csv", "example.png", "figure_data.json"}
+        own = {"model", "evaluation.json", "scores.csv", "confidence_intervals.csv", "example.png", "figure_data.json"}
         assert own | figures | numbers <= world.artifacts(run)
         model = load_model(world.fetch(run, "model"))
         assert isinstance(model, Detector) and list(model.classes) == ["sn", "cc"]
     parent = first_runs["experiment"][0]
     assert {"scores.txt", "scores.csv", "ap_per_class_paper.png", "ap_per_class_strict.png"} <= world.artifacts(parent)
     assert figures | numbers <= world.artifacts(parent)
+    assert {"model_against_energy.txt", "model_against_energy.csv"} <= world.artifacts(parent)
+    assert "label_shares.txt" not in world.artifacts(parent)  # there is one share
     assert isinstance(load_model(world.fetch(first_runs["pretrain"][0], "model")), Pretrainer)
     for run in (parent, *first_runs["finetune"]):
         for name in world.artifacts(run):
@@ -117,7 +134,8 @@ def test_artifacts(world, first_runs):
                 assert [row[0] for row in rows[1:]] == ["sn", "cc", "false"]
             elif name.endswith(".csv"):
                 rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-                assert {"sn", "cc", "micro", "macro"} <= {row["class"] for row in rows} and None not in rows[0]
+                of = {row["class"] if "class" in row else row["metric"].rpartition("/")[2] for row in rows}
+                assert {"sn", "cc", "micro", "macro"} <= of and None not in rows[0]
 
 
 def test_thresholds_are_chosen_on_the_evaluation_recordings_and_stand_in_the_model(world, first_runs):
@@ -260,7 +278,7 @@ def test_variants_that_differ_in_finetuning_share_the_pretraining(world, first_r
 
 def test_fewer_labels_train_on_a_part_of_the_recordings_and_share_everything_else(world, first_runs, monkeypatch):
     trained: list[TrainingSpec] = []
-    evaluated: list[list[str]] = []
+    evaluated: list[Fold] = []
     train, evaluate = stages.run_training, stages.evaluate_model
     monkeypatch.setattr(stages, "run_training", lambda spec, *rest: trained.append(spec) or train(spec, *rest))
     monkeypatch.setattr(stages, "evaluate_model", lambda *rest: evaluated.append(rest[-1]) or evaluate(*rest))
@@ -269,7 +287,7 @@ def test_fewer_labels_train_on_a_part_of_the_recordings_and_share_everything_els
     assert f": reused, run {first_runs['finetune'][1].info.run_id}" in said.out  # all the labels: known already
     folds = world.runs("folds")[0]
     assert len(trained) == 1 and set(trained[0].recordings) < world.manifest(folds, "train_1.tsv")
-    assert len(trained[0].recordings) == 4 and set(evaluated[0]) == world.manifest(folds, "valid_1.tsv")
+    assert len(trained[0].recordings) == 4 and set(evaluated[0].evaluation) == world.manifest(folds, "valid_1.tsv")
 
     (few,) = [run for run in world.runs("finetune") if run.data.tags["variant"] == "few"]
     (parent,) = [run for run in world.runs("experiment") if run.data.tags["variant"] == "few"]
@@ -281,6 +299,14 @@ def test_fewer_labels_train_on_a_part_of_the_recordings_and_share_everything_els
         item.path for item in world.store.client.list_artifacts(parent.info.run_id, "labels_0.5")
     }
     assert "50% of the labels" in said.out and "100% of the labels" in said.out
+    # and the two shares side by side, with what there was to learn from
+    assert "50 % of labels" in said.out and "strict protocol, mean" in said.out
+    rows = json.loads(world.fetch(parent, "label_shares.json").read_text(encoding="utf-8"))
+    for share, run in ((0.5, few), (1.0, first_runs["finetune"][1])):
+        (row,) = [r for r in rows if (r["protocol"], r["class"], r["label_share"]) == ("strict", "cc", share)]
+        assert row["AP_mean"] == run.data.metrics["strict/AP/cc"] and row["folds"] == 1
+        assert row["train_labels"] == run.data.metrics["labels/train/cc"]
+    assert {"label_shares.txt", "label_shares.csv"} <= world.artifacts(parent)
 
 
 def test_folds_that_an_earlier_a2v_evaluated_have_no_figures_together_and_it_says_so(world, first_runs):

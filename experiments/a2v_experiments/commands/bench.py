@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UserError
+from .bench_eval import eval_
 from .options import say
 
 group = typer.Typer(no_args_is_help=True, help="Measure speed and memory on this machine.")
+group.command("eval")(eval_)
 
 
 @group.command("train")

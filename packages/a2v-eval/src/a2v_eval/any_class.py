@@ -1,42 +1,52 @@
 """Is there a call at all? Scores that do not ask of which class (the paper's NIPS4Bplus tables).
 
-Any-class event detection is `evaluate(one_class(recordings), ["any"], ...)`; `score_timesteps` counts frames.
+Any-class event detection evaluates what `one_class` makes of each recording; `TimestepCounter` counts frames.
 T frames, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .events import EventConfig, as_segments, find_runs
+from .evaluation import EvaluationConfig
+from .events import EventConfig, as_segments, frame_events
 from .labels import LABEL, label_frames
-from .scores import f1_score, ratio
+from .scores import f1_score, none_if_nan, ratio
 
 
-def one_class(recordings: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Recordings as `evaluate` takes them, with all classes made one: the likelihood of a frame is its
-    likeliest class's, (T, 1), and labels that overlap or touch are one label, whatever their classes.
+def one_class(likelihood_TC: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A recording, as `evaluate` takes it, with all classes made one: the likelihood of a frame is its likeliest
+    class's, (T, 1), and labels that overlap or touch are one label, whatever their classes.
 
     Raises ValueError where a label's offset is not after its onset.
     """
-    for number, (likelihood_TC, labels) in enumerate(recordings):
-        if not (labels["offset_s"] > labels["onset_s"]).all():
-            raise ValueError(f"recording {number}: offset_s of each label should be after its onset_s")
-        rows = np.sort(labels[["onset_s", "offset_s"]], order="onset_s")
-        reach = np.maximum.accumulate(rows["offset_s"])
-        begins = np.r_[True, rows["onset_s"][1:] > reach[:-1]] if len(rows) else np.zeros(0, bool)
-        merged = np.zeros(int(begins.sum()), LABEL)
-        merged["onset_s"] = rows["onset_s"][begins]
-        merged["offset_s"] = reach[np.r_[begins[1:], True]] if len(rows) else []
-        yield np.asarray(likelihood_TC).max(axis=1, keepdims=True), merged
+    if not (labels["offset_s"] > labels["onset_s"]).all():
+        raise ValueError("offset_s of each label should be after its onset_s")
+    rows = np.sort(labels[["onset_s", "offset_s"]], order="onset_s")
+    reach = np.maximum.accumulate(rows["offset_s"])
+    begins = np.r_[True, rows["onset_s"][1:] > reach[:-1]] if len(rows) else np.zeros(0, bool)
+    merged = np.zeros(int(begins.sum()), LABEL)
+    merged["onset_s"] = rows["onset_s"][begins]
+    merged["offset_s"] = reach[np.r_[begins[1:], True]] if len(rows) else []
+    return np.asarray(likelihood_TC).max(axis=1, keepdims=True), merged
+
+
+def one_class_config(config: EvaluationConfig) -> EvaluationConfig:
+    """For one class: of thresholds per class the lowest."""
+    threshold = config.events.threshold
+    lowest = min(threshold.values()) if isinstance(threshold, Mapping) else threshold
+    return config.model_copy(update={"events": config.events.model_copy(update={"threshold": lowest})})
 
 
 @dataclass(frozen=True)
 class TimestepScores:
-    """Frames that events cover against frames that labels cover, whatever the class. NaN where undefined."""
+    """Frames that events cover against frames that labels cover, whatever the class. NaN where undefined.
+
+    frame_rate  Hz; of tables of events it is the clock that counts their time, see `event_tables.py`.
+    """
 
     precision: float
     recall: float
@@ -44,29 +54,45 @@ class TimestepScores:
     labelled: int
     predicted: int
     frames: int
+    frame_rate: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Scores, and times in seconds; None where undefined."""
+        seconds = {
+            f"{name}_s": getattr(self, name) / self.frame_rate for name in ("labelled", "predicted", "frames")
+        }
+        seconds["total_s"] = seconds.pop("frames_s")
+        scores = {"precision": self.precision, "recall": self.recall, "F1": self.f1}
+        return {name: none_if_nan(value) for name, value in {**scores, **seconds}.items()}
 
 
-def score_timesteps(
-    recordings: Iterable[tuple[np.ndarray, np.ndarray]],
-    classes: Sequence[str],
-    frame_rate: float,
-    config: EventConfig | None = None,
+class TimestepCounter:
+    """Counts frames, one recording after the other; arguments as those of `evaluate`."""
+
+    def __init__(self, classes: Sequence[str], frame_rate: float, config: EventConfig | None = None) -> None:
+        self.classes, self.frame_rate, self.config = tuple(classes), frame_rate, config or EventConfig()
+        self._both = self._predicted = self._labelled = self._frames = 0
+
+    def add(self, likelihood_TC: np.ndarray, labels: np.ndarray) -> None:
+        """One more recording. Raises ValueError as `Collector.add`, without the recording's number."""
+        n_frames = len(likelihood_TC)
+        events = frame_events(as_segments(likelihood_TC), self.frame_rate, self.config, self.classes)
+        _, start, stop = label_frames(labels, self.frame_rate, n_frames, len(self.classes))
+        said_T, true_T = _covered(events.start, events.stop, n_frames), _covered(start, stop, n_frames)
+        self._both += int((said_T & true_T).sum())
+        self._predicted += int(said_T.sum())
+        self._labelled += int(true_T.sum())
+        self._frames += n_frames
+
+    def scores(self) -> TimestepScores:
+        """Binary scores per frame of 1 / `frame_rate` seconds."""
+        return timestep_scores(self._both, self._predicted, self._labelled, self._frames, self.frame_rate)
+
+
+def timestep_scores(
+    both: int, predicted: int, labelled: int, frames: int, frame_rate: float
 ) -> TimestepScores:
-    """Binary scores per frame of 1 / `frame_rate` seconds; arguments and errors as those of `evaluate`."""
-    config = config or EventConfig()
-    both = predicted = labelled = frames = 0
-    for number, (likelihood_TC, labels) in enumerate(recordings):
-        try:
-            runs = find_runs(as_segments(likelihood_TC), frame_rate, config, classes)
-            _, start, stop = label_frames(labels, frame_rate, len(likelihood_TC), len(classes))
-        except ValueError as error:
-            raise ValueError(f"recording {number}: {error}") from error
-        said_T = _covered(runs.start, runs.stop, len(likelihood_TC))
-        true_T = _covered(start, stop, len(likelihood_TC))
-        both += int((said_T & true_T).sum())
-        predicted += int(said_T.sum())
-        labelled += int(true_T.sum())
-        frames += len(true_T)
+    """From the numbers of frames that are predicted and labelled, predicted, labelled, and there at all."""
     return TimestepScores(
         precision=ratio(both, predicted),
         recall=ratio(both, labelled),
@@ -74,6 +100,7 @@ def score_timesteps(
         labelled=labelled,
         predicted=predicted,
         frames=frames,
+        frame_rate=frame_rate,
     )
 
 

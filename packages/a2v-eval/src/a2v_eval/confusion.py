@@ -23,10 +23,10 @@ def confusion(labels: np.ndarray, predictions: np.ndarray, n_classes: int, iou_t
     """
     counts = np.zeros((n_classes + 1, n_classes + 1), dtype=np.int64)
     own = match(labels, predictions, n_classes, "strict", iou_threshold)
-    np.add.at(counts, (labels["class"][own.label], predictions["class"][own.prediction]), 1)
+    np.add.at(counts, (labels["class"][own.pairs.label], predictions["class"][own.pairs.prediction]), 1)
     labels, predictions = labels[own.missed], predictions[own.unmatched]
     other = match(_one_class(labels), _one_class(predictions), 1, "strict", iou_threshold)
-    np.add.at(counts, (labels["class"][other.label], predictions["class"][other.prediction]), 1)
+    np.add.at(counts, (labels["class"][other.pairs.label], predictions["class"][other.pairs.prediction]), 1)
     np.add.at(counts, (labels["class"][other.missed], n_classes), 1)
     np.add.at(counts, (n_classes, predictions["class"][other.unmatched]), 1)
     return counts

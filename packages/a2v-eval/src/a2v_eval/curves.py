@@ -53,7 +53,7 @@ def precision_recall_curves(evaluation: Evaluation, protocol: Protocol) -> dict[
     Under `strict` recall may end below 1: labels that no event matches are never recalled. Under `paper` frames
     without entry count as negatives of likelihood 0, as in AP.
     """
-    entries, scores = evaluation.entries(protocol), evaluation.scores_of(protocol)
+    entries, scores = evaluation.entries(protocol), evaluation.scores(protocol)
     curves: dict[str, Curve] = {}
     for number, name in enumerate((*evaluation.classes, MICRO)):
         of = scores.micro if name == MICRO else scores.per_class[name]

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from .canny import canny_runs, frames_below
+from .runs import prefix_sums, runs_of_ones
 
 Protocol = Literal["paper", "strict"]
 PROTOCOLS: tuple[Protocol, ...] = ("paper", "strict")
@@ -38,17 +41,31 @@ Probability = Annotated[float, Field(ge=0, lt=1)]
 class EventConfig(BaseModel):
     """How likelihoods become events. Defaults are the paper's.
 
-    method     'avg': moving average over `window_s`; 'max': moving maximum over it.
-    window_s   seconds; in frames it is round(window_s * frame_rate), at least 1. Short calls need a short
-               one.
-    threshold  an event is where the pooled likelihood is above it: one number, or class name -> number.
+    method           'avg': moving average over `window_s`; 'max': moving maximum over it; 'canny': where the
+                     smoothed likelihood bends (see `canny.py`).
+    window_s         seconds; for `avg` and `max` it is round(window_s * frame_rate) frames, at least 1, for
+                     `canny` the standard deviation of its Gaussians. Short calls need a short one.
+    threshold        `avg`, `max`: an event is where the pooled likelihood is above it; `canny`: an event's
+                     likelihood must exceed it somewhere. One number, or class name -> number.
+    low_threshold    `canny` only: where an event without an edge ends.
+    max_duration_s   `canny` only: seconds; longer events are cut.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    method: Literal["avg", "max"] = "avg"
+    method: Literal["avg", "max", "canny"] = "avg"
     window_s: float = Field(default=0.1, gt=0)
     threshold: Probability | dict[str, Probability] = 0.15
+    low_threshold: Probability = 0.125
+    max_duration_s: float = Field(default=0.5, gt=0)
+
+    @model_validator(mode="after")
+    def _canny_only(self) -> Self:
+        for name in ("low_threshold", "max_duration_s"):
+            value, default = getattr(self, name), type(self).model_fields[name].default
+            if self.method != "canny" and value != default:
+                raise ValueError(f"{name}: {value} has no effect with method {self.method}; it is for canny only")
+        return self
 
     def thresholds(self, n_classes: int, classes: Sequence[str] | None = None) -> np.ndarray:
         """One threshold per class, (C,) float64. ValueError when class names are missing or do not fit."""
@@ -65,7 +82,7 @@ class EventConfig(BaseModel):
 
 
 @dataclass(frozen=True)
-class Runs:
+class FrameEvents:
     """Events in frames, ordered by segment, class and start; every field is (E,).
 
     mean       mean likelihood over [start, stop): the `strict` likelihood.
@@ -87,13 +104,17 @@ def find_events(
     config: EventConfig | None = None,
     protocol: Protocol = "strict",
     classes: Sequence[str] | None = None,
+    adjacent: bool = False,
 ) -> np.ndarray:
     """Events of one recording (T, C), or of B segments laid end to end (B, T, C), as an array of dtype EVENT.
 
-    `start` and `stop` are half-open frames within the segment; `onset_s` and `offset_s` are seconds on the
-    clock of the segments laid end to end. The pooling window must lie inside the segment, and an event's
-    frames are shifted by half the window, so that no event starts in the first half window or ends in the
-    last.
+    `start` and `stop` are half-open frames from the beginning of the segment in which the event starts;
+    `onset_s` and `offset_s` are seconds on the clock of the segments laid end to end. The pooling window must
+    lie inside the segment, and an event's frames are shifted by half the window, so that no event starts in
+    the first half window or ends in the last.
+
+    adjacent  the segments follow one another in one recording: what crosses a border is one event, whose
+              `stop` lies beyond its segment. Otherwise, as in the original, events end at a segment's border.
 
     strict  times are start / f' and stop / f'; likelihood is the mean over the event's frames.
     paper   as the original computes them (goldens g7): B*T points run from 0 to the end *inclusive*, so a
@@ -106,12 +127,14 @@ def find_events(
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol: {protocol!r} should be one of {', '.join(PROTOCOLS)}")
     likelihood_BTC = as_segments(likelihood)
-    n_segments, n_frames, _ = likelihood_BTC.shape
-    runs = find_runs(likelihood_BTC, frame_rate, config, classes)
+    n_segments, n_frames, n_classes = likelihood_BTC.shape
+    if adjacent:
+        likelihood_BTC = likelihood_BTC.reshape(1, n_segments * n_frames, n_classes)
+    runs = frame_events(likelihood_BTC, frame_rate, config, classes)
     events = np.empty(len(runs.start), dtype=EVENT)
-    events["segment"], events["class"] = runs.segment, runs.class_
-    events["start"], events["stop"] = runs.start, runs.stop
-    first = runs.segment.astype(np.int64) * n_frames
+    events["class"] = runs.class_
+    length = likelihood_BTC.shape[1]
+    first = runs.segment.astype(np.int64) * length
     if protocol == "strict":
         events["onset_s"] = (first + runs.start) / frame_rate
         events["offset_s"] = (first + runs.stop) / frame_rate
@@ -120,8 +143,12 @@ def find_events(
         points = n_segments * n_frames
         step_s = points / frame_rate / max(points - 1, 1)
         events["onset_s"] = (first + runs.start) * step_s
-        events["offset_s"] = (first + np.minimum(runs.stop, n_frames - 1)) * step_s
+        events["offset_s"] = (first + np.minimum(runs.stop, length - 1)) * step_s
         events["likelihood"] = runs.mean_open
+    # on the caller's segments, whether or not they were joined
+    events["segment"] = (first + runs.start) // max(n_frames, 1)
+    events["start"] = (first + runs.start) % max(n_frames, 1)
+    events["stop"] = events["start"] + (runs.stop - runs.start)
     return events
 
 
@@ -138,9 +165,9 @@ def as_segments(likelihood: np.ndarray) -> np.ndarray:
     return likelihood
 
 
-def find_runs(
+def frame_events(
     likelihood_BTC: np.ndarray, frame_rate: float, config: EventConfig, classes: Sequence[str] | None = None
-) -> Runs:
+) -> FrameEvents:
     """The events in frames, for all segments and classes at once. Raises as `find_events`."""
     if not frame_rate > 0:
         raise ValueError(f"frame_rate: {frame_rate} should be above 0 Hz")
@@ -158,7 +185,7 @@ def find_runs(
     for block_N2 in _blocks(active_N2, n_frames):
         segment_N, class_N = block_N2.T
         likelihood_NT = likelihood_BTC[segment_N, :, class_N]
-        total_NS = _prefix_sums(likelihood_NT)
+        total_NS = prefix_sums(likelihood_NT)
         row, start, stop = _runs(likelihood_NT, total_NS, thresholds_C[class_N], frame_rate, config)
         total = total_NS[row, stop] - total_NS[row, start]
         without_last = total_NS[row, stop - 1] - total_NS[row, start]
@@ -181,6 +208,10 @@ def _runs(
     config: EventConfig,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(row, start, stop) of every event, each (E,)."""
+    if config.method == "canny":
+        sigma = frames_below(config.window_s, frame_rate)
+        longest = frames_below(config.max_duration_s, frame_rate)
+        return canny_runs(likelihood_NT, threshold_N, sigma, longest, config.low_threshold)
     width = window_frames(config.window_s, frame_rate)
     if likelihood_NT.shape[1] < width:
         empty = np.zeros(0, dtype=np.int64)
@@ -191,26 +222,10 @@ def _runs(
         pooled_NV = ((total_NS[:, width:] - total_NS[:, :-width]) / width).astype(np.float32)
         above_NV = pooled_NV > threshold_N1
     else:
-        count_NS = _prefix_sums(likelihood_NT > threshold_N1)
+        count_NS = prefix_sums(likelihood_NT > threshold_N1)
         above_NV = count_NS[:, width:] > count_NS[:, :-width]
-    row, start, stop = _runs_of_ones(above_NV)
+    row, start, stop = runs_of_ones(above_NV)
     return row, start + width // 2, stop + width // 2
-
-
-def _runs_of_ones(above_NV: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row, start and stop (half-open) of every run of ones along the last axis."""
-    padded = np.zeros((above_NV.shape[0], above_NV.shape[1] + 2), dtype=bool)
-    padded[:, 1:-1] = above_NV
-    row, edge = np.nonzero(padded[:, 1:] != padded[:, :-1])
-    return row[::2], edge[::2], edge[1::2]
-
-
-def _prefix_sums(values_NT: np.ndarray) -> np.ndarray:
-    """(N, T + 1) float64: sums over the frames before each frame. Float64 keeps hours of frames exact
-    enough."""
-    sums_NS = np.zeros((values_NT.shape[0], values_NT.shape[1] + 1), dtype=np.float64)
-    np.cumsum(values_NT, axis=1, dtype=np.float64, out=sums_NS[:, 1:])
-    return sums_NS
 
 
 def _blocks(active_N2: np.ndarray, n_frames: int) -> Iterator[np.ndarray]:
@@ -219,8 +234,8 @@ def _blocks(active_N2: np.ndarray, n_frames: int) -> Iterator[np.ndarray]:
         yield active_N2[first : first + rows]
 
 
-def _join(parts: Sequence[tuple[np.ndarray, ...]]) -> Runs:
+def _join(parts: Sequence[tuple[np.ndarray, ...]]) -> FrameEvents:
     types = (np.int32, np.int16, np.int32, np.int32, np.float64, np.float64)
     empty = tuple(np.zeros(0) for _ in types)
     columns = zip(*[empty, *parts], strict=True)
-    return Runs(*(np.concatenate(column).astype(t) for column, t in zip(columns, types, strict=True)))
+    return FrameEvents(*(np.concatenate(column).astype(t) for column, t in zip(columns, types, strict=True)))

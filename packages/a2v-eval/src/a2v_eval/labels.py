@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .runs import prefix_sums
+
 LABEL = np.dtype([("class", "<i2"), ("onset_s", "<f8"), ("offset_s", "<f8")])
 """An annotated event of one recording: index of its class, onset and offset in seconds from its start."""
 
@@ -41,30 +43,43 @@ def merge_touching(
     class_: np.ndarray, start: np.ndarray, stop: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels of a class that overlap or touch become one, as in frame targets; sorted by class and start."""
-    if not len(start):
-        return class_, start, stop
+    order, begins, reach = touching_groups(class_, start, stop)
+    ends = np.r_[begins[1:], True] if len(begins) else begins
+    return class_[order][begins], start[order][begins], reach[ends]
+
+
+def touching_groups(
+    class_: np.ndarray, start: np.ndarray, stop: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(order, begins, reach), each (L,): the order of class and start, in it where a group of intervals of a class
+    that overlap or touch begins, and how far the group has reached with each interval."""
     order = np.lexsort((start, class_))
-    class_, start, stop = class_[order], start[order], stop[order]
+    if not len(order):
+        return order, np.zeros(0, dtype=bool), stop
+    class_, start, stop = class_[order].astype(np.int64), start[order], stop[order]
     # classes laid end to end, so that the running maximum of the stops never reaches into the next class
     base = class_ * (int(stop.max()) + 1)
     reach = np.maximum.accumulate(base + stop)
     begins = np.r_[True, (base + start)[1:] > reach[:-1]]
-    ends = np.r_[begins[1:], True]
-    return class_[begins], start[begins], (reach - base)[ends]
+    return order, begins, reach - base
 
 
 def span_means(
-    likelihood_TC: np.ndarray, class_: np.ndarray, start: np.ndarray, stop: np.ndarray, open_end: bool = False
+    likelihood_BTC: np.ndarray,
+    segment: np.ndarray,
+    class_: np.ndarray,
+    start: np.ndarray,
+    stop: np.ndarray,
+    open_end: bool = False,
 ) -> np.ndarray:
-    """Mean likelihood over each span, (L,); with `open_end` without its last frame, if it has more than
-    one."""
+    """Mean likelihood over each span, (L,); with `open_end` without its last frame, if it has more than one."""
     if not len(start):
         return np.zeros(0)
     stop = np.where(stop - start > 1, stop - 1, stop) if open_end else stop
-    used, column = np.unique(class_, return_inverse=True)
-    sums_SC = np.zeros((len(likelihood_TC) + 1, len(used)))
-    np.cumsum(likelihood_TC[:, used], axis=0, dtype=np.float64, out=sums_SC[1:])
-    return (sums_SC[stop, column] - sums_SC[start, column]) / (stop - start)
+    n_classes = likelihood_BTC.shape[2]
+    used, row = np.unique(segment.astype(np.int64) * n_classes + class_, return_inverse=True)
+    sums_NS = prefix_sums(likelihood_BTC[used // n_classes, :, used % n_classes])
+    return (sums_NS[row, stop] - sums_NS[row, start]) / (stop - start)
 
 
 def _refuse(wrong: np.ndarray, field: str, values: np.ndarray, right: str) -> None:

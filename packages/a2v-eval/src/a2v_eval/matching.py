@@ -22,15 +22,27 @@ SPAN = np.dtype(
     [
         ("recording", "<i4"),
         ("class", "<i2"),
-        ("start", "<i4"),
-        ("stop", "<i4"),
+        ("start", "<i8"),
+        ("stop", "<i8"),
         ("likelihood", "<f8"),
     ]
 )
-"""An interval with a likelihood: the event's own, or for a label the mean likelihood over its frames."""
+"""An interval in frames with a likelihood: the event's own, or for a label the mean likelihood over its frames."""
 
 ENTRY = np.dtype([("recording", "<i4"), ("class", "<i2"), ("target", "?"), ("likelihood", "<f8")])
 """A row of a ranking: does it count as found (target), and how likely was it said to be."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Labels and predictions that overlap, each (M,): their row numbers, and the IoU as a protocol measures it."""
+
+    label: np.ndarray
+    prediction: np.ndarray
+    iou: np.ndarray
+
+    def __getitem__(self, chosen: np.ndarray) -> Pairs:
+        return Pairs(self.label[chosen], self.prediction[chosen], self.iou[chosen])
 
 
 @dataclass(frozen=True)
@@ -41,8 +53,7 @@ class Matching:
               per pair below it (no target, the LABEL's mean likelihood), one per label without any overlap
               (target, the label's mean likelihood), one per prediction without any overlap (no target).
               `strict`: one per prediction; a missed label has none, as it can never be recalled.
-    label, prediction   (M,) row numbers of the pairs above the threshold; one-to-one under `strict`.
-    iou       (M,) their IoU.
+    pairs     the pairs above the threshold; one-to-one under `strict`.
     below     number of overlapping pairs that are not among them.
     missed    (L,) bool: `paper`, labels that overlap nothing; `strict`, labels without a partner.
     unmatched (P,) bool, likewise for predictions.
@@ -53,9 +64,7 @@ class Matching:
     """
 
     entries: np.ndarray
-    label: np.ndarray
-    prediction: np.ndarray
-    iou: np.ndarray
+    pairs: Pairs
     below: int
     missed: np.ndarray
     unmatched: np.ndarray
@@ -64,20 +73,31 @@ class Matching:
 
 
 def match(
-    labels: np.ndarray, predictions: np.ndarray, n_classes: int, protocol: Protocol, iou_threshold: float
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    n_classes: int,
+    protocol: Protocol,
+    iou_threshold: float,
+    overlaps: Pairs | None = None,
 ) -> Matching:
-    """Match SPAN arrays, in any order. ValueError for an unknown protocol or a threshold outside [0, 1)."""
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol: {protocol!r} should be one of {', '.join(PROTOCOLS)}")
+    """Match SPAN arrays, in any order. ValueError for an unknown protocol or a threshold outside [0, 1).
+
+    overlaps  what `find_overlaps` gives for them, to be shared by several thresholds.
+    """
     if not 0 <= iou_threshold < 1:
         raise ValueError(f"iou_threshold: {iou_threshold} should be at least 0 and below 1")
+    pairs = find_overlaps(labels, predictions, protocol) if overlaps is None else overlaps
+    matcher = _match_paper if protocol == "paper" else _match_strict
+    return matcher(labels, predictions, n_classes, pairs, iou_threshold)
+
+
+def find_overlaps(labels: np.ndarray, predictions: np.ndarray, protocol: Protocol) -> Pairs:
+    """All pairs of SPANs that overlap as the protocol measures it. ValueError for an unknown protocol."""
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol: {protocol!r} should be one of {', '.join(PROTOCOLS)}")
     label, prediction = overlapping_pairs(labels, predictions)
-    iou = pair_iou(labels[label], predictions[prediction], protocol)
-    overlap = iou > 0
-    label, prediction, iou = label[overlap], prediction[overlap], iou[overlap]
-    if protocol == "paper":
-        return _match_paper(labels, predictions, n_classes, label, prediction, iou, iou_threshold)
-    return _match_strict(labels, predictions, n_classes, label, prediction, iou, iou_threshold)
+    pairs = Pairs(label, prediction, pair_iou(labels[label], predictions[prediction], protocol))
+    return pairs[pairs.iou > 0]
 
 
 def overlapping_pairs(labels: np.ndarray, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -113,58 +133,37 @@ def pair_iou(a: np.ndarray, b: np.ndarray, protocol: Protocol) -> np.ndarray:
 
 
 def _match_paper(
-    labels: np.ndarray,
-    predictions: np.ndarray,
-    n_classes: int,
-    label: np.ndarray,
-    prediction: np.ndarray,
-    iou: np.ndarray,
-    iou_threshold: float,
+    labels: np.ndarray, predictions: np.ndarray, n_classes: int, pairs: Pairs, iou_threshold: float
 ) -> Matching:
-    good = iou > iou_threshold
-    missed = ~_present(label, len(labels))
-    unmatched = ~_present(prediction, len(predictions))
+    good, bad = pairs[pairs.iou > iou_threshold], pairs[pairs.iou <= iou_threshold]
+    missed = ~_present(pairs.label, len(labels))
+    unmatched = ~_present(pairs.prediction, len(predictions))
     entries = np.concatenate(
         [
-            _entries(predictions[prediction[good]], True),
-            _entries(labels[label[~good]], False),
+            _entries(predictions[good.prediction], True),
+            _entries(labels[bad.label], False),
             _entries(labels[missed], True),
             _entries(predictions[unmatched], False),
         ]
     )
-    splits, mergers = _shared(labels["class"][label[good]], label[good], prediction[good], n_classes)
-    below = int((~good).sum())
-    pairs = (label[good], prediction[good], iou[good])
-    return Matching(entries, *pairs, below, missed, unmatched, splits, mergers)
+    splits, mergers = shared(labels, good, n_classes)
+    return Matching(entries, good, len(bad.iou), missed, unmatched, splits, mergers)
 
 
 def _match_strict(
-    labels: np.ndarray,
-    predictions: np.ndarray,
-    n_classes: int,
-    label: np.ndarray,
-    prediction: np.ndarray,
-    iou: np.ndarray,
-    iou_threshold: float,
+    labels: np.ndarray, predictions: np.ndarray, n_classes: int, pairs: Pairs, iou_threshold: float
 ) -> Matching:
-    splits, mergers = _shared(labels["class"][label], label, prediction, n_classes)
-    good = iou > iou_threshold
-    chosen = np.flatnonzero(good)[
-        greedy_one_to_one(
-            label[good], prediction[good], iou[good], predictions["likelihood"][prediction[good]]
-        )
-    ]
-    found = _present(prediction[chosen], len(predictions))
-    entries = _entries(predictions, found)
-    missed = ~_present(label[chosen], len(labels))
-    pairs = (label[chosen], prediction[chosen], iou[chosen])
-    return Matching(entries, *pairs, len(iou) - len(chosen), missed, ~found, splits, mergers)
+    good = pairs[pairs.iou > iou_threshold]
+    chosen = good[greedy_one_to_one(good, predictions["likelihood"][good.prediction])]
+    found = _present(chosen.prediction, len(predictions))
+    missed = ~_present(chosen.label, len(labels))
+    splits, mergers = shared(labels, pairs, n_classes)
+    below = len(pairs.iou) - len(chosen.iou)
+    return Matching(_entries(predictions, found), chosen, below, missed, ~found, splits, mergers)
 
 
-def greedy_one_to_one(
-    label: np.ndarray, prediction: np.ndarray, iou: np.ndarray, likelihood: np.ndarray
-) -> np.ndarray:
-    """Indices of the chosen pairs, sorted: the likeliest prediction first takes the free label it overlaps
+def greedy_one_to_one(pairs: Pairs, likelihood: np.ndarray) -> np.ndarray:
+    """Which pairs are chosen, sorted: the likeliest prediction first takes the free label it overlaps
     most.
 
     Greedy by likelihood, not optimal: so what is matched among the k likeliest predictions does not depend on
@@ -172,8 +171,8 @@ def greedy_one_to_one(
     to the earlier row. Rather than pair by pair, all pairs that rank first both at their label and at their
     prediction are taken at once, and again among what is left: the result is that of the sequential choice.
     """
-    order = np.lexsort((label, -iou, prediction, -likelihood))
-    label, prediction = label[order], prediction[order]
+    order = np.lexsort((pairs.label, -pairs.iou, pairs.prediction, -likelihood))
+    label, prediction = pairs.label[order], pairs.prediction[order]
     left = np.arange(len(order))
     chosen = []
     while len(left):
@@ -212,12 +211,11 @@ def _entries(spans: np.ndarray, target: bool | np.ndarray) -> np.ndarray:
     return entries
 
 
-def _shared(
-    class_: np.ndarray, label: np.ndarray, prediction: np.ndarray, n_classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs per class whose label, and whose prediction, is in more than one pair: splits and mergers."""
+def shared(labels: np.ndarray, pairs: Pairs, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs per class whose label, and whose prediction, is in more than one pair: splits and mergers, (C,) each."""
     counts = []
-    for rows in (label, prediction):
+    class_ = labels["class"][pairs.label]
+    for rows in (pairs.label, pairs.prediction):
         _, inverse, times = np.unique(rows, return_inverse=True, return_counts=True)
         counts.append(np.bincount(class_[times[inverse] > 1], minlength=n_classes))
     return counts[0], counts[1]

@@ -8,54 +8,75 @@ from dataclasses import dataclass
 import numpy as np
 
 from .events import Protocol
-from .matching import match
-from .scores import average_precision, f1_score, mean_defined, ratio
+from .matching import Pairs, match
+from .scores import UNDEFINED, average_precision, f1_score, mean_defined, ratio
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Scores of one class, or of all classes pooled (micro). NaN where undefined.
+@dataclass(frozen=True, kw_only=True)
+class BasicScores:
+    """ap: average precision. precision, recall, f1: at the operating point. NaN where undefined."""
 
+    ap: float
+    precision: float
+    recall: float
+    f1: float
+
+    def named(self) -> dict[str, float]:
+        return {"AP": self.ap, "precision": self.precision, "recall": self.recall, "F1": self.f1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores(BasicScores):
+    """Scores of one class, or of all classes pooled (micro).
+
+    ap            undefined without labels (`paper`: without positive entries), and where the predictions have no
+                  likelihoods to rank them by.
     labels        events annotated; under `paper`, runs of labelled frames (labels that touch are one).
-    predictions   events predicted.
+    predictions   events predicted at the operating point.
     positives     what recall is relative to: under `strict` all labels; under `paper` the positive entries.
-    hits          positives found at the operating point, which is the threshold of the events.
-    ap            average precision; undefined without labels (`paper`: without positive entries).
-    precision, recall, f1   at the operating point.
-    splits, mergers         see `Matching`.
+    hits          positives found at the operating point.
+    splits, mergers   see `Matching`.
     """
 
     labels: int
     predictions: int
     positives: int
     hits: int
-    ap: float
-    precision: float
-    recall: float
-    f1: float
     splits: int
     mergers: int
 
-    def operating_point(self) -> dict[str, float]:
-        return {"precision": self.precision, "recall": self.recall, "F1": self.f1}
+
+@dataclass(frozen=True, kw_only=True)
+class MacroScores(BasicScores):
+    """Means over the `classes` classes that have labels (`paper`: positive entries); of those, over the ones for
+    which a score is defined. Classes without labels are left out: they count neither as 0 nor as 1."""
+
+    classes: int
 
 
 @dataclass(frozen=True)
 class ProtocolScores:
     """Scores of one protocol.
 
-    macro_ap           mean AP over the classes for which it is defined.
-    macro_ap_official  the same with 0 for the others, as the original implementation has it.
-    undefined          classes whose AP is undefined, for want of labels (`paper`: of positive entries).
+    macro_ap_official  mean AP over all classes with 0 where it is undefined, as the original implementation has it.
+    undefined          classes without labels (`paper`: without positive entries).
     """
 
     protocol: Protocol
     iou_threshold: float
     per_class: dict[str, Scores]
     micro: Scores
-    macro_ap: float
+    macro: MacroScores
     macro_ap_official: float
     undefined: tuple[str, ...]
+
+    def of(self, name: str) -> Scores:
+        """Scores of a class, or of all pooled with the name `micro`."""
+        return self.micro if name == "micro" else self.per_class[name]
+
+    def named(self) -> dict[str, dict[str, float]]:
+        """class, `micro` or `macro` -> {'AP', 'precision', 'recall', 'F1'}."""
+        return {name: s.named() for name, s in ({**self.per_class, "micro": self.micro, "macro": self.macro}).items()}
 
 
 def score_protocol(
@@ -66,23 +87,32 @@ def score_protocol(
     thresholds_C: np.ndarray,
     protocol: Protocol,
     iou_threshold: float,
+    ranked: bool = True,
+    overlaps: Pairs | None = None,
 ) -> ProtocolScores:
     """Match SPANs and score them.
 
-    n_frames     frames of all recordings together; the original ranks every frame that holds no entry as a
-                 negative of likelihood 0, which matters only for positives of likelihood 0 (`paper` only).
-    thresholds_C operating point per class: under `paper` an entry is predicted if its likelihood is above it;
-                 under `strict` each entry is an event that passed it already.
+    n_frames      frames of all recordings together; the original ranks every frame that holds no entry as a
+                  negative of likelihood 0, which matters only for positives of likelihood 0 (`paper` only).
+    thresholds_C  operating point per class: an entry is predicted if its likelihood is above it. Minus infinity
+                  where all predictions have passed a threshold already.
+    ranked        False where the predictions' likelihoods mean nothing: AP is then undefined.
+    overlaps      as for `match`.
     Raises ValueError as `match` does.
     """
-    matching = match(labels, predictions, len(classes), protocol, iou_threshold)
+    matching = match(labels, predictions, len(classes), protocol, iou_threshold, overlaps)
     entries = matching.entries
     paper = protocol == "paper"
-    said = entries["likelihood"] > thresholds_C[entries["class"]] if paper else np.ones(len(entries), bool)
+    said = entries["likelihood"] > thresholds_C[entries["class"]]
     order = np.argsort(entries["class"], kind="stable")
     first = np.searchsorted(entries["class"][order], np.arange(len(classes) + 1))
     n_labels_C = np.bincount(labels["class"], minlength=len(classes))
-    n_predictions_C = np.bincount(predictions["class"], minlength=len(classes))
+    shown = predictions["likelihood"] > thresholds_C[predictions["class"]]
+    n_predictions_C = np.bincount(predictions["class"][shown], minlength=len(classes))
+    splits_C, mergers_C = matching.splits, matching.mergers
+    if not shown.all():  # those of the predictions at the operating point
+        rest = match(labels, predictions[shown], len(classes), protocol, iou_threshold)
+        splits_C, mergers_C = rest.splits, rest.mergers
 
     def score(rows: np.ndarray, which: slice) -> Scores:
         target, likelihood = entries["target"][rows], entries["likelihood"][rows]
@@ -90,29 +120,41 @@ def score_protocol(
         positives = int(target.sum()) if paper else n_labels
         slots = n_frames * len(n_labels_C[which])
         hits, predicted = int((target & said[rows]).sum()), int(said[rows].sum())
+        zeros = max(slots - len(rows), 0) if paper else 0
         return Scores(
             labels=n_labels,
             predictions=int(n_predictions_C[which].sum()),
             positives=positives,
             hits=hits,
-            ap=average_precision(target, likelihood, positives, max(slots - len(rows), 0) if paper else 0),
+            ap=average_precision(target, likelihood, positives, zeros) if ranked else UNDEFINED,
             precision=ratio(hits, predicted),
             recall=ratio(hits, positives),
             f1=f1_score(hits, predicted, positives),
-            splits=int(matching.splits[which].sum()),
-            mergers=int(matching.mergers[which].sum()),
+            splits=int(splits_C[which].sum()),
+            mergers=int(mergers_C[which].sum()),
         )
 
-    per_class = {
-        name: score(order[first[c] : first[c + 1]], slice(c, c + 1)) for c, name in enumerate(classes)
-    }
+    per_class = {name: score(order[first[c] : first[c + 1]], slice(c, c + 1)) for c, name in enumerate(classes)}
     ap_C = np.array([s.ap for s in per_class.values()])
     return ProtocolScores(
         protocol=protocol,
         iou_threshold=iou_threshold,
         per_class=per_class,
         micro=score(np.arange(len(entries)), slice(None)),
-        macro_ap=mean_defined(ap_C),
+        macro=_macro([s for s in per_class.values() if s.positives]),
         macro_ap_official=float(np.nan_to_num(ap_C).mean()),
-        undefined=tuple(name for name, s in per_class.items() if np.isnan(s.ap)),
+        undefined=tuple(name for name, s in per_class.items() if not s.positives),
+    )
+
+
+def _macro(with_labels: Sequence[Scores]) -> MacroScores:
+    def mean(name: str) -> float:
+        return mean_defined(np.array([getattr(s, name) for s in with_labels]))
+
+    return MacroScores(
+        ap=mean("ap"),
+        precision=mean("precision"),
+        recall=mean("recall"),
+        f1=mean("f1"),
+        classes=len(with_labels),
     )

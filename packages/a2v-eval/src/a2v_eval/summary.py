@@ -74,7 +74,7 @@ def text_table(
         rows.insert(
             0, [*blank, *(name if p == PROTOCOLS[-1] else "" for name in variants for p in PROTOCOLS)]
         )
-    lines = _aligned(rows)
+    lines = aligned(rows)
     rule = "─" * max(len(line) for line in lines)
     head = 1 if alone else 2
     lines = [*lines[:head], rule, *lines[head:-2], rule, *lines[-2:]]
@@ -95,7 +95,7 @@ def csv_table(variants: Mapping[str, Summary], classes: Sequence[str]) -> str:
     return out.getvalue()
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def aligned(rows: list[list[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

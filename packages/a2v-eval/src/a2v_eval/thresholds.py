@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .evaluation import EvaluationConfig
-from .events import as_segments, find_runs
+from .events import as_segments, frame_events
 from .labels import label_frames
 from .matching import SPAN, match
 
@@ -130,7 +130,7 @@ class ThresholdSweep:
             if not len(active):
                 break
             events = self.config.events.model_copy(update={"threshold": float(threshold)})
-            runs = find_runs(as_segments(likelihood_TC[:, active]), self.frame_rate, events)
+            runs = frame_events(as_segments(likelihood_TC[:, active]), self.frame_rate, events)
             self._events.append(_spans(first + k, active[runs.class_], runs.start, runs.stop, runs.mean))
             self._held += len(runs.start)
         self._held += len(places)
@@ -149,7 +149,7 @@ class ThresholdSweep:
         labels = np.concatenate([np.zeros(0, SPAN), *self._labels])
         events = np.concatenate([np.zeros(0, SPAN), *self._events])
         matching = match(labels, events, len(self.classes), "strict", self.config.iou("strict"))
-        for counts, rows in ((self._predicted, events), (self._hits, events[matching.prediction])):
+        for counts, rows in ((self._predicted, events), (self._hits, events[matching.pairs.prediction])):
             np.add.at(counts, (rows["class"], rows["recording"] % len(self.thresholds)), 1)
         self._labels, self._events, self._recordings, self._held = [], [], 0, 0
 

@@ -1,0 +1,70 @@
+"""`a2v evaluate`."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UserError
+from .options import say
+
+
+class ProtocolChoice(StrEnum):
+    paper = "paper"
+    strict = "strict"
+    both = "both"
+
+
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="Table of predicted events, or a folder of tables.")],
+    labels: Annotated[Path, typer.Argument(help="Table of labelled events, or a folder of tables.")],
+    protocol: Annotated[ProtocolChoice, typer.Option(help="How events are matched and ranked.")] = ProtocolChoice.both,
+    iou: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.99, help="A pair counts above this IoU. Default: strict 0.3, paper 0 (any overlap)."),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, help="Precision, recall and F1 of the predictions above this likelihood. Default: of all."),
+    ] = None,
+    any_class: Annotated[
+        bool, typer.Option("--any-class", help="Make all classes one: is there a call, whatever it is?")
+    ] = False,
+    recordings: Annotated[
+        Path | None,
+        typer.Option(help="Text file, one recording a line: what was listened to. Only these are scored."),
+    ] = None,
+    durations: Annotated[Path | None, typer.Option(help="CSV with file,duration_s: scores timesteps too.")] = None,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Draws of recordings for 95 % confidence intervals; 1000 is usual.")
+    ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    out: Annotated[Path | None, typer.Option(help="New folder for the tables as CSV, with every match.")] = None,
+) -> None:
+    """Score predicted events against labels, from this project or any other program, by two protocols.
+
+    Tables: CSV (file,onset_s,offset_s,label and likelihood), Raven selection tables, BirdNET's tables. AP needs a
+    column likelihood, confidence or score. Recordings are matched by path, name, or name without ending.
+    """
+    from a2v_eval.events import PROTOCOLS
+
+    from ..event_report import as_dict, as_text, write_tables
+    from ..event_scores import Settings, score_events
+
+    if bootstrap == 1:
+        raise UserError("--bootstrap 1: intervals need at least 2 draws; 1000 is usual")
+    chosen = tuple(name for name in PROTOCOLS if protocol in (name, "both"))
+    settings = Settings(chosen, iou, threshold, any_class, recordings, durations, bootstrap)
+    scores = score_events(predictions, labels, settings)
+    if out is not None:
+        write_tables(scores, out)
+    if as_json:
+        say(json.dumps(as_dict(scores), indent=1, allow_nan=False))
+    else:
+        say(as_text(scores))
+        if out is not None:
+            say(f"\n{out}: tables written")

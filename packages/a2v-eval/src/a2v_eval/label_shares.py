@@ -1,0 +1,83 @@
+"""The table of the paper's first result: AP per class for each share of the labels, with sample sizes (spec 9)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .events import PROTOCOLS, Protocol
+from .summary import UNDEFINED_MARK, Summary, aligned, metric_name
+
+TRAIN_LABELS, EVALUATION_LABELS = "labels/train", "labels/evaluation"
+"""Prefixes of the metrics that hold sample sizes: labels of a class in a fold's training and evaluation recordings."""
+
+
+def share_rows(shares: Mapping[float, Summary], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """One row per protocol, class (then macro and micro) and label share, in full precision; None where undefined.
+
+    shares  label share -> summary over its folds, see `summarise`. Sample sizes are means over the folds, under
+            `labels/train/CLASS` and `labels/evaluation/CLASS`, for micro their sums.
+    """
+    rows = []
+    for protocol in PROTOCOLS:
+        for name in (*classes, "macro", "micro"):
+            for share, summary in sorted(shares.items()):
+                ap = summary.get(metric_name(protocol, "AP", name))
+                rows.append(
+                    {
+                        "protocol": protocol,
+                        "class": name,
+                        "label_share": share,
+                        "AP_mean": ap.mean if ap else None,
+                        "AP_std": ap.std if ap else None,
+                        "folds": ap.n if ap else 0,
+                        "train_labels": _size(summary, TRAIN_LABELS, name, classes),
+                        "evaluation_labels": _size(summary, EVALUATION_LABELS, name, classes),
+                    }
+                )
+    return rows
+
+
+def share_csv(shares: Mapping[float, Summary], classes: Sequence[str]) -> str:
+    """`share_rows` as CSV, empty where undefined."""
+    rows = share_rows(shares, classes)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def share_text(shares: Mapping[float, Summary], classes: Sequence[str], protocol: Protocol) -> str:
+    """Class x label share as aligned text: mean ± standard deviation over folds, and labels to learn from."""
+    ordered = sorted(shares.items())
+    rows = [["", *(cell for share, _ in ordered for cell in ("", f"{100 * share:g} % of labels")), ""]]
+    rows.append(["class", *(cell for _ in ordered for cell in ("train", f"AP {protocol}")), "evaluation"])
+    for name in (*classes, "macro", "micro"):
+        row = [name]
+        for _, summary in ordered:
+            found = summary.get(metric_name(protocol, "AP", name))
+            row += [_shown(_size(summary, TRAIN_LABELS, name, classes)), str(found) if found else UNDEFINED_MARK]
+        rows.append([*row, _shown(_size(ordered[-1][1], EVALUATION_LABELS, name, classes))])
+    lines = aligned(rows)
+    rule = "─" * max(len(line) for line in lines)
+    lines = [*lines[:2], rule, *lines[2:-2], rule, *lines[-2:]]
+    folds = max((spread.n for summary in shares.values() for spread in summary.values()), default=0)
+    notes = [f"{protocol} protocol, mean ± standard deviation over {folds} folds; labels are means over the folds"]
+    if any(UNDEFINED_MARK in row for row in rows):
+        notes.append(f"{UNDEFINED_MARK} undefined: no labels of that class, so not part of the macro mean")
+    return "\n".join([*lines, *notes])
+
+
+def _size(summary: Summary, prefix: str, name: str, classes: Sequence[str]) -> float | None:
+    if name == "macro":
+        return None
+    found = [summary.get(f"{prefix}/{c}") for c in (classes if name == "micro" else [name])]
+    sizes = [spread.mean for spread in found if spread is not None]
+    return sum(sizes) if sizes else None
+
+
+def _shown(size: float | None) -> str:
+    return "" if size is None else f"{size:.0f}"

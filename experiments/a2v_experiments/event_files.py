@@ -2,8 +2,9 @@
 
 `read_events` is the one door: one table, or a folder of them, becomes rows with file, times, label and, where the table
 has one, a likelihood. Formats: this project's CSV (file,onset_s,offset_s,label), Raven selection tables, and BirdNET's
-selection tables and CSV. A table that does not say to which recording a row belongs belongs to the one it is named
-like (monday.BirdNET.selection.table.txt, monday.Table.1.selections.txt: monday).
+selection tables and CSV, which may have likelihoods; and, without them, every other that a2v_data reads (Audacity,
+TextGrid, NIPS4Bplus, MeerKAT's fields as CSV or Parquet). A table that does not say to which recording a row belongs
+belongs to the one it is named like (monday.BirdNET.selection.table.txt, monday.Table.1.selections.txt: monday).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from .errors import UserError
 
 SHOWN_PROBLEMS = 10
-SUFFIXES = (".csv", ".txt", ".tsv")
+SUFFIXES = (".csv", ".txt", ".tsv", ".textgrid", ".parquet", ".pq")
 TABLE_ENDING = re.compile(r"((\.table\.\d+)?\.selections?|\.birdnet\.(selection\.table|results))$", re.IGNORECASE)
 LIKELIHOOD_COLUMNS = ("likelihood", "confidence", "score")
 FORMATS = (  # columns by which a format is told, then its columns for file, onset, offset and label, first found first
@@ -100,13 +101,14 @@ def _read_table(path: Path, own: str, problems: list[str]) -> tuple[str | None, 
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        problems.append(f"{path.name}: byte {error.start} is not UTF-8; save the table as UTF-8")
-        return None, [], []
+    except UnicodeDecodeError:  # Parquet, or a TextGrid in UTF-16
+        return _read_without_likelihoods(path, own, problems)
     first = text.partition("\n")[0]
     delimiter = "\t" if "\t" in first else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     header = [name.strip() for name in next(reader, [])]
+    if not {name.lower() for name in header} & {mark for mark, *_ in FORMATS}:
+        return _read_without_likelihoods(path, own, problems)
     columns = _columns(path, header, problems)
     if columns is None:
         return None, [], []
@@ -130,6 +132,34 @@ def _read_table(path: Path, own: str, problems: list[str]) -> tuple[str | None, 
     if columns.sequence and len({row.file for row in rows}) > 1:
         problems.append(f"{path.name}: several recordings but no column File Offset (s); add it in Raven")
     return columns.likelihood_name, rows, silent
+
+
+def _read_without_likelihoods(path: Path, own: str, problems: list[str]) -> tuple[None, list[EventRow], list[str]]:
+    """A table in any other format of annotations."""
+    from a2v_data.annotation_config import AnnotationConfig
+    from a2v_data.annotations import event_problems, table_problem
+    from a2v_data.formats import read_table
+    from a2v_data.formats.table import TableError
+    from a2v_data.meerkat import MEERKAT_CLASSES
+
+    try:
+        table = read_table(path, AnnotationConfig(), sidecar=True, classes=MEERKAT_CLASSES)
+    except TableError as error:
+        problems.append(table_problem(path.name, error))
+        return None, [], []
+    problems += [f"{path.name}, {problem}" for problem in table.problems]
+    rows: list[EventRow] = []
+    silent: list[str] = []
+    for row in table.rows:
+        file, place = row.file or own, f"{path.name}, {row.place}"
+        if row.silent:
+            silent.append(file)
+            continue
+        wrong = [*row.problems, *event_problems(row.onset_s, row.offset_s, row.label)]
+        problems += [f"{place}: {problem}" for problem in wrong]
+        if not wrong and row.onset_s is not None and row.offset_s is not None:
+            rows.append(EventRow(file, row.onset_s, row.offset_s, row.label, None, place))
+    return None, rows, silent if rows or silent else [own]
 
 
 @dataclass(frozen=True)
@@ -169,11 +199,7 @@ def _columns(path: Path, header: Sequence[str], problems: list[str]) -> _Columns
             selection=find(["selection"]), likelihood=at, likelihood_name=None if at is None else header[at],
             sequence=sequence,
         )  # fmt: skip
-    problems.append(
-        f"{path.name}, row 1: {', '.join(header) or 'nothing'}: no known table of events; it must have "
-        "file,onset_s,offset_s,label[,likelihood], or be a selection table of Raven or BirdNET, or BirdNET's CSV"
-    )
-    return None
+    raise AssertionError("the caller has found one of the marks in the header")
 
 
 def _row(columns: _Columns, cells: list[str], own: str, place: str, problems: list[str]) -> EventRow | str | None:

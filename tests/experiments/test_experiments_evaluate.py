@@ -191,8 +191,8 @@ def test_tables_of_labels_may_be_named_like_the_recordings_too(put):
         ("file,onset_s,offset_s,label,score\na.wav,1,2,x,-3\n", "row 2: score -3 is negative"),
         ("file,onset_s,offset_s,label,score\na.wav,1,2,x,\n", "row 2: score is ''"),
         ("file,onset_s,label\na.wav,1,x\n", "row 1: no column offset_s (the header has file, onset_s, label)"),
-        ("a,b\n1,2\n", "row 1: a, b: no known table of events"),
-        ("", "row 1: nothing: no known table of events"),
+        ("a,b\n1,2\n", "row 1 is 'a,b', the header of no known format"),
+        ("", "wrong.csv: is empty; export it again"),
         (
             "Begin Time (s)\tEnd Time (s)\tBegin File\tAnnotation\n1\t2\ta.wav\tx\n71\t72\tb.wav\tx\n",
             "several recordings but no column File Offset (s)",
@@ -243,3 +243,49 @@ def test_bench_measures_both_protocols(a2v):
     assert "AP_paper" in a2v("bench", "eval", "--segments", 5, "--frames", 400, "--method", "canny").out
     said = a2v("bench", "eval", "--method", "median")
     assert said.code == 2 and "'--method'" in said.only_line()
+
+
+TEXTGRID = """File type = "ooTextFile"
+Object class = "TextGrid"
+
+0
+10
+<exists>
+1
+"IntervalTier"
+"calls"
+0
+10
+3
+0
+1
+""
+1
+2
+"cc"
+2
+10
+""
+"""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_every_format_of_annotations_can_be_either_side(a2v, tmp_path, encoding):
+    """The same two calls as Audacity labels, a TextGrid, Parquet and CSV: found one by one, whatever the format."""
+    import pandas as pd
+
+    for folder in ("said", "true"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "said" / "mon.TextGrid").write_text(TEXTGRID, encoding=encoding)
+    (tmp_path / "said" / "tue.txt").write_text("3.0\t3.5\tsn\n")
+    (tmp_path / "true" / "mon.txt").write_text("1.0\t2.0\tcc\n")
+    fields = {"start_time_lbl": [3.0], "end_time_lbl": [3.5], "lbl": ["sn"], "foc": [0]}
+    pd.DataFrame(fields).to_parquet(tmp_path / "true" / "tue.parquet")
+    said = a2v("evaluate", tmp_path / "said", tmp_path / "true", "--protocol", "strict", "--json")
+    assert said.code == 0, said.err
+    rows = read_events(tmp_path / "said").rows
+    assert [(row.file, row.onset_s, row.offset_s, row.label) for row in rows] == [
+        ("mon", 1.0, 2.0, "cc"), ("tue", 3.0, 3.5, "sn"),
+    ]  # fmt: skip
+    assert [row.file for row in read_events(tmp_path / "true").rows] == ["mon", "tue"]
+    assert '"F1": 1.0' in said.out

@@ -135,8 +135,9 @@ def test_a_killed_preparation_goes_on(a2v, tmp_path: Path, kind: signal.Signals)
     command = ["data", "prepare", str(source), "--sample-rate", "8000", "--processes", "2", "--out"]
     out = tmp_path / "out"
     process = subprocess.Popen(
-        [*COMMAND, *command, str(out)], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+        [*COMMAND, *command, str(out)], stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores it
+    )  # fmt: skip
     journal = out / ".prepare.jsonl"
     while process.poll() is None and not (journal.exists() and len(journal.read_text().splitlines()) >= 3):
         time.sleep(0.01)

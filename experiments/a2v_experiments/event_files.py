@@ -21,6 +21,7 @@ from .errors import UserError
 
 SHOWN_PROBLEMS = 10
 SUFFIXES = (".csv", ".txt", ".tsv", ".textgrid", ".parquet", ".pq")
+BINARY_SUFFIXES = (".parquet", ".pq")
 TABLE_ENDING = re.compile(r"((\.table\.\d+)?\.selections?|\.birdnet\.(selection\.table|results))$", re.IGNORECASE)
 LIKELIHOOD_COLUMNS = ("likelihood", "confidence", "score")
 FORMATS = (  # columns by which a format is told, then its columns for file, onset, offset and label, first found first
@@ -99,9 +100,11 @@ def _read_table(path: Path, own: str, problems: list[str]) -> tuple[str | None, 
 
     own: the recording that the table is named like. Raven shows a selection once for each view; it is read once.
     """
+    from a2v_data.formats.table import TableError, read_text
+
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:  # Parquet, or a TextGrid in UTF-16
+        text = "" if path.suffix.lower() in BINARY_SUFFIXES else read_text(path, None)
+    except TableError:  # says so again
         return _read_without_likelihoods(path, own, problems)
     first = text.partition("\n")[0]
     delimiter = "\t" if "\t" in first else ","

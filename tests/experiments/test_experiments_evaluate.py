@@ -289,3 +289,9 @@ def test_every_format_of_annotations_can_be_either_side(a2v, tmp_path, encoding)
     ]  # fmt: skip
     assert [row.file for row in read_events(tmp_path / "true").rows] == ["mon", "tue"]
     assert '"F1": 1.0' in said.out
+
+
+def test_likelihoods_survive_another_encoding(tmp_path):
+    (tmp_path / "said.csv").write_text(PREDICTIONS, encoding="utf-16")
+    found = read_events(tmp_path / "said.csv")
+    assert found.likelihood == "likelihood" and [row.likelihood for row in found.rows] == [0.9, 0.8, 0.7, 0.2]

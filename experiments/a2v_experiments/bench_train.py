@@ -26,7 +26,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .errors import FAILED, UserError
-from .loop import autocast, has_bfloat16, seeded
+from .loop import autocast, in_bfloat16, seeded
 
 # Dense bfloat16 peak of one accelerator, TFLOP/s (vendor's data sheets)
 PEAK_TFLOPS = {"H100": 989.4, "H200": 989.4, "A100": 312.0}
@@ -118,7 +118,7 @@ def _measure(config: StepConfig, device: torch.device, profile: bool) -> dict[st
     teraflop = None if config.compile else _teraflop(step)
     found = {
         **asdict(config),
-        "precision": "bfloat16" if _in_bfloat16(config, device) else "float32",
+        "precision": "bfloat16" if in_bfloat16(config.precision, device) else "float32",
         "device": torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
         "parameters": sum(p.numel() for p in step.model.parameters() if p.requires_grad),
         "first_step_s": first,
@@ -136,10 +136,6 @@ def _measure(config: StepConfig, device: torch.device, profile: bool) -> dict[st
     if profile:
         found["profile"] = _profile(step, device)
     return found
-
-
-def _in_bfloat16(config: StepConfig, device: torch.device) -> bool:
-    return config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16(device))
 
 
 def _teraflop(step: _Step) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +25,7 @@ from numpy.typing import NDArray
 from .figures import FigureData, best_thresholds, log_fold
 from .inference import recording_likelihoods
 from .progress import bar
+from .tables import csv_text
 
 if TYPE_CHECKING:
     from .stage import Context
@@ -65,7 +64,7 @@ def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus
     store.log_metrics(run_id, {**metrics, **baseline}, step=recipe.finetune.updates)
     record = scores.to_dict() | {"any_class": any_scores.table()[0], "timesteps": steps.to_dict()}
     store.log_json(run_id, record, "evaluation.json")
-    store.client.log_text(run_id, _csv(scores.table()), "scores.csv")
+    store.client.log_text(run_id, csv_text(scores.table()), "scores.csv")
     if scores.n_recordings > 1:
         intervals = {protocol: confidence_intervals(scores, protocol) for protocol in PROTOCOLS}
         store.client.log_text(run_id, intervals_csv(intervals), "confidence_intervals.csv")
@@ -138,14 +137,6 @@ def _waveform(corpus: Corpus, recording: int) -> NDArray[np.float32]:
     whole = np.array([(recording, 0)], dtype=SEGMENT_DTYPE)
     waveform: NDArray[np.float32] = corpus.waveforms(whole, corpus.recordings[recording].n_samples)[0][0]
     return waveform
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
 
 
 def _log_example(context: Context, run_id: str, model: Detector, corpus: Corpus, recordings: list[int]) -> None:

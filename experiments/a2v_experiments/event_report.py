@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from a2v_eval.scores import none_if_nan
 from a2v_eval.summary import UNDEFINED_MARK, aligned
 
 from .event_scores import EventScores
+from .tables import csv_text
 
 COLUMNS = ("class", "labels", "predictions", "AP", "precision", "recall", "F1", "splits", "mergers")
 EXPLAINED: dict[Protocol, tuple[str, ...]] = {
@@ -124,15 +123,15 @@ def write_tables(scores: EventScores, out: Path) -> None:
         (folder / "evaluation.json").write_text(text + "\n", encoding="utf-8")
         for protocol in scores.protocols:
             rows = scores.evaluation.rows(protocol)
-            (folder / f"scores_{protocol}.csv").write_text(_csv(rows), encoding="utf-8")
+            (folder / f"scores_{protocol}.csv").write_text(csv_text(rows), encoding="utf-8")
         over_iou = [
             {"protocol": protocol, "iou": iou, "class": name, "AP": none_if_nan(ap)}
             for protocol in scores.protocols
             for iou, row in scores.evaluation.ap_over_iou(protocol).items()
             for name, ap in row.items()
         ]
-        (folder / "ap_over_iou.csv").write_text(_csv(over_iou), encoding="utf-8")
-        (folder / "matches_strict.csv").write_text(_csv(list(_matches(scores))), encoding="utf-8")
+        (folder / "ap_over_iou.csv").write_text(csv_text(over_iou), encoding="utf-8")
+        (folder / "matches_strict.csv").write_text(csv_text(list(_matches(scores))), encoding="utf-8")
 
 
 def _matches(scores: EventScores) -> Iterator[dict[str, Any]]:
@@ -159,11 +158,3 @@ def _matches(scores: EventScores) -> Iterator[dict[str, Any]]:
         record["likelihood"] = "" if prediction is None or not evaluation.ranked else prediction["likelihood"]
         record["iou"] = "" if iou is None else iou
         yield record
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()

@@ -136,9 +136,14 @@ def learning_rate(update: int, updates: int, config: OptimizerConfig) -> float:
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
     """bfloat16 where asked for or, with 'auto', where the hardware has it; weights and losses stay float32."""
-    if precision == "bfloat16" or (precision == "auto" and has_bfloat16(device)):
+    if in_bfloat16(precision, device):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+def in_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether a recipe's `precision` means bfloat16 on this device."""
+    return precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
 
 
 def has_bfloat16(device: torch.device) -> bool:

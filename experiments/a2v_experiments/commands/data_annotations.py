@@ -121,9 +121,9 @@ def _show(report: AnnotationReport, source: Source) -> None:
     seconds = sum(row.offset_s - row.onset_s for row in report.rows)
     say(f"{source.folder}: {len(report.rows)} events ({seconds:.1f} s), {len(source.names)} recordings")
     tables = [(t.shown, t.format or "not read", t.events, len(t.recordings)) for t in report.tables]
-    _columns(("table", "format", "events", "recordings"), tables, limit=10)
+    _columns(("table", "format", "events", "recordings"), tables, left=2, limit=10)
     classes = [(name, count, f"{length:.1f}", of) for name, count, length, of in events_per_class(report.rows)]
-    _columns(("class", "events", "seconds", "recordings"), classes)
+    _columns(("class", "events", "seconds", "recordings"), classes, left=1)
     without = [name for name in source.names if name not in report.annotated]
     if without:
         say(f"\nwithout annotations (not listened to): {len(without)} of {len(source.names)} recordings")
@@ -135,20 +135,13 @@ def _show(report: AnnotationReport, source: Source) -> None:
     say(f"\n{count} problem{'' if count == 1 else 's'}: put them right, or take them out" if count else "\nall right")
 
 
-def _columns(header: Sequence[str], rows: Sequence[Sequence[Any]], limit: int | None = None) -> None:
-    """Text columns: the first left-aligned, numbers right-aligned."""
+def _columns(header: Sequence[str], rows: Sequence[Sequence[Any]], left: int, limit: int | None = None) -> None:
+    from ..tables import text_table
+
     if not rows:
         return
     shown = [[str(cell) for cell in row] for row in rows[:limit]]
-    widths = [max(map(len, column)) for column in zip(header, *shown, strict=True)]
-    numbers = [not isinstance(cell, str) or cell.replace(".", "").isdecimal() for cell in rows[0]]
-    say("")
-    for row in (header, *shown):
-        cells = (
-            cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip(row, widths, numbers, strict=True)
-        )
-        say("  ".join(cells).rstrip())
+    say("\n" + text_table(header, shown, left))
     if len(rows) > len(shown):
         say(f"... and {len(rows) - len(shown)} more (--json lists all)")
 

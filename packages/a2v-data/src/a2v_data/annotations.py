@@ -65,23 +65,26 @@ class Annotations:
     wrong: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
-def read_annotations(path: Path, audio_folder: Path) -> Annotations:
+def read_annotations(
+    path: Path, audio_folder: Path, recording: str | None = None, classes: Sequence[str] = ()
+) -> Annotations:
     """Read a CSV with the columns file, onset_s, offset_s, label and, where known, focal (1 or 0).
 
     `file` is a path relative to `audio_folder` or to the CSV's own folder; in the result it is relative to
     `audio_folder`. Further columns are ignored, empty lines too. A row with a file alone says that this recording
-    holds no call. Raises `AnnotationError` naming file and row for everything that is wrong, `ValueError` where the
-    file is missing or is no text.
+    holds no call. With `recording`, relative to `audio_folder`, any format is read, and rows that do not say to which
+    recording they belong are its own; `classes` are names for MeerKAT's class numbers. Raises `AnnotationError` naming
+    file and row for everything that is wrong, `ValueError` where the file is missing.
     """
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"{path}: no such file; annotations are a CSV with file,onset_s,offset_s,label[,focal]")
-    config = AnnotationConfig(format="csv")
+    config = AnnotationConfig(format="csv" if recording is None else None)
     try:
-        table = read_table(path, config, sidecar=False)
+        table = read_table(path, config, sidecar=recording is not None, classes=classes)
     except TableError as error:
         raise AnnotationError(path, [table_problem(path.name, error)]) from error
     names = RecordingNames(audio_folder, recording_names(audio_folder))
-    rows, annotated, found = check_rows(table.rows, path.name, path.parent, names, None, config)
+    rows, annotated, found = check_rows(table.rows, path.name, path.parent, names, recording, config)
     problems = [f"{path.name}, {problem}" for problem in table.problems] + [line for _, line in found]
     if problems:
         raise AnnotationError(path, problems)

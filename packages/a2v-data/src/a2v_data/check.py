@@ -21,9 +21,11 @@ from a2v_data.check_labels import check_labels
 from a2v_data.check_manifests import check_manifests
 from a2v_data.check_problem import Expected, Problem, shown
 from a2v_data.meerkat import LABEL_SUFFIXES
-from a2v_data.parallel import Progress, in_processes
+from a2v_data.scheduling import Advance, Crash, in_this_process, on_cores
 
+Progress = Callable[[int, int], None]
 _Pair = tuple[str, str | None]  # a recording and its label file, by their paths in wav/ and lbl/
+CHUNK = 256  # recordings that travel to a process together: many small files cost more to send than to read
 PUBLISHED_FILES, PUBLISHED_LABELLED = 384_592, 66_398
 
 
@@ -113,8 +115,7 @@ def check(
         if not folder.is_dir()
     ]
     pairs, orphans = _paired(names, labels)
-    work: Callable[[Sequence[_Pair]], list[_Found]] = partial(_check_recordings, root, expected)
-    found = list(in_processes(work, pairs, jobs, progress))
+    found = _found(root, expected, pairs, jobs, progress)
     problems += [problem for one in found for problem in one.problems] + orphans
     notices = [f"{len(others)} files in wav/ are no WAV, the first is {shown(others[0])}"] if others else []
     unlabelled = sum(one.events is None for one in found)
@@ -175,8 +176,32 @@ def _paired(names: list[str], labels: list[str]) -> tuple[list[_Pair], list[Prob
     return pairs, problems
 
 
-def _check_recordings(root: Path, expected: Expected, pairs: Sequence[_Pair]) -> list[_Found]:
-    return [_check_recording(root, expected, name, label) for name, label in pairs]
+def _found(
+    root: Path, expected: Expected, pairs: Sequence[_Pair], jobs: int, progress: Progress | None
+) -> list[_Found]:
+    """What was found of every recording, in their order. `ValueError` where a process that read was killed."""
+    chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
+    done = 0.0
+
+    def advance(amount: float) -> None:
+        nonlocal done
+        done += amount
+        if progress and amount:
+            progress(round(done), len(pairs))
+
+    run = on_cores(jobs) if len(chunks) > 2 else in_this_process  # to start processes for fewer takes longer
+    found: dict[int, list[_Found]] = {}
+    for position, result in run(partial(_check_chunk, root, expected), chunks, advance):
+        if isinstance(result, Crash):
+            raise ValueError("a reading process was killed (out of memory?); run again with one job")
+        found[position] = result
+    return [one for position in range(len(chunks)) for one in found[position]]
+
+
+def _check_chunk(root: Path, expected: Expected, pairs: Sequence[_Pair], advance: Advance) -> list[_Found]:
+    found = [_check_recording(root, expected, name, label) for name, label in pairs]
+    advance(len(pairs))
+    return found
 
 
 def _check_recording(root: Path, expected: Expected, name: str, label: str | None) -> _Found:

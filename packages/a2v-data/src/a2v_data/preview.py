@@ -14,16 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.annotations import check_rows, table_problem
+from a2v_data.annotations import AnnotationError, read_annotations
 from a2v_data.audio import AudioError, read_info
 from a2v_data.corpus import FULL_SCALE, META, Corpus
 from a2v_data.figures import BLUE, FONT_PT, ORANGE, PAGE_IN, finish, lane_names, new_figure
-from a2v_data.formats import read_table
-from a2v_data.formats.table import TableError
 from a2v_data.meerkat import MEERKAT_CLASSES, label_path, read_labels
 from a2v_data.plan import FOCAL
-from a2v_data.recording_names import RecordingNames, recording_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -197,18 +193,11 @@ def _from_table(path: Path, table: Path) -> list[Event]:
     audio = table.parent / "audio"
     folder = audio if audio in path.parents else Path(os.path.commonpath([table.parent, path.parent]))
     name = path.relative_to(folder).as_posix()
-    if not table.exists():
-        raise ValueError(f"{table}: no such file; name a table of annotations")
-    names, config = RecordingNames(folder, recording_names(folder)), AnnotationConfig()
     try:
-        held = read_table(table, config, sidecar=True, classes=MEERKAT_CLASSES)
-    except TableError as error:
-        raise ValueError(table_problem(str(table), error)) from None
-    rows, _, found = check_rows(held.rows, table.name, table.parent, names, name, config)
-    problems = [f"{table.name}, {line}" for line in held.problems] + [line for _, line in found]
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise ValueError(f"{table}: {problems[0]}{more}")
+        rows = read_annotations(table, folder, name, MEERKAT_CLASSES).rows
+    except AnnotationError as error:
+        more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
+        raise ValueError(f"{table}: {error.problems[0]}{more}") from None
     own = [row for row in rows if row.file == name]
     events = [(row.label, row.onset_s, row.offset_s) for row in own]
     return events + [(FOCAL, row.onset_s, row.offset_s) for row in own if row.focal and row.label != FOCAL]

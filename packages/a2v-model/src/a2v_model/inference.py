@@ -4,6 +4,7 @@ Shapes: N samples, T frames, L layers, H heads, D embedding, C classes. Layers a
 from 0 through the prenet and then the main blocks; negative numbers count from the end.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Real
@@ -65,7 +66,7 @@ def _tensor(waveform: Waveform) -> Tensor:
     raise ValueError(f"waveform is a {type(waveform).__name__}: expected a tensor or numpy array of samples")
 
 
-class Inference(nn.Module):
+class Inference(nn.Module, ABC):
     """Methods that Pretrainer and Detector share. Every waveform is one channel at the model's `sample_rate` (Hz); it
     is normalised here, as one segment, to zero mean and unit variance. Nothing is masked, dropout is off.
 
@@ -76,14 +77,14 @@ class Inference(nn.Module):
     model_config: ModelConfig
 
     @property
+    @abstractmethod
     def inner(self) -> Backbone:
         """Front end and transformer."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def averaged(self) -> int:
         """How many of the last main blocks' results are averaged into the features that a head sees."""
-        raise NotImplementedError
 
     @property
     def sample_rate(self) -> int:

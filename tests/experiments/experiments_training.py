@@ -76,4 +76,5 @@ def gloo_worker(rank: int, size: int, specs: list[str], folder: str) -> None:
         training = run_loop(TrainingSpec.model_validate_json(text), place, group=Group(rank, size))
         if rank == 0:
             (place / "metrics.json").write_text(json.dumps(training.metrics), encoding="utf-8")
-    distributed.destroy_process_group()
+    distributed.barrier()
+    os._exit(0)  # past the interpreter's end, where gloo's threads sometimes abort the process

@@ -1,17 +1,17 @@
 """MLflow is the memory: stages are looked up in it by fingerprint, and every run is made by the driver here.
 
 The driver creates, ends and looks up runs through `Store`. Workers get a run's id and log metrics through
-`metric_log.MetricLog`. A run's tags: `a2v.stage`, `a2v.fingerprint`, `a2v.driver` (host:pid that owns it while it
-is RUNNING), `a2v.model` = logged once its trained model is an artifact, and fold, label_share, variant.
+`metric_log.MetricLog`. A run's tags: `a2v.stage`, `a2v.fingerprint`, `a2v.driver` (host:pid:start that has it while it
+reads RUNNING; claims.py), `a2v.model` = logged once its trained model is an artifact, and fold, label_share, variant.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import re
-import socket
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,24 @@ from urllib.parse import unquote, urlparse
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # read when mlflow is imported
 import mlflow
-import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
 
+from .claims import (
+    CANDIDATE,
+    DRIVER,
+    HEARTBEAT,
+    Heartbeat,
+    StageBusy,
+    StageLost,
+    Witness,
+    contest,
+    now_text,
+    this_process,
+)
 from .environment import describe_environment, origin
 from .errors import FAILED, UserError
 
@@ -52,8 +63,7 @@ class Store:
             found = self.client.get_experiment_by_name(experiment)
             if found is None:
                 location = artifacts.resolve().as_uri() if artifacts else None
-                kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens its view for training
-                self.experiment_id = self.client.create_experiment(experiment, artifact_location=location, tags=kind)
+                self.experiment_id = self._new_experiment(experiment, location)
             elif found.lifecycle_stage == "deleted":
                 raise UserError(
                     f"{uri}: experiment {experiment!r} was deleted in MLflow; restore it or rename the recipe"
@@ -65,15 +75,22 @@ class Store:
         except Exception as error:
             raise UserError(_why_unusable(uri, error), FAILED) from None
         mlflow.set_tracking_uri(uri)
+        self.witness = Witness()
+        self.heartbeat = Heartbeat(self.client)
 
-    def find(self, stage: str, fingerprint: str, finished: bool = True) -> Run | None:
-        """The newest run of a stage with this fingerprint, in any experiment of the store."""
-        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
-        query = f"tags.`a2v.stage` = '{stage}' and tags.`a2v.fingerprint` = '{fingerprint}'"
-        if finished:
-            query += " and attributes.status = 'FINISHED'"
-        runs = self.client.search_runs(ids, query, order_by=["attributes.start_time DESC"], max_results=1)
-        return runs[0] if runs else None
+    def _new_experiment(self, name: str, location: str | None) -> str:
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens its view for training
+        try:
+            return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
+        except MlflowException as error:
+            made = self.client.get_experiment_by_name(name)  # by another process, in the meantime
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or made is None:
+                raise
+            return str(made.experiment_id)
+
+    def find(self, stage: str, fingerprint: str) -> Run | None:
+        """The newest finished run of a stage with this fingerprint, in any experiment of the store."""
+        return next((run for run in self._runs(stage, fingerprint) if run.info.status == "FINISHED"), None)
 
     def trained(self, training: str) -> str | None:
         """The run that holds the finetuned model with this training fingerprint."""
@@ -87,30 +104,53 @@ class Store:
     ) -> str:
         """Start a stage's run, or take over the unfinished one that an earlier call left; returns its id.
 
-        Raises UserError when another live process is working on the same stage.
+        The run is this process's until `finish`. Raises StageBusy when another process has the same stage.
         """
-        tags = {**tags, "a2v.stage": stage, "a2v.fingerprint": fingerprint, "a2v.driver": _owner(), **origin()}
+        tags = {**tags, "a2v.stage": stage, "a2v.fingerprint": fingerprint, **origin()}
         if parent:
             tags[MLFLOW_PARENT_RUN_ID] = parent
-        left = self.find(stage, fingerprint, finished=False)
-        if left and left.info.status != "FINISHED":
-            driver = left.data.tags.get("a2v.driver", "")
-            if left.info.status == "RUNNING" and _is_alive(driver):
-                raise UserError(
-                    f"{name}: process {driver} is running this stage already (run {left.info.run_id}); wait for it or"
-                    " stop it; if its machine is gone, delete that run in MLflow",
-                    FAILED,
-                )
-            run_id = left.info.run_id
-            self.client.update_run(run_id, status="RUNNING")
-            self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-            return str(run_id)
-        run = self.client.create_run(self.experiment_id, tags={**tags, MLFLOW_RUN_NAME: name}, run_name=name)
-        run_id = run.info.run_id
-        self._log_params(run_id, config)
-        self.log_json(run_id, config, "config.json")
-        self.log_json(run_id, describe_environment(), "environment.json")
-        return str(run_id)
+        for run in self._runs(stage, fingerprint):
+            if DRIVER in run.data.tags and self.witness.is_alive(run):  # known without making a run
+                raise StageBusy(name, run, self.witness.is_sure(run))
+        mine = self.client.create_run(
+            self.experiment_id,
+            tags={**tags, MLFLOW_RUN_NAME: name, CANDIDATE: this_process(), HEARTBEAT: now_text()},
+            run_name=name,
+        )
+        try:
+            dead = contest(name, mine, lambda: self._runs(stage, fingerprint), self.witness)
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first error is the one to tell
+                self._discard(mine)
+            raise
+        left = next((run for run in dead if DRIVER in run.data.tags), None)
+        chosen = left or mine
+        run_id = str(chosen.info.run_id)
+        self._own(run_id, tags if left else {})
+        for run in [mine, *dead]:
+            if run is not chosen and DRIVER not in run.data.tags:  # never begun: mine, and candidates that died
+                self._discard(run)
+        if not chosen.data.params:
+            self._log_params(run_id, config)
+            self.log_json(run_id, config, "config.json")
+            self.log_json(run_id, describe_environment(), "environment.json")
+        return run_id
+
+    def _runs(self, stage: str, fingerprint: str) -> list[Run]:
+        """All runs of a stage with this fingerprint, in any experiment of the store, newest first."""
+        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        query = f"tags.`a2v.stage` = '{stage}' and tags.`a2v.fingerprint` = '{fingerprint}'"
+        return list(self.client.search_runs(ids, query, order_by=["attributes.start_time DESC"]))
+
+    def _own(self, run_id: str, tags: dict[str, str]) -> None:
+        tags = {**tags, DRIVER: this_process(), HEARTBEAT: now_text()}
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self.client.update_run(run_id, status="RUNNING")
+        self.heartbeat.hold(run_id)
+
+    def _discard(self, run: Run) -> None:
+        self.client.set_terminated(run.info.run_id, "KILLED")  # nothing reads RUNNING, not even in MLflow's bin
+        self.client.delete_run(run.info.run_id)
 
     def _log_params(self, run_id: str, config: dict[str, Any]) -> None:
         params = [Param(key, value[:MAX_PARAM_CHARACTERS]) for key, value in flatten(config).items()]
@@ -118,6 +158,10 @@ class Store:
             self.client.log_batch(run_id, params=params[start : start + 100])
 
     def finish(self, run_id: str, status: str = "FINISHED") -> None:
+        """End a run. Raises StageLost, and leaves the run as it is, where another process has taken it over."""
+        self.heartbeat.release(run_id)
+        if run_id in self.heartbeat.lost:
+            raise StageLost(run_id, self.heartbeat.lost[run_id])
         self.client.set_terminated(run_id, status)
 
     def tag(self, run_id: str, key: str, value: str) -> None:
@@ -186,24 +230,6 @@ def allowed_name(name: str) -> str:
     """
     parts = re.sub(r"[^\w\-.: /]", "_", name).split("/")
     return "/".join("_" if part in ("", ".", "..") else part for part in parts)
-
-
-def _owner() -> str:
-    """host:pid:start of this process; the start tells it from a later process that gets the same pid."""
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
-
-
-def _is_alive(owner: str) -> bool:
-    """Whether another process is at work on a run. One of another machine counts as alive: nobody can tell here."""
-    host, pid, started = (*owner.split(":"), "", "")[:3]
-    if host != socket.gethostname():
-        return True
-    if not pid.isdigit() or int(pid) == os.getpid():
-        return False
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.0f}" == started
-    except psutil.Error:
-        return False
 
 
 def _why_unusable(uri: str, error: Exception) -> str:

@@ -12,9 +12,9 @@ while the tag `a2v.heartbeat` changes between looks; clocks are not compared.
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import os
+import signal
 import socket
 import threading
 import time
@@ -195,4 +195,6 @@ class Heartbeat:
                 return
             self.held.discard(run_id)
             self.lost[run_id] = owner
-        _thread.interrupt_main()
+        main = threading.main_thread().ident
+        if main is not None:
+            signal.pthread_kill(main, signal.SIGINT)  # a signal also ends a sleep

@@ -100,15 +100,6 @@ def test_a_later_process_with_the_same_number_is_another_one(store, other_proces
     assert begin(store) == run_id
 
 
-def test_a_run_of_another_machine_is_left_alone_while_it_reads_running(store):
-    run_id = begin(store)
-    store.tag(run_id, "a2v.driver", "elsewhere:17:1700000000")
-    with pytest.raises(UserError, match="process elsewhere:17:1700000000 is running this stage already"):
-        begin(store)
-    store.finish(run_id, "FAILED")
-    assert begin(store) == run_id
-
-
 def test_long_and_odd_parameters_are_logged(store):
     config = {"text": "x" * 20000, "none": None, "empty": {}, "list": [], "threshold": {"Lewin's (song), ä": 0.1}}
     run_id = store.begin("folds", "f", "n", config | {f"key{n}": n for n in range(250)}, {}, None)

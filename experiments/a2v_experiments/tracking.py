@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlparse
 
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # read when mlflow is imported
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -39,9 +36,12 @@ from .claims import (
 )
 from .environment import describe_environment, origin
 from .errors import FAILED, UserError
+from .outage import PATIENCE_S, Outage, PatientClient, quiet_loggers
 
 MAX_PARAM_CHARACTERS = 6000
 FIGURE_DPI = 200
+OPENING_S = 120.0  # how long a store may be away when a command begins
+ENDING_S = 10.0  # and when it is stopped
 
 
 def default_uri(work: Path) -> str:
@@ -57,9 +57,10 @@ class Store:
 
     def __init__(self, uri: str, experiment: str, artifacts: Path | None) -> None:
         self.uri = uri
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it reports every new database
+        quiet_loggers()
+        outage = Outage(uri)
         try:
-            self.client = MlflowClient(uri)
+            self.client = _patient(uri, outage, OPENING_S)
             found = self.client.get_experiment_by_name(experiment)
             if found is None:
                 location = artifacts.resolve().as_uri() if artifacts else None
@@ -75,8 +76,11 @@ class Store:
         except Exception as error:
             raise UserError(_why_unusable(uri, error), FAILED) from None
         mlflow.set_tracking_uri(uri)
+        self.client = _patient(uri, outage, PATIENCE_S)
+        self.ending_client = _patient(uri, outage, ENDING_S)
+        self.impatient_client = _patient(uri, outage, 0.0)
         self.witness = Witness()
-        self.heartbeat = Heartbeat(self.client)
+        self.heartbeat = Heartbeat(self.impatient_client)
 
     def _new_experiment(self, name: str, location: str | None) -> str:
         kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens its view for training
@@ -162,7 +166,8 @@ class Store:
         self.heartbeat.release(run_id)
         if run_id in self.heartbeat.lost:
             raise StageLost(run_id, self.heartbeat.lost[run_id])
-        self.client.set_terminated(run_id, status)
+        client = self.ending_client if status == "KILLED" else self.client  # who stops it does not want to wait
+        client.set_terminated(run_id, status)
 
     def tag(self, run_id: str, key: str, value: str) -> None:
         self.client.set_tag(run_id, key, value)
@@ -230,6 +235,10 @@ def allowed_name(name: str) -> str:
     """
     parts = re.sub(r"[^\w\-.: /]", "_", name).split("/")
     return "/".join("_" if part in ("", ".", "..") else part for part in parts)
+
+
+def _patient(uri: str, outage: Outage, patience_s: float) -> MlflowClient:
+    return cast(MlflowClient, PatientClient(uri, outage, patience_s))
 
 
 def _why_unusable(uri: str, error: Exception) -> str:

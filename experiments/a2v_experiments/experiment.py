@@ -15,7 +15,7 @@ from a2v_eval.summary import Spread, csv_table, metric_name, summarise, text_tab
 from . import stages
 from .figures import log_experiment
 from .fingerprint import fingerprint
-from .recipe import Recipe
+from .recipe_sections import Recipe
 from .stage import Context, Result, ending
 from .tracking import Store
 

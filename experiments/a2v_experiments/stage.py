@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .fingerprint import fingerprint
-from .recipe import Recipe
+from .recipe_sections import Recipe
 from .tracking import Store
 
 

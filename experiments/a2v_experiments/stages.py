@@ -21,7 +21,7 @@ from .errors import FAILED, UserError
 from .evaluation import evaluate_model
 from .fingerprint import fingerprint
 from .progress import advancing, bar, watching
-from .recipe import Recipe
+from .recipe_sections import Recipe
 from .stage import Context, Result, run_stage
 from .tasks import TrainingSpec, build_task
 from .tracking import scratch

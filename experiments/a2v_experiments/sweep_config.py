@@ -18,7 +18,10 @@ from pydantic import (
 )
 
 Positive = Annotated[int, Field(gt=0)]
-SCORES = re.compile(r"^(any_class/)?(strict/)?(AP|mAP|F1|precision|recall)/.|^timestep/(F1|precision|recall)$")
+SCORES = re.compile(
+    r"^(strict/)?(AP|mAP|F1|precision|recall)/.|^any_class/(strict/)?(AP|mAP|F1|precision|recall)$"
+    r"|^timestep/(F1|precision|recall)$"
+)
 FIXED = ("name", "variant", "sweep", "extends", "ray")  # what a trial is and where it runs, not what it tries
 
 

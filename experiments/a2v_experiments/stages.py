@@ -205,7 +205,8 @@ def finetune(
     data, split, start = inputs
     config = {**_training_config(recipe, "finetune"), "fold": fold, "label_share": share}
     trained = fingerprint("finetune", config, split.fingerprint, start.fingerprint if start else "random")
-    variant = "" if recipe.variant == "default" else f" {recipe.variant}"
+    plain = recipe.variant == "default" or context.shared is not None  # the run of a trial, above, says which it is
+    variant = "" if plain else f" {recipe.variant}"
     name = f"finetune fold {fold}" + (f" labels {share:g}" if share != 1 else "") + variant
     chosen = label_share(folds[fold], share, recipe.folds.seed) if share < 1 else folds[fold]
 

@@ -6,13 +6,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .claims import DEAD_AFTER_S, StageBusy, StageLost
 from .fingerprint import fingerprint
-from .recipe import Recipe
+from .recipe_sections import Recipe
 from .tracking import Store
 
 WAIT_S = 2.0  # between two looks at a stage that another process runs
@@ -20,13 +20,22 @@ WAIT_S = 2.0  # between two looks at a stage that another process runs
 
 @dataclass(frozen=True)
 class Context:
-    """What every stage needs: the recipe, the store, the work folder, the parent run, and where to say things."""
+    """What every stage needs: the recipe, the store, the work folder, the parent run, and where to say things.
+
+    shared: the run under which stages go that a sweep's trials share (None: the parent).
+    """
 
     recipe: Recipe
     store: Store
     work: Path
     parent: str
     say: Callable[[str], None]
+    shared: str | None = None
+
+    @property
+    def for_all(self) -> Context:
+        """The same, with stages under the shared run."""
+        return replace(self, parent=self.shared or self.parent)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from .group import Group
 from .loop import TrainingStopped, train
 from .metric_log import MetricLog
 from .outage import DISK_FULL_HINT, PATIENCE_S, duration, is_disk_full
-from .recipe import RayConfig
+from .recipe_sections import RayConfig
 from .system_metrics import SystemMetrics
 from .tasks import TrainingSpec, build_task
 

@@ -134,7 +134,7 @@ def contest(name: str, mine: Run, look: Callable[[], list[Run]], witness: Witnes
         others = [run for run in look() if run.info.run_id != mine.info.run_id]
         alive = [run for run in others if witness.is_alive(run)]
         ahead = [run for run in others if run.info.status == "FINISHED"]
-        ahead += [run for run in alive if DRIVER in run.data.tags or _order(run) < _order(mine)]
+        ahead += [run for run in alive if DRIVER in run.data.tags or order(run) < order(mine)]
         if ahead:
             raise StageBusy(name, ahead[0], witness.is_sure(ahead[0]))
         if not alive:
@@ -142,7 +142,8 @@ def contest(name: str, mine: Run, look: Callable[[], list[Run]], witness: Witnes
         time.sleep(LOOK_S)
 
 
-def _order(run: Run) -> tuple[int, str]:
+def order(run: Run) -> tuple[int, str]:
+    """Which of two candidates comes first."""
     return run.info.start_time, run.info.run_id
 
 

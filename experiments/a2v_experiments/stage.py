@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mlflow.entities import Run
+
 from .claims import DEAD_AFTER_S, StageBusy, StageLost
 from .fingerprint import fingerprint
 from .recipe_sections import Recipe
@@ -68,24 +70,38 @@ def run_stage(
     runs = {f"a2v.input_run.{key}": value.run_id for key, value in inputs.items() if isinstance(value, Result)}
     origin = {f"a2v.input.{key}": value for key, value in marks.items()}
     tags = {"variant": context.recipe.variant, **origin, **runs, **(tags or {})}
-    told = ""
-    while True:
-        found = context.store.find(stage, mark)
-        if found:
-            context.say(f"{name}: reused, run {found.info.run_id}")
-            return Result(mark, found.info.run_id, True)
-        try:
-            run_id = context.store.begin(stage, mark, name, config, tags, context.parent)
-            break
-        except StageBusy as busy:
-            if busy.owner != told:
-                context.say(f"{name}: process {busy.owner} is running it (run {busy.run_id}); waiting for its result")
-                told = busy.owner
-            time.sleep(WAIT_S)
+    found, run_id = found_or_begun(
+        lambda: context.store.find(stage, mark),
+        lambda: context.store.begin(stage, mark, name, config, tags, context.parent),
+        lambda line: context.say(f"{name}: {line}"),
+    )
+    if found:
+        context.say(f"{name}: reused, run {run_id}")
+        return Result(mark, run_id, True)
     context.say(f"{name}: run {run_id}")
     with ending(context.store, run_id):
         work(run_id, mark)
     return Result(mark, run_id, False)
+
+
+def found_or_begun(
+    find: Callable[[], Run | None], begin: Callable[[], str], say: Callable[[str], None]
+) -> tuple[Run | None, str]:
+    """The finished run of a stage and its id, or None and the id of a run that is this process's from now on.
+
+    Waits while another process has the stage; say(line) tells for which.
+    """
+    told = ""
+    while True:
+        if found := find():
+            return found, str(found.info.run_id)
+        try:
+            return None, begin()
+        except StageBusy as busy:
+            if busy.owner != told:
+                say(f"process {busy.owner} is running it (run {busy.run_id}); waiting for its result")
+                told = busy.owner
+            time.sleep(WAIT_S)
 
 
 def begin_alone(begin: Callable[[], str], say: Callable[[str], None]) -> str:

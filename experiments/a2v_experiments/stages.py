@@ -8,6 +8,7 @@ lies under WORK/corpora/FINGERPRINT, and its run holds its statistics.
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,13 @@ from a2v_data.groups import by_pattern
 from a2v_data.manifests import read_manifests, write_manifests
 
 from .backbones import Backbone
-from .claims import claimed
+from .claims import owner_of
 from .errors import FAILED, UserError
 from .evaluation import evaluate_model
 from .fingerprint import fingerprint
 from .progress import advancing, bar, watching
 from .recipe_sections import DataConfig, Recipe
-from .stage import Context, Result, run_stage
+from .stage import WAIT_S, Context, Result, run_stage
 from .tasks import TrainingSpec, build_task
 from .tracking import scratch
 from .workers import run_training
@@ -213,6 +214,13 @@ def finetune(
     def train(run_id: str, mark: str) -> str:
         """The run that holds the model: this one, or that of the same training with another evaluation."""
         model_run = context.store.trained(trained)
+        told = ""
+        while model_run is None and (other := context.store.training_before(trained, run_id)):
+            if owner_of(other) != told:
+                told = owner_of(other)
+                context.say(f"  its model: process {told} is training it (run {other.info.run_id}); waiting for it")
+            time.sleep(WAIT_S)
+            model_run = context.store.trained(trained)
         if model_run and model_run != run_id:
             context.say(f"  its model: reused, run {model_run}")
             context.store.tag(run_id, "a2v.input_run.model", model_run)
@@ -228,12 +236,7 @@ def finetune(
         return run_id
 
     def work(run_id: str, mark: str) -> None:
-        with claimed(
-            context.work / "locks" / f"training-{trained[:16]}.lock",
-            lambda holder: context.say(f"  its model: waiting for process {holder}, which is training it"),
-        ):
-            model_run = train(run_id, mark)
-        evaluate_model(context, run_id, model_run, corpus, chosen)
+        evaluate_model(context, run_id, train(run_id, mark), corpus, chosen)
 
     source = start.fingerprint if isinstance(start, Backbone) else start or "random weights"
     tags = {"fold": str(fold), "label_share": f"{share:g}", "a2v.training": trained}

@@ -21,7 +21,7 @@ from .fingerprint import fingerprint
 from .progress import bar
 from .recipe import RecipeFile
 from .recipe_sections import Recipe
-from .stage import Context, ending
+from .stage import Context, begin_alone, ending
 from .sweep_report import log_report, text_report
 from .sweep_rows import DONE, KnownSources, Row, rows_of
 from .sweep_search import Evaluated, bundle, optuna_search, scheduler, trials_at_once
@@ -59,7 +59,10 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
     mark = fingerprint("experiment", config, *sources.of(base).fingerprints)
     found = store.find("experiment", mark)
     tags = {"variant": base.variant, "a2v.sweep": sweep.search}
-    run_id = found.info.run_id if found else store.begin("experiment", mark, base.name, config, tags, None)
+    if found:
+        run_id = str(found.info.run_id)
+    else:
+        run_id = begin_alone(lambda: store.begin("experiment", mark, base.name, config, tags, None), say)
     task = Task(file, work.resolve(), store.uri, base.name, run_id, mark, Path.cwd(), sweep.metric, tuple(trials))
     rows = rows_of(task, store, sources)
     if found and _left(task, base, rows, found.data.tags.get("a2v.trials")) == 0:

@@ -17,14 +17,13 @@ from typing import Any
 
 from a2v_eval.summary import summarise
 
-from .claims import claimed
 from .errors import UserError
 from .experiment import Scores, complete, log_means, share_prefix
 from .fingerprint import fingerprint
 from .graph import Sources, find_sources
 from .recipe import RecipeFile
 from .recipe_sections import Recipe
-from .stage import Context, ending
+from .stage import Context, ending, found_or_begun
 from .sweep_trials import Trial, trial
 from .tracking import Store
 
@@ -73,20 +72,19 @@ def run_trial(config: dict[str, Any], task: Task) -> None:
     store = Store(task.uri, task.experiment, None)
     sources = find_sources(this.recipe, task.work, task.uri)
     mark = trial_mark(this.recipe, sources, task.mark)
-    with claimed(task.work / "locks" / f"trial-{mark[:16]}.lock", print):  # Optuna may choose the same values twice
-        done = store.find("trial", mark)
-        if done is not None:
-            score = score_of_run(done.data.metrics, task.metric, this.recipe.folds.label_shares)
-            tune.report({SCORE: score, "folds": len(this.recipe.folds.selected), "run_id": done.info.run_id})
-            return
-        _run(task, this, sources, store, mark)
+    # Optuna may choose the same values twice
+    done, run_id = found_or_begun(lambda: store.find("trial", mark), lambda: _begin(store, task, this, mark), print)
+    if done is not None:
+        score = score_of_run(done.data.metrics, task.metric, this.recipe.folds.label_shares)
+        tune.report({SCORE: score, "folds": len(this.recipe.folds.selected), "run_id": run_id})
+        return
+    _run(task, this, sources, store, run_id)
 
 
-def _run(task: Task, this: Trial, sources: Sources, store: Store, mark: str) -> None:
+def _run(task: Task, this: Trial, sources: Sources, store: Store, run_id: str) -> None:
     from ray import tune
 
     said: list[str] = []
-    run_id = _begin(store, task, this, mark)
     context = Context(this.recipe, store, task.work, run_id, said.append, shared=task.parent)
 
     def report(scores: Scores) -> None:

@@ -32,6 +32,7 @@ from .claims import (
     Witness,
     contest,
     now_text,
+    order,
     this_process,
 )
 from .environment import describe_environment, origin
@@ -102,6 +103,14 @@ class Store:
         query = f"tags.`a2v.training` = '{training}' and tags.`a2v.model` = 'logged'"
         runs = self.client.search_runs(ids, query, order_by=["attributes.start_time DESC"], max_results=1)
         return str(runs[0].info.run_id) if runs else None
+
+    def training_before(self, training: str, run_id: str) -> Run | None:
+        """A run, begun before this one, in which another process trains the same model."""
+        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        runs = list(self.client.search_runs(ids, f"tags.`a2v.training` = '{training}'"))
+        mine = next(run for run in runs if run.info.run_id == run_id)
+        before = (run for run in runs if run is not mine and order(run) < order(mine) and self.witness.is_alive(run))
+        return next(before, None)
 
     def begin(
         self, stage: str, fingerprint: str, name: str, config: dict[str, Any], tags: dict[str, str], parent: str | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from a2v_eval.summary import Spread, csv_table, metric_name, summarise, text_tab
 from . import stages
 from .figures import log_experiment
 from .fingerprint import fingerprint
+from .lookup import FINETUNE_RUNS
 from .recipe import Recipe
 from .stage import Context, Result, ending
 from .tracking import Store
@@ -55,19 +57,27 @@ def _whole(context: Context, source: Path, origin: str, finished: bool) -> Outco
         for fold in recipe.folds.selected:
             done = stages.finetune(context, corpus, (data, split, pretrained), folds, fold, share)
             results.setdefault(share, []).append(done)
+            store.tag(parent, FINETUNE_RUNS, json.dumps(_by_fold(recipe, results)))
     scores = {share: [_scores(store, result.run_id) for result in by_fold] for share, by_fold in results.items()}
     reused = finished and all(result.reused for by_fold in results.values() for result in by_fold)
     if not reused:
         _summarise(context, scores)
-        runs = {share: [result.run_id for result in by_fold] for share, by_fold in results.items()}
-        log_experiment(context, runs)
-        store.log_json(parent, {f"{share:g}": run_ids for share, run_ids in runs.items()}, "finetune_runs.json")
+        log_experiment(context, {share: [result.run_id for result in by_fold] for share, by_fold in results.items()})
     else:
         context.say(f"summary: reused, run {parent}")
     tables = [_titled_table(share, metrics) for share, metrics in scores.items()]
     if len(scores) > 1:
         tables.append(_share_tables(scores))
     return Outcome(parent, scores, "\n\n".join(tables))
+
+
+def _by_fold(recipe: Recipe, results: dict[float, list[Result]]) -> dict[str, dict[int, str]]:
+    """What the tag `a2v.finetune_runs` holds: the runs of the folds that are done, whichever call ran them."""
+    folds = recipe.folds.selected
+    return {
+        f"{share:g}": {fold: result.run_id for fold, result in zip(folds, done, strict=False)}
+        for share, done in results.items()
+    }
 
 
 def _scores(store: Store, run_id: str) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 The driver creates, ends and looks up runs through `Store`. Workers get a run's id and log metrics through
 `metric_log.MetricLog`. A run's tags: `a2v.stage`, `a2v.fingerprint`, `a2v.driver` (host:pid that owns it while it
-is RUNNING), `a2v.model` = logged once its trained model is an artifact, and fold, label_share, variant.
+is RUNNING), `a2v.model` = logged once its trained model is an artifact, and fold, label_share, variant; that of an
+experiment also `a2v.finetune_runs`, the runs of the folds done so far.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
 
+from . import lookup
 from .environment import describe_environment, origin
 from .errors import FAILED, UserError
 
@@ -68,19 +70,11 @@ class Store:
 
     def find(self, stage: str, fingerprint: str, finished: bool = True) -> Run | None:
         """The newest run of a stage with this fingerprint, in any experiment of the store."""
-        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
-        query = f"tags.`a2v.stage` = '{stage}' and tags.`a2v.fingerprint` = '{fingerprint}'"
-        if finished:
-            query += " and attributes.status = 'FINISHED'"
-        runs = self.client.search_runs(ids, query, order_by=["attributes.start_time DESC"], max_results=1)
-        return runs[0] if runs else None
+        return lookup.find(self.client, stage, fingerprint, finished)
 
     def trained(self, training: str) -> str | None:
         """The run that holds the finetuned model with this training fingerprint."""
-        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
-        query = f"tags.`a2v.training` = '{training}' and tags.`a2v.model` = 'logged'"
-        runs = self.client.search_runs(ids, query, order_by=["attributes.start_time DESC"], max_results=1)
-        return str(runs[0].info.run_id) if runs else None
+        return lookup.trained(self.client, training)
 
     def begin(
         self, stage: str, fingerprint: str, name: str, config: dict[str, Any], tags: dict[str, str], parent: str | None
@@ -234,3 +228,19 @@ def open_store(work: Path, uri: str | None, experiment: str) -> Store:
     except OSError as error:
         raise UserError(f"{work}: cannot be made: {error.strerror}") from None
     return Store(uri or default_uri(work), experiment, work / "artifacts" / experiment)
+
+
+def existing_client(work: Path, uri: str | None) -> MlflowClient | None:
+    """A client that reads the store at uri, or in the work folder; None where its sqlite file does not exist yet
+    (MLflow would make an empty one). Raises UserError as `Store` does."""
+    uri = uri or default_uri(work)
+    place = urlparse(uri)
+    if place.scheme == "sqlite" and not Path(unquote(place.path[1:])).is_file():
+        return None
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it reports every new database
+    try:
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    except Exception as error:
+        raise UserError(_why_unusable(uri, error), FAILED) from None
+    return client

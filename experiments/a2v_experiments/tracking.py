@@ -200,6 +200,12 @@ def _is_alive(owner: str) -> bool:
         return False
 
 
+def owner_is_gone(run: Run) -> bool:
+    """Whether the process that made a run is known to be gone, whatever the run's status reads."""
+    owner = run.data.tags.get("a2v.driver", "")
+    return not _is_alive(owner) and owner != _owner()
+
+
 def _why_unusable(uri: str, error: Exception) -> str:
     text = _one_line(error)
     if "out-of-date" in text or "locate revision" in text or "schema" in text.lower():

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..errors import UserError
-from .options import DEFAULT_WORK, Tracking, Work, say
+from .experiment_overview import compare, list_
+from .options import DEFAULT_WORK, Tracking, Work, say, ui_command
 
-group = typer.Typer(no_args_is_help=True, help="Run recipes.")
+group = typer.Typer(no_args_is_help=True, help="Run recipes, and look at what was run.")
 
 
 @group.command("run")
@@ -47,9 +47,8 @@ def run(
     say(f"compare the folds: {ui_command(work, tracking_uri)}")
 
 
-def ui_command(work: Path, tracking_uri: str | None) -> str:
-    prefix = "" if Path(sys.prefix) == Path(sys.base_prefix) else f"{os.path.relpath(sys.prefix)}/bin/"
-    return f"{prefix}a2v ui" + (f" --tracking-uri {tracking_uri}" if tracking_uri else f" --work {work}")
+group.command("list")(list_)
+group.command("compare")(compare)
 
 
 def ui(

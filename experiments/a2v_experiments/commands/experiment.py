@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Annotated
 
 import typer
 
-from ..errors import UserError
 from .experiment_overview import compare, list_
 from .options import DEFAULT_WORK, Tracking, Work, say, ui_command
 
@@ -49,22 +46,3 @@ def run(
 
 group.command("list")(list_)
 group.command("compare")(compare)
-
-
-def ui(
-    work: Work = DEFAULT_WORK,
-    tracking_uri: Tracking = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; loopback unless told otherwise.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
-) -> None:
-    """Open the MLflow UI on this project's tracking store."""
-    from ..tracking import default_uri
-
-    uri = tracking_uri or default_uri(work)
-    if uri.startswith(("http://", "https://")):
-        say(f"a tracking server shows its own UI: open {uri}")
-        return
-    if not tracking_uri and not (work / "mlflow.db").is_file():
-        raise UserError(f"{work}: no tracking store here; run a recipe first, or name the folder with --work")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
-    os.execv(sys.executable, command)

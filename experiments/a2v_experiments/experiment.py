@@ -1,25 +1,24 @@
-"""`a2v experiment run`: the whole graph for one recipe, under one parent run, ending with a table over folds."""
+"""One recipe without a sweep: the whole graph under one parent run, ending with a table over folds."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from a2v_data.sources import source_fingerprint
 from a2v_eval.comparison import compare_folds, comparison_csv, comparison_text
 from a2v_eval.events import PROTOCOLS
 from a2v_eval.label_shares import share_csv, share_rows, share_text
 from a2v_eval.summary import Spread, csv_table, metric_name, summarise, text_table
 
-from . import stages
 from .figures import log_experiment
 from .fingerprint import fingerprint
-from .lookup import FINETUNE_RUNS
-from .recipe import Recipe
+from .graph import Results, Sources, find_sources, run_graph
+from .recipe_sections import Recipe
 from .stage import Context, Result, ending
 from .tracking import Store
+
+AfterFold = Callable[[dict[float, list[dict[str, float]]]], None]
 
 
 @dataclass(frozen=True)
@@ -33,51 +32,64 @@ class Outcome:
 
 def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str], None]) -> Outcome:
     """Run or reuse every stage; returns when the parent run holds the summary. say(line) tells what happens."""
-    source = stages.source_folder(recipe, work)  # before a run is made
-    origin = source_fingerprint(source, work / "content-hashes.json", recipe.data.annotations)
-    config = recipe.model_dump(mode="json", exclude={"ray"})
-    mark = fingerprint("experiment", config, origin)
+    sources = find_sources(recipe, work, store.uri)  # before a run is made
+    config = recipe.model_dump(mode="json", exclude={"ray", "sweep"})
+    mark = fingerprint("experiment", config, *sources.fingerprints)
     found = store.find("experiment", mark)
     tags = {"variant": recipe.variant}
     parent = found.info.run_id if found else store.begin("experiment", mark, recipe.name, config, tags, None)
     context = Context(recipe, store, work, parent, say)
     if found:
-        return _whole(context, source, origin, finished=True)
+        return complete(context, sources, finished=True)
     with ending(store, parent):
-        return _whole(context, source, origin, finished=False)
+        return complete(context, sources)
 
 
-def _whole(context: Context, source: Path, origin: str, finished: bool) -> Outcome:
-    recipe, store, parent = context.recipe, context.store, context.parent
-    data, corpus = stages.prepare(context, source, origin)
-    split, folds = stages.make_folds(context, data, corpus)
-    pretrained = stages.pretrain(context, corpus)
-    results: dict[float, list[Result]] = {}
-    for share in recipe.folds.label_shares:
-        for fold in recipe.folds.selected:
-            done = stages.finetune(context, corpus, (data, split, pretrained), folds, fold, share)
-            results.setdefault(share, []).append(done)
-            store.tag(parent, FINETUNE_RUNS, json.dumps(_by_fold(recipe, results)))
-    scores = {share: [_scores(store, result.run_id) for result in by_fold] for share, by_fold in results.items()}
-    reused = finished and all(result.reused for by_fold in results.values() for result in by_fold)
+def complete(
+    context: Context, sources: Sources, after_fold: AfterFold | None = None, finished: bool = False
+) -> Outcome:
+    """Every stage of the context's recipe, and the summary on its parent run.
+
+    after_fold(scores so far) is called after each fold but the last. finished: the parent has a summary already, which
+    is made again only if a stage ran.
+    """
+    results = run_graph(
+        context, sources, lambda so_far: after_fold(_scores_of(context, so_far)) if after_fold else None
+    )
+    if context.recipe.finetune is None:
+        return _pretrained(context, results)
+    scores = _scores_of(context, results.folds)
+    reused = finished and all(result.reused for by_fold in results.folds.values() for result in by_fold)
     if not reused:
         _summarise(context, scores)
-        log_experiment(context, {share: [result.run_id for result in by_fold] for share, by_fold in results.items()})
+        runs = {share: [result.run_id for result in by_fold] for share, by_fold in results.folds.items()}
+        log_experiment(context, runs)
     else:
-        context.say(f"summary: reused, run {parent}")
+        context.say(f"summary: reused, run {context.parent}")
     tables = [_titled_table(share, metrics) for share, metrics in scores.items()]
     if len(scores) > 1:
         tables.append(_share_tables(scores))
-    return Outcome(parent, scores, "\n\n".join(tables))
+    return Outcome(context.parent, scores, "\n\n".join(tables))
 
 
-def _by_fold(recipe: Recipe, results: dict[float, list[Result]]) -> dict[str, dict[int, str]]:
-    """What the tag `a2v.finetune_runs` holds: the runs of the folds that are done, whichever call ran them."""
-    folds = recipe.folds.selected
-    return {
-        f"{share:g}": {fold: result.run_id for fold, result in zip(folds, done, strict=False)}
-        for share, done in results.items()
-    }
+def _pretrained(context: Context, results: Results) -> Outcome:
+    """The end of an experiment that only pretrains: where the model is, and how well it predicts."""
+    assert results.pretrained is not None
+    run_id = results.pretrained.run_id
+    metrics = context.store.client.get_run(run_id).data.metrics
+    kept = ("loss", "target_variance", "prediction_variance", "update")
+    context.store.log_metrics(context.parent, {f"pretrain/{key}": metrics[key] for key in kept if key in metrics})
+    context.store.tag(context.parent, "a2v.pretrained", run_id)
+    lines = [
+        f"pretrained for {metrics['update']:.0f} updates, loss {metrics['loss']:.4g}",
+        f"its model: runs:/{run_id}",
+        f"finetune it: --set pretrain=null --set backbone=runs:/{run_id}",
+    ]
+    return Outcome(context.parent, {}, "\n".join(lines))
+
+
+def _scores_of(context: Context, folds: Mapping[float, list[Result]]) -> dict[float, list[dict[str, float]]]:
+    return {share: [_scores(context.store, result.run_id) for result in by_fold] for share, by_fold in folds.items()}
 
 
 def _scores(store: Store, run_id: str) -> dict[str, float]:

@@ -40,6 +40,10 @@ def default_uri(work: Path) -> str:
     return f"sqlite:///{work.resolve() / 'mlflow.db'}"
 
 
+class StageBusy(UserError):  # noqa: N818 - it says what is the matter
+    """Another live process is working on a stage."""
+
+
 class Store:
     """One tracking store and one experiment in it.
 
@@ -81,7 +85,7 @@ class Store:
     ) -> str:
         """Start a stage's run, or take over the unfinished one that an earlier call left; returns its id.
 
-        Raises UserError when another live process is working on the same stage.
+        Raises StageBusy when another live process is working on the same stage.
         """
         tags = {**tags, "a2v.stage": stage, "a2v.fingerprint": fingerprint, "a2v.driver": _owner(), **origin()}
         if parent:
@@ -90,7 +94,7 @@ class Store:
         if left and left.info.status != "FINISHED":
             driver = left.data.tags.get("a2v.driver", "")
             if left.info.status == "RUNNING" and _is_alive(driver):
-                raise UserError(
+                raise StageBusy(
                     f"{name}: process {driver} is running this stage already (run {left.info.run_id}); wait for it or"
                     " stop it; if its machine is gone, delete that run in MLflow",
                     FAILED,

@@ -12,10 +12,10 @@ from a2v_eval.label_shares import share_csv, share_rows, share_text
 from a2v_eval.summary import Spread, csv_table, metric_name, summarise, text_table
 
 from .figures import log_experiment
-from .fingerprint import fingerprint
 from .graph import Results, Sources, find_sources, run_graph
 from .recipe_sections import Recipe
 from .stage import Context, Result, ending
+from .stage_specs import experiment_spec
 from .tracking import Store
 
 AfterFold = Callable[[dict[float, list[dict[str, float]]]], None]
@@ -33,11 +33,12 @@ class Outcome:
 def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str], None]) -> Outcome:
     """Run or reuse every stage; returns when the parent run holds the summary. say(line) tells what happens."""
     sources = find_sources(recipe, work, store.uri)  # before a run is made
-    config = recipe.model_dump(mode="json", exclude={"ray", "sweep"})
-    mark = fingerprint("experiment", config, *sources.fingerprints)
-    found = store.find("experiment", mark)
+    spec = experiment_spec(recipe, sources.fingerprints)
+    found = store.find(spec.stage, spec.fingerprint)
     tags = {"variant": recipe.variant}
-    parent = found.info.run_id if found else store.begin("experiment", mark, recipe.name, config, tags, None)
+    parent = (
+        found.info.run_id if found else store.begin(spec.stage, spec.fingerprint, spec.name, spec.config, tags, None)
+    )
     context = Context(recipe, store, work, parent, say)
     if found:
         return complete(context, sources, finished=True)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from .claims import claimed
-from .fingerprint import fingerprint
 from .recipe_sections import Recipe
+from .stage_specs import StageSpec
 from .tracking import StageBusy, Store
 
 POLL_S = 5.0  # between two looks at a stage that a process with another work folder runs
@@ -49,25 +48,22 @@ class Result:
 
 def run_stage(
     context: Context,
-    stage: str,
-    name: str,
-    config: dict[str, Any],
-    inputs: dict[str, Result | str],
-    work: Callable[[str, str], None],
+    spec: StageSpec,
+    input_runs: Mapping[str, Result],
+    work: Callable[[str], None],
     tags: dict[str, str] | None = None,
 ) -> Result:
-    """Find a finished run with this fingerprint, or run `work(run_id, fingerprint)` in a child run. Says which.
+    """Find a finished run with the stage's fingerprint, or run `work(run_id)` in a child run. Says which.
 
     While another process runs the same stage this one waits, and then reuses what it made, or takes over where it
-    failed. inputs: name -> the stage it comes from, or a plain fingerprint. The run is tagged with each input's
-    fingerprint (`a2v.input.NAME`) and run (`a2v.input_run.NAME`), so that every number can be traced back.
+    failed. input_runs: the stages that its inputs come from. The run is tagged with each input's fingerprint
+    (`a2v.input.NAME`) and run (`a2v.input_run.NAME`), so that every number can be traced back.
     """
-    marks = {key: value if isinstance(value, str) else value.fingerprint for key, value in inputs.items()}
-    mark = fingerprint(stage, config, *marks.values())
+    stage, name, mark = spec.stage, spec.name, spec.fingerprint
     if found := _reused(context, stage, mark, name):
         return found
-    runs = {f"a2v.input_run.{key}": value.run_id for key, value in inputs.items() if isinstance(value, Result)}
-    origin = {f"a2v.input.{key}": value for key, value in marks.items()}
+    runs = {f"a2v.input_run.{key}": result.run_id for key, result in input_runs.items()}
+    origin = {f"a2v.input.{key}": value for key, value in spec.inputs.items()}
     tags = {"variant": context.recipe.variant, **origin, **runs, **(tags or {})}
 
     def waiting(holder: str) -> None:
@@ -82,7 +78,7 @@ def run_stage(
             if found := _reused(context, stage, mark, name):
                 return found
             try:
-                run_id = context.store.begin(stage, mark, name, config, tags, context.parent)
+                run_id = context.store.begin(stage, mark, name, spec.config, tags, context.parent)
             except StageBusy as busy:  # by a process with another work folder
                 if not told:
                     context.say(str(busy))
@@ -90,7 +86,7 @@ def run_stage(
                 time.sleep(POLL_S)
         context.say(f"{name}: run {run_id}")
         with ending(context.store, run_id):
-            work(run_id, mark)
+            work(run_id)
     return Result(mark, run_id, False)
 
 

@@ -90,7 +90,7 @@ def resolve(client: MlflowClient, name: str) -> Run:
     experiment, colon, variant = name.partition(":")
     ids = [key for key, value in known.items() if value == experiment]
     if ids:
-        runs = client.search_runs(ids, "tags.`a2v.stage` = 'experiment'", order_by=lookup.NEWEST_FIRST)
+        runs = [run for run in lookup.of_stage(client, "experiment") if run.info.experiment_id in ids]
         if colon:
             runs = [run for run in runs if run.data.tags.get("variant") == variant]
         finished = [run for run in runs if run.info.status == "FINISHED"]
@@ -105,8 +105,8 @@ def resolve(client: MlflowClient, name: str) -> Run:
         raise UserError(f"{name}: no run whose id begins like that; `a2v experiment list` shows them")
     usable = [run for run in runs if run.data.tags["a2v.stage"] in STAGES]
     if len(usable) > 1:
-        ids = ", ".join(run.info.run_id for run in usable[:3])
-        raise UserError(f"{name}: is the beginning of {len(usable)} run ids ({ids}, ...); give more characters")
+        some = ", ".join(run.info.run_id for run in usable[:3])
+        raise UserError(f"{name}: is the beginning of {len(usable)} run ids ({some}); give more characters")
     if not usable:
         stage = runs[0].data.tags["a2v.stage"]
         raise UserError(

@@ -24,7 +24,7 @@ from .evaluation import evaluate_model
 from .progress import advancing, bar, watching
 from .recipe_sections import DataConfig, Recipe
 from .stage import Context, Result, run_stage
-from .stage_specs import StageSpec, audio_of, data_spec, finetune_spec, folds_spec, pretrain_spec
+from .stage_specs import audio_of, data_spec, finetune_spec, folds_spec, pretrain_spec
 from .tasks import TrainingSpec, build_task
 from .tracking import scratch
 from .workers import run_training
@@ -43,30 +43,35 @@ def check_source(recipe: Recipe) -> None:
         open_source(source, data.annotations)
 
 
+def synthetic_folder(data: DataConfig, work: Path) -> Path:
+    """Where the synthetic corpus is made."""
+    return work / f"synthetic-{data.synthetic.minutes:g}min-seed{data.synthetic.seed}"
+
+
 def source_folder(data: DataConfig, work: Path) -> Path:
     """The folder of recordings; the synthetic corpus is made where it is not there yet."""
     from a2v_data.synth import synthesise
 
     if data.source == "synthetic":
-        config = data.synthetic
-        folder = work / f"synthetic-{config.minutes:g}min-seed{config.seed}"
+        folder = synthetic_folder(data, work)
         with bar("synthesising", 0, "segments") as shown:
-            synthesise(folder, config.minutes, config.seed, progress=advancing(shown))
+            synthesise(folder, data.synthetic.minutes, data.synthetic.seed, progress=advancing(shown))
         return folder
     return Path(data.source)
 
 
-def origin_of(data: DataConfig, work: Path) -> tuple[Path, str]:
-    """Where the recordings are, and the fingerprint of everything in there."""
+def origin_of(data: DataConfig, work: Path, keep: bool = True) -> tuple[Path, str]:
+    """Where the recordings are, and the fingerprint of everything in there. keep: hashes are kept in the work folder,
+    so that a file is read once."""
     from a2v_data.sources import source_fingerprint
 
     source = source_folder(data, work)
-    return source, source_fingerprint(source, work / "content-hashes.json", data.annotations)
+    return source, source_fingerprint(source, work / "content-hashes.json" if keep else None, data.annotations)
 
 
-def corpus_folder(work: Path, data: StageSpec) -> Path:
-    """Where the packed corpus of a data stage lies."""
-    return work / "corpora" / data.fingerprint[:16]
+def corpus_folder(work: Path, data: str) -> Path:
+    """Where the packed corpus of a data stage with this fingerprint lies."""
+    return work / "corpora" / data[:16]
 
 
 def prepare(context: Context, data: DataConfig, source: Path, origin: str, name: str = "data") -> tuple[Result, Corpus]:
@@ -77,7 +82,7 @@ def prepare(context: Context, data: DataConfig, source: Path, origin: str, name:
     from a2v_data.stats import corpus_statistics
 
     spec = data_spec(data, origin, name)
-    folder = corpus_folder(context.work, spec)
+    folder = corpus_folder(context.work, spec.fingerprint)
 
     def pack() -> Corpus:
         if not (folder / "corpus.json").is_file():

@@ -18,7 +18,8 @@ from .stage import Context, Result, ending
 from .stage_specs import experiment_spec
 from .tracking import Store
 
-AfterFold = Callable[[dict[float, list[dict[str, float]]]], None]
+Scores = dict[float, list[dict[str, float]]]  # label share -> metrics of its folds, in their order
+AfterFold = Callable[[Scores], None]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Outcome:
     """An experiment's end: its parent run, the scores of each (label share, fold) and the table over folds."""
 
     run_id: str
-    scores: dict[float, list[dict[str, float]]]
+    scores: Scores
     table: str
 
 
@@ -89,7 +90,7 @@ def _pretrained(context: Context, results: Results) -> Outcome:
     return Outcome(context.parent, {}, "\n".join(lines))
 
 
-def _scores_of(context: Context, folds: Mapping[float, list[Result]]) -> dict[float, list[dict[str, float]]]:
+def _scores_of(context: Context, folds: Mapping[float, list[Result]]) -> Scores:
     return {share: [_scores(context.store, result.run_id) for result in by_fold] for share, by_fold in folds.items()}
 
 
@@ -102,13 +103,13 @@ def _titled_table(share: float, folds: list[dict[str, float]]) -> str:
     return f"{share:.0%} of the labels\n{text_table(_summaries(folds), class_names(folds))}"
 
 
-def _share_tables(scores: dict[float, list[dict[str, float]]]) -> str:
+def _share_tables(scores: Scores) -> str:
     """Class x label share, under both protocols."""
     summaries = {share: summarise(folds) for share, folds in scores.items()}
     return "\n\n".join(share_text(summaries, _all_classes(scores), protocol) for protocol in PROTOCOLS)
 
 
-def _all_classes(scores: dict[float, list[dict[str, float]]]) -> list[str]:
+def _all_classes(scores: Scores) -> list[str]:
     """Classes that any fold of any share has a score for."""
     return class_names([fold for folds in scores.values() for fold in folds])
 
@@ -133,14 +134,14 @@ def class_names(folds: list[dict[str, float]]) -> list[str]:
     return [name for name in found if name not in ("micro", "macro")]
 
 
-def _summarise(context: Context, scores: dict[float, list[dict[str, float]]]) -> None:
+def _summarise(context: Context, scores: Scores) -> None:
     """Means and standard deviations as metrics of the parent, the table as text, and the figure."""
     from a2v_eval.figures import ap_per_class_figure
 
     store, parent = context.store, context.parent
+    log_means(context, scores)
     for share, folds in scores.items():
-        prefix = "" if len(scores) == 1 else f"labels_{share:g}/"
-        store.log_metrics(parent, {f"{prefix}{key}": value for key, value in summary_metrics(folds).items()})
+        prefix = share_prefix(share, len(scores))
         store.client.log_text(parent, _titled_table(share, folds), f"{prefix}scores.txt")
         store.client.log_text(parent, csv_table(_summaries(folds), class_names(folds)), f"{prefix}scores.csv")
         for protocol in PROTOCOLS:
@@ -152,6 +153,19 @@ def _summarise(context: Context, scores: dict[float, list[dict[str, float]]]) ->
         store.client.log_text(parent, _share_tables(scores), "label_shares.txt")
         store.client.log_text(parent, share_csv(summaries, classes), "label_shares.csv")
         store.log_json(parent, share_rows(summaries, classes), "label_shares.json")
+
+
+def log_means(context: Context, scores: Scores) -> None:
+    """Means and standard deviations over the folds so far, as metrics of the parent."""
+    for share, folds in scores.items():
+        prefix = share_prefix(share, len(scores))
+        means = {f"{prefix}{key}": value for key, value in summary_metrics(folds).items()}
+        context.store.log_metrics(context.parent, means)
+
+
+def share_prefix(share: float, shares: int) -> str:
+    """What stands before a metric's name on a parent: nothing, unless there are several label shares."""
+    return "" if shares == 1 else f"labels_{share:g}/"
 
 
 def _compare_with_energy(context: Context, folds: list[dict[str, float]], prefix: str) -> None:

@@ -110,6 +110,24 @@ class Store:
         self.log_json(run_id, describe_environment(), "environment.json")
         return str(run_id)
 
+    def reopen(self, run_id: str) -> None:
+        """Go on with a run that was finished: it reads RUNNING again, owned by this process."""
+        self.client.update_run(run_id, status="RUNNING")
+        self.client.set_tag(run_id, "a2v.driver", _owner())
+
+    def children(self, run_id: str, query: str = "") -> list[Run]:
+        """All runs directly below one, in any experiment of the store, the oldest first."""
+        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        below = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'" + (f" and {query}" if query else "")
+        found: list[Run] = []
+        token = None
+        while True:
+            page = self.client.search_runs(ids, below, order_by=["attributes.start_time ASC"], page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
+
     def _log_params(self, run_id: str, config: dict[str, Any]) -> None:
         params = [Param(key, value[:MAX_PARAM_CHARACTERS]) for key, value in flatten(config).items()]
         for start in range(0, len(params), 100):

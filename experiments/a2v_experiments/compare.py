@@ -6,7 +6,6 @@ run for each label share and fold.
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -68,15 +67,30 @@ def metrics(run: Run) -> dict[str, float]:
 
 def sides(client: MlflowClient, names: Sequence[str]) -> list[Side]:
     """What the names mean, each with its folds. A name: an experiment (its newest finished run), EXPERIMENT:VARIANT,
-    or a run id or its beginning, of an experiment, a trial or a finetuning. Raises UserError."""
-    found: list[Side] = []
-    for letter, name in zip(map(_letter, itertools.count()), names, strict=False):
+    or a run id or its beginning, of an experiment, a trial or a finetuning. A sweep stands for its finished trials.
+    Raises UserError for what is unknown, not unique, named twice or without scores, and for fewer than two."""
+    runs: list[tuple[str, Run]] = []
+    for name in names:
         run = resolve(client, name)
+        runs += _trials(client, name, run) if "a2v.sweep" in run.data.tags else [(name, run)]
+    found: list[Side] = []
+    for number, (name, run) in enumerate(runs):
         twice = next((side for side in found if side.run.info.run_id == run.info.run_id), None)
         if twice:
             raise UserError(f"{name}: is the same run as {twice.name} ({run.info.run_id}); name two different ones")
-        found.append(_side(client, letter, name, run))
+        found.append(_side(client, _letter(number), name, run))
+    if len(found) < 2:
+        raise UserError(f"{names[0]}: one run alone; name at least two to compare")
     return found
+
+
+def _trials(client: MlflowClient, name: str, sweep: Run) -> list[tuple[str, Run]]:
+    """Finished trials of a sweep, in the order in which they started."""
+    trials = lookup.trials_of(client).get(sweep.info.run_id, [])
+    finished = [(name, run) for run in trials if run.info.status == "FINISHED"]
+    if not finished:
+        raise UserError(f"{name}: is a sweep, and none of its {len(trials)} trials is finished", FAILED)
+    return finished
 
 
 def _letter(number: int) -> str:

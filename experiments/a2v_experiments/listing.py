@@ -1,4 +1,4 @@
-"""`a2v experiment list`: what is in a tracking store, one row per experiment's run and label share."""
+"""`a2v experiment list`: what is in a tracking store, one row per experiment's or trial's run and label share."""
 
 from __future__ import annotations
 
@@ -22,11 +22,15 @@ SCORES = ("AP/micro", "strict/AP/micro")
 
 @dataclass(frozen=True)
 class Row:
-    """One label share of an experiment's run. scores: metric -> (mean, std or None), over the folds done; started: ms
-    since 1970; seconds: from its start to its end, or to now; gone: reads RUNNING, but its process is no more."""
+    """One label share of an experiment's run, or of a trial's. sweep: the run id of the sweep that a trial belongs to;
+    trials: of a sweep, how many there are (it has no folds and scores of its own); scores: metric -> (mean, std or
+    None), over the folds done; started: ms since 1970; seconds: from its start to its end, or to now; gone: reads
+    RUNNING, but its process is no more."""
 
     experiment: str
     run_id: str
+    sweep: str | None
+    trials: int | None
     variant: str
     status: str
     gone: bool
@@ -41,21 +45,30 @@ class Row:
 
 
 def rows(client: MlflowClient) -> list[Row]:
-    """Every experiment's run, the newest first, its label shares in the recipe's order."""
-    names = lookup.experiment_names(client)
-    return [row for run in lookup.of_stage(client, "experiment") for row in _of_run(run, names)]
+    """Every experiment's run, the newest first, its label shares in the recipe's order; below a sweep its trials."""
+    names, trials = lookup.experiment_names(client), lookup.trials_of(client)
+    found = []
+    for run in lookup.of_stage(client, "experiment"):
+        below = trials.get(run.info.run_id, [])
+        found += _of_run(run, names, len(below) if "a2v.sweep" in run.data.tags else None)
+        found += [row for trial in below for row in _of_run(trial, names)]
+    return found
 
 
-def _of_run(run: Run, names: dict[str, str]) -> list[Row]:
+def _of_run(run: Run, names: dict[str, str], trials: int | None = None) -> list[Row]:
     shares, folds = planned(run)
+    if trials is not None:
+        shares, folds = [1.0], []
     done, tags, info = lookup.finetune_runs(run), run.data.tags, run.info
     commit = tags.get("mlflow.source.git.commit")
     return [
         Row(
             experiment=names[info.experiment_id],
             run_id=info.run_id,
+            sweep=tags.get("mlflow.parentRunId") if tags["a2v.stage"] == "trial" else None,
+            trials=trials,
             variant=tags.get("variant", ""),
-            status=info.status,
+            status="PRUNED" if tags.get("a2v.pruned") == "true" else info.status,
             gone=info.status == "RUNNING" and owner_is_gone(run),
             started=info.start_time,
             seconds=((info.end_time or time.time() * 1000) - info.start_time) / 1000,
@@ -109,12 +122,14 @@ def to_text(found: Sequence[Row]) -> str:
     for row in found:
         first = row.run_id != last
         start = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.started / 1000))
-        run = [row.experiment, short[row.run_id], row.variant, row.status, start, duration(row.seconds)]
+        name = f"  {row.experiment}" if row.sweep else row.experiment
+        run = [name, short[row.run_id], row.variant, row.status, start, duration(row.seconds)]
         cells = run if first else [""] * len(run)
         cells += [f"{row.label_share:.0%}"] if shares else []
         commit = f"{row.commit[:8]}{'*' if row.dirty else ''}" if row.commit else UNDEFINED_MARK
         scores = [_score(row, name) for name in SCORES]
-        table.append([*cells, f"{row.folds_done}/{row.folds}", *scores, commit if first else ""])
+        folds = f"{row.folds_done}/{row.folds}" if row.trials is None else f"{row.trials} trials"
+        table.append([*cells, folds, *scores, commit if first else ""])
         last = row.run_id
     return text_table([*head, "AP/micro paper", "AP/micro strict", "commit"], table, left=5)
 

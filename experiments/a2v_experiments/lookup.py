@@ -42,6 +42,14 @@ def of_stage(client: MlflowClient, stage: str) -> list[Run]:
     return search(client, f"tags.`a2v.stage` = '{stage}'")
 
 
+def trials_of(client: MlflowClient) -> dict[str, list[Run]]:
+    """Run id of a sweep -> its trials, in the order in which they started."""
+    found: dict[str, list[Run]] = {}
+    for run in reversed(of_stage(client, "trial")):
+        found.setdefault(run.data.tags.get("mlflow.parentRunId", ""), []).append(run)
+    return found
+
+
 def find(client: MlflowClient, stage: str, fingerprint: str, finished: bool = True) -> Run | None:
     """The newest run of a stage with this fingerprint, in any experiment of the store."""
     query = f"tags.`a2v.stage` = '{stage}' and tags.`a2v.fingerprint` = '{fingerprint}'"

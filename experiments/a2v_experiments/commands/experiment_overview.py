@@ -39,7 +39,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="A B...",
-            help="Experiment (its newest finished run), EXPERIMENT:VARIANT, or the beginning of a run id.",
+            help="Experiment (its newest finished run, of a sweep every trial), EXPERIMENT:VARIANT, or the beginning"
+            " of a run id.",
         ),
     ],
     metric: Annotated[
@@ -50,8 +51,6 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Set runs side by side: what differs in their configuration, scores, and paired tests over the same folds."""
-    if len(names) < 2:
-        raise UserError(f"{names[0]}: one run alone; name at least two to compare")
     from .. import compare_report
     from ..compare import sides, ui_link
 

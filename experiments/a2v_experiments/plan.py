@@ -22,6 +22,7 @@ from .backbones import find_backbone
 from .errors import UserError
 from .fingerprint import fingerprint
 from .models import is_uri
+from .recipe import RecipeFile
 from .recipe_sections import DataConfig, Recipe
 from .stage_specs import (
     StageSpec,
@@ -32,7 +33,8 @@ from .stage_specs import (
     folds_spec,
     pretrain_spec,
 )
-from .sweep_trials import Trial
+from .sweep_config import Range, SweepConfig
+from .sweep_trials import Trial, trial, trials_of
 from .tracking import owner_is_gone
 
 # reused: a finished run is there; shared: an earlier trial of this plan runs it; continues: a stopped run goes on;
@@ -53,7 +55,7 @@ class Mark:
 @dataclass(frozen=True)
 class Planned:
     """One stage of one trial (`trial` None: the recipe itself). updates: those that a training still has to make;
-    recipe: with the settings of its label share."""
+    recipe: with the settings of its label share; times: how many such there are, of trials that are not known yet."""
 
     trial: str | None
     stage: str
@@ -64,6 +66,7 @@ class Planned:
     updates: int
     recipe: Recipe
     share: float | None = None
+    times: int = 1
 
     @property
     def works(self) -> bool:
@@ -79,14 +82,52 @@ class Plan:
     notes: list[str]
 
 
-def make_plan(recipes: Sequence[Recipe | Trial], work: Path, client: MlflowClient | None, uri: str) -> Plan:
+def make_plan(file: RecipeFile, work: Path, client: MlflowClient | None, uri: str) -> Plan:
     """client: the store's, None where there is no store yet. Raises UserError or ValueError as `run` would."""
+    recipe = file.resolve()
     planner = _Planner(client, work, uri)
+    if recipe.sweep is None:
+        stages.check_source(recipe)
+        return Plan(planner.stages(recipe, None), planner.finished, list(dict.fromkeys(planner.notes)))
+    trials = trials_of(file)
+    chosen = trials or [_stand_in(file, recipe.sweep)]
     planned: list[Planned] = []
-    for item in recipes:
-        trial, recipe = (item.name, item.recipe) if isinstance(item, Trial) else (None, item)
-        planned += planner.stages(recipe, trial)
-    return Plan(planned, planner.finished, list(dict.fromkeys(planner.notes)))
+    for one in chosen:
+        stages.check_source(one.recipe)
+        planned += planner.stages(one.recipe, one.name)
+    if not trials:
+        assert recipe.sweep.trials is not None
+        planned = _repeated(planned, recipe.sweep, recipe.sweep.trials)
+        planner.notes.append(
+            f"optuna chooses the {recipe.sweep.trials} trials one after the other: one stands for all of them, with the"
+            " first values of every parameter; trials that are finished already are not taken off"
+        )
+    if recipe.sweep.pruning is not None:
+        planner.notes.append("pruning stops trials early, which ones is not known: time and updates are the most")
+    return Plan(planned, None, list(dict.fromkeys(planner.notes)))
+
+
+def _stand_in(file: RecipeFile, sweep: SweepConfig) -> Trial:
+    """A trial with the first value of every list and the low end of every range."""
+    first = {
+        key: choice.ends[0] if isinstance(choice, Range) else choice[0] for key, choice in sweep.parameters.items()
+    }
+    return replace(trial(file, first), name="any trial")
+
+
+def _repeated(planned: list[Planned], sweep: SweepConfig, trials: int) -> list[Planned]:
+    """Stages that every trial has for itself; they share data, folds, and a pretraining that no parameter touches."""
+    touched = {key.split(".")[0] for key in sweep.parameters}
+    alone = {"finetune"} | ({"pretrain"} if touched & {"pretrain", "model", "data", "pretrain_data"} else set())
+    return [_whatever_found(one, trials) if one.stage in alone else one for one in planned]
+
+
+def _whatever_found(one: Planned, trials: int) -> Planned:
+    """A stage of every trial, as long as it is of a trial with other values than the one that was looked up."""
+    stage = one.recipe.pretrain if one.stage == "pretrain" else one.recipe.finetune
+    assert stage is not None
+    state: State = "runs" if one.state == "runs" else "unknown"
+    return replace(one, state=state, run_id=None, updates=stage.updates, times=trials)
 
 
 class _Planner:
@@ -187,10 +228,10 @@ class _Planner:
         return self.origins[stand_in]
 
     def _origin(self, data: DataConfig, stand_in: str) -> Mark:
+        if self.client is None:  # nothing to be found, so there is no need to read every file
+            return Mark(stand_in, False)
         if data.source == "synthetic" and not stages.synthetic_folder(data, self.work).is_dir():
             self.notes.append("the synthetic corpus is not made yet: what the store has of it cannot be told")
-            return Mark(stand_in, False)
-        if self.client is None:  # nothing to be found, so there is no need to read every file
             return Mark(stand_in, False)
         return Mark(stages.origin_of(data, self.work, keep=self.work.is_dir())[1], True)
 

@@ -144,7 +144,7 @@ class Clock:
         stage = recipe.pretrain if planned.stage == "pretrain" else recipe.finetune
         assert stage is not None
         segment_s = (recipe.pretrain_source if planned.stage == "pretrain" else recipe.data).segment_s
-        step = self.step(recipe, stage, segment_s)
+        step = self.step(planned, stage, segment_s)
         workers = max(recipe.ray.num_workers, 1)
         rounds = -(-stage.micro_batches // workers) * stage.segments / step.segments * crowding(recipe)
         head = 0
@@ -161,22 +161,25 @@ class Clock:
         held = recipe.folds.holdout
         share = held if isinstance(held, float) else 1 / recipe.folds.number if held is None else 0.2
         windows = audio.labelled_s * share / (recipe.data.segment_s - recipe.evaluate.overlap_s)
-        return windows * self.window(recipe)
+        return windows * self.window(planned)
 
-    def step(self, recipe: Recipe, stage: PretrainStage | FinetuneStage, segment_s: float) -> StepTime:
-        key = f"{recipe.model.model_dump_json()} {stage.model_dump_json(exclude=NO_COST)} {segment_s} {_place(recipe)}"
+    def step(self, planned: Planned, stage: PretrainStage | FinetuneStage, segment_s: float) -> StepTime:
+        recipe = planned.recipe
+        key = f"{recipe.model.model_dump_json()} {stage.model_dump_json(exclude=NO_COST)} {segment_s} {_place(planned)}"
         if key not in self.steps:
             kind = "pretraining" if isinstance(stage, PretrainStage) else "finetuning"
             self.note(f"measuring a step of {kind}")
-            with _threads(recipe):
+            with _threads(planned):
                 self.steps[key] = measure_step(recipe, stage, segment_s)
         return self.steps[key]
 
-    def window(self, recipe: Recipe) -> float:
-        key = f"{recipe.model.model_dump_json()} {recipe.data.segment_s} {_place(recipe)}"
+    def window(self, planned: Planned) -> float:
+        recipe = planned.recipe
+        key = f"{recipe.model.model_dump_json()} {recipe.data.segment_s} {_place(planned)}"
         if key not in self.windows:
             self.note("measuring inference")
-            self.windows[key] = measure_window(recipe)
+            with _threads(planned):
+                self.windows[key] = measure_window(recipe)
         return self.windows[key]
 
 
@@ -262,20 +265,22 @@ def crowding(recipe: Recipe) -> float:
     return max(1.0, recipe.ray.num_workers * recipe.ray.cpus_per_worker / cores())
 
 
-def _place(recipe: Recipe) -> str:
-    return f"{device_of(recipe)} {_thread_count(recipe)}"
+def _place(planned: Planned) -> str:
+    return f"{device_of(planned.recipe)} {_thread_count(planned)}"
 
 
-def _thread_count(recipe: Recipe) -> int:
-    """Threads that one worker computes with; Ray gives it as many as it has CPUs."""
-    return max(1, int(recipe.ray.cpus_per_worker)) if recipe.ray.num_workers else torch.get_num_threads()
+def _thread_count(planned: Planned) -> int:
+    """Threads that one worker computes with; Ray gives it, and a trial's process, as many as it has CPUs."""
+    ray = planned.recipe.ray
+    alone = planned.trial is None and not ray.num_workers
+    return torch.get_num_threads() if alone else max(1, int(ray.cpus_per_worker))
 
 
 @contextmanager
-def _threads(recipe: Recipe) -> Iterator[None]:
+def _threads(planned: Planned) -> Iterator[None]:
     """As many threads as a worker has, while the block runs."""
     before = torch.get_num_threads()
-    torch.set_num_threads(_thread_count(recipe))
+    torch.set_num_threads(_thread_count(planned))
     try:
         yield
     finally:
@@ -303,4 +308,8 @@ def disk_bytes(planned: Sequence[Planned], work: Path, at_once: int) -> dict[str
             corpora[one.mark.value] = round(audio_s * data.sample_rate * 2)
             if data.source == "synthetic" and not stages.synthetic_folder(data, work).is_dir():
                 corpora[f"{one.mark.value} source"] = round(audio_s * 8000 * 2)
-    return {"corpora": sum(corpora.values()), "checkpoints": checkpoints, "models": sum(s.model for _, s in sizes)}
+    return {
+        "corpora": sum(corpora.values()),
+        "checkpoints": checkpoints,
+        "models": sum(s.model * one.times for one, s in sizes),
+    }

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..errors import FAILED, UserError
-from .experiment_overview import compare, list_
+from .experiment_overview import compare, list_, plan
 from .options import DEFAULT_WORK, ScaleChoice, Tracking, Work, say, ui_command
 
 group = typer.Typer(no_args_is_help=True, help="Run recipes, and look at what was run.")
@@ -70,5 +70,6 @@ def run(
         raise UserError(f"{len(failed)} trials failed ({', '.join(failed)}); the same command runs them again", FAILED)
 
 
+group.command("plan")(plan)
 group.command("list")(list_)
 group.command("compare")(compare)

@@ -1,4 +1,4 @@
-"""`a2v experiment list` and `compare`: what a tracking store holds, and runs side by side."""
+"""`a2v experiment list`, `compare` and `plan`: what a store holds, runs side by side, and what would run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UserError
-from .options import DEFAULT_WORK, Json, Tracking, Work, say, ui_command
+from .options import DEFAULT_WORK, Json, ScaleChoice, Tracking, Work, say, ui_command
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -67,6 +67,40 @@ def compare(
     say("\nin MLflow" + ("" if server else f", while `{ui_command(work, tracking_uri)}` runs") + ":")
     say(f"  runs   {ui_link(found, address, folds=False)}")
     say(f"  folds  {ui_link(found, address, folds=True)}")
+
+
+def plan(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a bundled one.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key: pretrain.mask_probability=0.5")
+    ] = None,
+    scale: Annotated[ScaleChoice | None, typer.Option(help="tiny: as `run --scale tiny` would run it.")] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="Time a few training steps here, for the estimate of time.")
+    ] = True,
+    work: Work = DEFAULT_WORK,
+    tracking_uri: Tracking = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what `run` would run and what it would reuse, with an estimate of time and disk. Runs and writes nothing."""
+    from ..recipe import read_recipe
+
+    file = read_recipe(recipe, set_, scale.value if scale else None)
+    base = file.resolve()
+    from .. import plan_report
+    from ..plan import make_plan
+    from ..tracking import default_uri
+
+    planned = make_plan(
+        file, work, _client(work, tracking_uri, empty_is_wrong=False), tracking_uri or default_uri(work)
+    )
+    costs = plan_report.costs_of(planned, base, work, measure)
+    if as_json:
+        say(json.dumps(plan_report.to_json(planned, base, costs), indent=1))
+        return
+    say(plan_report.to_text(planned, base, costs))
+    for line in plan_report.warnings(costs):
+        typer.echo(f"a2v: {line}", err=True)
 
 
 def _client(work: Path, tracking_uri: str | None, empty_is_wrong: bool) -> MlflowClient | None:

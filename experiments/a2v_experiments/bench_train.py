@@ -13,20 +13,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from a2v_model import (
-    PRESETS,
-    Detector,
-    Pretrainer,
-    compile_model,
-    normalise,
-    set_gradient_checkpointing,
-    weight_decay_groups,
-)
-from torch import nn
+from a2v_model import PRESETS
 from torch.utils.flop_counter import FlopCounterMode
 
 from .errors import FAILED, UserError
-from .loop import autocast, in_bfloat16, seeded
+from .loop import in_bfloat16
+from .training_step import StepSettings, TrainingStep, wait_for
 
 # Dense bfloat16 peak of one accelerator, TFLOP/s (vendor's data sheets)
 PEAK_TFLOPS = {"H100": 989.4, "H200": 989.4, "A100": 312.0}
@@ -47,45 +39,6 @@ class StepConfig:
     gradient_checkpointing: bool = False
 
 
-class _Step:
-    """A model with its optimiser; calling it makes one step."""
-
-    def __init__(self, config: StepConfig, device: torch.device) -> None:
-        preset = PRESETS[config.preset]
-        torch.manual_seed(0)
-        model: Pretrainer | Detector
-        if config.stage == "pretrain":
-            model = Pretrainer(preset.model, preset.pretrain)
-        else:
-            model = Detector(preset.model, preset.finetune, [f"class {number}" for number in range(12)])
-            model.set_trainable(preset.finetune.head_only_updates)  # everything learns that ever does
-        self.model, self.config, self.device = model.to(device).train(), config, device
-        set_gradient_checkpointing(model, config.gradient_checkpointing)
-        if config.compile:
-            compile_model(model)
-        self.optimizer = torch.optim.AdamW(weight_decay_groups(model, 0.01), lr=1e-5)
-        samples = round(config.segment_s * preset.model.front_end.sample_rate)
-        self.wave = normalise(torch.randn(config.segments, samples, device=device))
-
-    def __call__(self, number: int) -> float:
-        generator = seeded(0, number, 0)
-        with autocast(self.config.precision, self.device):
-            if isinstance(self.model, Pretrainer):
-                out = self.model(self.wave, generator)
-                loss = out.loss_sum / out.masked_frames
-            else:
-                logits = self.model(self.wave, generator)
-                summed, frames = self.model.loss(logits, torch.zeros_like(logits))
-                loss = summed / frames
-        loss.backward()
-        nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.grad is not None], 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if isinstance(self.model, Pretrainer):
-            self.model.update_teacher(number)
-        return float(loss.detach())
-
-
 def measure_step(config: StepConfig, profile: bool = False) -> dict[str, Any]:
     """Seconds per step (median, least, most), segments per second, peak memory (GiB), TFLOP per step and achieved
     TFLOP/s with its share of the accelerator's bfloat16 peak where that is known; with `profile`, the operations that
@@ -102,16 +55,23 @@ def measure_step(config: StepConfig, profile: bool = False) -> dict[str, Any]:
 
 
 def _measure(config: StepConfig, device: torch.device, profile: bool) -> dict[str, Any]:
-    step = _Step(config, device)
+    preset = PRESETS[config.preset]
+    stage = preset.pretrain if config.stage == "pretrain" else preset.finetune
+    step = TrainingStep(
+        StepSettings(
+            preset.model, stage, config.segments, config.segment_s, precision=config.precision,
+            compile=config.compile, gradient_checkpointing=config.gradient_checkpointing,
+        ), device,
+    )  # fmt: skip
     started = time.perf_counter()
     losses = [step(0)]
-    _wait(device)
+    wait_for(device)
     first = time.perf_counter() - started
     seconds = []
     for number in range(1, config.steps + 1):
         started = time.perf_counter()
         losses.append(step(number))
-        _wait(device)
+        wait_for(device)
         seconds.append(time.perf_counter() - started)
     memory = _peak_gib(device)
     median = statistics.median(seconds)
@@ -138,14 +98,14 @@ def _measure(config: StepConfig, device: torch.device, profile: bool) -> dict[st
     return found
 
 
-def _teraflop(step: _Step) -> float:
+def _teraflop(step: TrainingStep) -> float:
     """Multiplications and additions of the matrix products, convolutions and attention of one step, in 10^12."""
     with FlopCounterMode(display=False) as counter:
         step(0)
     return counter.get_total_flops() / 1e12
 
 
-def _profile(step: _Step, device: torch.device) -> list[dict[str, Any]]:
+def _profile(step: TrainingStep, device: torch.device) -> list[dict[str, Any]]:
     """Operations by their own time, the largest first, with their share of all."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiler
@@ -153,18 +113,13 @@ def _profile(step: _Step, device: torch.device) -> list[dict[str, Any]]:
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     with profiler(activities=activities) as recorded:
         step(0)
-        _wait(device)
+        wait_for(device)
     key = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
     entries = sorted(recorded.key_averages(), key=lambda entry: getattr(entry, key), reverse=True)
     total = sum(getattr(entry, key) for entry in entries)
     return [
         {"operation": entry.key, "share": getattr(entry, key) / total, "calls": entry.count} for entry in entries[:15]
     ]
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _peak_gib(device: torch.device) -> float:

@@ -125,6 +125,12 @@ def _is_alive_here(owner: str) -> bool | None:
         return False
 
 
+def owner_is_gone(run: Run) -> bool:
+    """Whether the process that has a run is known to be gone, whatever the run's status reads."""
+    owner = owner_of(run)
+    return owner != this_process() and _is_alive_here(owner) is False
+
+
 def contest(name: str, mine: Run, look: Callable[[], list[Run]], witness: Witness) -> list[Run]:
     """Wait until the stage is this process's; returns the dead runs of it, newest first.
 

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from .commands import bench, data, evaluate, experiment, explain, model
+from .commands import bench, data, evaluate, experiment, explain, model, ui
 from .errors import FAILED, INTERRUPTED, USAGE, UserError
 
 app = typer.Typer(
@@ -27,7 +27,7 @@ app.add_typer(bench.group, name="bench")
 app.add_typer(model.group, name="model")
 app.add_typer(explain.group, name="explain")
 app.command("evaluate")(evaluate.evaluate)
-app.command("ui")(experiment.ui)
+app.command("ui")(ui.ui)
 
 
 def main() -> None:

@@ -12,10 +12,10 @@ from a2v_eval.label_shares import share_csv, share_rows, share_text
 from a2v_eval.summary import Spread, csv_table, metric_name, summarise, text_table
 
 from .figures import log_experiment
-from .fingerprint import fingerprint
 from .graph import Results, Sources, find_sources, run_graph
 from .recipe_sections import Recipe
 from .stage import Context, Result, begin_alone, ending
+from .stage_specs import experiment_spec
 from .tracking import Store
 
 Scores = dict[float, list[dict[str, float]]]  # label share -> metrics of its folds, in their order
@@ -34,14 +34,13 @@ class Outcome:
 def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str], None]) -> Outcome:
     """Run or reuse every stage; returns when the parent run holds the summary. say(line) tells what happens."""
     sources = find_sources(recipe, work, store.uri)  # before a run is made
-    config = recipe.model_dump(mode="json", exclude={"ray", "sweep"})
-    mark = fingerprint("experiment", config, *sources.fingerprints)
-    found = store.find("experiment", mark)
+    spec = experiment_spec(recipe, sources.fingerprints)
+    found = store.find(spec.stage, spec.fingerprint)
     tags = {"variant": recipe.variant}
     if found:
         parent = str(found.info.run_id)
     else:
-        parent = begin_alone(lambda: store.begin("experiment", mark, recipe.name, config, tags, None), say)
+        parent = begin_alone(lambda: store.begin(spec.stage, spec.fingerprint, spec.name, spec.config, tags, None), say)
     context = Context(recipe, store, work, parent, say)
     if found:
         return complete(context, sources, finished=True)
@@ -68,7 +67,6 @@ def complete(
         _summarise(context, scores)
         runs = {share: [result.run_id for result in by_fold] for share, by_fold in results.folds.items()}
         log_experiment(context, runs)
-        context.store.log_json(context.parent, {f"{s:g}": run_ids for s, run_ids in runs.items()}, "finetune_runs.json")
     else:
         context.say(f"summary: reused, run {context.parent}")
     tables = [_titled_table(share, metrics) for share, metrics in scores.items()]

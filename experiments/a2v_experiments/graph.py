@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import stages
 from .backbones import Backbone, find_backbone
+from .lookup import FINETUNE_RUNS
 from .recipe_sections import DataConfig, Recipe
 from .stage import Context, Result
 
@@ -69,6 +71,15 @@ def run_graph(context: Context, sources: Sources, after_fold: Callable[[Folds], 
     for fold in recipe.folds.selected:
         for share, results in done.items():
             results.append(stages.finetune(context, corpus, (data, split, start), folds, fold, share))
+            context.store.tag(context.parent, FINETUNE_RUNS, json.dumps(_by_fold(recipe, done)))
         if after_fold is not None and fold != recipe.folds.selected[-1]:
             after_fold(done)
     return Results(pretrained, done)
+
+
+def _by_fold(recipe: Recipe, done: Folds) -> dict[str, dict[int, str]]:
+    """Label share -> fold -> run of what is done, whichever call ran it."""
+    return {
+        f"{share:g}": {fold: result.run_id for fold, result in zip(recipe.folds.selected, results, strict=False)}
+        for share, results in done.items()
+    }

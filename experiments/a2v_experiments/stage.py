@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mlflow.entities import Run
 
 from .claims import DEAD_AFTER_S, StageBusy, StageLost
-from .fingerprint import fingerprint
 from .recipe_sections import Recipe
+from .stage_specs import StageSpec
 from .tracking import Store
 
 WAIT_S = 2.0  # between two looks at a stage that another process runs
@@ -51,28 +50,24 @@ class Result:
 
 def run_stage(
     context: Context,
-    stage: str,
-    name: str,
-    config: dict[str, Any],
-    inputs: dict[str, Result | str],
-    work: Callable[[str, str], None],
+    spec: StageSpec,
+    input_runs: Mapping[str, Result],
+    work: Callable[[str], None],
     tags: dict[str, str] | None = None,
 ) -> Result:
-    """Find a finished run with this fingerprint, or run `work(run_id, fingerprint)` in a child run. Says which.
+    """Find a finished run with the stage's fingerprint, or run `work(run_id)` in a child run. Says which.
 
-    While another process runs the same stage this waits, then reuses its result, or takes over where it failed.
-
-    inputs: name -> the stage it comes from, or a plain fingerprint. The run is tagged with each input's
-    fingerprint (`a2v.input.NAME`) and run (`a2v.input_run.NAME`), so that every number can be traced back.
+    While another process runs the same stage this one waits, and then reuses what it made, or takes over where it
+    failed. input_runs: the stages that its inputs come from. The run is tagged with each input's fingerprint
+    (`a2v.input.NAME`) and run (`a2v.input_run.NAME`), so that every number can be traced back.
     """
-    marks = {key: value if isinstance(value, str) else value.fingerprint for key, value in inputs.items()}
-    mark = fingerprint(stage, config, *marks.values())
-    runs = {f"a2v.input_run.{key}": value.run_id for key, value in inputs.items() if isinstance(value, Result)}
-    origin = {f"a2v.input.{key}": value for key, value in marks.items()}
+    stage, name, mark = spec.stage, spec.name, spec.fingerprint
+    runs = {f"a2v.input_run.{key}": result.run_id for key, result in input_runs.items()}
+    origin = {f"a2v.input.{key}": value for key, value in spec.inputs.items()}
     tags = {"variant": context.recipe.variant, **origin, **runs, **(tags or {})}
     found, run_id = found_or_begun(
         lambda: context.store.find(stage, mark),
-        lambda: context.store.begin(stage, mark, name, config, tags, context.parent),
+        lambda: context.store.begin(stage, mark, name, spec.config, tags, context.parent),
         lambda line: context.say(f"{name}: {line}"),
     )
     if found:
@@ -80,7 +75,7 @@ def run_stage(
         return Result(mark, run_id, True)
     context.say(f"{name}: run {run_id}")
     with ending(context.store, run_id):
-        work(run_id, mark)
+        work(run_id)
     return Result(mark, run_id, False)
 
 

@@ -11,9 +11,8 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from a2v_data.corpus import AUDIO, Corpus
+from a2v_data.corpus import Corpus
 from a2v_data.folds import Folds, hold_out, label_share
 from a2v_data.folds import make_folds as stratify
 from a2v_data.groups import by_pattern
@@ -23,10 +22,10 @@ from .backbones import Backbone
 from .claims import owner_of
 from .errors import FAILED, UserError
 from .evaluation import evaluate_model
-from .fingerprint import fingerprint
 from .progress import advancing, bar, watching
 from .recipe_sections import DataConfig, Recipe
 from .stage import WAIT_S, Context, Result, run_stage
+from .stage_specs import audio_of, data_spec, finetune_spec, folds_spec, pretrain_spec
 from .tasks import TrainingSpec, build_task
 from .tracking import scratch
 from .workers import run_training
@@ -45,25 +44,35 @@ def check_source(recipe: Recipe) -> None:
         open_source(source, data.annotations)
 
 
+def synthetic_folder(data: DataConfig, work: Path) -> Path:
+    """Where the synthetic corpus is made."""
+    return work / f"synthetic-{data.synthetic.minutes:g}min-seed{data.synthetic.seed}"
+
+
 def source_folder(data: DataConfig, work: Path) -> Path:
     """The folder of recordings; the synthetic corpus is made where it is not there yet."""
     from a2v_data.synth import synthesise
 
     if data.source == "synthetic":
-        config = data.synthetic
-        folder = work / f"synthetic-{config.minutes:g}min-seed{config.seed}"
+        folder = synthetic_folder(data, work)
         with bar("synthesising", 0, "segments") as shown:
-            synthesise(folder, config.minutes, config.seed, progress=advancing(shown))
+            synthesise(folder, data.synthetic.minutes, data.synthetic.seed, progress=advancing(shown))
         return folder
     return Path(data.source)
 
 
-def origin_of(data: DataConfig, work: Path) -> tuple[Path, str]:
-    """Where the recordings are, and the fingerprint of everything in there."""
+def origin_of(data: DataConfig, work: Path, keep: bool = True) -> tuple[Path, str]:
+    """Where the recordings are, and the fingerprint of everything in there. keep: hashes are kept in the work folder,
+    so that a file is read once."""
     from a2v_data.sources import source_fingerprint
 
     source = source_folder(data, work)
-    return source, source_fingerprint(source, work / "content-hashes.json", data.annotations)
+    return source, source_fingerprint(source, work / "content-hashes.json" if keep else None, data.annotations)
+
+
+def corpus_folder(work: Path, data: str) -> Path:
+    """Where the packed corpus of a data stage with this fingerprint lies."""
+    return work / "corpora" / data[:16]
 
 
 def prepare(context: Context, data: DataConfig, source: Path, origin: str, name: str = "data") -> tuple[Result, Corpus]:
@@ -73,8 +82,8 @@ def prepare(context: Context, data: DataConfig, source: Path, origin: str, name:
     from a2v_data.scheduling import on_cores
     from a2v_data.stats import corpus_statistics
 
-    config = data.model_dump(mode="json", include=set(PackConfig.model_fields))
-    folder = context.work / "corpora" / fingerprint("prepare", config, origin)[:16]
+    spec = data_spec(data, origin, name)
+    folder = corpus_folder(context.work, spec.fingerprint)
 
     def pack() -> Corpus:
         if not (folder / "corpus.json").is_file():
@@ -82,10 +91,10 @@ def prepare(context: Context, data: DataConfig, source: Path, origin: str, name:
                 shutil.rmtree(left, ignore_errors=True)
             with bar("packing", 0, "s of audio") as shown:
                 # strict: an experiment on other labels than were meant would have wrong scores, for every fold
-                pack_corpus(source, folder, PackConfig(**config), advancing(shown), on_cores(), strict=True)
+                pack_corpus(source, folder, PackConfig(**spec.config), advancing(shown), on_cores(), strict=True)
         return Corpus.open(folder)
 
-    def work(run_id: str, mark: str) -> None:
+    def work(run_id: str) -> None:
         corpus = pack()
         for problem in corpus.problems:
             context.say(f"  left out: {problem}")
@@ -97,18 +106,15 @@ def prepare(context: Context, data: DataConfig, source: Path, origin: str, name:
         numbers = {key: value for key, value in statistics.items() if isinstance(value, int | float)}
         context.store.log_metrics(run_id, numbers)
 
-    result = run_stage(context, "prepare", name, config, {"source": origin}, work, {"source": data.source})
+    result = run_stage(context, spec, {}, work, {"source": data.source})
     return result, pack()  # packed again where this machine has not got it
 
 
 def make_folds(context: Context, data: Result, corpus: Corpus) -> tuple[Result, Folds]:
     """Stratified folds of the labelled recordings, or a hold-out, as MeerKAT's manifests."""
     settings = context.recipe.folds
-    config = settings.model_dump(mode="json", include={"count", "seed", "group"})
-    if settings.holdout is not None:
-        config = {**config, "count": 1, "holdout": settings.holdout}
 
-    def work(run_id: str, mark: str) -> None:
+    def work(run_id: str) -> None:
         group = by_pattern(settings.group) if settings.group else "recording"
         try:
             if settings.holdout is None:
@@ -123,7 +129,7 @@ def make_folds(context: Context, data: Result, corpus: Corpus) -> tuple[Result, 
             write_manifests(folds, corpus, Path(aside) / "manifest")
             context.store.log_folder(run_id, Path(aside) / "manifest", "manifest")
 
-    result = run_stage(context, "folds", "folds", config, {"data": data}, work)
+    result = run_stage(context, folds_spec(context.recipe, data.fingerprint), {"data": data}, work)
     return result, read_manifests(Path(context.store.fetch(result.run_id, "manifest", context.work)), corpus)
 
 
@@ -135,36 +141,19 @@ def pretrain(context: Context, corpus: Corpus) -> Result | None:
     recipe = context.recipe
     if recipe.pretrain is None:
         return None
-    segment_s = recipe.pretrain_source.segment_s
-    samples = corpus.segment_samples(segment_s)
-    names = [recording.name for recording in corpus.recordings if recording.n_samples >= samples]
-    if not names:
-        key = "data" if recipe.pretrain_data is None else "pretrain_data"
-        raise UserError(f"{key}.segment_s = {segment_s}: no recording is that long; give a shorter one")
-    audio = fingerprint("audio", {"names": names, "audio": corpus.meta["checksums"][AUDIO]})
+    names, audio = audio_of(recipe, corpus)
+    training = pretrain_spec(recipe, audio)
 
-    def work(run_id: str, mark: str) -> None:
+    def work(run_id: str) -> None:
         if len(names) < len(corpus.recordings):
             context.say(f"  left out of pretraining: {len(corpus.recordings) - len(names)} recordings below a segment")
         spec = TrainingSpec(
-            corpus=str(corpus.folder.resolve()), recordings=names, segment_s=segment_s,
+            corpus=str(corpus.folder.resolve()), recordings=names, segment_s=recipe.pretrain_source.segment_s,
             model=recipe.model, pretrain=recipe.pretrain,
         )  # fmt: skip
-        _train(context, spec, run_id, f"pretrain-{mark[:16]}", "pretraining")
+        _train(context, spec, run_id, training.storage, "pretraining")
 
-    return run_stage(context, "pretrain", "pretrain", _training_config(recipe, "pretrain"), {"audio": audio}, work)
-
-
-def _training_config(recipe: Recipe, stage: str) -> dict[str, Any]:
-    """What a training's result depends on: not how often it logs and saves, nor how memory and time are traded."""
-    settings = getattr(recipe, stage)
-    data = recipe.pretrain_source if stage == "pretrain" else recipe.data
-    aside = {"log_every", "checkpoint_every", "gradient_checkpointing", "compile"}
-    return {
-        "segment_s": data.segment_s,
-        "model": recipe.model.model_dump(mode="json"),
-        stage: settings.model_dump(mode="json", exclude=aside),
-    }
+    return run_stage(context, training, {}, work)
 
 
 def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: str) -> None:
@@ -204,14 +193,16 @@ def finetune(
     recipe = context.recipe.at_share(share)
     context = replace(context, recipe=recipe)
     data, split, start = inputs
-    config = {**_training_config(recipe, "finetune"), "fold": fold, "label_share": share}
-    trained = fingerprint("finetune", config, split.fingerprint, start.fingerprint if start else "random")
-    plain = recipe.variant == "default" or context.shared is not None  # the run of a trial, above, says which it is
-    variant = "" if plain else f" {recipe.variant}"
-    name = f"finetune fold {fold}" + (f" labels {share:g}" if share != 1 else "") + variant
+    stage = finetune_spec(
+        recipe, fold, share, data.fingerprint, split.fingerprint, start.fingerprint if start else None
+    )
+    if context.shared:  # the run of a trial, above, says which variant it is
+        stage = replace(stage, name=stage.name.removesuffix(f" {recipe.variant}"))
+    trained = stage.training
+    assert trained is not None
     chosen = label_share(folds[fold], share, recipe.folds.seed) if share < 1 else folds[fold]
 
-    def train(run_id: str, mark: str) -> str:
+    def train(run_id: str) -> str:
         """The run that holds the model: this one, or that of the same training with another evaluation."""
         model_run = context.store.trained(trained)
         told = ""
@@ -232,20 +223,17 @@ def finetune(
             model=recipe.model, finetune=recipe.finetune, classes=list(corpus.classes),
             backbone=_folder_of(context, start),
         )  # fmt: skip
-        _train(context, spec, run_id, f"finetune-{mark[:16]}", name)
+        _train(context, spec, run_id, stage.storage, stage.name)
         return run_id
 
-    def work(run_id: str, mark: str) -> None:
-        evaluate_model(context, run_id, train(run_id, mark), corpus, chosen)
+    def work(run_id: str) -> None:
+        evaluate_model(context, run_id, train(run_id), corpus, chosen)
 
-    source = start.fingerprint if isinstance(start, Backbone) else start or "random weights"
     tags = {"fold": str(fold), "label_share": f"{share:g}", "a2v.training": trained}
     if isinstance(start, Backbone):
         tags["a2v.backbone"] = start.source
-    return run_stage(
-        context, "finetune", name, {**config, "evaluate": recipe.evaluate.model_dump(mode="json")},
-        {"folds": split, "pretrain": source, "data": data}, work, tags,
-    )  # fmt: skip
+    input_runs = {"folds": split, "data": data, **({"pretrain": start} if isinstance(start, Result) else {})}
+    return run_stage(context, stage, input_runs, work, tags)
 
 
 def _folder_of(context: Context, start: Result | Backbone | None) -> str | None:

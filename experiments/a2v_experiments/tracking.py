@@ -2,7 +2,8 @@
 
 The driver creates, ends and looks up runs through `Store`. Workers get a run's id and log metrics through
 `metric_log.MetricLog`. A run's tags: `a2v.stage`, `a2v.fingerprint`, `a2v.driver` (host:pid:start that has it while it
-reads RUNNING; claims.py), `a2v.model` = logged once its trained model is an artifact, and fold, label_share, variant.
+reads RUNNING; claims.py), `a2v.model` = logged once its trained model is an artifact, and fold, label_share, variant;
+that of an experiment also `a2v.finetune_runs`, the runs of the folds done so far.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
 
+from . import lookup
 from .claims import (
     CANDIDATE,
     DRIVER,
@@ -95,19 +97,15 @@ class Store:
 
     def find(self, stage: str, fingerprint: str) -> Run | None:
         """The newest finished run of a stage with this fingerprint, in any experiment of the store."""
-        return next((run for run in self._runs(stage, fingerprint) if run.info.status == "FINISHED"), None)
+        return lookup.find(self.client, stage, fingerprint)
 
     def trained(self, training: str) -> str | None:
         """The run that holds the finetuned model with this training fingerprint."""
-        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
-        query = f"tags.`a2v.training` = '{training}' and tags.`a2v.model` = 'logged'"
-        runs = self.client.search_runs(ids, query, order_by=["attributes.start_time DESC"], max_results=1)
-        return str(runs[0].info.run_id) if runs else None
+        return lookup.trained(self.client, training)
 
     def training_before(self, training: str, run_id: str) -> Run | None:
         """A run, begun before this one, in which another process trains the same model."""
-        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
-        runs = list(self.client.search_runs(ids, f"tags.`a2v.training` = '{training}'"))
+        runs = lookup.search(self.client, f"tags.`a2v.training` = '{training}'")
         mine = next(run for run in runs if run.info.run_id == run_id)
         before = (run for run in runs if run is not mine and order(run) < order(mine) and self.witness.is_alive(run))
         return next(before, None)
@@ -122,7 +120,7 @@ class Store:
         tags = {**tags, "a2v.stage": stage, "a2v.fingerprint": fingerprint, **origin()}
         if parent:
             tags[MLFLOW_PARENT_RUN_ID] = parent
-        for run in self._runs(stage, fingerprint):
+        for run in lookup.attempts(self.client, stage, fingerprint):
             if DRIVER in run.data.tags and self.witness.is_alive(run):  # known without making a run
                 raise StageBusy(name, run, self.witness.is_sure(run))
         mine = self.client.create_run(
@@ -131,7 +129,7 @@ class Store:
             run_name=name,
         )
         try:
-            dead = contest(name, mine, lambda: self._runs(stage, fingerprint), self.witness)
+            dead = contest(name, mine, lambda: lookup.attempts(self.client, stage, fingerprint), self.witness)
         except BaseException:
             with contextlib.suppress(Exception):  # the first error is the one to tell
                 self._discard(mine)
@@ -149,12 +147,6 @@ class Store:
             self.log_json(run_id, describe_environment(), "environment.json")
         return run_id
 
-    def _runs(self, stage: str, fingerprint: str) -> list[Run]:
-        """All runs of a stage with this fingerprint, in any experiment of the store, newest first."""
-        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
-        query = f"tags.`a2v.stage` = '{stage}' and tags.`a2v.fingerprint` = '{fingerprint}'"
-        return list(self.client.search_runs(ids, query, order_by=["attributes.start_time DESC"]))
-
     def _own(self, run_id: str, tags: dict[str, str]) -> None:
         tags = {**tags, DRIVER: this_process(), HEARTBEAT: now_text()}
         self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
@@ -171,16 +163,7 @@ class Store:
 
     def children(self, run_id: str, query: str = "") -> list[Run]:
         """All runs directly below one, in any experiment of the store, the oldest first."""
-        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
-        below = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'" + (f" and {query}" if query else "")
-        found: list[Run] = []
-        token = None
-        while True:
-            page = self.client.search_runs(ids, below, order_by=["attributes.start_time ASC"], page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                return found
+        return lookup.children(self.client, run_id, query)
 
     def _log_params(self, run_id: str, config: dict[str, Any]) -> None:
         params = [Param(key, value[:MAX_PARAM_CHARACTERS]) for key, value in flatten(config).items()]
@@ -295,3 +278,19 @@ def open_store(work: Path, uri: str | None, experiment: str) -> Store:
     except OSError as error:
         raise UserError(f"{work}: cannot be made: {error.strerror}") from None
     return Store(uri or default_uri(work), experiment, work / "artifacts" / experiment)
+
+
+def existing_client(work: Path, uri: str | None) -> MlflowClient | None:
+    """A client that reads the store at uri, or in the work folder; None where its sqlite file does not exist yet
+    (MLflow would make an empty one). Raises UserError as `Store` does."""
+    uri = uri or default_uri(work)
+    place = urlparse(uri)
+    if place.scheme == "sqlite" and not Path(unquote(place.path[1:])).is_file():
+        return None
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it reports every new database
+    try:
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    except Exception as error:
+        raise UserError(_why_unusable(uri, error), FAILED) from None
+    return client

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..errors import FAILED, UserError
-from .options import DEFAULT_WORK, ScaleChoice, Tracking, Work, say
+from .experiment_overview import compare, list_, plan
+from .options import DEFAULT_WORK, ScaleChoice, Tracking, Work, say, ui_command
 
-group = typer.Typer(no_args_is_help=True, help="Run recipes.")
+group = typer.Typer(no_args_is_help=True, help="Run recipes, and look at what was run.")
 
 
 @group.command("run")
@@ -72,25 +70,6 @@ def run(
         raise UserError(f"{len(failed)} trials failed ({', '.join(failed)}); the same command runs them again", FAILED)
 
 
-def ui_command(work: Path, tracking_uri: str | None) -> str:
-    prefix = "" if Path(sys.prefix) == Path(sys.base_prefix) else f"{os.path.relpath(sys.prefix)}/bin/"
-    return f"{prefix}a2v ui" + (f" --tracking-uri {tracking_uri}" if tracking_uri else f" --work {work}")
-
-
-def ui(
-    work: Work = DEFAULT_WORK,
-    tracking_uri: Tracking = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; loopback unless told otherwise.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
-) -> None:
-    """Open the MLflow UI on this project's tracking store."""
-    from ..tracking import default_uri
-
-    uri = tracking_uri or default_uri(work)
-    if uri.startswith(("http://", "https://")):
-        say(f"a tracking server shows its own UI: open {uri}")
-        return
-    if not tracking_uri and not (work / "mlflow.db").is_file():
-        raise UserError(f"{work}: no tracking store here; run a recipe first, or name the folder with --work")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
-    os.execv(sys.executable, command)
+group.command("plan")(plan)
+group.command("list")(list_)
+group.command("compare")(compare)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -40,3 +42,9 @@ Labelled = Annotated[
 def say(line: str) -> None:
     """Print a line; what a file's name holds that is no text is shown as an escape."""
     typer.echo(line.encode("utf-8", "backslashreplace").decode())
+
+
+def ui_command(work: Path, tracking_uri: str | None) -> str:
+    """The `a2v ui` call that shows this store, as it can be typed here."""
+    prefix = "" if Path(sys.prefix) == Path(sys.base_prefix) else f"{os.path.relpath(sys.prefix)}/bin/"
+    return f"{prefix}a2v ui" + (f" --tracking-uri {tracking_uri}" if tracking_uri else f" --work {work}")

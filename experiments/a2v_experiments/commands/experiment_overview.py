@@ -1,0 +1,114 @@
+"""`a2v experiment list`, `compare` and `plan`: what a store holds, runs side by side, and what would run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import UserError
+from .options import DEFAULT_WORK, Json, ScaleChoice, Tracking, Work, say, ui_command
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+UI_ADDRESS = "http://127.0.0.1:5000"  # where `a2v ui` listens
+
+
+def list_(work: Work = DEFAULT_WORK, tracking_uri: Tracking = None, as_json: Json = False) -> None:
+    """List the experiments in the tracking store: status, folds done, scores, commit; the newest first."""
+    from .. import listing
+
+    client = _client(work, tracking_uri, empty_is_wrong=False)
+    found = listing.rows(client) if client else []
+    if as_json:
+        say(json.dumps(listing.to_json(found), indent=1))
+        return
+    if not found:
+        say(f"no experiment in {tracking_uri or work} yet; `a2v experiment run quickstart` makes one")
+        return
+    say(listing.to_text(found))
+    for line in listing.notes(found):
+        say(line)
+
+
+def compare(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A B...",
+            help="Experiment (its newest finished run, of a sweep every trial), EXPERIMENT:VARIANT, or the beginning"
+            " of a run id.",
+        ),
+    ],
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", help="Show and test this metric instead of AP: timestep/F1")
+    ] = None,
+    work: Work = DEFAULT_WORK,
+    tracking_uri: Tracking = None,
+    as_json: Json = False,
+) -> None:
+    """Set runs side by side: what differs in their configuration, scores, and paired tests over the same folds."""
+    from .. import compare_report
+    from ..compare import sides, ui_link
+
+    client = _client(work, tracking_uri, empty_is_wrong=True)
+    assert client is not None
+    found, chosen = sides(client, names), metric or []
+    compare_report.check_metrics(found, chosen)
+    server = tracking_uri if tracking_uri and tracking_uri.startswith(("http://", "https://")) else None
+    address = server or UI_ADDRESS
+    if as_json:
+        say(json.dumps(compare_report.to_json(found, chosen, address), indent=1))
+        return
+    say(compare_report.to_text(found, chosen))
+    say("\nin MLflow" + ("" if server else f", while `{ui_command(work, tracking_uri)}` runs") + ":")
+    say(f"  runs   {ui_link(found, address, folds=False)}")
+    say(f"  folds  {ui_link(found, address, folds=True)}")
+
+
+def plan(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a bundled one.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key: pretrain.mask_probability=0.5")
+    ] = None,
+    scale: Annotated[ScaleChoice | None, typer.Option(help="tiny: as `run --scale tiny` would run it.")] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="Time a few training steps here, for the estimate of time.")
+    ] = True,
+    work: Work = DEFAULT_WORK,
+    tracking_uri: Tracking = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what `run` would run and what it would reuse, with an estimate of time and disk. Runs and writes nothing."""
+    from ..recipe import read_recipe
+
+    file = read_recipe(recipe, set_, scale.value if scale else None)
+    base = file.resolve()
+    from .. import plan_report
+    from ..plan import make_plan
+    from ..tracking import default_uri
+
+    planned = make_plan(
+        file, work, _client(work, tracking_uri, empty_is_wrong=False), tracking_uri or default_uri(work)
+    )
+    costs = plan_report.costs_of(planned, base, work, measure)
+    if as_json:
+        say(json.dumps(plan_report.to_json(planned, base, costs), indent=1))
+        return
+    say(plan_report.to_text(planned, base, costs))
+    for line in plan_report.warnings(costs):
+        typer.echo(f"a2v: {line}", err=True)
+
+
+def _client(work: Path, tracking_uri: str | None, empty_is_wrong: bool) -> MlflowClient | None:
+    from ..tracking import existing_client
+
+    client = existing_client(work, tracking_uri)
+    if client is None and empty_is_wrong:
+        raise UserError(
+            f"{tracking_uri or work}: no tracking store here; run a recipe first, or name the folder with --work"
+        )
+    return client

@@ -1,0 +1,80 @@
+"""Reading the tracking store: runs by stage, fingerprint or id. Nothing here makes a store, an experiment or a run."""
+
+from __future__ import annotations
+
+import json
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+NEWEST_FIRST = ["attributes.start_time DESC"]
+FINETUNE_RUNS = "a2v.finetune_runs"  # tag of an experiment or trial: {label share: {fold: run id}} of what is done
+
+
+def experiment_names(client: MlflowClient) -> dict[str, str]:
+    """Experiment id -> name, of those that are not deleted."""
+    found: dict[str, str] = {}
+    token = None
+    while True:
+        page = client.search_experiments(page_token=token)
+        found |= {experiment.experiment_id: experiment.name for experiment in page}
+        token = page.token
+        if not token:
+            return found
+
+
+def search(client: MlflowClient, query: str, most: int | None = None) -> list[Run]:
+    """Runs of all experiments that a query of MLflow finds, the newest first; at most `most` of them."""
+    found: list[Run] = []
+    token = None
+    ids = list(experiment_names(client))
+    while ids:
+        page = client.search_runs(ids, query, order_by=NEWEST_FIRST, max_results=most or 1000, page_token=token)
+        found += page
+        token = page.token
+        if not token or (most and len(found) >= most):
+            break
+    return found
+
+
+def of_stage(client: MlflowClient, stage: str) -> list[Run]:
+    """All runs of a stage, the newest first."""
+    return search(client, f"tags.`a2v.stage` = '{stage}'")
+
+
+def trials_of(client: MlflowClient) -> dict[str, list[Run]]:
+    """Run id of a sweep -> its trials, in the order in which they started."""
+    found: dict[str, list[Run]] = {}
+    for run in reversed(of_stage(client, "trial")):
+        found.setdefault(run.data.tags.get("mlflow.parentRunId", ""), []).append(run)
+    return found
+
+
+def attempts(client: MlflowClient, stage: str, fingerprint: str) -> list[Run]:
+    """All runs of a stage with this fingerprint, finished or not, the newest first."""
+    return search(client, f"tags.`a2v.stage` = '{stage}' and tags.`a2v.fingerprint` = '{fingerprint}'")
+
+
+def find(client: MlflowClient, stage: str, fingerprint: str) -> Run | None:
+    """The newest finished run of a stage with this fingerprint, in any experiment of the store."""
+    return next((run for run in attempts(client, stage, fingerprint) if run.info.status == "FINISHED"), None)
+
+
+def children(client: MlflowClient, run_id: str, query: str = "") -> list[Run]:
+    """All runs directly below one, the oldest first."""
+    below = f"tags.`mlflow.parentRunId` = '{run_id}'" + (f" and {query}" if query else "")
+    return search(client, below)[::-1]
+
+
+def trained(client: MlflowClient, training: str) -> str | None:
+    """The run that holds the finetuned model with this training fingerprint."""
+    runs = search(client, f"tags.`a2v.training` = '{training}' and tags.`a2v.model` = 'logged'", 1)
+    return str(runs[0].info.run_id) if runs else None
+
+
+def finetune_runs(run: Run) -> dict[float, dict[int, str]]:
+    """Run ids of the finetunings that an experiment or trial has done or reused so far: label share -> fold -> id."""
+    shares = json.loads(run.data.tags.get(FINETUNE_RUNS, "{}"))
+    return {
+        float(share): {int(fold): str(run_id) for fold, run_id in by_fold.items()} for share, by_fold in shares.items()
+    }

@@ -1,0 +1,315 @@
+"""How long a plan takes and how much disk it needs, from a few training steps and one inference batch measured here.
+
+time   updates x (micro-batches of one worker x seconds of a micro-batch + seconds of the rest of an update), and
+       windows of the evaluation recordings x seconds of a window, on noise of the right size. Packing, scoring and
+       figures are not counted; the start of Ray's workers is, with what it took on two cores.
+disk   corpora that are not packed yet, the checkpoints that a training keeps while it runs, and every model.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from a2v_data.corpus import Corpus
+from a2v_data.scheduling import cores
+from a2v_data.sources import Source, open_source
+from a2v_model import Detector, Pretrainer
+from a2v_model.config import FinetuneConfig, PretrainConfig
+
+from . import stages
+from .loop import autocast
+from .plan import Planned
+from .progress import bar
+from .recipe_sections import DataConfig, FinetuneStage, PretrainStage, Recipe
+from .tasks import part
+from .training_step import StepSettings, TrainingStep, wait_for
+
+WORKERS_START_S = 20.0  # Ray's workers until their first update, two on two cores
+INFERENCE_BATCH = 16  # windows, as in evaluation
+QUICK_S = 2.0  # a step of 2 segments that takes longer is not measured with more
+TIMED = 3  # steps, after one that is not timed
+HEADERS = 1000  # recordings whose headers are read; of more, as many evenly among them
+BYTES = 4  # of a float32
+# what changes neither the arithmetic nor the memory of a step
+NO_COST = {
+    "updates", "micro_batches", "optimizer", "log_every", "checkpoint_every", "seed", "ema_start", "ema_end",
+    "ema_updates", "random_offset", "head_only_updates",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of one training: the checkpoint, the model that it leaves."""
+
+    checkpoint: int
+    model: int
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of a micro-batch, of it while only the head learns (None: it always learns all), and of an update's
+    rest. segments: in the micro-batch that was measured; of larger ones, the time is extrapolated."""
+
+    micro_s: float
+    head_micro_s: float | None
+    update_s: float
+    segments: int
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Seconds of recordings, and of those that were listened to. exact: of the packed corpus, else from headers."""
+
+    total_s: float
+    labelled_s: float
+    exact: bool
+
+
+def audio_of(data: DataConfig, work: Path, corpus: Path | None) -> Audio:
+    """How long the recordings are; corpus: the packed one's folder, None or not there where it is not packed."""
+    if corpus is not None and (corpus / "corpus.json").is_file():
+        opened = Corpus.open(corpus)
+        rate = opened.sample_rate
+        seconds = [(recording.n_samples / rate, recording.labelled) for recording in opened.recordings]
+        return Audio(sum(s for s, _ in seconds), sum(s for s, labelled in seconds if labelled), True)
+    if data.source == "synthetic":
+        return Audio(data.synthetic.minutes * 60, data.synthetic.minutes * 60, False)
+    return _from_headers(open_source(Path(data.source), data.annotations), data.labelled == "all")
+
+
+def _from_headers(source: Source, all_labelled: bool) -> Audio:
+    """Bad recordings count as none; they are reported when they are packed."""
+    import soundfile
+
+    listened = None
+    if not all_labelled:
+        listened = {path.stem for path in source.label_files()} if source.form == "meerkat" else source.read().annotated
+    looked_at = source.names[:: max(1, len(source.names) // HEADERS)]
+    total = labelled = 0.0
+    with bar("reading headers", len(looked_at), "recordings") as shown:
+        for name in looked_at:
+            shown.update()
+            try:
+                seconds = soundfile.info(source.audio_folder / name).duration
+            except (OSError, soundfile.LibsndfileError):
+                continue
+            total += seconds
+            known = name if source.form != "meerkat" else Path(name).stem
+            labelled += seconds if listened is None or known in listened else 0.0
+    scale = len(source.names) / len(looked_at)
+    return Audio(total * scale, labelled * scale, False)
+
+
+def sizes_of(planned: Planned) -> Sizes:
+    """From the shapes alone; no memory is taken for weights."""
+    recipe = planned.recipe
+    with torch.device("meta"):
+        model = _model(recipe, planned.stage)
+    if isinstance(model, Detector) and recipe.finetune is not None:
+        model.set_trainable(recipe.finetune.head_only_updates)
+    weights = sum(value.numel() for value in model.state_dict().values())
+    trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
+    return Sizes(BYTES * (weights + 2 * trained), BYTES * weights)  # AdamW keeps two moments
+
+
+def _model(recipe: Recipe, stage: str, classes: int = 12) -> Pretrainer | Detector:
+    if stage == "pretrain":
+        assert recipe.pretrain is not None
+        return Pretrainer(recipe.model, part(recipe.pretrain, PretrainConfig))
+    assert recipe.finetune is not None
+    return Detector(recipe.model, part(recipe.finetune, FinetuneConfig), [f"class {n}" for n in range(classes)])
+
+
+class Clock:
+    """Measures steps of the recipes' models, each kind once. note(line) is told what is measured."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self.note = note
+        self.steps: dict[str, StepTime] = {}
+        self.windows: dict[str, float] = {}
+
+    def training_s(self, planned: Planned) -> float:
+        """Seconds of a training's updates that are left."""
+        if not planned.updates:
+            return 0.0
+        recipe = planned.recipe
+        stage = recipe.pretrain if planned.stage == "pretrain" else recipe.finetune
+        assert stage is not None
+        segment_s = (recipe.pretrain_source if planned.stage == "pretrain" else recipe.data).segment_s
+        step = self.step(planned, stage, segment_s)
+        workers = max(recipe.ray.num_workers, 1)
+        rounds = -(-stage.micro_batches // workers) * stage.segments / step.segments * crowding(recipe)
+        head = 0
+        if isinstance(stage, FinetuneStage) and step.head_micro_s is not None:
+            head = max(0, stage.head_only_updates - (stage.updates - planned.updates))
+            head = min(head, planned.updates)
+        all_s = (planned.updates - head) * (rounds * step.micro_s + step.update_s)
+        head_s = head * (rounds * (step.head_micro_s or 0.0) + step.update_s)
+        return all_s + head_s + (WORKERS_START_S if recipe.ray.num_workers else 0.0)
+
+    def evaluation_s(self, planned: Planned, audio: Audio) -> float:
+        """Seconds of inference on one fold's evaluation recordings."""
+        recipe = planned.recipe
+        held = recipe.folds.holdout
+        share = held if isinstance(held, float) else 1 / recipe.folds.number if held is None else 0.2
+        windows = audio.labelled_s * share / (recipe.data.segment_s - recipe.evaluate.overlap_s)
+        return windows * self.window(planned)
+
+    def step(self, planned: Planned, stage: PretrainStage | FinetuneStage, segment_s: float) -> StepTime:
+        recipe = planned.recipe
+        key = f"{recipe.model.model_dump_json()} {stage.model_dump_json(exclude=NO_COST)} {segment_s} {_place(planned)}"
+        if key not in self.steps:
+            kind = "pretraining" if isinstance(stage, PretrainStage) else "finetuning"
+            self.note(f"measuring a step of {kind}")
+            with _threads(planned):
+                self.steps[key] = measure_step(recipe, stage, segment_s)
+        return self.steps[key]
+
+    def window(self, planned: Planned) -> float:
+        recipe = planned.recipe
+        key = f"{recipe.model.model_dump_json()} {recipe.data.segment_s} {_place(planned)}"
+        if key not in self.windows:
+            self.note("measuring inference")
+            with _threads(planned):
+                self.windows[key] = measure_window(recipe)
+        return self.windows[key]
+
+
+def measure_step(recipe: Recipe, stage: PretrainStage | FinetuneStage, segment_s: float) -> StepTime:
+    """Median times of a micro-batch and of the rest of an update, on the device that training would use here."""
+    device = device_of(recipe)
+    kind: type[PretrainConfig] | type[FinetuneConfig]
+    kind = PretrainConfig if isinstance(stage, PretrainStage) else FinetuneConfig
+    few = min(stage.segments, 2)
+
+    def of(segments: int) -> TrainingStep:
+        settings = StepSettings(
+            recipe.model, part(stage, kind), segments, segment_s, precision=stage.precision, compile=stage.compile,
+            gradient_checkpointing=stage.gradient_checkpointing, bcl=stage.bcl,
+        )  # fmt: skip
+        return TrainingStep(settings, device)
+
+    step = of(few)
+    step(0)
+    probe = _seconds(partial(step, 1), device)
+    if few < stage.segments and probe < QUICK_S:
+        few = stage.segments
+        step = of(few)
+        step(0)
+    micro, rest = _timed(step, device)
+    head = None
+    if isinstance(stage, FinetuneStage) and isinstance(step.model, Detector) and stage.head_only_updates:
+        step.model.set_trainable(0)
+        head = _timed(step, device)[0]
+    return StepTime(micro, head, rest, few)
+
+
+def _timed(step: TrainingStep, device: torch.device) -> tuple[float, float]:
+    """Median seconds of a micro-batch and of the rest of an update."""
+    micro = []
+    rest = []
+    for number in range(1, TIMED + 1):
+        micro.append(_seconds(partial(step.micro_batch, number), device))
+        rest.append(_seconds(partial(step.update, number), device))
+    return statistics.median(micro), statistics.median(rest)
+
+
+def measure_window(recipe: Recipe) -> float:
+    """Seconds of inference for one window of a segment's length."""
+    assert recipe.finetune is not None
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # evaluation is the driver's
+    model = _model(recipe, "finetune").to(device).eval()
+    samples = round(recipe.data.segment_s * recipe.model.front_end.sample_rate)
+    wave = torch.randn(2, samples, device=device)
+
+    def infer(wave_BN: torch.Tensor) -> None:
+        assert recipe.finetune is not None
+        with torch.inference_mode(), autocast(recipe.finetune.precision, device):
+            model(wave_BN)
+
+    infer(wave)
+    few = _seconds(partial(infer, wave), device)
+    if few > QUICK_S:
+        return few / len(wave)
+    batch = torch.randn(INFERENCE_BATCH, samples, device=device)
+    infer(batch)
+    return _seconds(partial(infer, batch), device) / INFERENCE_BATCH
+
+
+def _seconds(work: Callable[[], Any], device: torch.device) -> float:
+    wait_for(device)
+    started = time.perf_counter()
+    work()
+    wait_for(device)
+    return time.perf_counter() - started
+
+
+def device_of(recipe: Recipe) -> torch.device:
+    """Where training would run: workers use a GPU only if the recipe says so."""
+    uses = torch.cuda.is_available() and (recipe.ray.num_workers == 0 or recipe.ray.use_gpu)
+    return torch.device("cuda" if uses else "cpu")
+
+
+def crowding(recipe: Recipe) -> float:
+    """How much slower a worker is where there are more of them than this machine's cores carry; on a cluster, 1."""
+    if recipe.ray.address is not None or recipe.ray.use_gpu or not recipe.ray.num_workers:
+        return 1.0
+    return max(1.0, recipe.ray.num_workers * recipe.ray.cpus_per_worker / cores())
+
+
+def _place(planned: Planned) -> str:
+    return f"{device_of(planned.recipe)} {_thread_count(planned)}"
+
+
+def _thread_count(planned: Planned) -> int:
+    """Threads that one worker computes with; Ray gives it, and a trial's process, as many as it has CPUs."""
+    ray = planned.recipe.ray
+    alone = planned.trial is None and not ray.num_workers
+    return torch.get_num_threads() if alone else max(1, int(ray.cpus_per_worker))
+
+
+@contextmanager
+def _threads(planned: Planned) -> Iterator[None]:
+    """As many threads as a worker has, while the block runs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(_thread_count(planned))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def packed(data: Planned, work: Path) -> bool:
+    """Whether the corpus of a data stage lies packed in the work folder."""
+    return data.mark.known and (stages.corpus_folder(work, data.mark.value) / "corpus.json").is_file()
+
+
+def disk_bytes(planned: Sequence[Planned], work: Path, at_once: int) -> dict[str, int]:
+    """What a plan leaves (models, corpora) and what it needs meanwhile (checkpoints), bytes. at_once: trials."""
+    trainings = [one for one in planned if one.works and one.stage in ("pretrain", "finetune") and one.updates]
+    sizes = [(one, sizes_of(one)) for one in trainings]
+    kept = 3 if any(one.recipe.ray.num_workers for one in trainings) else 2  # the newest are kept while one is written
+    checkpoints = max((size.checkpoint for _, size in sizes), default=0) * kept * at_once
+    corpora: dict[str, int] = {}
+    for one in planned:
+        if one.stage != "prepare":
+            continue
+        data = one.recipe.pretrain_source if one.name != "data" else one.recipe.data
+        if not packed(one, work):
+            audio_s = audio_of(data, work, None).total_s
+            corpora[one.mark.value] = round(audio_s * data.sample_rate * 2)
+            if data.source == "synthetic" and not stages.synthetic_folder(data, work).is_dir():
+                corpora[f"{one.mark.value} source"] = round(audio_s * 8000 * 2)
+    return {
+        "corpora": sum(corpora.values()),
+        "checkpoints": checkpoints,
+        "models": sum(s.model * one.times for one, s in sizes),
+    }

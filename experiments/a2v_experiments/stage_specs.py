@@ -1,0 +1,106 @@
+"""What each stage of an experiment is: its configuration, its inputs and so its fingerprint. Pure functions, from which
+`a2v experiment run` runs and `a2v experiment plan` tells what would run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from a2v_data.corpus import AUDIO, Corpus
+from a2v_data.pack import PackConfig
+
+from .errors import UserError
+from .fingerprint import fingerprint
+from .recipe_sections import DataConfig, Recipe
+
+RANDOM_WEIGHTS = "random weights"
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage. inputs: name -> fingerprint of what it reads, in an order that counts. training: of a finetuning, the
+    fingerprint of its model alone, which other evaluations share."""
+
+    stage: str
+    name: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    training: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.stage, self.config, *self.inputs.values())
+
+    @property
+    def storage(self) -> str:
+        """The name under which its checkpoints lie."""
+        return f"{self.stage}-{self.fingerprint[:16]}"
+
+
+def data_spec(data: DataConfig, origin: str, name: str = "data") -> StageSpec:
+    """origin: fingerprint of everything in the source."""
+    config = data.model_dump(mode="json", include=set(PackConfig.model_fields))
+    return StageSpec("prepare", name, config, {"source": origin})
+
+
+def folds_spec(recipe: Recipe, data: str) -> StageSpec:
+    """data: fingerprint of the data stage."""
+    settings = recipe.folds
+    config = settings.model_dump(mode="json", include={"count", "seed", "group"})
+    if settings.holdout is not None:
+        config = {**config, "count": 1, "holdout": settings.holdout}
+    return StageSpec("folds", "folds", config, {"data": data})
+
+
+def pretrain_spec(recipe: Recipe, audio: str) -> StageSpec:
+    """audio: see `audio_of`. Knows the audio only: correcting a label does not repeat a pretraining."""
+    return StageSpec("pretrain", "pretrain", training_config(recipe, "pretrain"), {"audio": audio})
+
+
+def audio_of(recipe: Recipe, corpus: Corpus) -> tuple[list[str], str]:
+    """The recordings that pretraining hears, and the fingerprint of their audio.
+
+    Raises UserError where none is as long as a segment.
+    """
+    segment_s = recipe.pretrain_source.segment_s
+    samples = corpus.segment_samples(segment_s)
+    names = [recording.name for recording in corpus.recordings if recording.n_samples >= samples]
+    if not names:
+        key = "data" if recipe.pretrain_data is None else "pretrain_data"
+        raise UserError(f"{key}.segment_s = {segment_s}: no recording is that long; give a shorter one")
+    return names, fingerprint("audio", {"names": names, "audio": corpus.meta["checksums"][AUDIO]})
+
+
+def finetune_spec(recipe: Recipe, fold: int, share: float, data: str, folds: str, start: str | None) -> StageSpec:
+    """One fold and label share, with its evaluation. recipe: with the settings of that share (`Recipe.at_share`).
+
+    data, folds, start: fingerprints of these stages; start is that of the pretraining or backbone, None for random
+    weights.
+    """
+    config = {**training_config(recipe, "finetune"), "fold": fold, "label_share": share}
+    trained = fingerprint("finetune", config, folds, start or "random")
+    variant = "" if recipe.variant == "default" else f" {recipe.variant}"
+    name = f"finetune fold {fold}" + (f" labels {share:g}" if share != 1 else "") + variant
+    config = {**config, "evaluate": recipe.evaluate.model_dump(mode="json")}
+    inputs = {"folds": folds, "pretrain": start or RANDOM_WEIGHTS, "data": data}
+    return StageSpec("finetune", name, config, inputs, trained)
+
+
+def experiment_spec(recipe: Recipe, sources: Sequence[str]) -> StageSpec:
+    """A whole experiment or trial: all of its recipe but where it runs. sources: fingerprints of what it is made from.
+    Its configuration is what its run has as parameters."""
+    config = recipe.model_dump(mode="json", exclude={"ray", "sweep"})
+    return StageSpec("experiment", recipe.name, config, {f"source {n}": mark for n, mark in enumerate(sources)})
+
+
+def training_config(recipe: Recipe, stage: str) -> dict[str, Any]:
+    """What a training's result depends on: not how often it logs and saves, nor how memory and time are traded."""
+    settings = getattr(recipe, stage)
+    data = recipe.pretrain_source if stage == "pretrain" else recipe.data
+    aside = {"log_every", "checkpoint_every", "gradient_checkpointing", "compile"}
+    return {
+        "segment_s": data.segment_s,
+        "model": recipe.model.model_dump(mode="json"),
+        stage: settings.model_dump(mode="json", exclude=aside),
+    }

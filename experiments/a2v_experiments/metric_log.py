@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, RunTag
 
 FLUSH_EVERY_S = 2.0
 MAX_BATCH = 900
@@ -21,11 +21,17 @@ STEP_METRIC = "loss"  # present in every step; tells which steps the store holds
 
 
 class MetricLog:
-    """Buffered metrics of one run. pending: what an earlier worker's checkpoint says was not yet confirmed."""
+    """Buffered metrics of one run.
 
-    def __init__(self, uri: str, run_id: str, pending: list[dict[str, Any]]) -> None:
+    pending: what an earlier worker's checkpoint says was not yet confirmed; tags: set with the first batch.
+    """
+
+    def __init__(
+        self, uri: str, run_id: str, pending: list[dict[str, Any]], tags: dict[str, str] | None = None
+    ) -> None:
         self.client = MlflowClient(uri)
         self.run_id = run_id
+        self.tags = [RunTag(key, value) for key, value in (tags or {}).items()]
         self.queue: list[dict[str, Any]] = list(pending)
         self.last_step: int | None = None  # asked of the store at the first flush
         self.lock = threading.Lock()
@@ -66,6 +72,8 @@ class MetricLog:
     def _flush(self) -> None:
         if self.last_step is None:
             history = self.client.get_metric_history(self.run_id, STEP_METRIC)
+            if self.tags:
+                self.client.log_batch(self.run_id, tags=self.tags)
             self.last_step = max((metric.step for metric in history), default=-1)
         while True:
             with self.lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import time
@@ -33,6 +34,7 @@ def connect(address: str) -> Any:
     if _has_token():  # as Ray itself does for a driver
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ["RAY_API_SERVER_ADDRESS"] = address  # else RAY_ADDRESS would count for more than the option
+    logging.getLogger("ray").setLevel(logging.WARNING)
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 

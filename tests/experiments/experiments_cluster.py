@@ -12,16 +12,17 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
-QUICK_DEATH = {
-    "RAY_health_check_period_ms": "500",
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "OMP_NUM_THREADS": "1",
+    "RAY_health_check_period_ms": "500",  # a dead node is noticed within seconds and not half a minute
     "RAY_health_check_failure_threshold": "3",
-}  # seconds, not half a minute
-ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "OMP_NUM_THREADS": "1", **QUICK_DEATH}
+}
 FIRST = "127.0.0."  # and 2, 3, ...: Ray takes 127.0.0.1 for the machine's outer address
 STORE_BYTES = 80_000_000  # the smallest object store that Ray takes is 75 MB
 
@@ -41,16 +42,12 @@ class Node:
 
     def kill(self) -> None:
         """As when its machine dies: all its processes at once."""
-        try:
-            family = psutil.Process(self.process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            family = []
-        for process in [*family, psutil.Process(self.process.pid)] if self.process.poll() is None else family:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
-        self.process.wait(30)
+        if self.process.poll() is None:
+            head = psutil.Process(self.process.pid)
+            for process in [*head.children(recursive=True), head]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            self.process.wait(30)
 
 
 class RayCluster:
@@ -65,15 +62,10 @@ class RayCluster:
         }
         path = os.pathsep.join([str(Path(sys.executable).parent), inherited["PATH"]])
         self.token = secrets.token_hex(32)
-        self.environment = {
-            **inherited,
-            **ENVIRONMENT,
-            "PATH": path,
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": self.token,
-        }
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
+        self.environment = {**inherited, **ENVIRONMENT, **token, "PATH": path}
         head = [
-            "--head", f"--port={self.address.rpartition(':')[2]}", f"--temp-dir={folder}",
+            "--head", f"--port={self.address.rpartition(':')[2]}",
             "--include-dashboard=true", "--dashboard-host=127.0.0.1",
             f"--dashboard-port={self.url.rpartition(':')[2]}", f"--ray-client-server-port={free_port()}",
         ]  # fmt: skip
@@ -88,15 +80,12 @@ class RayCluster:
             return False
 
     def _start(self, arguments: list[str], cpus: int) -> Node:
-        node = Node(
-            f"{FIRST}{len(self.nodes) + 2}",
-            self.folder / f"node{len(self.nodes)}.log",
-            arguments,
-            cpus,
-            self.environment,
-        )
-        self.nodes.append(node)
-        return node
+        number = len(self.nodes)
+        place = self.folder / str(number)  # not shared, as on a machine of its own: a node removes what it finds there
+        place.mkdir()
+        arguments = [*arguments, f"--temp-dir={place}"]
+        self.nodes.append(Node(f"{FIRST}{number + 2}", place / "log", arguments, cpus, self.environment))
+        return self.nodes[-1]
 
     def add_node(self, cpus: int) -> Node:
         return self._start([f"--address={self.address}"], cpus)

@@ -1,4 +1,7 @@
-"""What training on several machines needs beside Ray Train: addresses that reach the others, and shared folders."""
+"""What training on several machines needs beside Ray Train: addresses that reach the others, and shared folders.
+
+It imports Ray, so it is imported where Ray is used.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ WAIT_S = 120.0  # for a new node to start a process
 
 
 class TorchOnNodes(TorchConfig):
-    """gloo on CPUs, nccl on GPUs, over the network that Ray itself uses.
+    """gloo on CPUs, nccl on GPUs, and between nodes over the network that Ray itself uses.
 
     gloo would take the address that a machine's name resolves to, which on Debian is a loopback address that other
     machines cannot reach.
@@ -31,7 +34,8 @@ class TorchOnNodes(TorchConfig):
 
         class Backend(parent):
             def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
-                worker_group.execute(_choose_interface)
+                if len(set(worker_group.execute(ray.util.get_node_ip_address))) > 1:
+                    worker_group.execute(_choose_interface)
                 super().on_start(worker_group, backend_config)
 
         return Backend
@@ -53,6 +57,14 @@ def interface_of(address: str) -> str | None:
         if any(item.family in families and item.address.partition("%")[0] == address for item in addresses):
             return name
     return None
+
+
+def largest_resources() -> dict[str, float]:
+    """What the cluster has, or can have once its autoscaler has started every node that it may start."""
+    from ray._private.state import state
+
+    limits = state.get_max_resources_from_cluster_config() or {}
+    return {**limits, **{kind: max(have, limits.get(kind, 0)) for kind, have in ray.cluster_resources().items()}}
 
 
 def check_shared(folder: Path) -> None:

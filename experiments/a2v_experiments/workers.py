@@ -208,7 +208,9 @@ def start_ray(config: RayConfig) -> None:
             local = "ray.num_workers=0 trains without it"
             hint = "check ray.address and that `ray start` runs there" if address else local
             raise UserError(f"{where}: {_last_line(error)}; {hint}", FAILED) from None
-    have = ray.cluster_resources()
+    from .cluster import largest_resources
+
+    have = largest_resources()
     key, workers = ("min_workers", config.min_workers) if config.min_workers else ("num_workers", config.num_workers)
     need = {"CPU": workers * config.cpus_per_worker, "GPU": workers * float(config.use_gpu)}
     for kind, amount in need.items():

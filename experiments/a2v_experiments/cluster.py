@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,21 +67,18 @@ def largest_resources() -> dict[str, float]:
 
 
 def check_shared(folder: Path) -> None:
-    """Raise UserError where a node of the cluster does not see a folder that the workers read and write."""
+    """Raise UserError where a node of the cluster does not see the work folder, which workers read and write."""
     nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-    if len(nodes) > 1:
-        _check_shared(folder.resolve(), tuple(sorted(nodes.items())))
-
-
-@lru_cache
-def _check_shared(folder: Path, nodes: tuple[tuple[str, str], ...]) -> None:
+    if len(nodes) < 2:
+        return
+    folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / f".seen-{uuid.uuid4().hex}"
     mark.touch()
     try:
         look = ray.remote(num_cpus=0, max_retries=0)(os.path.exists)
         asked = {}
-        for node, address in nodes:
+        for node, address in nodes.items():
             there = NodeAffinitySchedulingStrategy(node, soft=False)
             asked[look.options(scheduling_strategy=there).remote(str(mark))] = address
         answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=WAIT_S)

@@ -16,6 +16,11 @@ from .errors import FAILED, INTERRUPTED, UserError
 
 POLL_S = 1.0
 PATIENCE_S = 120.0  # how long a dashboard may be away while its job is followed
+TALKATIVE = (  # Ray's loggers that report uploads and closed connections
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -34,9 +39,11 @@ def connect(address: str) -> Any:
     if _has_token():  # as Ray itself does for a driver
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ["RAY_API_SERVER_ADDRESS"] = address  # else RAY_ADDRESS would count for more than the option
-    logging.getLogger("ray").setLevel(logging.WARNING)
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
+
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
     try:
         return JobSubmissionClient(address)

@@ -64,10 +64,9 @@ def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, nam
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    from .cluster import TorchOnNodes, check_shared
+    from .cluster import TorchOnNodes
 
     start_ray(config)
-    check_shared(storage)
     loop: Callable[..., Any] = _worker
     elastic: Any = (config.min_workers, config.num_workers)  # Ray's annotation of num_workers does not know it
     trainer = TorchTrainer(
@@ -187,6 +186,18 @@ def _system_metrics(uri: str, run_id: str) -> Any:
     monitor = SystemMetricsMonitor(run_id, sampling_interval=10, resume_logging=True, tracking_uri=uri)
     monitor.start()
     return monitor
+
+
+def check_cluster(config: RayConfig, work: Path) -> None:
+    """Look at the cluster that the recipe or RAY_ADDRESS names, before hours of work.
+
+    Raises UserError where it cannot be reached, is too small, or has a node that does not see the work folder.
+    """
+    if config.num_workers and (config.address or os.environ.get("RAY_ADDRESS")):
+        from .cluster import check_shared
+
+        start_ray(config)
+        check_shared(work)
 
 
 def start_ray(config: RayConfig) -> None:

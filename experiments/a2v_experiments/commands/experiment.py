@@ -31,9 +31,10 @@ def run(
     from ..experiment import run_experiment
     from ..stages import check_source
     from ..tracking import open_store
-    from ..workers import stop_ray
+    from ..workers import check_cluster, stop_ray
 
     check_source(chosen)  # before anything is written
+    check_cluster(chosen.ray, work)
     store = open_store(work, tracking_uri, chosen.name)
     say(f"experiment {chosen.name}, tracked in {store.uri}")
     try:

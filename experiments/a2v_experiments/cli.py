@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from .commands import bench, data, evaluate, experiment, explain, model, ui
+from .commands import bench, data, evaluate, experiment, experiment_submit, explain, model, ui
 from .errors import FAILED, INTERRUPTED, USAGE, UserError
 
 app = typer.Typer(
@@ -21,6 +21,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find animal calls: self-supervised models on raw audio, every run tracked in MLflow.",
 )
+experiment.group.command("submit")(experiment_submit.submit)
+experiment.group.command("attach")(experiment_submit.attach)
 app.add_typer(experiment.group, name="experiment")
 app.add_typer(data.group, name="data")
 app.add_typer(bench.group, name="bench")

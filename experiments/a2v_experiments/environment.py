@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import platform
 import subprocess
@@ -11,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+ORIGIN = "origin.json"  # beside this module, in code that was submitted to a cluster (submission.py)
 PACKAGES = (
     "a2v", "a2v-model", "a2v-data", "a2v-eval", "torch", "torchaudio", "ray", "mlflow", "optuna", "numpy", "h5py",
 )  # fmt: skip
@@ -20,10 +22,14 @@ PACKAGES = (
 def origin() -> dict[str, str]:
     """Tags: who ran it, and the commit that this code stands at and whether the checkout had uncommitted changes.
 
-    Without the commit when the code does not stand in a git checkout.
+    Without the commit when the code does not stand in a git checkout. Code that was submitted to a cluster brings
+    these tags with it, and `a2v.job`.
     """
-    tags = {"mlflow.source.name": "a2v", "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
     here = Path(__file__).parent
+    if (here / ORIGIN).is_file():
+        brought: dict[str, str] = json.loads((here / ORIGIN).read_text(encoding="utf-8"))
+        return brought
+    tags = {"mlflow.source.name": "a2v", "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
     commit = _git(here, "rev-parse", "HEAD")
     if commit is None:
         return tags

@@ -25,6 +25,13 @@ class Group:
         """The micro-batches of an update that this worker computes."""
         return range(self.rank, micro_batches, self.size)
 
+    def gather(self, name: str) -> list[str]:
+        """What each worker gives, by rank."""
+        names = [name] * self.size
+        if self.size > 1:
+            dist.all_gather_object(names, name)
+        return names
+
     def sum(self, values: Tensor) -> Tensor:
         """Sum over the workers, in place."""
         if self.size > 1:

@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, RunTag
 
 from .outage import is_disk_full, quiet_loggers
 
@@ -24,12 +24,18 @@ STEP_METRIC = "loss"  # present in every step; tells which steps the store holds
 
 
 class MetricLog:
-    """Buffered metrics of one run. pending: what an earlier worker's checkpoint says was not yet confirmed."""
+    """Buffered metrics of one run.
 
-    def __init__(self, uri: str, run_id: str, pending: list[dict[str, Any]]) -> None:
+    pending: what an earlier worker's checkpoint says was not yet confirmed; tags: set with the first batch.
+    """
+
+    def __init__(
+        self, uri: str, run_id: str, pending: list[dict[str, Any]], tags: dict[str, str] | None = None
+    ) -> None:
         quiet_loggers()
         self.client = MlflowClient(uri)
         self.run_id = run_id
+        self.tags = [RunTag(key, value) for key, value in (tags or {}).items()]
         self.step = max((entry["step"] for entry in pending), default=0)  # the newest that was added
         self.error: Exception | None = None  # of the last try to send, if it failed
         self.queue: list[dict[str, Any]] = list(pending)
@@ -84,6 +90,8 @@ class MetricLog:
     def _flush(self) -> None:
         if self.last_step is None:
             history = self.client.get_metric_history(self.run_id, STEP_METRIC)
+            if self.tags:
+                self.client.log_batch(self.run_id, tags=self.tags)
             self.last_step = max((metric.step for metric in history), default=-1)
         while True:
             with self.lock:

@@ -154,13 +154,25 @@ class EvaluateStage(EvaluationConfig):
 
 
 class RayConfig(Section):
-    """num_workers 0 trains in this process; 1 or more starts Ray Train workers (address None: a local Ray)."""
+    """num_workers 0 trains in this process; 1 or more starts Ray Train workers (address None: a local Ray).
+
+    min_workers: training goes on with as few as these when nodes leave, and with more again, up to num_workers, when
+    nodes come; None: it waits for a replacement. An update's batch stays what it is.
+    max_failures: how often a worker that fails or whose node dies is started again, from the last checkpoint.
+    """
 
     num_workers: int = Field(default=0, ge=0)
+    min_workers: Positive | None = None
     cpus_per_worker: float = Field(default=1, gt=0)
     use_gpu: bool = False
     max_failures: int = Field(default=3, ge=0)
     address: str | None = None
+
+    @model_validator(mode="after")
+    def _fewer_at_least(self) -> RayConfig:
+        if self.min_workers is not None and self.min_workers > self.num_workers:
+            raise ValueError(f"min_workers = {self.min_workers}: must not be above num_workers ({self.num_workers})")
+        return self
 
 
 class Recipe(Section):

@@ -287,7 +287,7 @@ def existing_client(work: Path, uri: str | None) -> MlflowClient | None:
     place = urlparse(uri)
     if place.scheme == "sqlite" and not Path(unquote(place.path[1:])).is_file():
         return None
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it reports every new database
+    quiet_loggers()
     try:
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)

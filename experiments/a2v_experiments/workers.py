@@ -8,6 +8,7 @@ it has seen, which is why the name carries the stage's fingerprint.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -66,13 +67,17 @@ def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, nam
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
+    from .cluster import TorchOnNodes
+
     start_ray(config)
     loop: Callable[..., Any] = _worker
+    elastic: Any = (config.min_workers, config.num_workers)  # Ray's annotation of num_workers does not know it
     trainer = TorchTrainer(
         loop,
         train_loop_config=payload,
+        torch_config=TorchOnNodes(),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=config.num_workers,
+            num_workers=elastic if config.min_workers else config.num_workers,
             use_gpu=config.use_gpu,
             resources_per_worker={"CPU": config.cpus_per_worker, **({"GPU": 1} if config.use_gpu else {})},
         ),
@@ -107,6 +112,7 @@ def _worker(payload: dict[str, Any]) -> str | None:
 
     context = ray.train.get_context()
     group = Group(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    nodes = ", ".join(group.gather(ray.util.get_node_ip_address()))
     given = ray.train.get_checkpoint()
 
     def save(updates: int, write: Write) -> None:
@@ -121,22 +127,34 @@ def _worker(payload: dict[str, Any]) -> str | None:
 
     try:
         if given is None:
-            _train(payload, group, None, save)
+            _train(payload, group, None, save, nodes)
         else:
             with given.as_directory() as folder:
-                _train(payload, group, Path(folder), save)
+                _train(payload, group, Path(folder), save, nodes)
     except TrainingStopped as stop:  # raised on every worker alike; as an error Ray would try it again
         return str(stop)
     return None
 
 
 def _unique(updates: int) -> str:
-    """Ray wants a new folder name for every report, also for an update that a restarted worker repeats."""
-    return f"{checkpoints.name(updates)}-{os.getpid()}"
+    """Ray wants a new folder name for every report, also for an update that a restarted worker repeats.
+
+    The process id alone would not do: workers on two nodes can have the same.
+    """
+    return f"{checkpoints.name(updates)}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def _train(payload: dict[str, Any], group: Group, resume: Path | None, save: Callable[[int, Write], None]) -> None:
-    """The loop with its log, on one worker; rank 0 logs and measures the machine."""
+def _train(
+    payload: dict[str, Any],
+    group: Group,
+    resume: Path | None,
+    save: Callable[[int, Write], None],
+    nodes: str | None = None,
+) -> None:
+    """The loop with its log, on one worker; rank 0 logs and measures the machine.
+
+    nodes: the address of each worker's node, by rank; of Ray workers the run says where and how many they are.
+    """
     torch.set_flush_denormal(True)  # attention to far frames underflows; denormal numbers are slow on CPUs
     spec = TrainingSpec.model_validate(payload["spec"])
     task = build_task(spec, group.device)
@@ -144,11 +162,14 @@ def _train(payload: dict[str, Any], group: Group, resume: Path | None, save: Cal
         train(task, spec.loop, group, resume, lambda update, metrics: None, save, list)
         return
     pending = checkpoints.read_state(resume)["pending_metrics"] if resume else []
-    log = MetricLog(payload["uri"], payload["run_id"], pending)
+    log = MetricLog(payload["uri"], payload["run_id"], pending, {"a2v.nodes": nodes} if nodes else {})
+    count = {"workers": float(group.size)} if nodes else {}
     machine = SystemMetrics(log.add_system)
     patience_s = INTERRUPTED_S
     try:
-        train(task, spec.loop, group, resume, log.add, save, log.pending)
+        train(
+            task, spec.loop, group, resume, lambda step, metrics: log.add(step, {**metrics, **count}), save, log.pending
+        )
         patience_s = PATIENCE_S
     finally:
         machine.close()
@@ -161,6 +182,18 @@ def _train(payload: dict[str, Any], group: Group, resume: Path | None, save: Cal
             " logged yet; the same command logs them from the last checkpoint",
             FAILED,
         )
+
+
+def check_cluster(config: RayConfig, work: Path) -> None:
+    """Look at the cluster that the recipe or RAY_ADDRESS names, before hours of work.
+
+    Raises UserError where it cannot be reached, is too small, or has a node that does not see the work folder.
+    """
+    if config.num_workers and (config.address or os.environ.get("RAY_ADDRESS")):
+        from .cluster import check_shared
+
+        start_ray(config)
+        check_shared(work)
 
 
 def start_ray(config: RayConfig) -> None:
@@ -182,13 +215,16 @@ def start_ray(config: RayConfig) -> None:
             local = "ray.num_workers=0 trains without it"
             hint = "check ray.address and that `ray start` runs there" if address else local
             raise UserError(f"{where}: {_last_line(error)}; {hint}", FAILED) from None
-    have = ray.cluster_resources()
-    need = {"CPU": config.num_workers * config.cpus_per_worker, "GPU": config.num_workers * float(config.use_gpu)}
+    from .cluster import largest_resources
+
+    have = largest_resources()
+    key, workers = ("min_workers", config.min_workers) if config.min_workers else ("num_workers", config.num_workers)
+    need = {"CPU": workers * config.cpus_per_worker, "GPU": workers * float(config.use_gpu)}
     for kind, amount in need.items():
         if amount > have.get(kind, 0):
             raise UserError(
-                f"ray.num_workers = {config.num_workers}: needs {amount:g} {kind}, the Ray cluster has"
-                f" {have.get(kind, 0):g}; lower ray.num_workers or ray.cpus_per_worker"
+                f"ray.{key} = {workers}: needs {amount:g} {kind}, the Ray cluster has"
+                f" {have.get(kind, 0):g}; lower ray.{key} or ray.cpus_per_worker"
             )
 
 

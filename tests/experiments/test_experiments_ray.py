@@ -33,7 +33,7 @@ def _ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 class Killer(threading.Thread):
     """Kills the worker of rank 0 at the first checkpoint, and the other one once the new workers have saved one.
 
-    Rank 0 writes the checkpoints, and their names end with its process id. `killed`: (rank 0?, updates saved by then).
+    Rank 0 writes the checkpoints, and their names hold its process id. `killed`: (rank 0?, updates saved by then).
     """
 
     storage: Path
@@ -47,7 +47,7 @@ class Killer(threading.Thread):
     def run(self) -> None:
         while not self.done.wait(0.02):
             for path in sorted(self.storage.glob("*/update-*-*/loop.json")):
-                _, updates, pid = path.parent.name.split("-")
+                _, updates, pid, _ = path.parent.name.split("-")
                 if int(pid) not in self.saved_by:
                     self.saved_by.add(int(pid))
                     self._kill(int(pid), int(updates))

@@ -38,12 +38,13 @@ def run(
     trials = trials_of(file) if chosen.sweep else []
     from ..stages import check_source
     from ..tracking import open_store
-    from ..workers import stop_ray
+    from ..workers import check_cluster, stop_ray
 
     check_source(chosen)  # before anything is written
     for one in trials:
         if one.recipe.data != chosen.data or one.recipe.pretrain_data != chosen.pretrain_data:
             check_source(one.recipe)
+    check_cluster(chosen.ray, work)
     store = open_store(work, tracking_uri, chosen.name)
     say(f"experiment {chosen.name}, tracked in {store.uri}")
     failed: dict[str, str] = {}

@@ -1,0 +1,80 @@
+"""`a2v experiment submit` and `attach`: experiments as jobs of a Ray cluster."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import DEFAULT_WORK, Tracking, Work
+
+Address = Annotated[
+    str,
+    typer.Option("--address", envvar="RAY_API_SERVER_ADDRESS", help="Of the cluster's dashboard: http://HOST:8265"),
+]
+
+
+def submit(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a bundled one.")],
+    address: Address,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key: pretrain.mask_probability=0.5")
+    ] = None,
+    work: Work = DEFAULT_WORK,
+    tracking_uri: Tracking = None,
+    env: Annotated[
+        list[str] | None, typer.Option("--env", help="KEY=VALUE for the job, or KEY for its value here.")
+    ] = None,
+    requirements: Annotated[
+        Path | None,
+        typer.Option(help="Packages to install for the job: a requirements file.", exists=True, dir_okay=False),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Follow the log, or print the job's id and end.")
+    ] = True,
+    job_id: Annotated[
+        str | None, typer.Option(help="The job's id; default: the recipe's name and a random end.")
+    ] = None,
+) -> None:
+    """Run a recipe on a Ray cluster, with the code that is installed here. It goes on when this command ends."""
+    from ..recipe import load_recipe
+
+    chosen = load_recipe(recipe, set_)
+    from .. import jobs, submission
+
+    submission.check_tracking(tracking_uri, address)
+    variables = submission.parse_env(env or [])
+    chosen = submission.for_cluster(chosen)
+    if Path(chosen.data.source).is_dir():
+        from ..stages import check_source
+
+        check_source(chosen)
+    client = jobs.connect(address)
+    job = job_id or f"{chosen.name}-{secrets.token_hex(4)}"
+    with tempfile.TemporaryDirectory(prefix="a2v-submit-") as folder:
+        submission.write_upload(Path(folder), chosen, job)
+        environment = submission.runtime_env(Path(folder), tracking_uri, variables, requirements)
+        jobs.submit(client, submission.entrypoint(work), job, environment, {"recipe": chosen.name})
+    for notice in submission.notices(chosen, work, tracking_uri):
+        typer.echo(notice, err=True)
+    if not wait:
+        typer.echo(job)
+        return
+    typer.echo(f"job {job}; Ctrl-C ends this command and not the job", err=True)
+    jobs.follow(client, address, job, _write)
+
+
+def attach(
+    job_id: Annotated[str, typer.Argument(help="As `a2v experiment submit` printed it.")], address: Address
+) -> None:
+    """Follow the log of a submitted experiment, from its start; ends with its exit code."""
+    from .. import jobs
+
+    jobs.follow(jobs.connect(address), address, job_id, _write)
+
+
+def _write(text: str) -> None:
+    typer.echo(text.encode("utf-8", "backslashreplace").decode(), nl=False)

@@ -213,7 +213,16 @@ def _why_unusable(uri: str, error: Exception) -> str:
             f"{uri}: this store was written by another version of MLflow than the installed {mlflow.__version__};"
             " update MLflow, or choose another store with --tracking-uri"
         )
-    return f"{uri}: the tracking store cannot be opened: {text}"
+    return f"{uri}: {login_refused(error) or f'the tracking store cannot be opened: {text}'}"
+
+
+def login_refused(error: Exception) -> str | None:
+    """What to do about it, where a server wants a login that this process has not given."""
+    if "error code 401" not in str(error):
+        return None
+    given = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    what = f"refuses the login of user {given!r}" if given else "wants a login"
+    return f"the server {what}: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 
 
 def _one_line(error: BaseException) -> str:

@@ -4,14 +4,16 @@ N samples, Q frequencies.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from a2v_data.audio import AudioError, AudioInfo, Channel, read_blocks, read_info
+from a2v_data.audio import AudioError, Channel, read_blocks, read_info
 from a2v_data.resampling import LOWPASS_FILTER_WIDTH, ROLLOFF, resample_blocks
 
+Read = Callable[[int, int], Iterable[np.ndarray]]
 SPECTRUM_WINDOW_S = 0.064
 
 
@@ -30,25 +32,27 @@ def read_stretch(path: Path, start_s: float, end_s: float, sample_rate: int, cha
     first, stop = round(start_s * sample_rate), round(end_s * sample_rate)
     if stop <= first:
         raise AudioError(f"{start_s:g} to {end_s:g} s: holds no sample at {sample_rate} Hz; it must be longer")
-    return np.concatenate(list(stretch_blocks(path, info, first, stop, sample_rate, channel)))
+    read = partial(read_blocks, path, info, channel)
+    return np.concatenate(list(stretch_blocks(read, info.samples, info.rate, first, stop, sample_rate)))
 
 
 def stretch_blocks(
-    path: Path, info: AudioInfo, first: int, stop: int, sample_rate: int, channel: Channel = 0
+    read: Read, samples: int, rate: int, first: int, stop: int, sample_rate: int
 ) -> Iterator[np.ndarray]:
-    """Samples `first` to `stop` of the recording resampled to `sample_rate` Hz, in blocks, float32 (N,).
+    """Samples `first` to `stop` of a recording resampled to `sample_rate` Hz, in blocks, float32 (N,).
 
-    Only what is needed is read, whatever the length of the file: enough on both sides for the filter, beginning on the
-    filter's grid, so that the result is, to float32 rounding, that of resampling the whole recording. Raises
-    `AudioError` as `read_blocks`, with times from the recording's start.
+    read: gives its samples from one number to another in blocks, of `samples` at `rate` Hz. Only what is needed is
+    read: enough on both sides for the filter, beginning on the filter's grid, so that the result is, to float32
+    rounding, that of resampling the whole recording. Raises what `read` raises, and `AudioError` for a pair of rates
+    as `resample_blocks`.
     """
-    divisor = math.gcd(info.rate, sample_rate)
-    old, new = info.rate // divisor, sample_rate // divisor
+    divisor = math.gcd(rate, sample_rate)
+    old, new = rate // divisor, sample_rate // divisor
     margin = math.ceil(LOWPASS_FILTER_WIDTH * old / (min(old, new) * ROLLOFF)) + 1
     repetition = max(0, first // new - math.ceil(margin / old))  # `new` outputs belong to every `old` inputs
-    end = min(math.ceil(stop * old / new) + margin, info.samples)
+    end = min(math.ceil(stop * old / new) + margin, samples)
     position = repetition * new
-    for block_N in resample_blocks(read_blocks(path, info, channel, repetition * old, end), info.rate, sample_rate):
+    for block_N in resample_blocks(read(repetition * old, end), rate, sample_rate):
         wanted_N = block_N[max(0, first - position) : max(0, stop - position)]
         position += len(block_N)
         if len(wanted_N):

@@ -76,7 +76,7 @@ class _Stream:
         half, length = self.width // 2, len(above_VC)
         class_E, start_E, stop_E = runs_of_ones(above_VC.T)
         going_on_C = (self.open_C >= 0) & ~above_VC[0]
-        for class_ in np.flatnonzero(going_on_C):  # ended with the block before
+        for class_ in np.flatnonzero(going_on_C).tolist():  # ended with the block before
             self._end(class_, self.first + half, total_SC[half, class_])
         for class_, start, stop in zip(class_E.tolist(), start_E.tolist(), stop_E.tolist(), strict=True):
             if start > 0 or self.open_C[class_] < 0:
@@ -96,7 +96,7 @@ class _Stream:
     def events(self) -> np.ndarray:
         """All events; what is open ends with the last window that lies within the recording."""
         half = self.width // 2
-        for class_ in np.flatnonzero(self.open_C >= 0):
+        for class_ in np.flatnonzero(self.open_C >= 0).tolist():
             self._end(class_, self.first + half, self.total_SC[half, class_])
         return _timed(np.concatenate([np.zeros(0, EVENT), *self.found]), self.frame_rate)
 

@@ -84,6 +84,8 @@ def _chosen_on(context: Context, run_id: str, n_recordings: int) -> dict[str, An
     fold = context.store.client.get_run(run_id).data.tags["fold"]
     return {
         **settings.events.model_dump(mode="json", exclude={"threshold"}),
+        "segment_s": context.recipe.data.segment_s,
+        "overlap_s": settings.overlap_s,
         "score": "F1, strict protocol",
         "iou_threshold": settings.iou_threshold,
         "recordings": f"the {n_recordings} evaluation recordings of fold {fold}: scores on them at these thresholds are"

@@ -24,7 +24,7 @@ from .progress import advancing, bar, watching
 from .recipe import Recipe
 from .stage import Context, Result, run_stage
 from .tasks import TrainingSpec, build_task
-from .tracking import scratch
+from .tracking import MODEL, scratch
 from .workers import run_training
 
 
@@ -156,8 +156,10 @@ def _training_config(recipe: Recipe, stage: str) -> dict[str, Any]:
 def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: str) -> None:
     """Train, log the model folder as the run's artifact, then drop the checkpoints."""
     import torch
-    from a2v_model import save_model
+    from a2v_model import Detector, save_model
     from safetensors.torch import load_file
+
+    from .pyfunc import log_detector
 
     if context.store.client.get_run(run_id).data.tags.get("a2v.model") == "logged":
         return
@@ -168,8 +170,12 @@ def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: 
     model.load_state_dict(load_file(last / "model.safetensors"))
     provenance = {"run_id": run_id, "updates": spec.loop.updates, "experiment": context.recipe.name}
     with scratch() as aside:
-        save_model(model, Path(aside) / "model", provenance)
-        context.store.log_folder(run_id, Path(aside) / "model", "model")
+        folder = Path(aside) / MODEL
+        save_model(model, folder, provenance)
+        if isinstance(model, Detector):
+            log_detector(context.store, run_id, model, folder)
+        else:
+            context.store.log_folder(run_id, folder, MODEL)
     context.store.tag(run_id, "a2v.model", "logged")
     shutil.rmtree(storage / name, ignore_errors=True)
 

@@ -8,6 +8,7 @@ length, with the parameter `sample_rate` (Hz; default: the model's). Output: a r
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from importlib.metadata import version
@@ -78,6 +79,7 @@ def add_mlflow_files(folder: Path, detector: Detector, model: Model) -> None:
     rate = detector.sample_rate
     time_N = np.arange(round(EXAMPLE_S * rate)) / rate
     chirp_N = 0.5 * np.sin(2 * np.pi * rate * time_N * (0.05 + 0.1 * time_N / EXAMPLE_S))
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # it tells that it looks at the example
     with scratch() as aside:
         save_model(
             Path(aside) / "model",
@@ -89,3 +91,5 @@ def add_mlflow_files(folder: Path, detector: Detector, model: Model) -> None:
         )
         for path in (Path(aside) / "model").iterdir():
             shutil.move(path, folder / path.name)
+    model.model_size_bytes = sum(path.stat().st_size for path in folder.iterdir())
+    model.save(str(folder / "MLmodel"))

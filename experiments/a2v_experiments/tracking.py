@@ -164,7 +164,8 @@ class Store:
         model_id = self.model_of(run_id)
         if model_id is None:
             run = self.client.get_run(run_id)
-            told = {key: run.data.tags[key] for key in ("fold", "label_share", "variant") if key in run.data.tags}
+            tags: dict[str, str] = run.data.tags
+            told = {key: value for key, value in tags.items() if key in ("fold", "label_share", "variant")}
             model = self.client.create_logged_model(
                 run.info.experiment_id, MODEL, run_id, params={**told, **facts}, model_type=kind
             )

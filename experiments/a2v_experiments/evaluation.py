@@ -62,7 +62,8 @@ def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus
     energy = evaluate(_energy(corpus, recordings, frame_rate), corpus.classes, frame_rate, settings)
     metrics = scores.metrics() | _any_class_metrics(any_scores, steps) | _sample_sizes(corpus, fold)
     baseline = {f"energy/{key}": value for key, value in energy.metrics().items() if "AP/" in key}
-    store.log_metrics(run_id, {**metrics, **baseline}, step=recipe.finetune.updates)
+    store.log_metrics(run_id, metrics, recipe.finetune.updates, store.model_of(model_run))
+    store.log_metrics(run_id, baseline, recipe.finetune.updates)
     record = scores.to_dict() | {"any_class": any_scores.table()[0], "timesteps": steps.to_dict()}
     store.log_json(run_id, record, "evaluation.json")
     store.client.log_text(run_id, csv_text(scores.table()), "scores.csv")
@@ -77,6 +78,7 @@ def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus
         folder = Path(store.fetch(run_id, "model", context.work))
         write_thresholds(folder, **best_thresholds(data.thresholds, chosen))
         store.put_back(run_id, folder / DESCRIPTION, "model")
+        store.finish_model(run_id)
 
 
 def _chosen_on(context: Context, run_id: str, n_recordings: int) -> dict[str, Any]:
@@ -85,6 +87,8 @@ def _chosen_on(context: Context, run_id: str, n_recordings: int) -> dict[str, An
     fold = context.store.client.get_run(run_id).data.tags["fold"]
     return {
         **settings.events.model_dump(mode="json", exclude={"threshold"}),
+        "segment_s": context.recipe.data.segment_s,
+        "overlap_s": settings.overlap_s,
         "score": "F1, strict protocol",
         "iou_threshold": settings.iou_threshold,
         "recordings": f"the {n_recordings} evaluation recordings of fold {fold}: scores on them at these thresholds are"

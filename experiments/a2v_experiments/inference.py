@@ -1,8 +1,16 @@
-"""Frame likelihoods of whole recordings: overlapping windows, stitched on the recording's own frame grid."""
+"""Frame likelihoods of whole recordings: overlapping windows, stitched on the recording's own frame grid.
+
+`Windows` says where the windows of a recording lie and which frames each of them gives; that depends on the
+recording's length and nothing else, so any run of windows (a batch, a piece on another machine) gives exactly its own
+frames. The packed corpus and streamed recordings share it, and `window_outputs`.
+
+B windows, N samples, T frames, D embedding, C classes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -10,29 +18,83 @@ import numpy as np
 import torch
 from a2v_data.corpus import SEGMENT_DTYPE, Corpus
 from a2v_model import Detector, normalise
+from a2v_model.config import FrontEndConfig
 from numpy.typing import NDArray
 
 from .loop import autocast
 from .segments import padded_lengths
 
-
-def window_starts(frames: int, window: int, overlap: int) -> list[int]:
-    """First frames of the windows that cover a recording of `frames` frames; the last one ends where it ends."""
-    if frames <= window:
-        return [0]
-    starts = list(range(0, frames - window, window - overlap))
-    return [*starts, frames - window]
+Frames = NDArray[np.float32]
 
 
-def stitch(starts: list[int], windows: list[NDArray[np.float32]], frames: int) -> NDArray[np.float32]:
-    """One (frames, C) array from windows (F, C): where two overlap, each gives the half that is nearer its centre."""
-    out = np.empty((frames, windows[0].shape[1]), dtype=np.float32)
-    size = len(windows[0])
-    for index, (start, window) in enumerate(zip(starts, windows, strict=True)):
-        first = 0 if index == 0 else (starts[index - 1] + size + start) // 2
-        last = frames if index == len(starts) - 1 else (start + size + starts[index + 1]) // 2
-        out[first:last] = window[first - start : last - start]
-    return out
+@dataclass(frozen=True)
+class Windows:
+    """The windows that cover a recording of `frames` frames: of `size` frames, neighbours share `overlap` of them.
+
+    The last one ends where the recording ends, and so shares more.
+    """
+
+    frames: int
+    size: int
+    overlap: int
+
+    @classmethod
+    def of(cls, samples: int, front_end: FrontEndConfig, segment_s: float, overlap_s: float) -> Windows:
+        """Those of a recording of so many samples; a begun frame counts. segment_s, overlap_s: seconds."""
+        size = round(segment_s * front_end.sample_rate) // front_end.stride
+        overlap = min(round(overlap_s * front_end.frame_rate), size - 1)
+        return cls(-(-samples // front_end.stride), size, overlap)
+
+    def __len__(self) -> int:
+        step = self.size - self.overlap
+        return 1 if self.frames <= self.size else -(-(self.frames - self.size) // step) + 1
+
+    def start(self, index: int) -> int:
+        """First frame of a window."""
+        step = self.size - self.overlap
+        return max(0, min(index * step, self.frames - self.size))
+
+    def own(self, index: int) -> tuple[int, int]:
+        """The frames [first, last) that a window gives: where two overlap, each gives the half nearer its centre."""
+        start = self.start(index)
+        first = 0 if index == 0 else (self.start(index - 1) + self.size + start) // 2
+        if index == len(self) - 1:
+            return first, self.frames
+        return first, (start + self.size + self.start(index + 1)) // 2
+
+
+def stitch(windows: Windows, index: int, outputs: Iterable[Frames]) -> Frames:
+    """One (frames, C) array from the outputs (T, C) of consecutive windows, the first of them number `index`."""
+    return np.concatenate([own_frames(windows, index + place, output) for place, output in enumerate(outputs)])
+
+
+def own_frames(windows: Windows, index: int, output_TC: Frames) -> Frames:
+    """Of a window's output those frames that it gives."""
+    first, last = windows.own(index)
+    start = windows.start(index)
+    return output_TC[first - start : last - start]
+
+
+def window_outputs(
+    model: Detector,
+    waveform_BN: NDArray[np.float32],
+    lengths_B: NDArray[np.int64],
+    precision: str,
+    with_features: bool = False,
+) -> tuple[Frames, Frames | None]:
+    """Likelihoods (B, T, C) of windows as they were read, and with_features the features behind them (B, T, D); each
+    window is normalised here. lengths_B: samples of each that belong to the recording. precision: as in recipes."""
+    front_end = model.model_config.front_end
+    device = next(model.parameters()).device
+    samples = waveform_BN.shape[1]
+    lengths = torch.from_numpy(np.asarray(lengths_B, dtype=np.int64)).to(device)
+    x_BN = normalise(torch.from_numpy(waveform_BN).to(device), lengths)
+    with torch.inference_mode(), autocast(precision, device):
+        features_BTD = model.features(x_BN, lengths=padded_lengths(lengths, samples, front_end))
+        logits_BTC = model.classify(features_BTD)
+    frames = samples // front_end.stride  # a front end may give one frame more
+    likelihood_BTC: Frames = torch.sigmoid(logits_BTC[:, :frames].float()).cpu().numpy()
+    return likelihood_BTC, features_BTD[:, :frames].float().cpu().numpy() if with_features else None
 
 
 def recording_likelihoods(
@@ -44,56 +106,34 @@ def recording_likelihoods(
     batch: int = 16,
     precision: str = "auto",
     progress: Callable[[int], Any] = lambda done: None,
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
+) -> Iterator[tuple[int, Frames]]:
     """Yield (recording index, likelihoods (T, C) in [0, 1]), T = ceil(samples / samples per frame).
 
     segment_s, overlap_s: seconds of a window and of what neighbouring windows share. progress is called with the
     number of windows done.
     """
     front_end = model.model_config.front_end
-    stride, samples = front_end.stride, round(segment_s * front_end.sample_rate)
-    window = samples // stride
-    overlap = min(round(overlap_s * front_end.frame_rate), window - 1)
-    device = next(model.parameters()).device
     model.eval()
 
-    def windows() -> Iterator[tuple[int, int, int]]:
+    def places() -> Iterator[tuple[int, Windows, int]]:
         for recording in recordings:
-            frames = -(-corpus.recordings[recording].n_samples // stride)
-            starts = window_starts(frames, window, overlap)
-            yield from ((recording, start, frames) for start in starts)
+            windows = Windows.of(corpus.recordings[recording].n_samples, front_end, segment_s, overlap_s)
+            yield from ((recording, windows, index) for index in range(len(windows)))
 
-    pending: list[tuple[int, NDArray[np.float32]]] = []
-    current: tuple[int, int] | None = None
-    for group in _batches(windows(), batch):
-        segments = np.array([(recording, start * stride) for recording, start, _ in group], dtype=SEGMENT_DTYPE)
-        for (recording, start, frames), likelihood in zip(
-            group, _likelihoods(model, corpus, segments, samples, device, precision), strict=True
-        ):
-            if current and current[0] != recording:
-                yield current[0], stitch([s for s, _ in pending], [p for _, p in pending], current[1])
+    pending: list[Frames] = []
+    for group in _batches(places(), batch):
+        starts = [(recording, windows.start(index) * front_end.stride) for recording, windows, index in group]
+        samples = group[0][1].size * front_end.stride
+        waveform_BN, lengths_B = corpus.waveforms(np.array(starts, dtype=SEGMENT_DTYPE), samples)
+        likelihood_BTC, _ = window_outputs(model, waveform_BN, lengths_B, precision)
+        for (recording, windows, index), likelihood_TC in zip(group, likelihood_BTC, strict=True):
+            pending.append(likelihood_TC)
+            if index == len(windows) - 1:
+                yield recording, stitch(windows, 0, pending)
                 pending = []
-            current = (recording, frames)
-            pending.append((start, likelihood))
         progress(len(group))
-    if current:
-        yield current[0], stitch([s for s, _ in pending], [p for _, p in pending], current[1])
 
 
-def _batches(items: Iterator[tuple[int, int, int]], size: int) -> Iterator[list[tuple[int, int, int]]]:
+def _batches(items: Iterator[tuple[int, Windows, int]], size: int) -> Iterator[list[tuple[int, Windows, int]]]:
     while batch := list(islice(items, size)):
         yield batch
-
-
-def _likelihoods(
-    model: Detector, corpus: Corpus, segments: NDArray[np.void], samples: int, device: torch.device, precision: str
-) -> NDArray[np.float32]:
-    waveform, lengths = corpus.waveforms(segments, samples)
-    lengths_B = torch.from_numpy(np.asarray(lengths, dtype=np.int64)).to(device)
-    waveform_BN = normalise(torch.from_numpy(waveform).to(device), lengths_B)
-    front_end = model.model_config.front_end
-    with torch.inference_mode(), autocast(precision, device):
-        logits_BTC = model(waveform_BN, lengths=padded_lengths(lengths_B, samples, front_end))
-    logits_BTC = logits_BTC[:, : samples // front_end.stride]  # a front end may give one frame more
-    likelihood: NDArray[np.float32] = torch.sigmoid(logits_BTC.float()).cpu().numpy()
-    return likelihood

@@ -59,7 +59,9 @@ def fetch_model(uri: str, folder: Path, tracking_uri: str | None = None) -> Path
     try:
         found = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=store))
     except Exception as error:  # MLflow raises its own, OSError, and those of every storage client
-        reason = " ".join(str(error).split())[:300]
+        from .tracking import login_refused
+
+        reason = login_refused(error) or " ".join(str(error).split())[:300]
         where = store or "MLflow's default store"
         raise UserError(f"{uri}: cannot be fetched from {where}: {reason}", FAILED) from None
     places = [found, *sorted(path.parent for path in found.rglob("model.json"))] if found.is_dir() else []

@@ -27,7 +27,7 @@ from .recipe_sections import DataConfig, Recipe
 from .stage import WAIT_S, Context, Result, run_stage
 from .stage_specs import audio_of, data_spec, finetune_spec, folds_spec, pretrain_spec
 from .tasks import TrainingSpec, build_task
-from .tracking import scratch
+from .tracking import MODEL, scratch
 from .workers import run_training
 
 
@@ -159,8 +159,10 @@ def pretrain(context: Context, corpus: Corpus) -> Result | None:
 def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: str) -> None:
     """Train, log the model folder as the run's artifact, then drop the checkpoints."""
     import torch
-    from a2v_model import save_model
+    from a2v_model import Detector, save_model
     from safetensors.torch import load_file
+
+    from .pyfunc import log_detector
 
     if context.store.client.get_run(run_id).data.tags.get("a2v.model") == "logged":
         return
@@ -171,8 +173,12 @@ def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: 
     model.load_state_dict(load_file(last / "model.safetensors"))
     provenance = {"run_id": run_id, "updates": spec.loop.updates, "experiment": context.recipe.name}
     with scratch() as aside:
-        save_model(model, Path(aside) / "model", provenance)
-        context.store.log_folder(run_id, Path(aside) / "model", "model")
+        folder = Path(aside) / MODEL
+        save_model(model, folder, provenance)
+        if isinstance(model, Detector):
+            log_detector(context.store, run_id, model, folder)
+        else:
+            context.store.log_folder(run_id, folder, MODEL)
     context.store.tag(run_id, "a2v.model", "logged")
     shutil.rmtree(storage / name, ignore_errors=True)
 

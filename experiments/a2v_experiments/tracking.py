@@ -2,8 +2,9 @@
 
 The driver creates, ends and looks up runs through `Store`. Workers get a run's id and log metrics through
 `metric_log.MetricLog`. A run's tags: `a2v.stage`, `a2v.fingerprint`, `a2v.driver` (host:pid:start that has it while it
-reads RUNNING; claims.py), `a2v.model` = logged once its trained model is an artifact, and fold, label_share, variant;
-that of an experiment also `a2v.finetune_runs`, the runs of the folds done so far.
+reads RUNNING; claims.py), `a2v.model` = logged once its trained model is stored, `a2v.model_id` where MLflow knows that
+as a model (a detector) and not as a plain artifact, and fold, label_share, variant; that of an experiment also
+`a2v.finetune_runs`, the runs of the folds done so far.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from urllib.parse import unquote, urlparse
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
@@ -41,6 +43,7 @@ from .environment import describe_environment, origin
 from .errors import FAILED, UserError
 from .outage import PATIENCE_S, Outage, PatientClient, quiet_loggers
 
+MODEL = "model"  # how a training's run calls its model
 MAX_PARAM_CHARACTERS = 6000
 FIGURE_DPI = 200
 OPENING_S = 120.0  # how long a store may be away when a command begins
@@ -195,16 +198,50 @@ class Store:
 
     def put_back(self, run_id: str, path: Path, folder: str) -> None:
         """Upload a changed file of a folder that `fetch` gave; where the store is local it is the artifact itself."""
-        place = urlparse(self.client.get_run(run_id).info.artifact_uri)
-        if place.scheme in ("", "file") and path == Path(unquote(place.path)) / folder / path.name:
+        if path == self._local(run_id, folder, path.name):
             return
-        self.client.log_artifact(run_id, str(path), folder)
+        model_id = self.model_of(run_id)
+        if folder == MODEL and model_id:
+            self.client.log_model_artifact(model_id, str(path))
+        else:
+            self.client.log_artifact(run_id, str(path), folder)
 
-    def log_metrics(self, run_id: str, metrics: dict[str, float], step: int = 0) -> None:
-        """All metrics of one step in one request."""
+    def log_metrics(self, run_id: str, metrics: dict[str, float], step: int = 0, model_id: str | None = None) -> None:
+        """All metrics of one step in one request; model_id: the model of which they are true."""
         now = get_current_time_millis()
-        values = [Metric(allowed_name(key), float(value), now, step) for key, value in metrics.items()]
+        values = [
+            Metric(allowed_name(key), float(value), now, step, model_id=model_id) for key, value in metrics.items()
+        ]
         self.client.log_batch(run_id, metrics=values)
+
+    def begin_model(self, run_id: str, kind: str, facts: dict[str, str]) -> str:
+        """The id of the run's model in MLflow, made at the first call; pending until `finish_model`.
+
+        facts: its parameters beside those by which runs are told apart (fold, label_share, variant).
+        """
+        model_id = self.model_of(run_id)
+        if model_id is None:
+            run = self.client.get_run(run_id)
+            tags: dict[str, str] = run.data.tags
+            told = {key: value for key, value in tags.items() if key in ("fold", "label_share", "variant")}
+            model = self.client.create_logged_model(
+                run.info.experiment_id, MODEL, run_id, params={**told, **facts}, model_type=kind
+            )
+            model_id = str(model.model_id)
+            self.tag(run_id, "a2v.model_id", model_id)
+            self.client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
+        return model_id
+
+    def model_of(self, run_id: str) -> str | None:
+        """The id of the run's model in MLflow, where it has one; a pretraining's is a plain artifact."""
+        tags: dict[str, str] = self.client.get_run(run_id).data.tags
+        return tags.get("a2v.model_id")
+
+    def finish_model(self, run_id: str) -> None:
+        """The run's model is what it will stay."""
+        model_id = self.model_of(run_id)
+        if model_id:
+            self.client.finalize_logged_model(model_id, LoggedModelStatus.READY)
 
     def fetch(self, run_id: str, name: str, work: Path) -> str:
         """Local path of a run's artifact: the file itself where the store is local, else a copy under work/fetched.
@@ -212,17 +249,31 @@ class Store:
         The work folder is where every worker of a cluster can read it. Raises UserError where it cannot be had.
         """
         try:
-            place = urlparse(self.client.get_run(run_id).info.artifact_uri)
-            local = Path(unquote(place.path)) / name
-            if place.scheme in ("", "file") and local.exists():
+            local = self._local(run_id, name)
+            if local is not None and local.exists():
                 return str(local)
             copy = work / "fetched" / run_id
             copy.mkdir(parents=True, exist_ok=True)
+            model_id = self.model_of(run_id)
+            if name == MODEL and model_id:
+                copy = copy / MODEL
+                copy.mkdir(exist_ok=True)
+                download_artifacts(f"models:/{model_id}", dst_path=str(copy), tracking_uri=self.uri)
+                return str(copy.resolve())
             return str(Path(self.client.download_artifacts(run_id, name, str(copy))).resolve())
         except (MlflowException, OSError) as error:
             raise UserError(
                 f"{self.uri}: artifact {name} of run {run_id} cannot be read: {_one_line(error)}", FAILED
             ) from None
+
+    def _local(self, run_id: str, *names: str) -> Path | None:
+        """Where an artifact lies on this machine's disk, if its store does."""
+        uri = self.client.get_run(run_id).info.artifact_uri
+        model_id = self.model_of(run_id)
+        if names[0] == MODEL and model_id:
+            uri, names = self.client.get_logged_model(model_id).artifact_location, names[1:]
+        place = urlparse(uri)
+        return Path(unquote(place.path), *names) if place.scheme in ("", "file") else None
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -257,7 +308,16 @@ def _why_unusable(uri: str, error: Exception) -> str:
             f"{uri}: this store was written by another version of MLflow than the installed {mlflow.__version__};"
             " update MLflow, or choose another store with --tracking-uri"
         )
-    return f"{uri}: the tracking store cannot be opened: {text}"
+    return f"{uri}: {login_refused(error) or f'the tracking store cannot be opened: {text}'}"
+
+
+def login_refused(error: Exception) -> str | None:
+    """What to do about it, where a server wants a login that this process has not given."""
+    if "error code 401" not in str(error):
+        return None
+    given = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    what = f"refuses the login of user {given!r}" if given else "wants a login"
+    return f"the server {what}: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 
 
 def _one_line(error: BaseException) -> str:

@@ -77,7 +77,7 @@ def test_bad_recordings(tmp_path):
     whole[24000] = np.nan
     soundfile.write(tmp_path / "nan.wav", whole, 8000, subtype="FLOAT")
     assert np.isfinite(read_stretch(tmp_path / "nan.wav", 0, 2, 8000)).all()  # elsewhere it is good
-    with pytest.raises(AudioError, match="holds NaN or infinity between 2 and 4 s"):
+    with pytest.raises(AudioError, match="holds NaN or infinity, first at 3"):
         read_stretch(tmp_path / "nan.wav", 2, 4, 8000)
     (tmp_path / "text.wav").write_text("no audio")
     with pytest.raises(AudioError, match="not readable as audio"):

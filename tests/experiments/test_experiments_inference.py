@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from a2v_data.corpus import EVENT_DTYPE, Corpus, CorpusWriter
 from a2v_experiments import inference
-from a2v_experiments.inference import recording_likelihoods, stitch, window_starts
+from a2v_experiments.inference import Windows, recording_likelihoods, stitch
 from a2v_experiments.recipe import Recipe
 from a2v_experiments.tasks import part
 from a2v_model import Detector, normalise
@@ -22,7 +23,8 @@ WINDOWS = [(10, 0), (10, 3), (10, 4), (10, 9), (7, 1), (1, 0)]
 @pytest.mark.parametrize("window, overlap", WINDOWS)
 def test_windows_cover_a_recording_and_the_last_ends_with_it(window, overlap):
     for frames in range(1, 60):
-        starts = window_starts(frames, window, overlap)
+        windows = Windows(frames, window, overlap)
+        starts = [windows.start(index) for index in range(len(windows))]
         covered = set().union(*(range(start, start + window) for start in starts))
         assert covered == set(range(max(frames, window))) and starts == sorted(set(starts))
         steps = np.diff(starts)
@@ -32,18 +34,23 @@ def test_windows_cover_a_recording_and_the_last_ends_with_it(window, overlap):
 @pytest.mark.parametrize("window, overlap", WINDOWS)
 def test_stitched_frame_numbers_are_the_frame_numbers(window, overlap):
     for frames in range(1, 60):
-        starts = window_starts(frames, window, overlap)
-        numbers = [np.arange(start, start + window, dtype=np.float32)[:, None] * [1, -1] for start in starts]
-        out = stitch(starts, numbers, frames)
-        assert out.dtype == np.float32
+        windows = Windows(frames, window, overlap)
+        numbers = [
+            np.arange(start, start + window, dtype=np.float32)[:, None] * [1, -1]
+            for start in map(windows.start, range(len(windows)))
+        ]
+        out = stitch(windows, 0, numbers)
         assert np.array_equal(out, np.arange(frames)[:, None] * [1, -1])
+        for cut in range(1, len(windows)):  # any pieces, joined, are the whole
+            parts = stitch(windows, 0, numbers[:cut]), stitch(windows, cut, numbers[cut:])
+            assert np.array_equal(np.concatenate(parts), out)
 
 
 def test_where_two_windows_overlap_each_gives_the_half_nearer_its_centre():
-    starts = window_starts(26, 10, 4)
-    assert starts == [0, 6, 12, 16]
+    windows = Windows(26, 10, 4)
+    assert [windows.start(index) for index in range(len(windows))] == [0, 6, 12, 16]
     which = [np.full((10, 1), number, np.float32) for number in range(4)]
-    assert stitch(starts, which, 26)[:, 0].astype(int).tolist() == [0] * 8 + [1] * 6 + [2] * 5 + [3] * 7
+    assert stitch(windows, 0, which)[:, 0].astype(int).tolist() == [0] * 8 + [1] * 6 + [2] * 5 + [3] * 7
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +67,22 @@ def detector(recipe: Recipe) -> Detector:
     return model
 
 
-@pytest.fixture
-def many_lengths(tmp_path) -> Corpus:
-    """Recordings shorter than a frame, than a window, of just a window, and longer by every kind of rest."""
-    writer = CorpusWriter(tmp_path, RATE, ["cc", "sn"])
-    rng = np.random.default_rng(0)
-    for samples in (1, STRIDE - 1, 1500, 2000, 3999, 4000, 4001, 4040, 6000, 9999, 12345, 16000):
-        writer.add(f"{samples}.wav", rng.integers(-9000, 9000, samples, np.int16), True, RATE, samples, 1.0)
+LENGTHS = (1, STRIDE - 1, 1500, 2000, 3999, 4000, 4001, 4040, 6000, 9999, 12345, 16000)
+
+
+def packed(folder: Path, recordings: list[np.ndarray]) -> Corpus:
+    writer = CorpusWriter(folder, RATE, ["cc", "sn"])
+    for samples in recordings:
+        writer.add(f"{len(samples)}.wav", samples, True, RATE, len(samples), 1.0)
     writer.finish(np.empty(0, EVENT_DTYPE))
-    return Corpus.open(tmp_path)
+    return Corpus.open(folder)
+
+
+@pytest.fixture
+def many_lengths(tmp_path: Path) -> Corpus:
+    """Recordings shorter than a frame, than a window, of just a window, and longer by every kind of rest."""
+    rng = np.random.default_rng(0)
+    return packed(tmp_path, [rng.integers(-9000, 9000, samples, np.int16) for samples in LENGTHS])
 
 
 def likelihoods(
@@ -78,26 +92,24 @@ def likelihoods(
 
 
 @pytest.mark.parametrize("batch", [1, 4, 16])
-def test_every_frame_of_every_recording_once_in_its_place(monkeypatch, detector, many_lengths, batch):
-    """The stand-in model says where each of its frames lies in the recording."""
+def test_every_frame_of_every_recording_once_in_its_place(monkeypatch, detector, tmp_path, batch):
+    """The stand-in model hears a ramp, the number of each sample, and says which frame each of its own is."""
+    ramps = packed(tmp_path, [np.arange(samples, dtype=np.int16) for samples in LENGTHS])
 
-    def frame_numbers(model, corpus, segments, samples, *rest):
-        assert samples == RATE and (segments["start"] % STRIDE == 0).all()
-        recording_B1 = segments["recording"][:, None]
-        frames_BT = segments["start"][:, None] // STRIDE + np.arange(samples // STRIDE)
-        return np.stack([frames_BT, np.broadcast_to(recording_B1, frames_BT.shape)], axis=-1).astype(np.float32)
+    def frame_numbers(model, waveform_BN, lengths_B, precision):
+        assert waveform_BN.shape[1] == RATE
+        number_BT = np.rint(waveform_BN[:, ::STRIDE] * 32768) / STRIDE
+        return np.stack([number_BT, number_BT], axis=-1).astype(np.float32), None
 
-    monkeypatch.setattr(inference, "_likelihoods", frame_numbers)
+    monkeypatch.setattr(inference, "window_outputs", frame_numbers)
     order = [3, 0, 11, 10, 1, 2, 9, 4, 5, 6, 7, 8]
     done = []
-    found = list(
-        recording_likelihoods(detector, many_lengths, order, SEGMENT_S, 0.3, batch=batch, progress=done.append)
-    )
+    found = list(recording_likelihoods(detector, ramps, order, SEGMENT_S, 0.3, batch=batch, progress=done.append))
     assert [recording for recording, _ in found] == order
     for recording, out in found:
-        frames = -(-many_lengths.recordings[recording].n_samples // STRIDE)
-        assert np.array_equal(out[:, 0], np.arange(frames)) and (out[:, 1] == recording).all()
-    windows = sum(len(window_starts(len(out), 100, 30)) for _, out in found)
+        frames = -(-ramps.recordings[recording].n_samples // STRIDE)
+        assert np.array_equal(out[:, 0], np.arange(frames))
+    windows = sum(len(Windows(len(out), 100, 30)) for _, out in found)
     assert sum(done) == windows and max(done) <= batch
 
 

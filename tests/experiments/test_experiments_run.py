@@ -111,7 +111,7 @@ def test_artifacts(world, first_runs):
     assert {"statistics.json"} <= world.artifacts(first_runs["prepare"][0])
     assert {"manifest"} <= world.artifacts(first_runs["folds"][0])
     for run in first_runs["finetune"]:
-        own = {"model", "evaluation.json", "scores.csv", "confidence_intervals.csv", "example.png", "figure_data.json"}
+        own = {"evaluation.json", "scores.csv", "confidence_intervals.csv", "example.png", "figure_data.json"}
         assert own | figures | numbers <= world.artifacts(run)
         model = load_model(world.fetch(run, "model"))
         assert isinstance(model, Detector) and list(model.classes) == ["sn", "cc"]

@@ -66,19 +66,23 @@ def read_info(path: Path, channel: Channel = 0) -> AudioInfo:
     return info
 
 
-def read_blocks(path: Path, info: AudioInfo, channel: Channel = 0) -> Iterator[np.ndarray]:
-    """The first `info.samples` samples of one channel (or the mean of all), float32 (N,), full scale 1.
+def read_blocks(
+    path: Path, info: AudioInfo, channel: Channel = 0, start: int = 0, stop: int | None = None
+) -> Iterator[np.ndarray]:
+    """Samples `start` to `stop` (None: `info.samples`) of one channel (or the mean of all), float32 (N,), full scale 1.
 
     A block holds at most `BLOCK_VALUES` samples of all channels, whatever the length of the file. Raises
     `AudioError` where the file is damaged, shorter than `info` says, or holds NaN or infinity.
     """
     longest = max(1, BLOCK_VALUES // info.channels)
-    done = 0
+    done, stop = start, info.samples if stop is None else stop
     try:
         with soundfile.SoundFile(path) as file:
-            while done < info.samples:
+            if start:
+                file.seek(start)
+            while done < stop:
                 # always_2d, so that one channel and many are indexed alike.
-                block_NC = file.read(min(longest, info.samples - done), dtype="float32", always_2d=True)
+                block_NC = file.read(min(longest, stop - done), dtype="float32", always_2d=True)
                 if not len(block_NC):
                     raise AudioError(f"is truncated: {done} of {info.samples} samples are there; {EXPECTED}")
                 block_N = block_NC.mean(1) if channel == "mix" else np.ascontiguousarray(block_NC[:, channel])

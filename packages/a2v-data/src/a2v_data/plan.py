@@ -166,7 +166,7 @@ def _read(
 ) -> SourceRecording | AudioError:
     channel = config.channels.get(name, config.channel)
     try:
-        _check_name(name)
+        check_name(name)
         if prepared is None:
             path = source.audio_folder / name
             info = read_info(path, channel)
@@ -192,7 +192,8 @@ def _joined(name: str, source: Source, prepared: Prepared, channel: Channel) -> 
     return SourceRecording(name, tuple(parts), channel, recording.source_rate, recording.source_samples, recording.gain)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """`AudioError` for a name that no table can hold."""
     if any(ord(character) < 32 for character in name):
         raise AudioError("has a tab or line break in its name; rename it")
     try:

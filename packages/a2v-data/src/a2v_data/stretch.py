@@ -4,24 +4,25 @@ N samples, Q frequencies.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from a2v_data.audio import EXPECTED, AudioError, read_info
+from a2v_data.audio import AudioError, Channel, read_blocks, read_info
 from a2v_data.resampling import LOWPASS_FILTER_WIDTH, ROLLOFF, resample_blocks
 
+Read = Callable[[int, int], Iterable[np.ndarray]]
 SPECTRUM_WINDOW_S = 0.064
 
 
-def read_stretch(path: Path, start_s: float, end_s: float, sample_rate: int, channel: int = 0) -> np.ndarray:
+def read_stretch(path: Path, start_s: float, end_s: float, sample_rate: int, channel: Channel = 0) -> np.ndarray:
     """One channel from `start_s` to `end_s` seconds at `sample_rate` Hz, float32 (N,), full scale 1.
 
-    What resampling the whole recording would give there: enough is read on both sides for the filter, beginning on
-    the filter's grid. The first sample is number round(start_s * sample_rate) of the resampled recording.
-    Raises `AudioError`, without the file's name, where the recording cannot be used or does not reach that far.
+    What resampling the whole recording would give there. The first sample is number round(start_s * sample_rate) of
+    the resampled recording. Raises `AudioError`, without the file's name, where the recording cannot be used or does
+    not reach that far.
     """
     info = read_info(path, channel)
     if not 0 <= start_s < end_s:
@@ -31,31 +32,31 @@ def read_stretch(path: Path, start_s: float, end_s: float, sample_rate: int, cha
     first, stop = round(start_s * sample_rate), round(end_s * sample_rate)
     if stop <= first:
         raise AudioError(f"{start_s:g} to {end_s:g} s: holds no sample at {sample_rate} Hz; it must be longer")
-    divisor = math.gcd(info.rate, sample_rate)
-    old, new = info.rate // divisor, sample_rate // divisor
+    read = partial(read_blocks, path, info, channel)
+    return np.concatenate(list(stretch_blocks(read, info.samples, info.rate, first, stop, sample_rate)))
+
+
+def stretch_blocks(
+    read: Read, samples: int, rate: int, first: int, stop: int, sample_rate: int
+) -> Iterator[np.ndarray]:
+    """Samples `first` to `stop` of a recording resampled to `sample_rate` Hz, in blocks, float32 (N,).
+
+    read: gives its samples from one number to another in blocks, of `samples` at `rate` Hz. Only what is needed is
+    read: enough on both sides for the filter, beginning on the filter's grid, so that the result is, to float32
+    rounding, that of resampling the whole recording. Raises what `read` raises, and `AudioError` for a pair of rates
+    as `resample_blocks`.
+    """
+    divisor = math.gcd(rate, sample_rate)
+    old, new = rate // divisor, sample_rate // divisor
     margin = math.ceil(LOWPASS_FILTER_WIDTH * old / (min(old, new) * ROLLOFF)) + 1
     repetition = max(0, first // new - math.ceil(margin / old))  # `new` outputs belong to every `old` inputs
-    begin = repetition * old
-    count = min(math.ceil(stop * old / new) + margin, info.samples) - begin
-    audio_N = _read(path, begin, count, channel)
-    if not np.isfinite(audio_N).all():
-        raise AudioError(f"holds NaN or infinity between {start_s:g} and {end_s:g} s; export it again")
-    skipped = first - repetition * new
-    resampled_N = np.concatenate(list(resample_blocks([audio_N], info.rate, sample_rate)))
-    return resampled_N[skipped : skipped + stop - first]
-
-
-def _read(path: Path, begin: int, count: int, channel: int) -> np.ndarray:
-    try:
-        with soundfile.SoundFile(path) as file:
-            file.seek(begin)
-            # always_2d, so that one channel and many are indexed alike
-            audio_NC = file.read(count, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"is damaged ({error}); {EXPECTED}") from error
-    if len(audio_NC) < count:
-        raise AudioError(f"is truncated: {begin + len(audio_NC)} of {begin + count} samples are there; {EXPECTED}")
-    return np.ascontiguousarray(audio_NC[:, channel])
+    end = min(math.ceil(stop * old / new) + margin, samples)
+    position = repetition * new
+    for block_N in resample_blocks(read(repetition * old, end), rate, sample_rate):
+        wanted_N = block_N[max(0, first - position) : max(0, stop - position)]
+        position += len(block_N)
+        if len(wanted_N):
+            yield wanted_N
 
 
 def mean_spectrum(waveforms: Iterable[np.ndarray], sample_rate: int) -> tuple[np.ndarray, np.ndarray]:

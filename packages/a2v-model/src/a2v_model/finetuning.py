@@ -103,11 +103,20 @@ class Detector(Inference):
         `lengths` (B, samples) excludes padding: frames beyond an item's end have meaningless logits and
         change nothing before it.
         """
+        return self.classify(self.features(waveform_BN, generator, lengths))
+
+    def features(
+        self, waveform_BN: Tensor, generator: torch.Generator | None = None, lengths: Tensor | None = None
+    ) -> Tensor:
+        """What the head sees (B, T, D): the mean of the last layer results; else as `forward`."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_front_end):
             x_BTC = self.backbone.local_features(waveform_BN, lengths)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._backbone_learns()):
-            pooled_BTD = self._pooled(x_BTC, generator, lengths)
-        return self.head(self.dropout(pooled_BTD)).float()
+            return self._pooled(x_BTC, generator, lengths)
+
+    def classify(self, features_BTD: Tensor) -> Tensor:
+        """Logits (B, T, C) of `features`."""
+        return self.head(self.dropout(features_BTD)).float()
 
     def _backbone_learns(self) -> bool:
         return any(parameter.requires_grad for parameter in self.backbone.projection.parameters())

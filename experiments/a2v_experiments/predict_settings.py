@@ -1,0 +1,125 @@
+"""How calls are found: windows, thresholds, post-processing. What a model says of itself is the default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from a2v_eval.events import EventConfig
+from a2v_eval.postprocess import by_time, merge_gaps, only_classes, within_durations
+from a2v_model import Detector
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SEGMENT_S, OVERLAP_S = 10.0, 0.5
+Seconds = Annotated[float, Field(ge=0)]
+OfClass = Seconds | dict[str, Seconds]
+"""One number, or class -> number: classes without one are left as they are."""
+
+
+class PredictSettings(BaseModel):
+    """What decides which events are found.
+
+    segment_s, overlap_s: seconds of a window and of what neighbouring windows share. events: how likelihoods become
+    events, with the threshold of each class. classes: keep these only; None: all. merge_gap_s: events of a class this
+    close are one; None: none are merged. min_duration_s, max_duration_s: shorter and longer events are dropped.
+    precision: float32, bfloat16, or auto (bfloat16 where the processor has it).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    segment_s: float = Field(default=SEGMENT_S, gt=0)
+    overlap_s: Seconds = OVERLAP_S
+    events: EventConfig = EventConfig()
+    classes: tuple[str, ...] | None = None
+    merge_gap_s: OfClass | None = None
+    min_duration_s: OfClass | None = None
+    max_duration_s: OfClass | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    def threshold(self, label: str) -> float:
+        """Of a class."""
+        given = self.events.threshold
+        return given[label] if isinstance(given, Mapping) else given
+
+
+def settings_for(model: Detector, **given: Any) -> tuple[PredictSettings, list[str]]:
+    """The settings for a model, and what a user should know about them, a line each.
+
+    given: fields of PredictSettings, and `method`, `window_s` and `threshold` of EventConfig; what is None or missing
+    is the model's own: its thresholds, and the event settings and windows that they were chosen for. A class without a
+    threshold has EventConfig's. Raises ValueError for a wrong value or a class that the model does not know.
+    """
+    given = {key: value for key, value in given.items() if value is not None}
+    odd = given.keys() - PredictSettings.model_fields.keys() - {"method", "window_s", "threshold"}
+    assert not odd, f"{odd}: no such setting"
+    known = model.thresholds_from
+    method = given.get("method", known.get("method", "avg"))
+    same = method == known.get("method")
+    keys = ("window_s", "low_threshold", "max_duration_s") if method == "canny" else ("window_s",)
+    events = {key: known[key] for key in keys if same and key in known}
+    if "window_s" in given:
+        events["window_s"] = given["window_s"]
+    thresholds, notices = _thresholds(model, given.get("threshold"))
+    fields: dict[str, Any] = {key: float(known[key]) for key in ("segment_s", "overlap_s") if key in known}
+    fields |= {key: given[key] for key in PredictSettings.model_fields if key in given}
+    try:
+        settings = PredictSettings(**{**fields, "events": EventConfig(method=method, threshold=thresholds, **events)})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = " of ".join(
+            str(part) for part in reversed(first["loc"]) if part not in ("dict[str,constrained-float]",)
+        )
+        raise ValueError(f"{place or 'settings'}: {first['msg'].removeprefix('Value error, ')}") from None
+    _check(model, settings)
+    if model.thresholds and not given.keys().isdisjoint({"method", "window_s"}) and "threshold" not in given:
+        chosen = f"method {known.get('method')}, window_s {known.get('window_s')}"
+        notices.append(f"the model's thresholds were chosen for {chosen}; they may not fit other settings")
+    return settings, notices
+
+
+def postprocess(events: np.ndarray, settings: PredictSettings, classes: list[str]) -> np.ndarray:
+    """Found events (dtype EVENT) as the settings want them, in the order of onset and class.
+
+    First gaps are closed, then durations asked for, so that pieces of a call count as the call.
+    """
+    if settings.classes is not None:
+        events = only_classes(events, np.array([classes.index(name) for name in settings.classes]))
+    if settings.merge_gap_s is not None:
+        events = merge_gaps(events, _of_each(settings.merge_gap_s, classes, -1.0))
+    shortest = _of_each(settings.min_duration_s, classes, 0.0)
+    return by_time(within_durations(events, shortest, _of_each(settings.max_duration_s, classes, np.inf)))
+
+
+def _thresholds(model: Detector, given: Any) -> tuple[dict[str, float], list[str]]:
+    default = EventConfig.model_fields["threshold"].default
+    if given is not None and not isinstance(given, Mapping):
+        return dict.fromkeys(model.classes, given), []
+    chosen = {**model.thresholds, **(given or {})}
+    if unknown := sorted(set(chosen) - set(model.classes)):
+        raise ValueError(f"threshold: {unknown[0]!r} is none of the model's classes {', '.join(model.classes)}")
+    without = [name for name in model.classes if name not in chosen]
+    notices = [f"no threshold was chosen for {', '.join(without)}: {default} is used"] if without else []
+    return {name: chosen.get(name, default) for name in model.classes}, notices
+
+
+def _check(model: Detector, settings: PredictSettings) -> None:
+    if settings.overlap_s >= settings.segment_s:
+        raise ValueError(f"overlap_s: {settings.overlap_s} s must be less than segment_s, {settings.segment_s} s")
+    front_end = model.model_config.front_end
+    least_s = max(front_end.shortest, front_end.stride) / front_end.sample_rate
+    if settings.segment_s < least_s:
+        raise ValueError(f"segment_s: {settings.segment_s} s is too short for a frame; at least {least_s:.4f} s")
+    for field in ("classes", "merge_gap_s", "min_duration_s", "max_duration_s"):
+        value = getattr(settings, field)
+        names = value if isinstance(value, tuple | dict) else ()
+        for name in names:
+            if name not in model.classes:
+                raise ValueError(f"{field}: {name!r} is none of the model's classes {', '.join(model.classes)}")
+
+
+def _of_each(value: OfClass | None, classes: list[str], default: float) -> np.ndarray:
+    """(C,), `default` where a class has none."""
+    if value is None:
+        return np.full(len(classes), default)
+    return np.array([value.get(name, default) if isinstance(value, dict) else value for name in classes])

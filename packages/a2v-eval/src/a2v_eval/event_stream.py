@@ -1,0 +1,130 @@
+"""Events of a recording whose likelihoods come in blocks: the same, to the bit, as `find_events` of the whole.
+
+`avg` and `max` go through the blocks once and keep one pooling window and the events that are still open; what makes
+the result equal is that sums run on over the blocks in the order of the frames. `canny` looks at the whole recording,
+so it takes one class after another: memory is that of one class.
+
+T frames, C classes, W frames of the pooling window, S = T + 1 places between frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from .events import EVENT, EventConfig, find_events, window_frames
+from .runs import runs_of_ones
+
+Blocks = Callable[[], Iterable[np.ndarray]]
+
+
+def find_events_in_blocks(
+    blocks: Blocks, frame_rate: float, config: EventConfig | None = None, classes: Sequence[str] | None = None
+) -> np.ndarray:
+    """Events (strict protocol) of one recording as an array of dtype EVENT, ordered by class and start.
+
+    blocks      called for an iterator over the likelihoods (T, C) of consecutive stretches, of any lengths; `canny`
+                calls it once for each class.
+    frame_rate  Hz. Raises ValueError as `find_events`.
+    """
+    config = config or EventConfig()
+    if config.method == "canny":
+        return _by_class(blocks, frame_rate, config, classes)
+    stream: _Stream | None = None
+    for block_TC in blocks():
+        if not len(block_TC):
+            continue
+        if np.isnan(block_TC).any():
+            raise ValueError("likelihood: holds NaN; should be within [0, 1]")
+        stream = stream or _Stream(config, frame_rate, config.thresholds(block_TC.shape[1], classes))
+        stream.add(block_TC)
+    return stream.events() if stream is not None else np.zeros(0, EVENT)
+
+
+class _Stream:
+    """Pooling and runs over blocks. Places count from the recording's start."""
+
+    def __init__(self, config: EventConfig, frame_rate: float, threshold_C: np.ndarray) -> None:
+        self.frame_rate, self.method = frame_rate, config.method
+        self.width = window_frames(config.window_s, frame_rate)
+        self.threshold_C = threshold_C.astype(np.float32)
+        n_classes = len(threshold_C)
+        self.first = 0  # place of the first kept sum
+        self.total_SC = np.zeros((1, n_classes))  # sums of the likelihoods before each of the last places
+        self.count_SC = np.zeros((1, n_classes))  # the same of frames above the threshold
+        self.open_C = np.full(n_classes, -1)  # where the event begins that has not ended yet
+        self.open_total_C = np.zeros(n_classes)
+        self.found: list[np.ndarray] = []
+
+    def add(self, block_TC: np.ndarray) -> None:
+        total_SC = _running(self.total_SC, block_TC)
+        count_SC = self.count_SC
+        if self.method == "avg":
+            pooled_VC = (total_SC[self.width :] - total_SC[: -self.width]) / self.width
+            above_VC = pooled_VC.astype(np.float32) > self.threshold_C
+        else:
+            count_SC = _running(count_SC, block_TC > self.threshold_C)
+            above_VC = count_SC[self.width :] > count_SC[: -self.width]
+        if len(above_VC):
+            self._take(above_VC, total_SC)
+        kept = min(self.width, len(total_SC))  # the next window starts at the first of these
+        self.first += len(total_SC) - kept
+        self.total_SC, self.count_SC = total_SC[-kept:], count_SC[-kept:]
+
+    def _take(self, above_VC: np.ndarray, total_SC: np.ndarray) -> None:
+        half, length = self.width // 2, len(above_VC)
+        class_E, start_E, stop_E = runs_of_ones(above_VC.T)
+        going_on_C = (self.open_C >= 0) & ~above_VC[0]
+        for class_ in np.flatnonzero(going_on_C).tolist():  # ended with the block before
+            self._end(class_, self.first + half, total_SC[half, class_])
+        for class_, start, stop in zip(class_E.tolist(), start_E.tolist(), stop_E.tolist(), strict=True):
+            if start > 0 or self.open_C[class_] < 0:
+                self.open_C[class_] = self.first + start + half
+                self.open_total_C[class_] = total_SC[start + half, class_]
+            if stop < length:
+                self._end(class_, self.first + stop + half, total_SC[stop + half, class_])
+
+    def _end(self, class_: int, stop: int, total: float) -> None:
+        start = int(self.open_C[class_])
+        event = np.zeros(1, EVENT)
+        event["class"], event["start"], event["stop"] = class_, start, stop
+        event["likelihood"] = (total - self.open_total_C[class_]) / (stop - start)
+        self.found.append(event)
+        self.open_C[class_] = -1
+
+    def events(self) -> np.ndarray:
+        """All events; what is open ends with the last window that lies within the recording."""
+        half = self.width // 2
+        for class_ in np.flatnonzero(self.open_C >= 0).tolist():
+            self._end(class_, self.first + half, self.total_SC[half, class_])
+        return _timed(np.concatenate([np.zeros(0, EVENT), *self.found]), self.frame_rate)
+
+
+def _running(sums_SC: np.ndarray, values_TC: np.ndarray) -> np.ndarray:
+    """The sums, and those up to each of the next places: in float64, one frame after another."""
+    joined = np.concatenate([sums_SC[-1:], values_TC.astype(np.float64)])
+    return np.concatenate([sums_SC[:-1], np.cumsum(joined, axis=0)])
+
+
+def _timed(events: np.ndarray, frame_rate: float) -> np.ndarray:
+    events["onset_s"], events["offset_s"] = events["start"] / frame_rate, events["stop"] / frame_rate
+    return events[np.lexsort((events["start"], events["class"]))]
+
+
+def _by_class(blocks: Blocks, frame_rate: float, config: EventConfig, classes: Sequence[str] | None) -> np.ndarray:
+    parts = [np.zeros(0, EVENT)]
+    first = next(_columns(blocks(), None), None)
+    n_classes = 0 if first is None else first.shape[1]
+    for class_, threshold in enumerate(config.thresholds(n_classes, classes) if n_classes else ()):
+        column_T1 = np.concatenate(list(_columns(blocks(), class_)))
+        events = find_events(column_T1, frame_rate, config.model_copy(update={"threshold": float(threshold)}))
+        events["class"] = class_
+        parts.append(events)
+    return np.concatenate(parts)
+
+
+def _columns(blocks: Iterable[np.ndarray], class_: int | None) -> Iterator[np.ndarray]:
+    """Copies of one class's column of each block (T, 1), so that the block can go; None: the blocks themselves."""
+    for block_TC in blocks:
+        yield block_TC if class_ is None else block_TC[:, class_ : class_ + 1].copy()

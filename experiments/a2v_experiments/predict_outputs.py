@@ -1,8 +1,8 @@
-"""Events as files: one for each recording in a folder of the format, which mirrors where recordings lie, and one of all.
+"""Events as files: one for each recording, in a folder that mirrors where recordings lie, and one of all of them.
 
     raven/day1/a.wav.selections.txt    events.selections.txt   Raven selection tables; that of all is for the recordings
                                                                opened as one sequence, in the order of recordings.csv
-    audacity/day1/a.wav.txt            (none)                  label tracks: `class likelihood`; they hold no threshold
+    audacity/day1/a.wav.txt            (none)                  label tracks: `cc 0.8731`; they hold no threshold
                                                                and no model, and each is of one recording
     csv/day1/a.wav.csv                 events.csv              file,onset_s,offset_s,label,likelihood,threshold,model
     parquet/day1/a.wav.parquet         events.parquet          the same columns
@@ -103,7 +103,7 @@ def _csv(predicted: Predicted) -> str:
 
 
 def _with_likelihood(row: EventRow) -> EventRow:
-    return EventRow(row.file, row.onset_s, row.offset_s, f"{row.label} {row.likelihood:.3f}")
+    return EventRow(row.file, row.onset_s, row.offset_s, f"{row.label} {row.likelihood:.4f}")
 
 
 def _plain(predicted: Predicted) -> dict[str, Any]:

@@ -10,10 +10,10 @@ Contract. Everything is in `.predict/` of the output folder; nothing else there 
 `events/NAME.npy`: the events of a recording that is done, dtype EVENT, by onset. Written aside and renamed.
 `pieces/STAMP/FIRST-LAST.npy`: likelihoods (T, C) of windows FIRST ... LAST - 1 of a recording that is not done yet (and
     `...features.npy`), written aside and renamed: a piece that is there is whole and is not computed again. STAMP
-    holds for one state of the file (path, size, time of change) and its channel. Removed when the recording is done;
+    holds for one state of a recording (name, size, time of change, channel). Removed when the recording is done;
     pieces of anything but the recordings of the call are removed at its start.
 `pieces/STAMP/left-out`: a piece of the recording could not be read, so the others need not be.
-`model/`: the model while a call runs, where it was fetched from MLflow.
+A model that is fetched from MLflow lies in a hidden folder beside the output folder while a call runs.
 
 So a crash at any moment leaves whole pieces, perhaps tables of a recording that is not in `state.jsonl` (they are
 written again), and hidden files that end with a process id and are never read. A recording whose file changed is done
@@ -94,6 +94,7 @@ class State:
         return self.out / HIDDEN / "pieces" / stamp
 
     def remove_pieces_but(self, stamps: set[str]) -> None:
+        """Pieces of anything else are of no use any more."""
         folder = self.out / HIDDEN / "pieces"
         for path in folder.iterdir() if folder.is_dir() else ():
             if path.name not in stamps:
@@ -132,9 +133,9 @@ def open_state(out: Path, options: dict[str, Any]) -> Iterator[State]:
 
 
 def stamp_of(recording: Recording, channel: Channel) -> str:
-    """Digest of where a recording's file lies, its size and time of change, and the channel."""
+    """Digest of a recording's name, the size and time of change of its file, and the channel."""
     state = recording.path.stat()
-    value = [str(recording.path), state.st_size, state.st_mtime_ns, str(channel)]
+    value = [recording.name, state.st_size, state.st_mtime_ns, str(channel)]
     return hashlib.blake2b(json.dumps(value).encode(), digest_size=16).hexdigest()
 
 

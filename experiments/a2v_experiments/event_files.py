@@ -148,10 +148,13 @@ def _read_without_likelihoods(
     """A table in any other format of annotations; a likelihood may be in Audacity's labels only."""
     from a2v_data.annotation_config import AnnotationConfig
     from a2v_data.annotations import event_problems, table_problem
+    from a2v_data.audio import AUDIO_SUFFIXES
     from a2v_data.formats import read_table
     from a2v_data.formats.table import TableError
     from a2v_data.meerkat import MEERKAT_CLASSES
 
+    if path.stat().st_size == 0 and Path(own).suffix.lower() in AUDIO_SUFFIXES:
+        return None, [], [own]  # a.wav.txt: a label track of a recording without events
     try:
         table = read_table(path, AnnotationConfig(), sidecar=True, classes=MEERKAT_CLASSES)
     except TableError as error:

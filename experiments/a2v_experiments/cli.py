@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from .commands import bench, data, evaluate, experiment, experiment_submit, explain, model, ui
+from .commands import bench, data, evaluate, experiment, experiment_submit, explain, model, predict, ui
 from .errors import FAILED, INTERRUPTED, USAGE, UserError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.add_typer(data.group, name="data")
 app.add_typer(bench.group, name="bench")
 app.add_typer(model.group, name="model")
 app.add_typer(explain.group, name="explain")
+app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ui")(ui.ui)
 

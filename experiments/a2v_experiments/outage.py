@@ -28,7 +28,8 @@ DISK_FULL = ("disk is full", "No space left on device")
 AWAY = (  # what MLflow, requests, urllib3 and SQLAlchemy say when nobody answers, or a proxy does instead of the server
     "Connection refused", "Connection aborted", "Connection reset", "connection to server",
     "closed the connection", "Read timed out", "failed with timeout exception", "error code 502", "error code 503",
-    "error code 504", "502 Server Error", "503 Server Error", "504 Server Error", "database is locked", "Max retries exceeded",
+    "error code 504", "502 Server Error", "503 Server Error", "504 Server Error", "database is locked",
+    "Max retries exceeded",
 )  # fmt: skip
 
 

@@ -18,7 +18,8 @@ import pytest
 from a2v_experiments import cluster, jobs, submission
 from a2v_experiments.environment import origin
 from a2v_experiments.errors import UserError
-from a2v_experiments.recipe import RayConfig, load_recipe
+from a2v_experiments.recipe import load_recipe
+from a2v_experiments.recipe_sections import RayConfig
 from experiments_cluster import free_port
 from experiments_world import make_recipe, recipe_tree, write_recipe
 

@@ -17,7 +17,7 @@ from a2v_data.folds import make_folds as stratify
 from a2v_data.groups import by_pattern
 from a2v_data.manifests import read_manifests, write_manifests
 
-from .errors import FAILED, UserError
+from .errors import FAILED, UserError, naming_full_disk
 from .evaluation import evaluate_model
 from .fingerprint import fingerprint
 from .progress import advancing, bar, watching
@@ -48,7 +48,7 @@ def source_folder(recipe: Recipe, work: Path) -> Path:
     if source == "synthetic":
         config = recipe.data.synthetic
         folder = work / f"synthetic-{config.minutes:g}min-seed{config.seed}"
-        with bar("synthesising", 0, "segments") as shown:
+        with naming_full_disk(folder), bar("synthesising", 0, "segments") as shown:
             synthesise(folder, config.minutes, config.seed, progress=advancing(shown))
         return folder
     return Path(source)
@@ -69,7 +69,7 @@ def prepare(context: Context, source: Path, origin: str) -> tuple[Result, Corpus
         if not (folder / "corpus.json").is_file():
             for left in folder.parent.glob(f".{folder.name}.partial-*"):  # of a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
-            with bar("packing", 0, "s of audio") as shown:
+            with naming_full_disk(folder), bar("packing", 0, "s of audio") as shown:
                 # strict: an experiment on other labels than were meant would have wrong scores, for every fold
                 pack_corpus(source, folder, PackConfig(**config), advancing(shown), on_cores(), strict=True)
         return Corpus.open(folder)
@@ -168,7 +168,8 @@ def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: 
     model.load_state_dict(load_file(last / "model.safetensors"))
     provenance = {"run_id": run_id, "updates": spec.loop.updates, "experiment": context.recipe.name}
     with scratch() as aside:
-        save_model(model, Path(aside) / "model", provenance)
+        with naming_full_disk(Path(aside)):
+            save_model(model, Path(aside) / "model", provenance)
         context.store.log_folder(run_id, Path(aside) / "model", "model")
     context.store.tag(run_id, "a2v.model", "logged")
     shutil.rmtree(storage / name, ignore_errors=True)

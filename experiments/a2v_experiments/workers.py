@@ -20,11 +20,11 @@ from typing import Any
 import torch
 
 from . import checkpoints
-from .errors import FAILED, UserError
+from .errors import FAILED, UserError, disk_full, is_disk_full
 from .group import Group
 from .loop import TrainingStopped, train
 from .metric_log import MetricLog
-from .outage import DISK_FULL_HINT, PATIENCE_S, duration, is_disk_full
+from .outage import PATIENCE_S, duration
 from .recipe import RayConfig
 from .system_metrics import SystemMetrics
 from .tasks import TrainingSpec, build_task
@@ -154,7 +154,7 @@ def _train(payload: dict[str, Any], group: Group, resume: Path | None, save: Cal
         machine.close()
         left = log.close(patience_s)
     if left and log.error is not None and is_disk_full(log.error):
-        raise UserError(f"{payload['uri']}: {DISK_FULL_HINT}; {left} steps are not logged yet", FAILED)
+        raise disk_full(payload["uri"])
     if left:
         raise UserError(
             f"{payload['uri']}: the tracking server did not answer for {duration(patience_s)}; {left} steps are not"

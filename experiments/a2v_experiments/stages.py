@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import psutil
 from a2v_data.corpus import AUDIO, Corpus
 from a2v_data.folds import Folds, hold_out, label_share
 from a2v_data.folds import make_folds as stratify
@@ -42,14 +43,23 @@ def check_source(recipe: Recipe) -> None:
 
 def source_folder(recipe: Recipe, work: Path) -> Path:
     """The folder of recordings; the synthetic corpus is made where it is not there yet."""
-    from a2v_data.synth import synthesise
+    from a2v_data.synth import STATE, synthesise
 
     source = recipe.data.source
     if source == "synthetic":
         config = recipe.data.synthetic
         folder = work / f"synthetic-{config.minutes:g}min-seed{config.seed}"
-        with naming_full_disk(folder), bar("synthesising", 0, "segments") as shown:
-            synthesise(folder, config.minutes, config.seed, progress=advancing(shown))
+
+        def make() -> None:
+            with naming_full_disk(folder), bar("synthesising", 0, "segments") as shown:
+                synthesise(folder, config.minutes, config.seed, progress=advancing(shown))
+
+        try:
+            make()
+        except (OSError, ValueError):
+            if not (folder / STATE).is_file():
+                raise
+            make()  # another process was faster: there is nothing left to do
         return folder
     return Path(source)
 
@@ -67,8 +77,9 @@ def prepare(context: Context, source: Path, origin: str) -> tuple[Result, Corpus
 
     def pack() -> Corpus:
         if not (folder / "corpus.json").is_file():
-            for left in folder.parent.glob(f".{folder.name}.partial-*"):  # of a process that was killed
-                shutil.rmtree(left, ignore_errors=True)
+            for left in folder.parent.glob(f".{folder.name}.partial-*"):
+                if not psutil.pid_exists(int(left.name.split("-")[-2])):  # of a process that was killed
+                    shutil.rmtree(left, ignore_errors=True)
             with naming_full_disk(folder), bar("packing", 0, "s of audio") as shown:
                 # strict: an experiment on other labels than were meant would have wrong scores, for every fold
                 pack_corpus(source, folder, PackConfig(**config), advancing(shown), on_cores(), strict=True)

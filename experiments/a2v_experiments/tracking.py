@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -21,6 +22,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
+from sqlalchemy.engine import make_url
 
 from .claims import (
     CANDIDATE,
@@ -60,6 +62,7 @@ class Store:
         quiet_loggers()
         outage = Outage(uri)
         try:
+            _make_database(uri)
             self.client = _patient(uri, outage, OPENING_S)
             found = self.client.get_experiment_by_name(experiment)
             if found is None:
@@ -207,13 +210,27 @@ class Store:
             local = Path(unquote(place.path)) / name
             if place.scheme in ("", "file") and local.exists():
                 return str(local)
-            copy = work / "fetched" / run_id
-            copy.mkdir(parents=True, exist_ok=True)
-            return str(Path(self.client.download_artifacts(run_id, name, str(copy))).resolve())
+            return str(self._download(run_id, name, work / "fetched").resolve())
         except (MlflowException, OSError) as error:
             raise UserError(
                 f"{self.uri}: artifact {name} of run {run_id} cannot be read: {_one_line(error)}", FAILED
             ) from None
+
+    def _download(self, run_id: str, name: str, folder: Path) -> Path:
+        """folder/run_id/name, swapped in whole: another process may be reading the one that is there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        place = folder / run_id / name
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as aside:
+            new = Path(self.client.download_artifacts(run_id, name, aside))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                place.rename(Path(aside) / "older")
+            try:
+                new.rename(place)
+            except OSError:  # another process was faster
+                if not place.exists():
+                    raise
+        return place
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -235,6 +252,24 @@ def allowed_name(name: str) -> str:
     """
     parts = re.sub(r"[^\w\-.: /]", "_", name).split("/")
     return "/".join("_" if part in ("", ".", "..") else part for part in parts)
+
+
+def _make_database(uri: str) -> None:
+    """A sqlite database that is not there is made aside, as its hundred steps cannot be resumed or done by two."""
+    path = Path(make_url(uri).database or "") if uri.startswith("sqlite:") else Path()
+    if not path.name or path.exists() or not path.parent.is_dir():
+        return
+    aside = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        MlflowClient(f"sqlite:///{aside.resolve()}")
+        os.link(aside, path)
+    except FileExistsError:  # another process was faster
+        return
+    except PermissionError:  # a file system without links
+        aside.rename(path)
+    finally:
+        aside.unlink(missing_ok=True)
+        aside.with_name(f"{aside.name}-journal").unlink(missing_ok=True)
 
 
 def _patient(uri: str, outage: Outage, patience_s: float) -> MlflowClient:

@@ -93,6 +93,7 @@ def open_memory(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
     monkeypatch.setattr(outage, "MlflowClient", lambda uri: memory)
     for module in (tracking, claims):
         monkeypatch.setattr(module, "this_process", lambda: NAMES.value)
+    monkeypatch.setattr(claims.Heartbeat, "hold", lambda *given: None)  # its thread would be a process of its own
     return lambda: Store("memory", "tones", None)
 
 

@@ -16,7 +16,8 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
-from .outage import is_disk_full, quiet_loggers
+from .errors import is_disk_full
+from .outage import quiet_loggers
 
 FLUSH_EVERY_S = 2.0
 MAX_BATCH = 900

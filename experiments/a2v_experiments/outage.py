@@ -19,12 +19,10 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 from tqdm import tqdm
 
-from .errors import FAILED, UserError
+from .errors import FAILED, UserError, disk_full, is_disk_full
 
 RETRY_S = 2.0
 PATIENCE_S = 600.0  # how long the store may be away before an experiment ends
-DISK_FULL_HINT = "no space left on the disk; free some and run the same command again"
-DISK_FULL = ("disk is full", "No space left on device")
 AWAY = (  # what MLflow, requests, urllib3 and SQLAlchemy say when nobody answers, or a proxy does instead of the server
     "Connection refused", "Connection aborted", "Connection reset", "connection to server",
     "closed the connection", "Read timed out", "failed with timeout exception", "error code 502", "error code 503",
@@ -49,10 +47,6 @@ def why_away(error: BaseException) -> str | None:
     return next((sign for sign in AWAY if sign.lower() in text.lower()), None)
 
 
-def is_disk_full(error: BaseException) -> bool:
-    return any(sign in str(error) for sign in DISK_FULL)
-
-
 class Outage:
     """What is known of one store's absence, shared by all clients of a process."""
 
@@ -66,9 +60,12 @@ class Outage:
         with self.lock:
             if self.since is None:
                 self.since = time.monotonic()
-                limit = f", for up to {patience_s / 60:g} minutes" if patience_s else ""
                 clock = datetime.now().strftime("%H:%M:%S")
-                _say(f"{self.uri}: the tracking store is away since {clock} ({reason}); trying again{limit}")
+                limit = duration(patience_s or PATIENCE_S)
+                _say(
+                    f"{self.uri}: the tracking store is away since {clock} ({reason}); a training goes on, all else"
+                    f" waits, for up to {limit}"
+                )
 
     def ends(self) -> None:
         if self.since is None:
@@ -88,8 +85,10 @@ class Outage:
             try:
                 result = method(*arguments, **named)
             except Exception as error:
-                if isinstance(error, MlflowException) and is_disk_full(error):
-                    raise UserError(f"{self.uri}: {DISK_FULL_HINT}", FAILED) from None
+                if is_disk_full(error):
+                    raise disk_full(
+                        getattr(error, "filename2", None) or getattr(error, "filename", None) or self.uri
+                    ) from error
                 reason = why_away(error)
                 if reason is None:
                     raise

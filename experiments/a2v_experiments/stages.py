@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 from a2v_data.corpus import Corpus
 from a2v_data.folds import Folds, hold_out, label_share
 from a2v_data.folds import make_folds as stratify
@@ -20,7 +21,7 @@ from a2v_data.manifests import read_manifests, write_manifests
 
 from .backbones import Backbone
 from .claims import owner_of
-from .errors import FAILED, UserError
+from .errors import FAILED, UserError, naming_full_disk
 from .evaluation import evaluate_model
 from .progress import advancing, bar, watching
 from .recipe_sections import DataConfig, Recipe
@@ -51,12 +52,21 @@ def synthetic_folder(data: DataConfig, work: Path) -> Path:
 
 def source_folder(data: DataConfig, work: Path) -> Path:
     """The folder of recordings; the synthetic corpus is made where it is not there yet."""
-    from a2v_data.synth import synthesise
+    from a2v_data.synth import STATE, synthesise
 
     if data.source == "synthetic":
         folder = synthetic_folder(data, work)
-        with bar("synthesising", 0, "segments") as shown:
-            synthesise(folder, data.synthetic.minutes, data.synthetic.seed, progress=advancing(shown))
+
+        def make() -> None:
+            with naming_full_disk(folder), bar("synthesising", 0, "segments") as shown:
+                synthesise(folder, data.synthetic.minutes, data.synthetic.seed, progress=advancing(shown))
+
+        try:
+            make()
+        except (OSError, ValueError):
+            if not (folder / STATE).is_file():
+                raise
+            make()  # another process was faster: there is nothing left to do
         return folder
     return Path(data.source)
 
@@ -87,9 +97,10 @@ def prepare(context: Context, data: DataConfig, source: Path, origin: str, name:
 
     def pack() -> Corpus:
         if not (folder / "corpus.json").is_file():
-            for left in folder.parent.glob(f".{folder.name}.partial-*"):  # of a process that was killed
-                shutil.rmtree(left, ignore_errors=True)
-            with bar("packing", 0, "s of audio") as shown:
+            for left in folder.parent.glob(f".{folder.name}.partial-*"):
+                if not psutil.pid_exists(int(left.name.split("-")[-2])):  # of a process that was killed
+                    shutil.rmtree(left, ignore_errors=True)
+            with naming_full_disk(folder), bar("packing", 0, "s of audio") as shown:
                 # strict: an experiment on other labels than were meant would have wrong scores, for every fold
                 pack_corpus(source, folder, PackConfig(**spec.config), advancing(shown), on_cores(), strict=True)
         return Corpus.open(folder)
@@ -174,7 +185,8 @@ def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: 
     provenance = {"run_id": run_id, "updates": spec.loop.updates, "experiment": context.recipe.name}
     with scratch() as aside:
         folder = Path(aside) / MODEL
-        save_model(model, folder, provenance)
+        with naming_full_disk(Path(aside)):
+            save_model(model, folder, provenance)
         if isinstance(model, Detector):
             log_detector(context.store, run_id, model, folder)
         else:

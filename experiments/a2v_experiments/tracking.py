@@ -25,6 +25,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param,
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
+from sqlalchemy.engine import make_url
 
 from . import lookup
 from .claims import (
@@ -67,6 +68,7 @@ class Store:
         quiet_loggers()
         outage = Outage(uri)
         try:
+            _make_database(uri)
             self.client = _patient(uri, outage, OPENING_S)
             found = self.client.get_experiment_by_name(experiment)
             if found is None:
@@ -253,15 +255,7 @@ class Store:
             local = self._local(run_id, name)
             if local is not None and local.exists():
                 return str(local)
-            copy = work / "fetched" / run_id
-            copy.mkdir(parents=True, exist_ok=True)
-            model_id = self.model_of(run_id)
-            if name == MODEL and model_id:
-                copy = copy / MODEL
-                copy.mkdir(exist_ok=True)
-                download_artifacts(f"models:/{model_id}", dst_path=str(copy), tracking_uri=self.uri)
-                return str(copy.resolve())
-            return str(Path(self.client.download_artifacts(run_id, name, str(copy))).resolve())
+            return str(self._download(run_id, name, work / "fetched").resolve())
         except (MlflowException, OSError) as error:
             raise UserError(
                 f"{self.uri}: artifact {name} of run {run_id} cannot be read: {_one_line(error)}", FAILED
@@ -275,6 +269,27 @@ class Store:
             uri, names = self.client.get_logged_model(model_id).artifact_location, names[1:]
         place = urlparse(uri)
         return Path(unquote(place.path), *names) if place.scheme in ("", "file") else None
+
+    def _download(self, run_id: str, name: str, folder: Path) -> Path:
+        """folder/run_id/name, swapped in whole: another process may be reading the one that is there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        place = folder / run_id / name
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as aside:
+            model_id = self.model_of(run_id) if name == MODEL else None
+            if model_id:
+                source = f"models:/{model_id}"
+                new = Path(download_artifacts(source, dst_path=str(Path(aside) / MODEL), tracking_uri=self.uri))
+            else:
+                new = Path(self.client.download_artifacts(run_id, name, aside))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                place.rename(Path(aside) / "older")
+            try:
+                new.rename(place)
+            except OSError:  # another process was faster
+                if not place.exists():
+                    raise
+        return place
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -296,6 +311,24 @@ def allowed_name(name: str) -> str:
     """
     parts = re.sub(r"[^\w\-.: /]", "_", name).split("/")
     return "/".join("_" if part in ("", ".", "..") else part for part in parts)
+
+
+def _make_database(uri: str) -> None:
+    """A sqlite database that is not there is made aside, as its hundred steps cannot be resumed or done by two."""
+    path = Path(make_url(uri).database or "") if uri.startswith("sqlite:") else Path()
+    if not path.name or path.exists() or not path.parent.is_dir():
+        return
+    aside = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        MlflowClient(f"sqlite:///{aside.resolve()}")
+        os.link(aside, path)
+    except FileExistsError:  # another process was faster
+        return
+    except PermissionError:  # a file system without links
+        aside.rename(path)
+    finally:
+        aside.unlink(missing_ok=True)
+        aside.with_name(f"{aside.name}-journal").unlink(missing_ok=True)
 
 
 def _patient(uri: str, outage: Outage, patience_s: float) -> MlflowClient:

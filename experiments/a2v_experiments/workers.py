@@ -21,11 +21,11 @@ from typing import Any
 import torch
 
 from . import checkpoints
-from .errors import FAILED, UserError
+from .errors import FAILED, UserError, disk_full, is_disk_full
 from .group import Group
 from .loop import TrainingStopped, train
 from .metric_log import MetricLog
-from .outage import DISK_FULL_HINT, PATIENCE_S, duration, is_disk_full
+from .outage import PATIENCE_S, duration
 from .recipe_sections import RayConfig
 from .system_metrics import SystemMetrics
 from .tasks import TrainingSpec, build_task
@@ -175,7 +175,7 @@ def _train(
         machine.close()
         left = log.close(patience_s)
     if left and log.error is not None and is_disk_full(log.error):
-        raise UserError(f"{payload['uri']}: {DISK_FULL_HINT}; {left} steps are not logged yet", FAILED)
+        raise disk_full(payload["uri"])
     if left:
         raise UserError(
             f"{payload['uri']}: the tracking server did not answer for {duration(patience_s)}; {left} steps are not"
@@ -208,6 +208,7 @@ def start_ray(config: RayConfig) -> None:
     if not ray.is_initialized():
         address = config.address or os.environ.get("RAY_ADDRESS")
         _check_address(address)
+        handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:
@@ -215,6 +216,8 @@ def start_ray(config: RayConfig) -> None:
             local = "ray.num_workers=0 trains without it"
             hint = "check ray.address and that `ray start` runs there" if address else local
             raise UserError(f"{where}: {_last_line(error)}; {hint}", FAILED) from None
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray's would abort this process before its runs are ended
     from .cluster import largest_resources
 
     have = largest_resources()

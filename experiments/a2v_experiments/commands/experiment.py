@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import FAILED, UserError
+from ..errors import FAILED, INTERRUPTED, UserError
 from .experiment_overview import compare, list_, plan
 from .options import DEFAULT_WORK, ScaleChoice, Tracking, Work, say, ui_command
 
@@ -58,6 +58,8 @@ def run(
             from ..experiment import run_experiment
 
             table = run_experiment(chosen, work, store, say).table
+    except KeyboardInterrupt:
+        raise UserError("stopped; the same command goes on from the last checkpoint", INTERRUPTED) from None
     finally:
         stop_ray()
     say(f"\n{table}\n")

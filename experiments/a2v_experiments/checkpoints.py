@@ -18,24 +18,35 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from .errors import disk_full, is_disk_full
+
 LOOP_FILE = "loop.json"
 
 
 def write(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Write a checkpoint beside its place and rename it there. `state` must be JSON data."""
+    """Write a checkpoint beside its place and rename it there. `state` must be JSON data.
+
+    Raises UserError where the disk is full; then nothing of it remains.
+    """
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
     weights = {key: value.detach().contiguous().cpu() for key, value in model.state_dict().items()}
-    save_file(weights, aside / "model.safetensors")
     names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     tensors = {
         f"{names[parameter]}.{key}": torch.as_tensor(value).detach().contiguous().cpu()
         for parameter, values in optimizer.state.items()
         for key, value in values.items()
     }
-    save_file(tensors, aside / "optimizer.safetensors")
-    (aside / LOOP_FILE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+    try:
+        aside.mkdir(parents=True)
+        save_file(weights, aside / "model.safetensors")
+        save_file(tensors, aside / "optimizer.safetensors")
+        (aside / LOOP_FILE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+    except Exception as error:
+        shutil.rmtree(aside, ignore_errors=True)  # its room is needed for the rest
+        if is_disk_full(error):
+            raise disk_full(folder, sum(tensor.nbytes for tensor in [*weights.values(), *tensors.values()])) from error
+        raise
     if folder.exists():
         shutil.rmtree(folder)
     aside.rename(folder)

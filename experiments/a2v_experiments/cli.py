@@ -5,14 +5,13 @@ Heavy imports happen inside commands, so that `a2v --help` answers at once.
 
 from __future__ import annotations
 
-import errno
 import signal
 import sys
 
 import typer
 
 from .commands import bench, data, evaluate, experiment, explain, model
-from .errors import FAILED, INTERRUPTED, USAGE, UserError
+from .errors import FAILED, INTERRUPTED, USAGE, UserError, disk_full, is_disk_full
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,16 +35,15 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)  # typer returns the code of an Exit, and 130 for Ctrl-C
         if code == INTERRUPTED:
-            _die("stopped; the same command goes on from the last checkpoint", INTERRUPTED)
+            _die("stopped", INTERRUPTED)  # a command that can say more raises UserError itself
         sys.exit(code)
     except UserError as error:
         _die(str(error), error.code)
     except ValueError as error:
         _die(str(error), USAGE)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            where = error.filename or "disk"
-            _die(f"{where}: no space left on the disk; free some and run the same command again", FAILED)
+        if is_disk_full(error):
+            _die(str(disk_full(error.filename2 or error.filename or "disk")), FAILED)
         _die(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), FAILED)
     except Exception as error:
         if type(error).__name__ in ("MlflowException", "RestException", "SafetensorError"):  # server or disk, no bug

@@ -1,5 +1,14 @@
 """What a user sees when something is wrong: one clear line and an exit code."""
 
+from __future__ import annotations
+
+import errno
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 USAGE = 2  # the command, the recipe or the input is wrong
 FAILED = 1  # the machine, the store or the training failed, or something was left out
 INTERRUPTED = 130  # Ctrl-C or a polite kill
@@ -15,3 +24,39 @@ class UserError(Exception):
     def __init__(self, message: str, code: int = USAGE) -> None:
         super().__init__(message)
         self.code = code
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, a limit on files
+_FULL_TEXT = re.compile(
+    rf"disk is full|no space left|(os error|errno =) ({'|'.join(map(str, _FULL))})\b", re.IGNORECASE
+)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, of whatever library, means that there was no room for a file."""
+    return getattr(error, "errno", None) in _FULL or bool(_FULL_TEXT.search(str(error)))
+
+
+def disk_full(place: object, needed_bytes: int | None = None) -> UserError:
+    """The line for it: the file, folder or store, and how much was needed, if that is known."""
+    sizes = ""
+    if needed_bytes is not None:
+        existing = Path(str(place)).absolute()
+        while not existing.exists():
+            existing = existing.parent
+        free = shutil.disk_usage(existing).free
+        sizes = f": {needed_bytes / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free"
+    return UserError(f"{place}: no space left on the disk{sizes}; free some and run the same command again", FAILED)
+
+
+@contextmanager
+def naming_full_disk(place: Path) -> Iterator[None]:
+    """A disk that is full in this block is one line that names `place`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if is_disk_full(error):
+            raise disk_full(place) from error
+        raise

@@ -16,7 +16,7 @@ from . import stages
 from .figures import log_experiment
 from .fingerprint import fingerprint
 from .recipe import Recipe
-from .stage import Context, Result, ending
+from .stage import Context, Result, begin_alone, ending
 from .tracking import Store
 
 
@@ -37,7 +37,10 @@ def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str]
     mark = fingerprint("experiment", config, origin)
     found = store.find("experiment", mark)
     tags = {"variant": recipe.variant}
-    parent = found.info.run_id if found else store.begin("experiment", mark, recipe.name, config, tags, None)
+    if found:
+        parent = str(found.info.run_id)
+    else:
+        parent = begin_alone(lambda: store.begin("experiment", mark, recipe.name, config, tags, None), say)
     context = Context(recipe, store, work, parent, say)
     if found:
         return _whole(context, source, origin, finished=True)

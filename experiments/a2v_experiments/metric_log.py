@@ -4,6 +4,7 @@ Contract. `add` puts a step's metrics in memory; a thread sends them in batches 
 when the server does not answer. What is not yet confirmed is `pending`: the loop writes it into every checkpoint,
 so a worker that dies loses only steps after its checkpoint, and those are trained again. A resumed run asks the
 store for the last step it holds and drops every step up to it, so a step repeated after a crash is logged once.
+System metrics come between steps and go the same way; each has its time, and MLflow keeps equal values once.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
+from .errors import is_disk_full
+from .outage import quiet_loggers
+
 FLUSH_EVERY_S = 2.0
 MAX_BATCH = 900
 STEP_METRIC = "loss"  # present in every step; tells which steps the store holds
@@ -24,8 +28,11 @@ class MetricLog:
     """Buffered metrics of one run. pending: what an earlier worker's checkpoint says was not yet confirmed."""
 
     def __init__(self, uri: str, run_id: str, pending: list[dict[str, Any]]) -> None:
+        quiet_loggers()
         self.client = MlflowClient(uri)
         self.run_id = run_id
+        self.step = max((entry["step"] for entry in pending), default=0)  # the newest that was added
+        self.error: Exception | None = None  # of the last try to send, if it failed
         self.queue: list[dict[str, Any]] = list(pending)
         self.last_step: int | None = None  # asked of the store at the first flush
         self.lock = threading.Lock()
@@ -35,7 +42,13 @@ class MetricLog:
 
     def add(self, step: int, metrics: dict[str, float]) -> None:
         with self.lock:
+            self.step = step
             self.queue.append({"step": step, "time_ms": int(time.time() * 1000), "metrics": metrics})
+
+    def add_system(self, metrics: dict[str, float]) -> None:
+        """Metrics of the machine, at the newest step."""
+        with self.lock:
+            self.queue.append({"step": self.step, "time_ms": int(time.time() * 1000), "metrics": metrics})
 
     def pending(self) -> list[dict[str, Any]]:
         """Steps that the store has not confirmed, as JSON data for the checkpoint."""
@@ -43,10 +56,13 @@ class MetricLog:
             return list(self.queue)
 
     def close(self, timeout_s: float = 600.0) -> int:
-        """Send what is left, waiting at most timeout_s for a server that is away; returns how many steps remain."""
+        """Send what is left, waiting at most timeout_s for a store that is away; returns how many steps remain.
+
+        A store whose disk is full is not waited for: `error` says why a step remains.
+        """
         self.closing.set()
         self.thread.join(timeout_s)
-        return len(self.pending())
+        return sum(STEP_METRIC in entry["metrics"] for entry in self.pending())
 
     def _work(self) -> None:
         wait = FLUSH_EVERY_S
@@ -54,11 +70,14 @@ class MetricLog:
             closing = self.closing.wait(wait)
             try:
                 self._flush()
-                wait = FLUSH_EVERY_S
-            except Exception:  # the server is away, whatever the reason: training goes on and this tries again
-                wait = 1.0 if closing else min(2 * wait, 30.0)
+                wait, self.error = FLUSH_EVERY_S, None
+            except Exception as error:  # the server is away, whatever the reason: training goes on, this tries again
+                self.error = error
+                wait = min(2 * wait, 30.0)
                 if closing:
-                    time.sleep(wait)
+                    if is_disk_full(error):
+                        return
+                    time.sleep(1.0)
                 continue
             if closing:
                 return
@@ -72,7 +91,7 @@ class MetricLog:
                 steps = self._next_steps(self.queue)
             if not steps:
                 return
-            new = [step for step in steps if step["step"] > self.last_step]
+            new = [step for step in steps if step["step"] > self.last_step or STEP_METRIC not in step["metrics"]]
             batch = [
                 Metric(key, value, step["time_ms"], step["step"])
                 for step in new
@@ -80,7 +99,7 @@ class MetricLog:
             ]
             if batch:
                 self.client.log_batch(self.run_id, metrics=batch)
-                self.last_step = new[-1]["step"]
+                self.last_step = max(self.last_step, new[-1]["step"])
             with self.lock:
                 del self.queue[: len(steps)]
 

@@ -68,7 +68,7 @@ def watching(store: Store, run_id: str, label: str, total: int) -> Iterator[None
 def _advance(store: Store, run_id: str, shown: tqdm) -> None:
     from .metric_log import STEP_METRIC  # and with it MLflow, which other bars do not need
 
-    metrics = store.client.get_run(run_id).data.metrics
+    metrics = store.impatient_client.get_run(run_id).data.metrics
     if "update" in metrics:
         shown.update(int(metrics["update"]) - shown.n)
         shown.set_postfix_str(f"{STEP_METRIC} {metrics[STEP_METRIC]:.4g}", refresh=False)

@@ -11,20 +11,22 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import psutil
 from a2v_data.corpus import AUDIO, Corpus
 from a2v_data.folds import Folds, hold_out, label_share
 from a2v_data.folds import make_folds as stratify
 from a2v_data.groups import by_pattern
 from a2v_data.manifests import read_manifests, write_manifests
 
-from .errors import FAILED, UserError
+from .errors import FAILED, UserError, naming_full_disk
 from .evaluation import evaluate_model
 from .fingerprint import fingerprint
+from .logged_models import MODEL
 from .progress import advancing, bar, watching
 from .recipe import Recipe
 from .stage import Context, Result, run_stage
 from .tasks import TrainingSpec, build_task
-from .tracking import MODEL, scratch
+from .tracking import scratch
 from .workers import run_training
 
 
@@ -42,14 +44,23 @@ def check_source(recipe: Recipe) -> None:
 
 def source_folder(recipe: Recipe, work: Path) -> Path:
     """The folder of recordings; the synthetic corpus is made where it is not there yet."""
-    from a2v_data.synth import synthesise
+    from a2v_data.synth import STATE, synthesise
 
     source = recipe.data.source
     if source == "synthetic":
         config = recipe.data.synthetic
         folder = work / f"synthetic-{config.minutes:g}min-seed{config.seed}"
-        with bar("synthesising", 0, "segments") as shown:
-            synthesise(folder, config.minutes, config.seed, progress=advancing(shown))
+
+        def make() -> None:
+            with naming_full_disk(folder), bar("synthesising", 0, "segments") as shown:
+                synthesise(folder, config.minutes, config.seed, progress=advancing(shown))
+
+        try:
+            make()
+        except (OSError, ValueError):
+            if not (folder / STATE).is_file():
+                raise
+            make()  # another process was faster: there is nothing left to do
         return folder
     return Path(source)
 
@@ -67,9 +78,10 @@ def prepare(context: Context, source: Path, origin: str) -> tuple[Result, Corpus
 
     def pack() -> Corpus:
         if not (folder / "corpus.json").is_file():
-            for left in folder.parent.glob(f".{folder.name}.partial-*"):  # of a process that was killed
-                shutil.rmtree(left, ignore_errors=True)
-            with bar("packing", 0, "s of audio") as shown:
+            for left in folder.parent.glob(f".{folder.name}.partial-*"):
+                if not psutil.pid_exists(int(left.name.split("-")[-2])):  # of a process that was killed
+                    shutil.rmtree(left, ignore_errors=True)
+            with naming_full_disk(folder), bar("packing", 0, "s of audio") as shown:
                 # strict: an experiment on other labels than were meant would have wrong scores, for every fold
                 pack_corpus(source, folder, PackConfig(**config), advancing(shown), on_cores(), strict=True)
         return Corpus.open(folder)
@@ -171,7 +183,8 @@ def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: 
     provenance = {"run_id": run_id, "updates": spec.loop.updates, "experiment": context.recipe.name}
     with scratch() as aside:
         folder = Path(aside) / MODEL
-        save_model(model, folder, provenance)
+        with naming_full_disk(Path(aside)):
+            save_model(model, folder, provenance)
         if isinstance(model, Detector):
             log_detector(context.store, run_id, model, folder)
         else:

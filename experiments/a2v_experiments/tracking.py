@@ -1,39 +1,51 @@
 """MLflow is the memory: stages are looked up in it by fingerprint, and every run is made by the driver here.
 
 The driver creates, ends and looks up runs through `Store`. Workers get a run's id and log metrics through
-`metric_log.MetricLog`. A run's tags: `a2v.stage`, `a2v.fingerprint`, `a2v.driver` (host:pid that owns it while it
-is RUNNING), `a2v.model` = logged once its trained model is stored, `a2v.model_id` where MLflow knows that as a model
-(a detector) and not as a plain artifact, and fold, label_share, variant.
+`metric_log.MetricLog`. A run's tags: `a2v.stage`, `a2v.fingerprint`, `a2v.driver` (host:pid:start that has it while it
+reads RUNNING; claims.py), `a2v.model` = logged once its trained model is stored, `a2v.model_id` where that is one of
+MLflow's models (logged_models.py), and fold, label_share, variant.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import logging
 import os
 import re
-import socket
 import tempfile
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlparse
+from typing import Any, cast
 
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # read when mlflow is imported
 import mlflow
-import psutil
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
+from sqlalchemy.engine import make_url
 
+from .claims import (
+    CANDIDATE,
+    DRIVER,
+    HEARTBEAT,
+    Heartbeat,
+    StageBusy,
+    StageLost,
+    Witness,
+    contest,
+    now_text,
+    this_process,
+)
 from .environment import describe_environment, origin
 from .errors import FAILED, UserError
+from .logged_models import MODEL, local_place, model_of
+from .outage import PATIENCE_S, Outage, PatientClient, quiet_loggers
 
-MODEL = "model"  # how a training's run calls its model
 MAX_PARAM_CHARACTERS = 6000
 FIGURE_DPI = 200
+OPENING_S = 120.0  # how long a store may be away when a command begins
+ENDING_S = 10.0  # and when it is stopped
 
 
 def default_uri(work: Path) -> str:
@@ -49,14 +61,15 @@ class Store:
 
     def __init__(self, uri: str, experiment: str, artifacts: Path | None) -> None:
         self.uri = uri
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it reports every new database
+        quiet_loggers()
+        self.outage = outage = Outage(uri)
         try:
-            self.client = MlflowClient(uri)
+            _make_database(uri)
+            self.client = _patient(uri, outage, OPENING_S)
             found = self.client.get_experiment_by_name(experiment)
             if found is None:
                 location = artifacts.resolve().as_uri() if artifacts else None
-                kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens its view for training
-                self.experiment_id = self.client.create_experiment(experiment, artifact_location=location, tags=kind)
+                self.experiment_id = self._new_experiment(experiment, location)
             elif found.lifecycle_stage == "deleted":
                 raise UserError(
                     f"{uri}: experiment {experiment!r} was deleted in MLflow; restore it or rename the recipe"
@@ -68,15 +81,25 @@ class Store:
         except Exception as error:
             raise UserError(_why_unusable(uri, error), FAILED) from None
         mlflow.set_tracking_uri(uri)
+        self.client = _patient(uri, outage, PATIENCE_S)
+        self.ending_client = _patient(uri, outage, ENDING_S)
+        self.impatient_client = _patient(uri, outage, 0.0)
+        self.witness = Witness()
+        self.heartbeat = Heartbeat(self.impatient_client)
 
-    def find(self, stage: str, fingerprint: str, finished: bool = True) -> Run | None:
-        """The newest run of a stage with this fingerprint, in any experiment of the store."""
-        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
-        query = f"tags.`a2v.stage` = '{stage}' and tags.`a2v.fingerprint` = '{fingerprint}'"
-        if finished:
-            query += " and attributes.status = 'FINISHED'"
-        runs = self.client.search_runs(ids, query, order_by=["attributes.start_time DESC"], max_results=1)
-        return runs[0] if runs else None
+    def _new_experiment(self, name: str, location: str | None) -> str:
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens its view for training
+        try:
+            return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
+        except MlflowException as error:
+            made = self.client.get_experiment_by_name(name)  # by another process, in the meantime
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or made is None:
+                raise
+            return str(made.experiment_id)
+
+    def find(self, stage: str, fingerprint: str) -> Run | None:
+        """The newest finished run of a stage with this fingerprint, in any experiment of the store."""
+        return next((run for run in self._runs(stage, fingerprint) if run.info.status == "FINISHED"), None)
 
     def trained(self, training: str) -> str | None:
         """The run that holds the finetuned model with this training fingerprint."""
@@ -90,30 +113,53 @@ class Store:
     ) -> str:
         """Start a stage's run, or take over the unfinished one that an earlier call left; returns its id.
 
-        Raises UserError when another live process is working on the same stage.
+        The run is this process's until `finish`. Raises StageBusy when another process has the same stage.
         """
-        tags = {**tags, "a2v.stage": stage, "a2v.fingerprint": fingerprint, "a2v.driver": _owner(), **origin()}
+        tags = {**tags, "a2v.stage": stage, "a2v.fingerprint": fingerprint, **origin()}
         if parent:
             tags[MLFLOW_PARENT_RUN_ID] = parent
-        left = self.find(stage, fingerprint, finished=False)
-        if left and left.info.status != "FINISHED":
-            driver = left.data.tags.get("a2v.driver", "")
-            if left.info.status == "RUNNING" and _is_alive(driver):
-                raise UserError(
-                    f"{name}: process {driver} is running this stage already (run {left.info.run_id}); wait for it or"
-                    " stop it; if its machine is gone, delete that run in MLflow",
-                    FAILED,
-                )
-            run_id = left.info.run_id
-            self.client.update_run(run_id, status="RUNNING")
-            self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-            return str(run_id)
-        run = self.client.create_run(self.experiment_id, tags={**tags, MLFLOW_RUN_NAME: name}, run_name=name)
-        run_id = run.info.run_id
-        self._log_params(run_id, config)
-        self.log_json(run_id, config, "config.json")
-        self.log_json(run_id, describe_environment(), "environment.json")
-        return str(run_id)
+        for run in self._runs(stage, fingerprint):
+            if DRIVER in run.data.tags and self.witness.is_alive(run):  # known without making a run
+                raise StageBusy(name, run, self.witness.is_sure(run))
+        mine = self.client.create_run(
+            self.experiment_id,
+            tags={**tags, MLFLOW_RUN_NAME: name, CANDIDATE: this_process(), HEARTBEAT: now_text()},
+            run_name=name,
+        )
+        try:
+            dead = contest(name, mine, lambda: self._runs(stage, fingerprint), self.witness)
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first error is the one to tell
+                self._discard(mine)
+            raise
+        left = next((run for run in dead if DRIVER in run.data.tags), None)
+        chosen = left or mine
+        run_id = str(chosen.info.run_id)
+        self._own(run_id, tags if left else {})
+        for run in [mine, *dead]:
+            if run is not chosen and DRIVER not in run.data.tags:  # never begun: mine, and candidates that died
+                self._discard(run)
+        if not chosen.data.params:
+            self._log_params(run_id, config)
+            self.log_json(run_id, config, "config.json")
+            self.log_json(run_id, describe_environment(), "environment.json")
+        return run_id
+
+    def _runs(self, stage: str, fingerprint: str) -> list[Run]:
+        """All runs of a stage with this fingerprint, in any experiment of the store, newest first."""
+        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        query = f"tags.`a2v.stage` = '{stage}' and tags.`a2v.fingerprint` = '{fingerprint}'"
+        return list(self.client.search_runs(ids, query, order_by=["attributes.start_time DESC"]))
+
+    def _own(self, run_id: str, tags: dict[str, str]) -> None:
+        tags = {**tags, DRIVER: this_process(), HEARTBEAT: now_text()}
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self.client.update_run(run_id, status="RUNNING")
+        self.heartbeat.hold(run_id)
+
+    def _discard(self, run: Run) -> None:
+        self.client.set_terminated(run.info.run_id, "KILLED")  # nothing reads RUNNING, not even in MLflow's bin
+        self.client.delete_run(run.info.run_id)
 
     def _log_params(self, run_id: str, config: dict[str, Any]) -> None:
         params = [Param(key, value[:MAX_PARAM_CHARACTERS]) for key, value in flatten(config).items()]
@@ -121,7 +167,12 @@ class Store:
             self.client.log_batch(run_id, params=params[start : start + 100])
 
     def finish(self, run_id: str, status: str = "FINISHED") -> None:
-        self.client.set_terminated(run_id, status)
+        """End a run. Raises StageLost, and leaves the run as it is, where another process has taken it over."""
+        self.heartbeat.release(run_id)
+        if run_id in self.heartbeat.lost:
+            raise StageLost(run_id, self.heartbeat.lost[run_id])
+        client = self.ending_client if status == "KILLED" else self.client  # who stops it does not want to wait
+        client.set_terminated(run_id, status)
 
     def tag(self, run_id: str, key: str, value: str) -> None:
         self.client.set_tag(run_id, key, value)
@@ -140,50 +191,22 @@ class Store:
 
     def put_back(self, run_id: str, path: Path, folder: str) -> None:
         """Upload a changed file of a folder that `fetch` gave; where the store is local it is the artifact itself."""
-        if path == self._local(run_id, folder, path.name):
+        place = local_place(self.client, run_id, folder)
+        if place and path == place / path.name:
             return
-        model_id = self.model_of(run_id)
-        if folder == MODEL and model_id:
+        model_id = model_of(self.client, run_id) if folder == MODEL else None
+        if model_id:
             self.client.log_model_artifact(model_id, str(path))
         else:
             self.client.log_artifact(run_id, str(path), folder)
 
     def log_metrics(self, run_id: str, metrics: dict[str, float], step: int = 0, model_id: str | None = None) -> None:
-        """All metrics of one step in one request; model_id: the model of which they are true."""
+        """All metrics of one step in one request. model_id: the model that they are scores of."""
         now = get_current_time_millis()
         values = [
             Metric(allowed_name(key), float(value), now, step, model_id=model_id) for key, value in metrics.items()
         ]
         self.client.log_batch(run_id, metrics=values)
-
-    def begin_model(self, run_id: str, kind: str, facts: dict[str, str]) -> str:
-        """The id of the run's model in MLflow, made at the first call; pending until `finish_model`.
-
-        facts: its parameters beside those by which runs are told apart (fold, label_share, variant).
-        """
-        model_id = self.model_of(run_id)
-        if model_id is None:
-            run = self.client.get_run(run_id)
-            tags: dict[str, str] = run.data.tags
-            told = {key: value for key, value in tags.items() if key in ("fold", "label_share", "variant")}
-            model = self.client.create_logged_model(
-                run.info.experiment_id, MODEL, run_id, params={**told, **facts}, model_type=kind
-            )
-            model_id = str(model.model_id)
-            self.tag(run_id, "a2v.model_id", model_id)
-            self.client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
-        return model_id
-
-    def model_of(self, run_id: str) -> str | None:
-        """The id of the run's model in MLflow, where it has one; a pretraining's is a plain artifact."""
-        tags: dict[str, str] = self.client.get_run(run_id).data.tags
-        return tags.get("a2v.model_id")
-
-    def finish_model(self, run_id: str) -> None:
-        """The run's model is what it will stay."""
-        model_id = self.model_of(run_id)
-        if model_id:
-            self.client.finalize_logged_model(model_id, LoggedModelStatus.READY)
 
     def fetch(self, run_id: str, name: str, work: Path) -> str:
         """Local path of a run's artifact: the file itself where the store is local, else a copy under work/fetched.
@@ -191,31 +214,39 @@ class Store:
         The work folder is where every worker of a cluster can read it. Raises UserError where it cannot be had.
         """
         try:
-            local = self._local(run_id, name)
-            if local is not None and local.exists():
+            local = local_place(self.client, run_id, name)
+            if local and local.exists():
                 return str(local)
-            copy = work / "fetched" / run_id
-            copy.mkdir(parents=True, exist_ok=True)
-            model_id = self.model_of(run_id)
-            if name == MODEL and model_id:
-                copy = copy / MODEL
-                copy.mkdir(exist_ok=True)
-                download_artifacts(f"models:/{model_id}", dst_path=str(copy), tracking_uri=self.uri)
-                return str(copy.resolve())
-            return str(Path(self.client.download_artifacts(run_id, name, str(copy))).resolve())
+            return str(self._download(run_id, name, work / "fetched").resolve())
         except (MlflowException, OSError) as error:
             raise UserError(
                 f"{self.uri}: artifact {name} of run {run_id} cannot be read: {_one_line(error)}", FAILED
             ) from None
 
-    def _local(self, run_id: str, *names: str) -> Path | None:
-        """Where an artifact lies on this machine's disk, if its store does."""
-        uri = self.client.get_run(run_id).info.artifact_uri
-        model_id = self.model_of(run_id)
-        if names[0] == MODEL and model_id:
-            uri, names = self.client.get_logged_model(model_id).artifact_location, names[1:]
-        place = urlparse(uri)
-        return Path(unquote(place.path), *names) if place.scheme in ("", "file") else None
+    def _download(self, run_id: str, name: str, folder: Path) -> Path:
+        """folder/run_id/name, swapped in whole: another process may be reading the one that is there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        place = folder / run_id / name
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as aside:
+            model_id = model_of(self.client, run_id) if name == MODEL else None
+            if model_id:
+                new = Path(aside) / MODEL
+                new.mkdir()
+                uri = f"models:/{model_id}"
+                self.outage.call(
+                    PATIENCE_S, download_artifacts, artifact_uri=uri, dst_path=str(new), tracking_uri=self.uri
+                )
+            else:
+                new = Path(self.client.download_artifacts(run_id, name, aside))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                place.rename(Path(aside) / "older")
+            try:
+                new.rename(place)
+            except OSError:  # another process was faster
+                if not place.exists():
+                    raise
+        return place
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -239,22 +270,26 @@ def allowed_name(name: str) -> str:
     return "/".join("_" if part in ("", ".", "..") else part for part in parts)
 
 
-def _owner() -> str:
-    """host:pid:start of this process; the start tells it from a later process that gets the same pid."""
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
-
-
-def _is_alive(owner: str) -> bool:
-    """Whether another process is at work on a run. One of another machine counts as alive: nobody can tell here."""
-    host, pid, started = (*owner.split(":"), "", "")[:3]
-    if host != socket.gethostname():
-        return True
-    if not pid.isdigit() or int(pid) == os.getpid():
-        return False
+def _make_database(uri: str) -> None:
+    """A sqlite database that is not there is made aside, as its hundred steps cannot be resumed or done by two."""
+    path = Path(make_url(uri).database or "") if uri.startswith("sqlite:") else Path()
+    if not path.name or path.exists() or not path.parent.is_dir():
+        return
+    aside = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
-        return f"{psutil.Process(int(pid)).create_time():.0f}" == started
-    except psutil.Error:
-        return False
+        MlflowClient(f"sqlite:///{aside.resolve()}")
+        os.link(aside, path)
+    except FileExistsError:  # another process was faster
+        return
+    except PermissionError:  # a file system without links
+        aside.rename(path)
+    finally:
+        aside.unlink(missing_ok=True)
+        aside.with_name(f"{aside.name}-journal").unlink(missing_ok=True)
+
+
+def _patient(uri: str, outage: Outage, patience_s: float) -> MlflowClient:
+    return cast(MlflowClient, PatientClient(uri, outage, patience_s))
 
 
 def _why_unusable(uri: str, error: Exception) -> str:

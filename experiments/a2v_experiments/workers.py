@@ -20,14 +20,17 @@ from typing import Any
 import torch
 
 from . import checkpoints
-from .errors import FAILED, UserError
+from .errors import FAILED, UserError, disk_full, is_disk_full
 from .group import Group
 from .loop import TrainingStopped, train
 from .metric_log import MetricLog
+from .outage import PATIENCE_S, duration
 from .recipe import RayConfig
+from .system_metrics import SystemMetrics
 from .tasks import TrainingSpec, build_task
 
 Write = Callable[[Path], None]
+INTERRUPTED_S = 10.0  # how long a training that was stopped waits for a tracking store that is away
 
 
 def run_training(spec: TrainingSpec, ray: RayConfig, storage: Path, name: str, uri: str, run_id: str) -> Path:
@@ -142,29 +145,22 @@ def _train(payload: dict[str, Any], group: Group, resume: Path | None, save: Cal
         return
     pending = checkpoints.read_state(resume)["pending_metrics"] if resume else []
     log = MetricLog(payload["uri"], payload["run_id"], pending)
-    monitor = _system_metrics(payload["uri"], payload["run_id"])
+    machine = SystemMetrics(log.add_system)
+    patience_s = INTERRUPTED_S
     try:
         train(task, spec.loop, group, resume, log.add, save, log.pending)
+        patience_s = PATIENCE_S
     finally:
-        monitor.finish()
-        left = log.close()
+        machine.close()
+        left = log.close(patience_s)
+    if left and log.error is not None and is_disk_full(log.error):
+        raise disk_full(payload["uri"])
     if left:
         raise UserError(
-            f"{payload['uri']}: the tracking server did not answer for 10 minutes; {left} steps are not logged yet;"
-            " the same command logs them from the last checkpoint",
+            f"{payload['uri']}: the tracking server did not answer for {duration(patience_s)}; {left} steps are not"
+            " logged yet; the same command logs them from the last checkpoint",
             FAILED,
         )
-
-
-def _system_metrics(uri: str, run_id: str) -> Any:
-    import logging
-
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-    logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)
-    monitor = SystemMetricsMonitor(run_id, sampling_interval=10, resume_logging=True, tracking_uri=uri)
-    monitor.start()
-    return monitor
 
 
 def start_ray(config: RayConfig) -> None:

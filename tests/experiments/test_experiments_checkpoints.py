@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from a2v_experiments import checkpoints
+from a2v_experiments.errors import UserError
+from experiments_faults import small_files
 from torch import nn
 
 
@@ -57,7 +60,7 @@ def test_a_crash_while_writing_leaves_the_older_one_the_newest(tmp_path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(f"a2v_experiments.checkpoints.{fails_in}", crash)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises((OSError, UserError), match=r"(No|no) space"):
             checkpoints.write(tmp_path / checkpoints.name(2), model, optimizer, {"updates": 2})
     assert checkpoints.newest(tmp_path) == tmp_path / checkpoints.name(1)
     assert checkpoints.read_state(checkpoints.newest(tmp_path)) == {"updates": 1}
@@ -96,3 +99,19 @@ def test_the_newest_is_the_one_with_most_updates(tmp_path):
         checkpoints.write(tmp_path / checkpoints.name(updates), model, optimizer, {"updates": updates})
     (tmp_path / "update-00009999").mkdir()  # no loop.json in it: not one of ours
     assert checkpoints.newest(tmp_path) == tmp_path / "update-00001000"
+
+
+def test_a_disk_that_is_full_is_one_line_and_leaves_nothing_half_written(tmp_path):
+    """A limit on the size of files stands for the disk: it fails in the same place, and needs no rights."""
+    model, optimizer = trained(0, 1)
+    checkpoints.write(tmp_path / checkpoints.name(1), model, optimizer, {"updates": 1})
+    big, moments = nn.Linear(512, 512), torch.optim.AdamW([torch.zeros(1)])
+    with small_files(100_000), pytest.raises(UserError) as caught:
+        checkpoints.write(tmp_path / checkpoints.name(2), big, moments, {"updates": 2})
+    where = re.escape(str(tmp_path / checkpoints.name(2)))
+    line = rf"{where}: no space left on the disk: 1\.1 MB are needed, [0-9.]+ MB are free; free some and .*"
+    assert re.fullmatch(line, str(caught.value)) and caught.value.code == 1
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoints.name(1)]
+    assert checkpoints.read(tmp_path / checkpoints.name(1), *trained(1, 0)) == {"updates": 1}
+    checkpoints.write(tmp_path / checkpoints.name(2), big, moments, {"updates": 2})
+    assert checkpoints.newest(tmp_path) == tmp_path / checkpoints.name(2)

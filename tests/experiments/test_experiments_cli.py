@@ -163,7 +163,8 @@ def test_a_group_alone_shows_its_help(a2v, arguments):
         (ValueError("out: exists already"), 2, "out: exists already"),
         (OSError(28, "No space left on device", "/disk"), 1, "/disk: no space left on the disk; free some"),
         (PermissionError(13, "Permission denied", "/disk"), 1, "/disk: Permission denied"),
-        (KeyboardInterrupt(), 130, "stopped; the same command goes on from the last checkpoint"),
+        (OSError(27, "File too large", "/disk"), 1, "/disk: no space left on the disk; free some"),
+        (KeyboardInterrupt(), 130, "stopped; nothing was written to "),
         (click.UsageError("bad"), 2, "bad"),
     ],
 )  # fmt: skip

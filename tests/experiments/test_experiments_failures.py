@@ -108,9 +108,8 @@ def test_a_dead_tracking_server_does_not_stop_training(world, csv_source, tmp_pa
     store = open_store(new_work("server"), None, "tones")
     run_id = store.client.create_run(store.experiment_id).info.run_id
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    patience = workers.MetricLog.close
     with monkeypatch.context() as patch:
-        patch.setattr(workers.MetricLog, "close", lambda log: patience(log, timeout_s=0.5))
+        patch.setattr(workers, "PATIENCE_S", 0.5)
         with pytest.raises(
             UserError, match=r"the tracking server did not answer .* 6 steps are not logged yet"
         ) as caught:

@@ -67,21 +67,27 @@ def test_a_micro_batch_has_its_own_random_numbers_whatever_was_drawn_before():
     assert len(set(values)) == len(values)  # (1, 11) and (11, 1) differ, and so do both generators
 
 
+@pytest.mark.parametrize("precision, every", [("float32", 2), ("bfloat16", 4)])
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_run_resumed_from_any_checkpoint_repeats_the_run_that_never_stopped_to_the_bit(tmp_path, corpus, stage):
-    whole = run_loop(spec(tmp_path, corpus, stage), tmp_path / "whole")
+def test_a_run_stopped_at_any_step_and_resumed_repeats_the_run_that_never_stopped_to_the_bit(
+    tmp_path, corpus, stage, precision, every
+):
+    """With between-classes mixing, and in finetuning layerdrop, masks and a head that trains alone at first."""
+    changes = [f"{stage}.precision={precision}", f"{stage}.checkpoint_every={every}"]
+    whole = run_loop(spec(tmp_path, corpus, stage, *changes), tmp_path / "whole")
     assert list(whole.metrics) == [1, 2, 3, 4, 5, 6]
-    for stop in (2, 4, 5, 6):
+    for stop in range(1, 7):
         folder = tmp_path / f"stopped-{stop}"
-        before = run_loop(spec(tmp_path, corpus, stage), folder, stop_after=stop)
+        before = run_loop(spec(tmp_path, corpus, stage, *changes), folder, stop_after=stop)
         resume = checkpoints.newest(folder)
-        assert (
-            resume.name == checkpoints.name(stop // 2 * 2 - (2 if stop % 2 == 0 else 0)) if stop > 2 else resume is None
-        )
+        saved = (stop - 1) // every * every  # it stops before it saves this step
+        assert (resume.name if resume else None) == (checkpoints.name(saved) if saved else None)
         torch.manual_seed(stop)  # whatever a new process starts with
-        after = run_loop(spec(tmp_path, corpus, stage), folder, resume)
-        assert {**before.metrics, **after.metrics} == whole.metrics
-        assert all(before.metrics[step] == after.metrics[step] for step in before.metrics.keys() & after.metrics)
+        after = run_loop(spec(tmp_path, corpus, stage, *changes), folder, resume)
+        assert list(before.metrics) == list(range(1, stop + 1)) and list(after.metrics) == list(range(saved + 1, 7))
+        assert all(
+            whole.metrics[step] == metrics for step, metrics in [*before.metrics.items(), *after.metrics.items()]
+        )
         for ours, theirs in ((after.weights(6), whole.weights(6)), (after.moments(6), whole.moments(6))):
             assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -14,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+from a2v_experiments import tracking
 from a2v_experiments.errors import UserError
 from a2v_experiments.tracking import MAX_PARAM_CHARACTERS, Store, allowed_name, flatten, open_store
 from experiments_world import recipe_tree, write_recipe
@@ -100,15 +103,6 @@ def test_a_later_process_with_the_same_number_is_another_one(store, other_proces
     assert begin(store) == run_id
 
 
-def test_a_run_of_another_machine_is_left_alone_while_it_reads_running(store):
-    run_id = begin(store)
-    store.tag(run_id, "a2v.driver", "elsewhere:17:1700000000")
-    with pytest.raises(UserError, match="process elsewhere:17:1700000000 is running this stage already"):
-        begin(store)
-    store.finish(run_id, "FAILED")
-    assert begin(store) == run_id
-
-
 def test_long_and_odd_parameters_are_logged(store):
     config = {"text": "x" * 20000, "none": None, "empty": {}, "list": [], "threshold": {"Lewin's (song), ä": 0.1}}
     run_id = store.begin("folds", "f", "n", config | {f"key{n}": n for n in range(250)}, {}, None)
@@ -152,6 +146,46 @@ def test_a_missing_artifact_is_one_line(store, tmp_path):
     with pytest.raises(UserError, match=f"artifact model of run {run_id} cannot be read") as caught:
         store.fetch(run_id, "model", tmp_path)
     assert "\n" not in str(caught.value) and caught.value.code == 1
+
+
+def test_a_new_database_is_complete_or_not_there(tmp_path, empty_database, monkeypatch):
+    """Making one takes MLflow a hundred steps that it can neither resume nor do beside another process."""
+    path = tmp_path / "mlflow.db"
+
+    def stopped(uri: str) -> None:
+        Path(uri.removeprefix("sqlite:///")).write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    def overtaken(uri: str) -> None:
+        Path(uri.removeprefix("sqlite:///")).write_bytes(b"the second one")
+        shutil.copy(empty_database, path)
+
+    for make in (stopped, overtaken):
+        with monkeypatch.context() as patch:
+            patch.setattr(tracking, "MlflowClient", make)
+            with contextlib.suppress(KeyboardInterrupt):
+                tracking._make_database(f"sqlite:///{path}")
+        assert [file.name for file in tmp_path.iterdir()] == (["mlflow.db"] if make is overtaken else [])
+    assert path.read_bytes() == empty_database.read_bytes()
+
+
+def test_an_artifact_is_swapped_in_whole(store, tmp_path, monkeypatch):
+    run_id = begin(store)
+    place = tmp_path / "fetched" / run_id / "model"
+
+    def download(run_id: str, name: str, folder: str) -> str:
+        (Path(folder) / name).mkdir(parents=True)
+        (Path(folder) / name / "model.json").write_text("new", encoding="utf-8")
+        if place.exists():
+            assert (place / "model.json").read_text(encoding="utf-8") == "old"  # readable until the new one is whole
+        return str(Path(folder) / name)
+
+    monkeypatch.setattr(store.client._client, "download_artifacts", download)
+    place.mkdir(parents=True)
+    (place / "model.json").write_text("old", encoding="utf-8")
+    assert store.fetch(run_id, "model", tmp_path) == str(place)
+    assert (place / "model.json").read_text(encoding="utf-8") == "new"
+    assert [path.name for path in (tmp_path / "fetched").iterdir()] == [run_id]
 
 
 def set_revision(path: Path, revision: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import INTERRUPTED, UserError
 from . import data_annotations, data_import, data_prepare
 from .data_check import check
 from .data_folds import folds
@@ -33,8 +34,11 @@ def synth(
 
     from ..progress import advancing, bar
 
-    with bar("synthesising", 0, "segments") as shown:
-        synthesise(out, minutes, seed, progress=advancing(shown))
+    try:
+        with bar("synthesising", 0, "segments") as shown:
+            synthesise(out, minutes, seed, progress=advancing(shown))
+    except KeyboardInterrupt:
+        raise UserError(f"stopped; nothing was written to {out}", INTERRUPTED) from None
     say(f"{out}: {minutes:g} minutes, seed {seed}")
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UserError
+from ..errors import INTERRUPTED, UserError
 from .options import DEFAULT_WORK, Tracking, Work, say
 
 group = typer.Typer(no_args_is_help=True, help="Run recipes.")
@@ -38,6 +38,8 @@ def run(
     say(f"experiment {chosen.name}, tracked in {store.uri}")
     try:
         outcome = run_experiment(chosen, work, store, say)
+    except KeyboardInterrupt:
+        raise UserError("stopped; the same command goes on from the last checkpoint", INTERRUPTED) from None
     finally:
         stop_ray()
     say(f"\n{outcome.table}\n")

@@ -5,6 +5,7 @@ Contract of `written_aside`: the new folder is built beside its destination unde
 a killed process leaves only that hidden folder, which nothing reads and which may be deleted.
 """
 
+import errno
 import hashlib
 import os
 import secrets
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 BLOCK_BYTES = 1 << 22
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # on the disk, in a quota, under a limit on files
 
 
 def refuse_existing(out: Path) -> None:
@@ -28,7 +30,7 @@ def refuse_existing(out: Path) -> None:
 def written_aside(out: Path) -> Iterator[Path]:
     """A new folder to fill, which becomes `out` at the end of the block, whole or not at all.
 
-    Raises `ValueError` where `out` exists and is not an empty folder.
+    Raises `ValueError` where `out` exists and is not an empty folder. `OSError` of a full disk names `out`.
     """
     refuse_existing(out)
     aside = out.parent / f".{out.name}.partial-{os.getpid()}-{secrets.token_hex(4)}"
@@ -36,8 +38,10 @@ def written_aside(out: Path) -> Iterator[Path]:
     try:
         yield aside
         os.replace(aside, out)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in NO_ROOM and error.filename is None:
+            raise OSError(error.errno, os.strerror(error.errno), str(out)) from error
         raise
 
 

@@ -232,7 +232,7 @@ class Store:
             if model_id:
                 new = Path(aside) / MODEL
                 new.mkdir()
-                uri = f"models:/{model_id}"
+                uri = self.client.get_logged_model(model_id).artifact_location
                 self.outage.call(
                     PATIENCE_S, download_artifacts, artifact_uri=uri, dst_path=str(new), tracking_uri=self.uri
                 )

@@ -81,6 +81,15 @@ def test_every_uri_of_the_model_gives_the_same_events_as_predict(logged):
     assert predict(noise(2), f"runs:/{logged.run_id}", RATE).equals(expected)
 
 
+def test_the_store_that_is_named_counts_and_that_of_the_process_stays(logged, new_work, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(f"sqlite:///{new_work('another')}/mlflow.db")
+    before = mlflow.get_tracking_uri()
+    for uri in (f"runs:/{logged.run_id}", f"models:/{logged.model_id}"):
+        assert load_model(uri, logged.store.uri).classes == ["cc", "sn"]
+    assert mlflow.get_tracking_uri() == before
+
+
 def test_another_rate_is_resampled_as_predict_does(logged):
     wave = noise(4)  # 2 s of 16 kHz
     served = mlflow.pyfunc.load_model(logged.uri).predict(wave, params={"sample_rate": 16000})

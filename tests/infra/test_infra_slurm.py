@@ -102,7 +102,7 @@ def test_each_node_gets_its_step_and_the_job_ends_as_the_experiment_does(folder:
     for name, text in {
         "ray": "exec sleep 300",
         "python": "exit 0",
-        "a2v": 'echo "a2v $RAY_AUTH_TOKEN"; exit 1',
+        "a2v": 'echo "a2v $RAY_AUTH_TOKEN"; until [ "$(wc -l < "$LOG")" = 2 ]; do sleep 0.1; done; exit 1',
     }.items():
         write_program(folder / "bin" / name, f"#!/bin/bash\n{text}\n")
     job = start(folder, "finch.yaml")

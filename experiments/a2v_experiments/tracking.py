@@ -230,12 +230,11 @@ class Store:
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as aside:
             model_id = model_of(self.client, run_id) if name == MODEL else None
             if model_id:
-                new = Path(aside) / MODEL
-                new.mkdir()
                 uri = self.client.get_logged_model(model_id).artifact_location
-                self.outage.call(
-                    PATIENCE_S, download_artifacts, artifact_uri=uri, dst_path=str(new), tracking_uri=self.uri
+                found = self.outage.call(
+                    PATIENCE_S, download_artifacts, artifact_uri=uri, dst_path=aside, tracking_uri=self.uri
                 )
+                new = Path(found)
             else:
                 new = Path(self.client.download_artifacts(run_id, name, aside))
             place.parent.mkdir(parents=True, exist_ok=True)

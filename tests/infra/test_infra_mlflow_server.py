@@ -132,7 +132,9 @@ def test_two_experiments_at_once_lose_nothing_and_the_server_keeps_it(folder, tm
         # nothing of it came by way of the disk that client and server share here
         assert not list((tmp_path / "owls").rglob("scores.csv")) and list((folder / "artifacts").rglob("scores.csv"))
         wave = torch.randn(4000)
-        before = load_model(f"runs:/{model_run.info.run_id}", uri).likelihoods(wave, 8000)
+        model = load_model(f"runs:/{model_run.info.run_id}", uri)
+        assert model.thresholds.keys() == set(model.classes)  # written after the weights were uploaded
+        before = model.likelihoods(wave, 8000)
 
     with serving(folder) as uri:  # the same folder again
         assert login(folder) == who

@@ -175,6 +175,7 @@ def start_ray(config: RayConfig) -> None:
     if not ray.is_initialized():
         address = config.address or os.environ.get("RAY_ADDRESS")
         _check_address(address)
+        handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:
@@ -182,6 +183,8 @@ def start_ray(config: RayConfig) -> None:
             local = "ray.num_workers=0 trains without it"
             hint = "check ray.address and that `ray start` runs there" if address else local
             raise UserError(f"{where}: {_last_line(error)}; {hint}", FAILED) from None
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray's would abort this process before its runs are ended
     have = ray.cluster_resources()
     need = {"CPU": config.num_workers * config.cpus_per_worker, "GPU": config.num_workers * float(config.use_gpu)}
     for kind, amount in need.items():

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from a2v_experiments import claims, stage, tracking
+from a2v_experiments import claims, outage, stage, tracking
 from a2v_experiments.claims import StageBusy, StageLost
 from a2v_experiments.errors import UserError
 from a2v_experiments.stage import Context, begin_alone, ending, run_stage
@@ -90,9 +90,10 @@ class Memory:
 
 
 def open_memory(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Store]:
-    monkeypatch.setattr(tracking, "MlflowClient", lambda uri: memory)
+    monkeypatch.setattr(outage, "MlflowClient", lambda uri: memory)
     for module in (tracking, claims):
         monkeypatch.setattr(module, "this_process", lambda: NAMES.value)
+    monkeypatch.setattr(claims.Heartbeat, "hold", lambda *given: None)  # its thread would be a process of its own
     return lambda: Store("memory", "tones", None)
 
 

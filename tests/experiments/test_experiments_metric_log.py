@@ -291,3 +291,37 @@ def test_many_threads_may_add_while_another_sends(monkeypatch):
     sender.join()
     log._flush()
     assert server.steps("loss") == list(range(1, 3001)) and log.pending() == []
+
+
+def test_system_metrics_survive_a_server_that_is_away_and_a_worker_that_dies(store, run_id):
+    """Each arrives once, at the newest step; a resumed log drops none because its step is there already."""
+    first = MetricLog(store.uri, run_id, [])
+    away(first, 3)
+    first.add(1, metrics(1))
+    first.add_system({"system/cpu": 10.0})
+    wait_for(lambda: first.pending() == [])
+    first.add(2, metrics(2))
+    first.add_system({"system/cpu": 20.0})
+    checkpoint = json.loads(json.dumps(first.pending()))
+    assert first.close() == 0
+    resumed = MetricLog(store.uri, run_id, checkpoint)  # some of it was sent after the checkpoint
+    resumed.add_system({"system/cpu": 30.0})
+    resumed.add(3, metrics(3))
+    assert resumed.close() == 0 and resumed.pending() == []
+    history = store.client.get_metric_history(run_id, "system/cpu")
+    assert sorted((metric.value, metric.step) for metric in history) == [(10.0, 1), (20.0, 2), (30.0, 2)]
+    assert steps_in(store, run_id) == [1, 2, 3]
+
+
+def test_a_store_whose_disk_is_full_is_not_waited_for_at_the_end(store, run_id):
+    log = MetricLog(store.uri, run_id, [])
+
+    def full(*arguments: Any, **named: Any) -> None:
+        raise MlflowException("(sqlite3.OperationalError) database or disk is full [SQL: INSERT ...]")
+
+    log.client.log_batch = full
+    log.add(1, metrics(1))
+    wait_for(lambda: log.error is not None)
+    begin = time.monotonic()
+    assert log.close(timeout_s=600) == 1 and "disk is full" in str(log.error)
+    assert time.monotonic() - begin < 60

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from .commands import bench, data, evaluate, experiment, explain, model
+from .commands import bench, data, evaluate, experiment, explain, model, predict
 from .errors import FAILED, INTERRUPTED, USAGE, UserError, disk_full, is_disk_full
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(data.group, name="data")
 app.add_typer(bench.group, name="bench")
 app.add_typer(model.group, name="model")
 app.add_typer(explain.group, name="explain")
+app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ui")(experiment.ui)
 

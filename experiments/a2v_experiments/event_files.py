@@ -1,27 +1,27 @@
 """Tables of events, from this project or another program, as `a2v evaluate` takes them.
 
 `read_events` is the one door: one table, or a folder of them, becomes rows with file, times, label and, where the table
-has one, a likelihood. Formats: this project's CSV (file,onset_s,offset_s,label), Raven selection tables, and BirdNET's
-selection tables and CSV, which may have likelihoods; and, without them, every other that a2v_data reads (Audacity,
-TextGrid, NIPS4Bplus, MeerKAT's fields as CSV or Parquet). A table that does not say to which recording a row belongs
-belongs to the one it is named like (monday.BirdNET.selection.table.txt, monday.Table.1.selections.txt: monday).
+has one, a likelihood. Formats: this project's tables (file,onset_s,offset_s,label as CSV, Parquet or JSON), Raven
+selection tables, and BirdNET's selection tables and CSV, which may have likelihoods; and, without them, every other
+that a2v_data reads (TextGrid, NIPS4Bplus, MeerKAT's fields as CSV or Parquet). Audacity's labels have them where
+`a2v predict` wrote them (`cc 0.8731`). A table that does not say to which recording a row belongs belongs to the one it
+is named like (monday.BirdNET.selection.table.txt, monday.Table.1.selections.txt: monday). Of a folder that
+`a2v predict` wrote, its table of all recordings is read.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 
 from .errors import UserError
 
 SHOWN_PROBLEMS = 10
 SUFFIXES = (".csv", ".txt", ".tsv", ".textgrid", ".parquet", ".pq")
-BINARY_SUFFIXES = (".parquet", ".pq")
+AUDACITY_LIKELIHOOD = re.compile(r"(.+) ([01]\.\d{4})")
 TABLE_ENDING = re.compile(r"((\.table\.\d+)?\.selections?|\.birdnet\.(selection\.table|results))$", re.IGNORECASE)
 LIKELIHOOD_COLUMNS = ("likelihood", "confidence", "score")
 FORMATS = (  # columns by which a format is told, then its columns for file, onset, offset and label, first found first
@@ -89,7 +89,12 @@ def _tables(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder; name a table of events, or a folder of them")
-    tables = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    if (path / "predict.json").is_file() and (path / "events.csv").is_file():
+        return [path / "events.csv"]
+    files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    tables = [p for p in files if p.suffix.lower() in SUFFIXES]
+    if not tables:  # beside other tables it may be anything
+        tables = [p for p in files if p.suffix.lower() == ".json"]
     if not tables:
         raise UserError(f"{path}: no table in it ({', '.join(SUFFIXES)}); name a table of events, or a folder of them")
     return tables
@@ -100,16 +105,18 @@ def _read_table(path: Path, own: str, problems: list[str]) -> tuple[str | None, 
 
     own: the recording that the table is named like. Raven shows a selection once for each view; it is read once.
     """
-    from a2v_data.formats.table import TableError, read_text
+    from a2v_data.annotations import table_problem
+    from a2v_data.formats.table import TableError
+
+    from .event_cells import JSON_SUFFIX, read_cells
 
     try:
-        text = "" if path.suffix.lower() in BINARY_SUFFIXES else read_text(path, None)
-    except TableError:  # says so again
-        return _read_without_likelihoods(path, own, problems)
-    first = text.partition("\n")[0]
-    delimiter = "\t" if "\t" in first else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    header = [name.strip() for name in next(reader, [])]
+        header, body = read_cells(path)
+    except TableError as error:
+        if path.suffix.lower() != JSON_SUFFIX:  # other formats may be read in another way, or say it again
+            return _read_without_likelihoods(path, own, problems)
+        problems.append(table_problem(path.name, error))
+        return None, [], []
     if not {name.lower() for name in header} & {mark for mark, *_ in FORMATS}:
         return _read_without_likelihoods(path, own, problems)
     columns = _columns(path, header, problems)
@@ -117,14 +124,12 @@ def _read_table(path: Path, own: str, problems: list[str]) -> tuple[str | None, 
         return None, [], []
     rows, silent = [], []
     seen = set()
-    for cells in reader:
-        if not any(cell.strip() for cell in cells):
-            continue
-        place = f"{path.name}, row {reader.line_num}"
+    for number, cells in body:
+        place = f"{path.name}, row {number}"
         if len(cells) != len(header):
             problems.append(f"{place}: {len(cells)} fields, the header has {len(header)}")
             continue
-        found = _row(columns, [cell.strip() for cell in cells], own, place, problems)
+        found = _row(columns, cells, own, place, problems)
         if isinstance(found, EventRow):
             selection = (cells[columns.selection], *astuple(found)[:4]) if columns.selection is not None else place
             if selection not in seen:
@@ -137,14 +142,19 @@ def _read_table(path: Path, own: str, problems: list[str]) -> tuple[str | None, 
     return columns.likelihood_name, rows, silent
 
 
-def _read_without_likelihoods(path: Path, own: str, problems: list[str]) -> tuple[None, list[EventRow], list[str]]:
-    """A table in any other format of annotations."""
+def _read_without_likelihoods(
+    path: Path, own: str, problems: list[str]
+) -> tuple[str | None, list[EventRow], list[str]]:
+    """A table in any other format of annotations; a likelihood may be in Audacity's labels only."""
     from a2v_data.annotation_config import AnnotationConfig
     from a2v_data.annotations import event_problems, table_problem
+    from a2v_data.audio import AUDIO_SUFFIXES
     from a2v_data.formats import read_table
     from a2v_data.formats.table import TableError
     from a2v_data.meerkat import MEERKAT_CLASSES
 
+    if path.stat().st_size == 0 and Path(own).suffix.lower() in AUDIO_SUFFIXES:
+        return None, [], [own]  # a.wav.txt: a label track of a recording without events
     try:
         table = read_table(path, AnnotationConfig(), sidecar=True, classes=MEERKAT_CLASSES)
     except TableError as error:
@@ -162,7 +172,21 @@ def _read_without_likelihoods(path: Path, own: str, problems: list[str]) -> tupl
         problems += [f"{place}: {problem}" for problem in wrong]
         if not wrong and row.onset_s is not None and row.offset_s is not None:
             rows.append(EventRow(file, row.onset_s, row.offset_s, row.label, None, place))
+    if table.format == "audacity" and rows and (likely := _likelihoods_in_labels(rows)):
+        return "likelihood", likely, silent
     return None, rows, silent if rows or silent else [own]
+
+
+def _likelihoods_in_labels(rows: list[EventRow]) -> list[EventRow] | None:
+    """The rows with likelihoods out of their labels, if every one has it."""
+    matches = [AUDACITY_LIKELIHOOD.fullmatch(row.label) for row in rows]
+    if not all(matches):
+        return None
+    return [
+        replace(row, label=match[1], likelihood=float(match[2]))
+        for row, match in zip(rows, matches, strict=True)
+        if match is not None
+    ]
 
 
 @dataclass(frozen=True)

@@ -67,10 +67,9 @@ def settings_for(model: Detector, **given: Any) -> tuple[PredictSettings, list[s
         settings = PredictSettings(**{**fields, "events": EventConfig(method=method, threshold=thresholds, **events)})
     except ValidationError as error:
         first = error.errors()[0]
-        place = " of ".join(
-            str(part) for part in reversed(first["loc"]) if part not in ("dict[str,constrained-float]",)
-        )
-        raise ValueError(f"{place or 'settings'}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise ValueError(
+            f"{first['loc'][0] if first['loc'] else 'settings'}: {first['msg'].removeprefix('Value error, ')}"
+        ) from None
     _check(model, settings)
     if model.thresholds and not given.keys().isdisjoint({"method", "window_s"}) and "threshold" not in given:
         chosen = f"method {known.get('method')}, window_s {known.get('window_s')}"
@@ -93,14 +92,16 @@ def postprocess(events: np.ndarray, settings: PredictSettings, classes: list[str
 
 def _thresholds(model: Detector, given: Any) -> tuple[dict[str, float], list[str]]:
     default = EventConfig.model_fields["threshold"].default
-    if given is not None and not isinstance(given, Mapping):
-        return dict.fromkeys(model.classes, given), []
-    chosen = {**model.thresholds, **(given or {})}
+    of_all = given is not None and not isinstance(given, Mapping)
+    chosen = dict.fromkeys(model.classes, given) if of_all else {**model.thresholds, **(given or {})}
+    for name, value in chosen.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+            raise ValueError(f"threshold: {value!r} of {name} should be a number from 0 to below 1")
     if unknown := sorted(set(chosen) - set(model.classes)):
         raise ValueError(f"threshold: {unknown[0]!r} is none of the model's classes {', '.join(model.classes)}")
     without = [name for name in model.classes if name not in chosen]
     notices = [f"no threshold was chosen for {', '.join(without)}: {default} is used"] if without else []
-    return {name: chosen.get(name, default) for name in model.classes}, notices
+    return {name: float(chosen.get(name, default)) for name in model.classes}, notices
 
 
 def _check(model: Detector, settings: PredictSettings) -> None:

@@ -90,11 +90,10 @@ def piece_outputs(
     """Likelihoods (T, C), and with_features the features (T, D), of a piece's windows in order, those frames that each
     gives. Raises `AudioError` where the sound cannot be read."""
     spent = spent or Spent()
-    for index, waveform_BN, lengths_B in _timed(_batches(model, sound, windows, piece, batch), spent):
+    for index, waveform_BN, lengths_B in _batches(model, sound, windows, piece, batch):
         begun = time.perf_counter()
         likelihood_BTC, features_BTD = window_outputs(model, waveform_BN, lengths_B, settings.precision, with_features)
         spent.model_s += time.perf_counter() - begun
-        spent.all_s += time.perf_counter() - begun
         for row, likelihood_TC in enumerate(likelihood_BTC):
             features_TD = None if features_BTD is None else own_frames(windows, index + row, features_BTD[row])
             yield own_frames(windows, index + row, likelihood_TC), features_TD
@@ -137,14 +136,3 @@ class _Stretch:
         joined_N = np.concatenate(self.held)[start - self.first :]
         self.first, self.held, self.length = start, [joined_N], len(joined_N)
         return joined_N[: stop - start]
-
-
-def _timed(items: Iterator[Batch], spent: Spent) -> Iterator[Batch]:
-    """The same, with the seconds that each took to make."""
-    while True:
-        begun = time.perf_counter()
-        item = next(items, None)
-        spent.all_s += time.perf_counter() - begun
-        if item is None:
-            return
-        yield item

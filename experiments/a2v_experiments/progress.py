@@ -43,6 +43,41 @@ def advancing(shown: tqdm) -> Callable[[int, int], None]:
     return advance
 
 
+class HoursBar:
+    """Progress through recordings: how many are done, hours of audio, times real time, time left."""
+
+    def __init__(self, shown: tqdm) -> None:
+        self._shown, self._recordings, self._done = shown, 0, 0
+        self._begun, self._seconds = time.monotonic(), 0.0
+
+    def begin(self, recordings: int, seconds: float) -> None:
+        """So many recordings and seconds of audio are to be done."""
+        self._recordings, self._begun = recordings, time.monotonic()
+        self._shown.total = round(seconds / 3600, 4)
+        self._shown.unpause()
+
+    def advance(self, seconds: float) -> None:
+        """More seconds of audio are done."""
+        self._seconds += seconds
+        speed = self._seconds / max(time.monotonic() - self._begun, 1e-3)
+        said = f"{self._done} of {self._recordings} recordings, {speed:.3g} times real time"
+        self._shown.set_postfix_str(said, refresh=False)
+        left = self._shown.total - self._shown.n  # what was done twice, since a worker died, counts once
+        self._shown.update(min(seconds / 3600, max(left, 0.0)))
+
+    def recording(self) -> None:
+        """One more recording is done."""
+        self._done += 1
+
+
+@contextmanager
+def hours_bar(label: str) -> Iterator[HoursBar]:
+    """A bar that counts hours of audio, as `bar`."""
+    with bar(label, 0, "h") as shown:
+        shown.bar_format = "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h{postfix} [{elapsed}<{remaining}]"
+        yield HoursBar(shown)
+
+
 @contextmanager
 def watching(store: Store, run_id: str, label: str, total: int) -> Iterator[None]:
     """Show a training run's progress while the block runs, read from its metrics in the tracking store.

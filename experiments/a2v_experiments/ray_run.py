@@ -6,7 +6,7 @@ Every node must see the recordings and the output folder under the same paths (a
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from a2v_data.scheduling import Advance, Crash, Results, Run, Work
@@ -15,11 +15,13 @@ from .recipe import RayConfig
 from .workers import start_ray
 
 POLL_S = 0.5
+RETRIES = 3
 QUEUED = 3  # tasks of each core that are handed out, so that none waits for the next one
 
 
-def on_ray(address: str | None) -> Run:
-    """A task on each core of the cluster at `address` (None: RAY_ADDRESS, or Ray on this machine).
+def on_ray(address: str | None, gpus: float = 0.0) -> Run:
+    """A task on each core of the cluster at `address` (None: RAY_ADDRESS, or Ray on this machine), or on each `gpus` of
+    a GPU. A task whose node or process died is done again elsewhere, three times at most.
 
     Raises `UserError` where the cluster cannot be reached.
     """
@@ -27,10 +29,13 @@ def on_ray(address: str | None) -> Run:
 
     def run(work: Work, tasks: Sequence[Any], advance: Advance) -> Results:
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        counter: Any = ray.remote(num_cpus=0)(_Counter).remote()
-        remote = ray.remote(num_cpus=1, max_retries=1)(_call)
-        limit = QUEUED * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        counter: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(_Counter).remote()
+        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(_call)
+        at_once = resource(address, "GPU") / gpus if gpus else resource(address, "CPU")
+        limit = QUEUED * max(1, int(at_once))
         running: dict[Any, int] = {}
         position = 0
         try:
@@ -49,6 +54,21 @@ def on_ray(address: str | None) -> Run:
             ray.kill(counter)
 
     return run
+
+
+def resource(address: str | None, kind: str) -> float:
+    """How much of CPU or GPU the cluster has. Raises `UserError` where it cannot be reached."""
+    import ray
+
+    start_ray(RayConfig(num_workers=1, address=address))
+    return float(ray.cluster_resources().get(kind, 0))
+
+
+def ask_gpu(question: Callable[..., Any], *arguments: Any) -> Any:
+    """What a node with a GPU answers; the driver's may have none."""
+    import ray
+
+    return ray.get(ray.remote(num_gpus=0.01)(question).remote(*arguments))
 
 
 def _result(reference: Any) -> Any:

@@ -36,3 +36,9 @@ def endless(task: Path, advance) -> None:
 
 def threads(task: int, advance) -> str:
     return os.environ["OPENBLAS_NUM_THREADS"] + str(len(np.zeros(1)))
+
+
+def stubborn(task: Path, advance) -> None:
+    """A step that takes a minute and does not listen."""
+    (task / str(os.getpid())).touch()
+    time.sleep(60)

@@ -96,7 +96,7 @@ def test_a_damaged_journal_is_told(source: Path, tmp_path: Path) -> None:
     prepare(source, tmp_path / "out", SECOND)
     journal = tmp_path / "out" / ".prepare.jsonl"
     journal.write_text("{\n" + journal.read_text())
-    with pytest.raises(ValueError, match=r"\.prepare\.jsonl: damaged .* prepare into a new folder"):
+    with pytest.raises(ValueError, match=r"\.prepare\.jsonl: damaged .* name a new folder"):
         prepare(source, tmp_path / "out", SECOND)
 
 

@@ -31,8 +31,9 @@ def test_an_error_of_the_machine_ends_the_run() -> None:
     assert caught.value.filename == "/disk"
 
 
-def test_processes_end_when_nobody_wants_their_results(tmp_path: Path) -> None:
-    results = on_cores(2)(data_work.endless, [tmp_path, tmp_path], _interrupt_when(tmp_path))
+@pytest.mark.parametrize("work", [data_work.endless, data_work.stubborn])
+def test_processes_end_when_nobody_wants_their_results(work, tmp_path: Path) -> None:
+    results = on_cores(2)(work, [tmp_path, tmp_path], _interrupt_when(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         next(results)
     for path in tmp_path.iterdir():

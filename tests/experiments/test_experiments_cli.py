@@ -71,7 +71,15 @@ EVALUATE = {
         "--bootstrap", "--json", "--out",
     ],
 }  # fmt: skip
-SURFACE = EXPERIMENT | DATA | BENCH | MODEL | EXPLAIN | EVALUATE
+PREDICT = {
+    "predict": [
+        "recordings", "--model", "--out", "--format", "--likelihoods", "--embeddings", "--thresholds", "--threshold",
+        "--classes", "--min-duration", "--max-duration", "--merge-gap", "--method", "--window-s", "--segment-s",
+        "--overlap-s", "--channel", "--device", "--precision", "--batch", "--processes", "--ray", "--address",
+        "--tracking-uri", "--json",
+    ],
+}  # fmt: skip
+SURFACE = EXPERIMENT | DATA | BENCH | MODEL | EXPLAIN | EVALUATE | PREDICT
 
 
 def surface() -> dict[str, list[str]]:
@@ -136,6 +144,12 @@ except SystemExit as stop:
         (["data", "import", "nips4bplus", "nowhere.zip", "--out", "x"], "nowhere.zip: no such archive or folder"),
         (["data", "import", "xeno-canto", "nowhere"], "--out"),
         (["data", "import", "xeno-canto", "nowhere", "--out", "x"], "nowhere: no such folder"),
+        (["predict", "x.wav", "--model", "m"], "'--out'"),
+        (["predict", "x.wav", "--model", "m", "--out", "o", "--format", "textgrid"], "'--format'"),
+        (["predict", "x.wav", "--model", "m", "--out", "o", "--channel", "left"], "--channel: 'left' must be a number"),
+        (["predict", "x.wav", "--model", "m", "--out", "o", "--address", "h:1"], "give --ray as well"),
+        (["predict", "x.wav", "--model", "m", "--out", "o", "--threshold", "cc=high"], "--threshold cc=high: 'high'"),
+        (["predict", "nowhere", "--model", "m", "--out", "o"], "nowhere: no such file or folder"),
         (["evaluate", "predictions.csv"], "Missing argument"),
         (["evaluate", "a.csv", "b.csv", "--iou", "1"], "'--iou'"),
         (["evaluate", "a.csv", "b.csv", "--protocol", "loose"], "'--protocol'"),

@@ -5,7 +5,7 @@ Pure functions, rows -> text; what they write is read back by `a2v_data.formats`
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,9 +25,14 @@ class Event(Protocol):
     def label(self) -> str: ...
 
 
+EXTRA = ("focal", "likelihood", "threshold", "model")
+PREDICTED = ("likelihood", "threshold", "model")
+
+
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """One event, `onset_s` to `offset_s` (seconds) in recording `file`; likelihood in [0, 1] where it was predicted."""
+    """One event, `onset_s` to `offset_s` (seconds) in recording `file`; likelihood in [0, 1] where it was predicted, by
+    `model` as one above `threshold`."""
 
     file: str
     onset_s: float
@@ -35,15 +40,18 @@ class EventRow:
     label: str
     focal: bool = False
     likelihood: float | None = None
+    threshold: float | None = None
+    model: str | None = None
 
 
-def annotation_csv(events: Iterable[Event], silent: Iterable[str] = ()) -> str:
-    """file,onset_s,offset_s,label, with focal and likelihood where any event has it.
+def annotation_csv(events: Iterable[Event], silent: Iterable[str] = (), extra: Sequence[str] | None = None) -> str:
+    """file,onset_s,offset_s,label, and the columns of EXTRA that are in `extra` (None: those that any event has).
 
     silent: recordings that were listened to and hold no call; each has a row with its name alone.
     """
     events = list(events)
-    extra = [name for name in ("focal", "likelihood") if any(getattr(event, name, None) for event in events)]
+    if extra is None:
+        extra = [name for name in EXTRA if any(getattr(event, name, None) for event in events)]
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(["file", "onset_s", "offset_s", "label", *extra])
@@ -55,27 +63,34 @@ def annotation_csv(events: Iterable[Event], silent: Iterable[str] = ()) -> str:
 
 
 def raven_table(
-    events: Iterable[Event], high_hz: float, low_hz: float = 0.0, starts_s: Mapping[str, float] | None = None
+    events: Iterable[Event],
+    high_hz: float,
+    low_hz: float = 0.0,
+    starts_s: Mapping[str, float] | None = None,
+    extra: Sequence[str] | None = None,
+    first: int = 1,
 ) -> str:
     """A Raven selection table of one recording or, with `starts_s`, of a sequence of recordings.
 
     high_hz, low_hz: the frequencies that selections span (the recording's Nyquist frequency and 0 show all).
-    starts_s: where each recording starts in the sequence that is opened in Raven, in seconds. Raises `ValueError`
-    where events of several recordings come without it.
+    starts_s: where each recording starts in the sequence that is opened in Raven, in seconds. extra: columns of EXTRA
+    (None: the likelihood, where any event has one). first: number of the first selection. Raises `ValueError` where
+    events of several recordings come without `starts_s`.
     """
     events = list(events)
     files = {event.file for event in events}
     if starts_s is None and len(files) > 1:
         raise ValueError(f"events of {len(files)} recordings need starts_s; or write one table for each recording")
-    likely = any(getattr(event, "likelihood", None) is not None for event in events)
-    header = [*RAVEN_HEADER, "Begin File", "File Offset (s)", "Annotation", *(["Likelihood"] if likely else [])]
-    lines = ["\t".join(header)]
-    for number, event in enumerate(events, start=1):
+    if extra is None:
+        likely = any(getattr(event, "likelihood", None) is not None for event in events)
+        extra = ["likelihood"] if likely else []
+    lines = ["\t".join([*RAVEN_HEADER, "Begin File", "File Offset (s)", "Annotation", *map(str.capitalize, extra)])]
+    for number, event in enumerate(events, start=first):
         start = starts_s[event.file] if starts_s is not None else 0.0
         times = [_time(start + event.onset_s), _time(start + event.offset_s)]
         frequencies = [f"{low_hz:.1f}", f"{high_hz:.1f}"]
         cells = [str(number), "Spectrogram 1", "1", *times, *frequencies, event.file, _time(event.onset_s)]
-        lines.append("\t".join([*cells, _line(event.label), *([_extra(event, "likelihood")] if likely else [])]))
+        lines.append("\t".join([*cells, _line(event.label), *(_extra(event, name) for name in extra)]))
     return "\n".join(lines) + "\n"
 
 
@@ -100,4 +115,6 @@ def _extra(event: Event, name: str) -> str:
     value = getattr(event, name, None)
     if value is None:
         return ""
+    if name == "model":
+        return _line(value)
     return str(int(value)) if name == "focal" else f"{value:.6g}"

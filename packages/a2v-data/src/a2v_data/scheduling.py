@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -23,6 +24,7 @@ Advance = Callable[[float], None]
 Work = Callable[[Any, Advance], Any]
 Results = Generator[tuple[int, Any], None, None]
 POLL_S = 0.3
+GRACE_S = 2.0  # after Ctrl-C, for a task to end by itself
 QUEUED = 3  # tasks of each process that are handed out, so that none waits for the next one
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -154,7 +156,14 @@ def _begin(done: Any, stop: Any) -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+    def leave() -> None:
+        """A step that takes long is not waited for: what is written is written aside."""
+        stop.wait()
+        time.sleep(GRACE_S)
+        os._exit(1)
+
+    for target in (follow, leave):
+        threading.Thread(target=target, daemon=True).start()
 
     def advance(amount: float) -> None:
         if stop.is_set():

@@ -14,7 +14,7 @@ from a2v_data.formats.table import Cells, Header, Table, TableError
 
 def read_parquet(path: Path, config: AnnotationConfig, sidecar: bool, classes: Sequence[str]) -> Table:
     """Rows are counted from 1. A row whose cells are lists of one length stands for that many events."""
-    header, body = _load(path)
+    header, body = load_cells(path)
     if header.find("start_time_lbl") is not None:
         return meerkat_rows(header, body, config, classes, "")
     if header.find("onset_s") is not None:
@@ -24,7 +24,8 @@ def read_parquet(path: Path, config: AnnotationConfig, sidecar: bool, classes: S
     )
 
 
-def _load(path: Path) -> tuple[Header, Cells]:
+def load_cells(path: Path) -> tuple[Header, Cells]:
+    """Column names, and the cells of every row as text with its number. Raises `TableError`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,0 +1,111 @@
+"""One call of `a2v predict`: the model from where it lies, the settings, and where the work runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from a2v_data.audio import Channel
+from a2v_data.scheduling import Run, on_cores
+from a2v_data.storage import file_digest
+from a2v_model import load_model
+from a2v_model.checkpoints import WEIGHTS
+
+from .errors import UserError
+from .loop import in_bfloat16
+from .models import fetch_model, is_uri
+from .predict import as_detector
+from .predict_plan import find_recordings
+from .predict_run import Job, Progress, run_predictions
+from .predict_settings import settings_for
+from .predict_stream import BATCH
+from .predict_summary import Summary
+
+GPU_PROCESSES = 4  # of each GPU: while one of them reads and resamples, another one uses it
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The options of the command. settings: as `settings_for` takes them, None where not given."""
+
+    model: str
+    formats: tuple[str, ...]
+    settings: dict[str, Any]
+    likelihoods: str | None = None
+    embeddings: str | None = None
+    channel: Channel = 0
+    device: str = "auto"
+    precision: str = "auto"
+    batch: int | None = None
+    processes: int | None = None
+    ray: bool = False
+    address: str | None = None
+    tracking_uri: str | None = None
+
+
+def call(recordings: Sequence[str], out: Path, choice: Choice, progress: Progress) -> Summary:
+    """Find the calls in `recordings` (see `find_recordings`) and write them to `out`. Raises as `run_predictions`."""
+    found = find_recordings(recordings)
+    with _model_folder(choice, out) as folder:
+        model = as_detector(load_model(folder), choice.model)
+        digest = file_digest(folder / WEIGHTS)[:16]
+        run, device, bfloat16 = _where(choice)
+        precision = "bfloat16" if bfloat16 else "float32"
+        settings, notices = settings_for(model, precision=precision, **choice.settings)
+        name = choice.model if is_uri(choice.model) else Path(choice.model).resolve().name
+        job = Job(
+            model, folder.absolute(), f"{name}@{digest[:8]}", digest, settings, choice.formats, choice.channel, device,
+            choice.batch or BATCH[device], choice.likelihoods, choice.embeddings,
+        )  # fmt: skip
+        try:
+            summary = run_predictions(found, out, job, run, progress)
+        finally:
+            if choice.ray:
+                from .workers import stop_ray
+
+                stop_ray()
+    summary.notices[:0] = notices
+    return summary
+
+
+@contextmanager
+def _model_folder(choice: Choice, out: Path) -> Iterator[Path]:
+    """Where the model lies. One from MLflow is fetched to beside the output, where every node of a cluster sees it."""
+    if not is_uri(choice.model):
+        yield Path(choice.model)
+        return
+    import shutil
+    import tempfile
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.model-", dir=out.parent))
+    try:
+        yield fetch_model(choice.model, scratch, choice.tracking_uri)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _where(choice: Choice) -> tuple[Run, str, bool]:
+    """Where the work runs, on which device, and whether in bfloat16. Raises UserError."""
+    if choice.ray:
+        from .ray_run import ask_gpu, on_ray, resource
+
+        cuda = choice.device != "cpu" and resource(choice.address, "GPU") > 0
+        if choice.device == "cuda" and not cuda:
+            raise UserError("--device cuda: the Ray cluster has no GPU")
+        share = 1 / GPU_PROCESSES if cuda else 0.0
+        bfloat16 = ask_gpu(_bfloat16, choice.precision, "cuda") if cuda else _bfloat16(choice.precision, "cpu")
+        return on_ray(choice.address, share), "cuda" if cuda else "cpu", bfloat16
+    cuda = choice.device != "cpu" and torch.cuda.is_available()
+    if choice.device == "cuda" and not cuda:
+        raise UserError("--device cuda: this machine has no GPU that torch can use")
+    device = "cuda" if cuda else "cpu"
+    return on_cores(choice.processes or (GPU_PROCESSES if cuda else None)), device, _bfloat16(choice.precision, device)
+
+
+def _bfloat16(precision: str, device: str) -> bool:
+    return in_bfloat16(precision, torch.device(device))

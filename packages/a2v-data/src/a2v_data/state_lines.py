@@ -1,0 +1,80 @@
+"""A file of state that is only ever appended to, so that a call that was stopped can be gone on with.
+
+Contract. UTF-8, one JSON object a line. Line 1 is {"version", "options"}: what decides every result. It never changes;
+a call with other options is refused. Each further line is on the disk when `append` returns. A process that is killed
+leaves at most one line that is not whole, which is ignored. While a call runs it holds a lock on the file.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class StateLines:
+    """The file, open and locked: `lines` are those after the first one when it was opened."""
+
+    def __init__(self, file: Any, lines: list[dict[str, Any]]) -> None:
+        self._file, self.lines = file, lines
+
+    def append(self, value: dict[str, Any]) -> None:
+        """Write a line down; it is on the disk when this returns."""
+        self._file.write(json.dumps(value, ensure_ascii=False) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+@contextmanager
+def open_lines(path: Path, folder: Path, options: dict[str, Any], version: int, command: str) -> Iterator[StateLines]:
+    """The state in `path`, which lies in the output folder of a command, made where there is none.
+
+    Raises `ValueError` where it was begun with other options or by another version, another call is writing, the file
+    is damaged, or `folder` holds other things.
+    """
+    if not path.exists() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder}: exists already; name a new folder or remove this one first")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8", errors="surrogateescape") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"{folder}: another `{command}` is writing there; wait for it") from None
+        file.seek(0)
+        text = file.read()
+        whole, _, torn = text.rpartition("\n")
+        if torn:
+            file.truncate(len(f"{whole}\n".encode()) if whole else 0)
+        try:
+            lines = [json.loads(line) for line in whole.split("\n") if whole]
+        except ValueError as error:
+            raise damaged(path, error) from error
+        state = StateLines(file, lines[1:])
+        if lines:
+            _check(path, folder, lines[0], options, version)
+        else:
+            state.append({"version": version, "options": options})
+        yield state
+
+
+def damaged(path: Path, error: Exception) -> ValueError:
+    """What to raise for lines that are not what they should be."""
+    return ValueError(f"{path}: damaged ({error}); name a new folder")
+
+
+def _check(path: Path, folder: Path, head: Any, options: dict[str, Any], version: int) -> None:
+    try:
+        before = head["options"]
+        written = head["version"]
+    except (TypeError, KeyError) as error:
+        raise damaged(path, error) from error
+    if written != version:
+        raise ValueError(f"{folder}: begun by another version of a2v; name a new folder")
+    keys = list(dict.fromkeys([*before, *options]))
+    changed = [
+        f"{key} {before.get(key)}, now {options.get(key)}" for key in keys if before.get(key) != options.get(key)
+    ]
+    if changed:
+        raise ValueError(f"{folder}: was begun with {'; '.join(changed)}; give the same options or name a new folder")

@@ -1,0 +1,469 @@
+"""`a2v predict`: tables that are read back, what is kept of an interrupted call, and what is said of bad recordings."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from a2v_data.scheduling import in_this_process
+from a2v_eval.events import find_events
+from a2v_experiments import predict_call
+from a2v_experiments.errors import UserError
+from a2v_experiments.event_files import read_events
+from a2v_experiments.predict import predict
+from a2v_experiments.predict_settings import settings_for
+from a2v_model import Detector, load_model
+from experiments_predict import CLASSES, THRESHOLDS, make_detector, save_detector, sound, write_sound
+from experiments_world import RATE, Said
+
+A2v = Callable[..., Said]
+FLOAT = ("--precision", "float32", "--processes", "1")
+SECONDS = {"a.wav": 12.0, "day1/b.wav": 2.3, "day1/b.flac": 1.7, "day2/c.wav": 9.1}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    return save_detector(make_detector(folder), folder / "finch")
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    for seed, (name, seconds) in enumerate(SECONDS.items()):
+        write_sound(tmp_path / "rec" / name, seconds, seed)
+    return tmp_path / "rec"
+
+
+def files_of(folder: Path, hidden: bool = False) -> dict[str, bytes]:
+    """Content of all files but those that say how long the work took."""
+    timed = ("recordings.csv", "predict.json", ".predict/state.jsonl")
+    return {
+        name: path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and (name := path.relative_to(folder).as_posix()) not in timed
+    }
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def status_of(out: Path) -> dict[str, str]:
+    return {row["file"]: row["status"] for row in rows_of(out / "recordings.csv")}
+
+
+def events_in(path: Path, digits: int = 6) -> list[tuple[str, str, float, float, float]]:
+    found = read_events(path)
+    assert found.likelihood is not None
+    rows = [
+        (r.file, r.label, round(r.onset_s, 4), round(r.offset_s, 4), round(r.likelihood, digits)) for r in found.rows
+    ]
+    return sorted(rows)
+
+
+def test_every_format_is_read_back_with_the_same_events(a2v: A2v, recordings: Path, model: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    formats = ("raven", "audacity", "csv", "parquet", "json")
+    said = a2v("predict", recordings, "--model", model, "--out", out, *FLOAT, *(f"--format={name}" for name in formats))
+    assert said.code == 0, said.err
+    table = predict(recordings, load_model(model), precision="float32")
+    assert set(table.file) == set(SECONDS) and len(table) > 50
+
+    def expected(digits: int) -> list[tuple[str, str, float, float, float]]:
+        rows = zip(table.file, table.label, table.onset_s, table.offset_s, table.likelihood, strict=True)
+        return sorted((f, label, round(a, 4), round(b, 4), round(p, digits)) for f, label, a, b, p in rows)
+
+    for name in (
+        "events.csv",
+        "events.parquet",
+        "events.json",
+        "events.selections.txt",
+        "csv",
+        "parquet",
+        "json",
+        "raven",
+    ):
+        assert events_in(out / name) == expected(6), name
+    assert events_in(out) == expected(6)  # the folder itself stands for its table of all events
+    assert events_in(out / "audacity", 4) == expected(4)
+    for path in (out / "raven", out / "json"):
+        said = a2v("evaluate", path, out / "events.csv", "--protocol", "strict", "--json")
+        assert said.code == 0, said.err
+        (micro,) = [row for row in json.loads(said.out)["protocols"]["strict"]["scores"] if row["class"] == "micro"]
+        assert micro["AP"] == micro["F1"] == 1
+
+
+def test_each_event_has_likelihood_threshold_and_model(a2v: A2v, recordings: Path, model: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    a2v("predict", recordings, "--model", model, "--out", out, *FLOAT, "--format=raven", "--format=parquet")
+    for row in rows_of(out / "events.csv"):
+        assert float(row["threshold"]) == THRESHOLDS[row["label"]] and row["model"].startswith("finch@")
+    raven = list(csv.DictReader((out / "raven/day1/b.wav.selections.txt").open(), delimiter="\t"))
+    assert raven and all(float(row["Threshold"]) == THRESHOLDS[row["Annotation"]] for row in raven)
+    assert {row["Begin File"] for row in raven} == {"day1/b.wav"} and raven[0]["High Freq (Hz)"] == "2000.0"
+    plain = pq.read_table(out / "parquet/day1/b.flac.parquet").to_pylist()
+    assert plain and {row["file"] for row in plain} == {"day1/b.flac"}
+
+
+def test_raven_opens_all_recordings_as_one_sequence(a2v: A2v, recordings: Path, model: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    a2v("predict", recordings, "--model", model, "--out", out, *FLOAT)
+    starts = dict(zip(sorted(SECONDS), np.cumsum([0, *(SECONDS[name] for name in sorted(SECONDS))]), strict=False))
+    table = list(csv.DictReader((out / "events.selections.txt").open(), delimiter="\t"))
+    assert [int(row["Selection"]) for row in table] == list(range(1, len(table) + 1))
+    for row in table:
+        begin = float(row["Begin Time (s)"]) - starts[row["Begin File"]]
+        assert begin == pytest.approx(float(row["File Offset (s)"]), abs=1e-3)
+
+
+def test_a_recording_without_events_counts_as_listened_to(a2v: A2v, model: Path, tmp_path: Path):
+    write_sound(tmp_path / "rec/a.wav", 2)
+    out = tmp_path / "out"
+    formats = [f"--format={name}" for name in ("csv", "json", "parquet", "audacity", "raven")]
+    said = a2v("predict", tmp_path / "rec", "--model", model, "--out", out, *FLOAT, "--threshold", "0.999", *formats)
+    assert said.code == 0 and "all         0" in said.out
+    for name in ("events.csv", "events.json", "events.parquet", "csv", "json", "parquet", "audacity"):
+        found = read_events(out / name)
+        assert found.rows == [] and found.silent == ["a.wav"], name
+    assert read_events(out / "raven").rows == []
+
+
+class Interrupted:
+    """A run that is stopped, as by Ctrl-C, when so many pieces are done; counts those that are begun."""
+
+    def __init__(self, after: int | None = None) -> None:
+        self.after, self.done = after, 0
+
+    def __call__(self, work, tasks, advance) -> Iterator[tuple[int, object]]:
+        for position, result in in_this_process(work, tasks, advance):
+            if self.done == self.after:
+                raise KeyboardInterrupt
+            self.done += 1
+            yield position, result
+
+
+def with_run(monkeypatch: pytest.MonkeyPatch, run: Interrupted) -> Interrupted:
+    monkeypatch.setattr(predict_call, "on_cores", lambda count: run)
+    return run
+
+
+EVERYTHING = (
+    "--precision",
+    "float32",
+    "--likelihoods",
+    "npz",
+    "--embeddings",
+    "events",
+    "--format=csv",
+    "--format=raven",
+)
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 4])
+def test_an_interrupted_call_goes_on(a2v: A2v, monkeypatch, recordings: Path, model: Path, tmp_path: Path, after: int):
+    arguments = ("predict", recordings, "--model", model, *EVERYTHING)
+    whole = with_run(monkeypatch, Interrupted())
+    assert a2v(*arguments, "--out", tmp_path / "whole").code == 0
+    assert whole.done == 3 + 1 + 1 + 2  # pieces of 8 windows of 1 s that share 0.3 s
+    out = tmp_path / "out"
+    with_run(monkeypatch, Interrupted(after))
+    said = a2v(*arguments, "--out", out)
+    assert said.code == 130 and said.only_line() == "stopped; the same command goes on with what is not done"
+    assert not any("/." in f"/{name}" and not name.startswith(".predict/") for name in files_of(out))
+    finished = {path: path.stat().st_mtime_ns for path in out.glob("csv/**/*.csv")}
+    rest = with_run(monkeypatch, Interrupted())
+    said = a2v(*arguments, "--out", out)
+    assert said.code == 0 and rest.done == whole.done - after - 1  # the piece that was written last is kept, too
+    assert files_of(out) == files_of(tmp_path / "whole")
+    assert finished.items() <= {path: path.stat().st_mtime_ns for path in out.glob("csv/**/*.csv")}.items()
+    again = with_run(monkeypatch, Interrupted())
+    said = a2v(*arguments, "--out", out)
+    assert said.code == 0 and again.done == 0 and "4 recordings done before" in said.out
+    assert files_of(out) == files_of(tmp_path / "whole")
+
+
+def test_a_torn_last_line_is_done_again(a2v: A2v, recordings: Path, model: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    arguments = ("predict", recordings, "--model", model, "--out", out, *FLOAT)
+    assert a2v(*arguments).code == 0
+    before = files_of(out)
+    state = out / ".predict/state.jsonl"
+    state.write_bytes(state.read_bytes()[:-30])
+    said = a2v(*arguments)
+    assert said.code == 0 and "1 recording done" in said.out and files_of(out) == before
+
+
+def test_a_changed_recording_is_done_again_and_named(a2v: A2v, recordings: Path, model: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    arguments = ("predict", recordings, "--model", model, "--out", out, *FLOAT)
+    a2v(*arguments)
+    before = files_of(out)
+    write_sound(recordings / "day1/b.wav", 3.0, 17)
+    write_sound(recordings / "day3/new.wav", 2.0, 18)
+    said = a2v(*arguments)
+    assert said.code == 0 and "day1/b.wav: its file changed since it was done; done again" in said.out
+    assert {name for name, status in status_of(out).items() if status == "done"} == {"day1/b.wav", "day3/new.wav"}
+    changed = {name for name, content in files_of(out).items() if before.get(name) != content}
+    expected = {"events.csv", "events.selections.txt"}
+    for name in ("day1/b.wav", "day3/new.wav"):
+        expected |= {f"raven/{name}.selections.txt", f".predict/events/{name}.npy"}
+    assert changed == expected
+    assert events_in(out) == events_in(out / "raven")
+
+
+@pytest.mark.parametrize(
+    "option, said",
+    [
+        (("--threshold", "cc=0.6"), "events.threshold.cc 0.45, now 0.6"),
+        (("--method", "max"), "events.method avg, now max"),
+        (("--min-duration", "0.1"), "min_duration_s None, now 0.1"),
+        (("--channel", "mix"), "channel 0, now mix"),
+        (("--likelihoods", "npz"), "likelihoods None, now npz"),
+        (("--precision", "bfloat16"), "precision float32, now bfloat16"),
+    ],
+)
+def test_other_options_are_refused(a2v: A2v, model: Path, tmp_path: Path, option, said):
+    write_sound(tmp_path / "a.wav", 1.5)
+    out = tmp_path / "out"
+    arguments = ("predict", tmp_path / "a.wav", "--model", model, "--out", out)
+    a2v(*arguments, *FLOAT)
+    before = files_of(out)
+    refused = a2v(*arguments, *FLOAT, *option)
+    line = refused.only_line()
+    assert refused.code == 2 and said in line and line.endswith("give the same options or name a new folder")
+    assert files_of(out) == before
+
+
+def test_another_model_is_refused(a2v: A2v, model: Path, tmp_path: Path):
+    write_sound(tmp_path / "a.wav", 1.5)
+    arguments = ("predict", tmp_path / "a.wav", "--out", tmp_path / "out", *FLOAT)
+    a2v(*arguments, "--model", model)
+    other = load_model(model)
+    assert isinstance(other, Detector)
+    other.head.bias.data += 1
+    refused = a2v(*arguments, "--model", save_detector(other, tmp_path / "other"))
+    assert refused.code == 2 and "was begun with model " in refused.only_line()
+
+
+def test_two_calls_at_once(a2v: A2v, model: Path, tmp_path: Path):
+    write_sound(tmp_path / "a.wav", 1.5)
+    arguments = ("predict", tmp_path / "a.wav", "--model", model, "--out", tmp_path / "out", *FLOAT)
+    a2v(*arguments)
+    with (tmp_path / "out/.predict/state.jsonl").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        refused = a2v(*arguments)
+    assert refused.code == 2 and "another `a2v predict` is writing there" in refused.only_line()
+
+
+def test_a_folder_with_other_things_is_left_alone(a2v: A2v, model: Path, tmp_path: Path):
+    write_sound(tmp_path / "rec/a.wav", 1.5)
+    refused = a2v("predict", tmp_path / "rec", "--model", model, "--out", tmp_path / "rec")
+    assert refused.code == 2 and "exists already" in refused.only_line()
+
+
+def test_other_formats_need_no_model_again(a2v: A2v, monkeypatch, recordings: Path, model: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    arguments = ("predict", recordings, "--model", model, "--out", out, "--precision", "float32")
+    with_run(monkeypatch, Interrupted())
+    a2v(*arguments)
+    (out / "raven/a.wav.selections.txt").unlink()
+    again = with_run(monkeypatch, Interrupted())
+    assert a2v(*arguments, "--format=raven", "--format=json").code == 0 and again.done == 0
+    assert events_in(out / "json") == events_in(out / "raven") == events_in(out / "events.json") == events_in(out)
+
+
+def test_recordings_of_later_calls_are_added(a2v: A2v, recordings: Path, model: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    a2v("predict", recordings / "day1", "--model", model, "--out", out, *FLOAT)
+    said = a2v("predict", recordings / "day2", recordings / "day1", "--model", model, "--out", out, *FLOAT)
+    assert said.code == 0
+    assert status_of(out) == {"b.flac": "done before", "b.wav": "done before", "day2/c.wav": "done"}
+    said = a2v("predict", recordings / "a.wav", "--model", model, "--out", out, *FLOAT)
+    assert said.code == 0 and "3 recordings of other calls are in its tables, too" in said.out
+    write_sound(tmp_path / "elsewhere/a.wav", 2)
+    refused = a2v("predict", tmp_path / "elsewhere", "--model", model, "--out", out, *FLOAT)
+    assert refused.code == 2 and "holds 'a.wav' of another recording" in refused.only_line()
+
+
+def test_bad_recordings_are_left_out_and_harm_nobody(a2v: A2v, recordings: Path, model: Path, tmp_path: Path):
+    (recordings / "empty.wav").touch()
+    (recordings / "text.flac").write_text("no audio")
+    late = sound(30.0, 3)
+    late[-2000] = np.nan
+    soundfile.write(recordings / "late.wav", late, RATE, subtype="FLOAT")
+    soundfile.write(recordings / "cut.flac", sound(30.0, 4), RATE)
+    whole = (recordings / "cut.flac").read_bytes()
+    (recordings / "cut.flac").write_bytes(whole[: len(whole) * 2 // 3])
+    (recordings / "folder.wav").mkdir()
+    out = tmp_path / "out"
+    said = a2v("predict", recordings, "--model", model, "--out", out, *FLOAT)
+    bad = {"empty.wav", "text.flac", "late.wav", "cut.flac", "folder.wav"}
+    assert said.code == 1 and "left out (5):" in said.out and said.err == ""
+    rows = {row["file"]: row for row in rows_of(out / "recordings.csv")}
+    assert {name for name, row in rows.items() if row["status"] == "left out"} == bad
+    assert "NaN or infinity, first at 29.5" in rows["late.wav"]["reason"] and "empty" in rows["empty.wav"]["reason"]
+    assert {name for name, row in rows.items() if row["status"] == "done"} == set(SECONDS)
+    alone = predict([recordings / name for name in SECONDS], load_model(model), precision="float32")
+    assert len(events_in(out)) == len(alone)
+    assert not list(out.rglob("late*")) and not list((out / ".predict/pieces").iterdir())
+    write_sound(recordings / "late.wav", 2.0, 3)  # repaired
+    said = a2v("predict", recordings, "--model", model, "--out", out, *FLOAT, "--json")
+    plain = json.loads(said.out)
+    assert said.code == 1 and {row["file"] for row in plain["left_out"]} == bad - {"late.wav"}
+    assert plain["done_now"]["recordings"] == 1 and plain["done_before"] == len(SECONDS)
+    assert plain == json.loads((out / "predict.json").read_text())
+
+
+@pytest.mark.parametrize("kind", ["npz", "hdf5"])
+def test_likelihoods_give_the_events_again(a2v: A2v, model: Path, tmp_path: Path, kind: str):
+    path = write_sound(tmp_path / "rec/day/a.wav", 13.37)
+    out = tmp_path / "out"
+    a2v("predict", tmp_path / "rec", "--model", model, "--out", out, *FLOAT, "--likelihoods", kind)
+    if kind == "npz":
+        with np.load(out / "likelihoods/day/a.wav.npz") as file:
+            likelihoods, rate, classes = file["likelihoods"], float(file["frame_rate"]), file["classes"].tolist()
+            assert str(file["file"]) == "day/a.wav" and str(file["model"]).startswith("finch@")
+    else:
+        with h5py.File(out / "likelihoods/day/a.wav.h5") as file:
+            likelihoods, rate = file["likelihoods"][:], file.attrs["frame_rate"]
+            classes = [name.decode() for name in file["classes"][:]]
+    assert likelihoods.shape == (1337, 2) and rate == 100 and classes == CLASSES
+    detector = load_model(model)
+    assert isinstance(detector, Detector)
+    events = find_events(likelihoods, rate, settings_for(detector)[0].events, classes=classes)
+    table = predict(path, detector, precision="float32")
+    assert sorted(table.onset_s) == sorted(events["onset_s"]) and len(events) > 10
+
+
+def test_embeddings_of_frames_and_events(a2v: A2v, model: Path, tmp_path: Path):
+    write_sound(tmp_path / "rec/a.wav", 9.5)
+    for kind in ("frames", "events"):
+        said = a2v(
+            "predict", tmp_path / "rec", "--model", model, "--out", tmp_path / kind, *FLOAT, "--embeddings", kind
+        )
+        assert said.code == 0, said.err
+    frames = pq.read_table(tmp_path / "frames/embeddings/a.wav.frames.parquet")
+    values = np.array(frames["embedding"].to_pylist())
+    assert values.shape == (950, 16) and np.allclose(frames["onset_s"], np.arange(950) / 100)
+    detector = load_model(model)
+    assert isinstance(detector, Detector)
+    with np.errstate(all="raise"):
+        first = detector.embed(soundfile.read(tmp_path / "rec/a.wav", frames=RATE, dtype="float32")[0]).numpy()
+    np.testing.assert_allclose(values[:85], first[:85], atol=1e-4)  # the first window gives its first 85 frames
+    events = pq.read_table(tmp_path / "events/embeddings/a.wav.events.parquet").to_pylist()
+    assert len(events) == len(rows_of(tmp_path / "events/events.csv")) > 10
+    for event in events:
+        inside = values[round(event["onset_s"] * 100) : round(event["offset_s"] * 100)]
+        np.testing.assert_allclose(event["embedding"], inside.mean(0), atol=1e-5)
+
+
+def test_more_processes_change_no_bit(a2v: A2v, recordings: Path, model: Path, tmp_path: Path):
+    for count in (1, 2):
+        said = a2v(
+            "predict", recordings, "--model", model, "--out", tmp_path / str(count), "--precision", "float32",
+            "--processes", count, "--likelihoods", "npz",
+        )  # fmt: skip
+        assert said.code == 0, said.err
+    assert files_of(tmp_path / "1") == files_of(tmp_path / "2")
+
+
+def test_a_pretrained_model_knows_no_classes(a2v: A2v, model: Path, tmp_path: Path):
+    write_sound(tmp_path / "a.wav", 1.5)
+    said = a2v("predict", tmp_path / "a.wav", "--model", tmp_path / "no-model", "--out", tmp_path / "out")
+    assert said.code == 2 and "no model.json there" in said.only_line() and not (tmp_path / "out").exists()
+
+
+def test_settings_of_the_model_are_overridden_by_options(a2v: A2v, model: Path, tmp_path: Path):
+    write_sound(tmp_path / "a.wav", 6.0)
+    (tmp_path / "thresholds.yaml").write_text("cc: 0.3\nsn: 0.2\n")
+    said = a2v(
+        "predict", tmp_path / "a.wav", "--model", model, "--out", tmp_path / "out", *FLOAT, "--thresholds",
+        tmp_path / "thresholds.yaml", "--threshold", "sn=0.7", "--classes", "sn", "--merge-gap", "sn=0.05",
+        "--min-duration", "0.08", "--max-duration", "1", "--window-s", "0.03",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    options = json.loads((tmp_path / "out/predict.json").read_text())["options"]
+    assert options["events"]["threshold"] == {"cc": 0.3, "sn": 0.7} and options["events"]["window_s"] == 0.03
+    rows = rows_of(tmp_path / "out/events.csv")
+    assert rows and {row["label"] for row in rows} == {"sn"} and {row["threshold"] for row in rows} == {"0.7"}
+    onset, offset = (np.array([float(row[key]) for row in rows]) for key in ("onset_s", "offset_s"))
+    assert ((offset - onset > 0.079) & (offset - onset < 1.001)).all() and (onset[1:] - offset[:-1] > 0.05).all()
+
+
+@pytest.mark.parametrize(
+    "option, told",
+    [
+        (("--threshold", "xx=0.3"), "threshold: 'xx' is none of the model's classes cc, sn"),
+        (("--threshold", "1.5"), "threshold: 1.5 of cc should be a number from 0 to below 1"),
+        (("--threshold", "0.1", "--threshold", "0.2"), "both for all classes"),
+        (("--classes", "cc,dog"), "classes: 'dog' is none of the model's classes"),
+        (("--merge-gap", "dog=1"), "merge_gap_s: 'dog' is none"),
+        (("--overlap-s", "1.0"), "overlap_s: 1.0 s must be less than segment_s, 1.0 s"),
+        (("--window-s", "0"), "window_s: Input should be greater than 0"),
+        (("--device", "cuda"), "no GPU that torch can use"),
+        (("--thresholds", "none.json"), "none.json: No such file"),
+    ],
+)
+def test_wrong_settings_are_one_line(a2v: A2v, monkeypatch, model: Path, tmp_path: Path, option, told):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    write_sound(tmp_path / "a.wav", 1.5)
+    said = a2v("predict", tmp_path / "a.wav", "--model", model, "--out", tmp_path / "out", *option)
+    assert said.code == 2 and told in said.only_line() and not (tmp_path / "out").exists()
+
+
+def test_a_name_that_stands_for_two_recordings(monkeypatch, tmp_path: Path):
+    from a2v_experiments.predict_plan import find_recordings
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("day1/a.wav", "day1/deep/b.flac", "day2/a.wav", "day2/.hidden.wav", "day2/note.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "list.txt").write_text("# two days\nday2/a.wav\n\nday1\n")
+    (tmp_path / "empty").mkdir()
+    cases = {
+        ("day1",): {"a.wav", "deep/b.flac"},
+        (f"{tmp_path}/day1/",): {"a.wav", "deep/b.flac"},
+        (".",): {"day1/a.wav", "day1/deep/b.flac", "day2/a.wav"},
+        ("day1", "day2"): {"day1/a.wav", "day1/deep/b.flac", "day2/a.wav"},
+        ("day1", "day1/a.wav"): {"a.wav", "deep/b.flac"},
+        ("day1/a.wav", "day2/a.wav"): {"day1/a.wav", "day2/a.wav"},
+        ("*/a.wav",): {"day1/a.wav", "day2/a.wav"},
+        ("day1/**/*.flac",): {"b.flac"},
+        ("**",): {"day1/a.wav", "day1/deep/b.flac", "day2/a.wav"},
+        ("list.txt",): {"day2/a.wav", "day1/a.wav", "day1/deep/b.flac"},
+        ("day1/a.wav",): {"a.wav"},
+    }
+    for given, names in cases.items():
+        found = find_recordings(given)
+        assert set(found) == names, given
+        assert all(path.is_absolute() and path.as_posix().endswith(name) for name, path in found.items())
+    for given, told in (("empty", "holds no recording"), ("*.mp3", "no recording is named"), ("day9", "no such file")):
+        with pytest.raises(UserError, match=told):
+            find_recordings([given])
+    (tmp_path / "list.txt").write_text("day1/a.wav\nday9/a.wav\n")
+    with pytest.raises(UserError, match=r"list\.txt, row 2: .*day9"):
+        find_recordings(["list.txt"])
+
+
+def test_a_cut_call_leaves_whole_pieces_only(a2v: A2v, monkeypatch, model: Path, tmp_path: Path):
+    """Killed in the middle of a piece: its hidden file is of no use to the next call."""
+    path = write_sound(tmp_path / "a.wav", 12.0)
+    out = tmp_path / "out"
+    arguments = ("predict", path, "--model", model, "--out", out, "--precision", "float32")
+    with_run(monkeypatch, Interrupted(1))
+    a2v(*arguments)
+    (pieces,) = (out / ".predict/pieces").iterdir()
+    whole = sorted(p.name for p in pieces.iterdir())
+    (pieces / f".{whole[0]}.{os.getpid()}-abcd").write_bytes(b"half")
+    with_run(monkeypatch, Interrupted())
+    assert a2v(*arguments).code == 0
+    assert list((out / ".predict/pieces").iterdir()) == [] and len(events_in(out)) > 10

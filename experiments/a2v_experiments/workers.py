@@ -64,6 +64,7 @@ def _train_in_process(payload: dict[str, Any], folder: Path) -> Path:
 def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, name: str, updates: int) -> Path:
     import ray.train
     from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.config import RunConfig
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     start_ray(config)
@@ -76,11 +77,12 @@ def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, nam
             use_gpu=config.use_gpu,
             resources_per_worker={"CPU": config.cpus_per_worker, **({"GPU": 1} if config.use_gpu else {})},
         ),
-        run_config=ray.train.RunConfig(
+        run_config=RunConfig(
             name=name,
             storage_path=str(storage.resolve()),
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            worker_runtime_env={"env_vars": tracking_login()},
         ),
     )
     handler = signal.getsignal(signal.SIGINT)
@@ -161,6 +163,13 @@ def _train(payload: dict[str, Any], group: Group, resume: Path | None, save: Cal
             " logged yet; the same command logs them from the last checkpoint",
             FAILED,
         )
+
+
+def tracking_login() -> dict[str, str]:
+    """How this process logs in to its MLflow server; a cluster that runs already does not know."""
+    names = ("USERNAME", "PASSWORD", "TOKEN", "INSECURE_TLS", "SERVER_CERT_PATH")
+    given = {f"MLFLOW_TRACKING_{name}": os.environ.get(f"MLFLOW_TRACKING_{name}") for name in names}
+    return {name: value for name, value in given.items() if value}
 
 
 def start_ray(config: RayConfig) -> None:

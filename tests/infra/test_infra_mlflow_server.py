@@ -19,6 +19,7 @@ import pytest
 import torch
 import yaml
 from a2v_experiments.models import load_model
+from a2v_experiments.workers import tracking_login
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -172,3 +173,10 @@ def test_the_folder_is_its_owners_and_one_servers(folder):
         )
     assert second.returncode == 1
     assert second.stderr == f"serve: {folder}: another server is running on this folder\n"
+
+
+def test_workers_of_a_running_cluster_get_the_login(monkeypatch):
+    assert tracking_login() == {}
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "mara")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    assert tracking_login() == {"MLFLOW_TRACKING_USERNAME": "mara", "MLFLOW_TRACKING_PASSWORD": "secret"}

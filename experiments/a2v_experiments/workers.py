@@ -64,11 +64,11 @@ def _train_in_process(payload: dict[str, Any], folder: Path) -> Path:
 def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, name: str, updates: int) -> Path:
     import ray.train
     from ray.train.torch import TorchTrainer
-    from ray.train.v2.api.config import RunConfig
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     start_ray(config)
     loop: Callable[..., Any] = _worker
+    login: Any = {"worker_runtime_env": {"env_vars": tracking_login()}}  # Ray's annotation does not know it
     trainer = TorchTrainer(
         loop,
         train_loop_config=payload,
@@ -77,12 +77,12 @@ def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, nam
             use_gpu=config.use_gpu,
             resources_per_worker={"CPU": config.cpus_per_worker, **({"GPU": 1} if config.use_gpu else {})},
         ),
-        run_config=RunConfig(
+        run_config=ray.train.RunConfig(
             name=name,
             storage_path=str(storage.resolve()),
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            worker_runtime_env={"env_vars": tracking_login()},
+            **login,
         ),
     )
     handler = signal.getsignal(signal.SIGINT)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from .figures import FigureData, best_thresholds, log_fold
 from .inference import recording_likelihoods
+from .logged_models import finish_model, model_of
 from .progress import bar
 from .tables import csv_text
 
@@ -62,7 +63,7 @@ def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus
     energy = evaluate(_energy(corpus, recordings, frame_rate), corpus.classes, frame_rate, settings)
     metrics = scores.metrics() | _any_class_metrics(any_scores, steps) | _sample_sizes(corpus, fold)
     baseline = {f"energy/{key}": value for key, value in energy.metrics().items() if "AP/" in key}
-    store.log_metrics(run_id, metrics, recipe.finetune.updates, store.model_of(model_run))
+    store.log_metrics(run_id, metrics, recipe.finetune.updates, model_of(store.client, model_run))
     store.log_metrics(run_id, baseline, recipe.finetune.updates)
     record = scores.to_dict() | {"any_class": any_scores.table()[0], "timesteps": steps.to_dict()}
     store.log_json(run_id, record, "evaluation.json")
@@ -78,7 +79,7 @@ def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus
         folder = Path(store.fetch(run_id, "model", context.work))
         write_thresholds(folder, **best_thresholds(data.thresholds, chosen))
         store.put_back(run_id, folder / DESCRIPTION, "model")
-        store.finish_model(run_id)
+        finish_model(store.client, run_id)
 
 
 def _chosen_on(context: Context, run_id: str, n_recordings: int) -> dict[str, Any]:

@@ -57,7 +57,8 @@ def fetch_model(uri: str, folder: Path, tracking_uri: str | None = None) -> Path
         work = os.environ.get("A2V_WORK", DEFAULT_WORK)  # MLflow would make an empty store in the current folder
         raise UserError(f"{uri}: no MLflow store in {work}: name one (MLFLOW_TRACKING_URI, --tracking-uri) or A2V_WORK")
     try:
-        found = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=store))
+        with _tracking(store):
+            found = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=store))
     except Exception as error:  # MLflow raises its own, OSError, and those of every storage client
         from .tracking import login_refused
 
@@ -69,6 +70,21 @@ def fetch_model(uri: str, folder: Path, tracking_uri: str | None = None) -> Path
         if (place / "model.json").is_file():
             return place
     raise UserError(f"{uri}: no model there: expected a folder with model.json and model.safetensors (.../model)")
+
+
+@contextmanager
+def _tracking(store: str | None) -> Iterator[None]:
+    """MLflow looks models up in the store of its process, whatever its functions are told: set it for a while."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+    if store:
+        mlflow.set_tracking_uri(store)
+    try:
+        yield
+    finally:
+        if store:
+            mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None: as if none had been set
 
 
 def _store_of_work_folder() -> str | None:

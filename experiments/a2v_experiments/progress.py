@@ -62,7 +62,8 @@ class HoursBar:
         speed = self._seconds / max(time.monotonic() - self._begun, 1e-3)
         said = f"{self._done} of {self._recordings} recordings, {speed:.3g} times real time"
         self._shown.set_postfix_str(said, refresh=False)
-        self._shown.update(seconds / 3600)
+        left = self._shown.total - self._shown.n  # what was done twice, since a worker died, counts once
+        self._shown.update(min(seconds / 3600, max(left, 0.0)))
 
     def recording(self) -> None:
         """One more recording is done."""

@@ -25,6 +25,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc import save_model
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
+from .logged_models import begin_model
 from .predict import event_table, events_of_waveform
 from .predict_settings import settings_for
 from .tracking import Store, scratch
@@ -69,7 +70,7 @@ def signature(sample_rate: int) -> ModelSignature:
 def log_detector(store: Store, run_id: str, detector: Detector, folder: Path) -> None:
     """Make the detector's `folder` an MLflow model and upload it as the run's; it is pending until `finish_model`."""
     facts = {"classes": ", ".join(detector.classes), "sample_rate": str(detector.sample_rate)}
-    model_id = store.begin_model(run_id, "detector", facts)
+    model_id = begin_model(store.client, run_id, "detector", facts)
     add_mlflow_files(folder, detector, Model(run_id=run_id, model_id=model_id))
     store.client.log_model_artifacts(model_id, str(folder))
 

@@ -23,12 +23,13 @@ from .backbones import Backbone
 from .claims import owner_of
 from .errors import FAILED, UserError, naming_full_disk
 from .evaluation import evaluate_model
+from .logged_models import MODEL
 from .progress import advancing, bar, watching
 from .recipe_sections import DataConfig, Recipe
 from .stage import WAIT_S, Context, Result, run_stage
 from .stage_specs import audio_of, data_spec, finetune_spec, folds_spec, pretrain_spec
 from .tasks import TrainingSpec, build_task
-from .tracking import MODEL, scratch
+from .tracking import scratch
 from .workers import run_training
 
 

@@ -2,9 +2,9 @@
 
 The driver creates, ends and looks up runs through `Store`. Workers get a run's id and log metrics through
 `metric_log.MetricLog`. A run's tags: `a2v.stage`, `a2v.fingerprint`, `a2v.driver` (host:pid:start that has it while it
-reads RUNNING; claims.py), `a2v.model` = logged once its trained model is stored, `a2v.model_id` where MLflow knows that
-as a model (a detector) and not as a plain artifact, and fold, label_share, variant; that of an experiment also
-`a2v.finetune_runs`, the runs of the folds done so far.
+reads RUNNING; claims.py), `a2v.model` = logged once its trained model is stored, `a2v.model_id` where that is one of
+MLflow's models (logged_models.py), and fold, label_share, variant; that of
+an experiment also `a2v.finetune_runs`, the runs of the folds done so far.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlparse
 import mlflow
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
@@ -43,9 +43,9 @@ from .claims import (
 )
 from .environment import describe_environment, origin
 from .errors import FAILED, UserError
+from .logged_models import MODEL, local_place, model_of
 from .outage import PATIENCE_S, Outage, PatientClient, quiet_loggers
 
-MODEL = "model"  # how a training's run calls its model
 MAX_PARAM_CHARACTERS = 6000
 FIGURE_DPI = 200
 OPENING_S = 120.0  # how long a store may be away when a command begins
@@ -66,7 +66,7 @@ class Store:
     def __init__(self, uri: str, experiment: str, artifacts: Path | None) -> None:
         self.uri = uri
         quiet_loggers()
-        outage = Outage(uri)
+        self.outage = outage = Outage(uri)
         try:
             _make_database(uri)
             self.client = _patient(uri, outage, OPENING_S)
@@ -201,50 +201,22 @@ class Store:
 
     def put_back(self, run_id: str, path: Path, folder: str) -> None:
         """Upload a changed file of a folder that `fetch` gave; where the store is local it is the artifact itself."""
-        if path == self._local(run_id, folder, path.name):
+        place = local_place(self.client, run_id, folder)
+        if place and path == place / path.name:
             return
-        model_id = self.model_of(run_id)
-        if folder == MODEL and model_id:
+        model_id = model_of(self.client, run_id) if folder == MODEL else None
+        if model_id:
             self.client.log_model_artifact(model_id, str(path))
         else:
             self.client.log_artifact(run_id, str(path), folder)
 
     def log_metrics(self, run_id: str, metrics: dict[str, float], step: int = 0, model_id: str | None = None) -> None:
-        """All metrics of one step in one request; model_id: the model of which they are true."""
+        """All metrics of one step in one request. model_id: the model that they are scores of."""
         now = get_current_time_millis()
         values = [
             Metric(allowed_name(key), float(value), now, step, model_id=model_id) for key, value in metrics.items()
         ]
         self.client.log_batch(run_id, metrics=values)
-
-    def begin_model(self, run_id: str, kind: str, facts: dict[str, str]) -> str:
-        """The id of the run's model in MLflow, made at the first call; pending until `finish_model`.
-
-        facts: its parameters beside those by which runs are told apart (fold, label_share, variant).
-        """
-        model_id = self.model_of(run_id)
-        if model_id is None:
-            run = self.client.get_run(run_id)
-            tags: dict[str, str] = run.data.tags
-            told = {key: value for key, value in tags.items() if key in ("fold", "label_share", "variant")}
-            model = self.client.create_logged_model(
-                run.info.experiment_id, MODEL, run_id, params={**told, **facts}, model_type=kind
-            )
-            model_id = str(model.model_id)
-            self.tag(run_id, "a2v.model_id", model_id)
-            self.client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
-        return model_id
-
-    def model_of(self, run_id: str) -> str | None:
-        """The id of the run's model in MLflow, where it has one; a pretraining's is a plain artifact."""
-        tags: dict[str, str] = self.client.get_run(run_id).data.tags
-        return tags.get("a2v.model_id")
-
-    def finish_model(self, run_id: str) -> None:
-        """The run's model is what it will stay."""
-        model_id = self.model_of(run_id)
-        if model_id:
-            self.client.finalize_logged_model(model_id, LoggedModelStatus.READY)
 
     def fetch(self, run_id: str, name: str, work: Path) -> str:
         """Local path of a run's artifact: the file itself where the store is local, else a copy under work/fetched.
@@ -252,8 +224,8 @@ class Store:
         The work folder is where every worker of a cluster can read it. Raises UserError where it cannot be had.
         """
         try:
-            local = self._local(run_id, name)
-            if local is not None and local.exists():
+            local = local_place(self.client, run_id, name)
+            if local and local.exists():
                 return str(local)
             return str(self._download(run_id, name, work / "fetched").resolve())
         except (MlflowException, OSError) as error:
@@ -261,24 +233,18 @@ class Store:
                 f"{self.uri}: artifact {name} of run {run_id} cannot be read: {_one_line(error)}", FAILED
             ) from None
 
-    def _local(self, run_id: str, *names: str) -> Path | None:
-        """Where an artifact lies on this machine's disk, if its store does."""
-        uri = self.client.get_run(run_id).info.artifact_uri
-        model_id = self.model_of(run_id)
-        if names[0] == MODEL and model_id:
-            uri, names = self.client.get_logged_model(model_id).artifact_location, names[1:]
-        place = urlparse(uri)
-        return Path(unquote(place.path), *names) if place.scheme in ("", "file") else None
-
     def _download(self, run_id: str, name: str, folder: Path) -> Path:
         """folder/run_id/name, swapped in whole: another process may be reading the one that is there."""
         folder.mkdir(parents=True, exist_ok=True)
         place = folder / run_id / name
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as aside:
-            model_id = self.model_of(run_id) if name == MODEL else None
+            model_id = model_of(self.client, run_id) if name == MODEL else None
             if model_id:
-                source = f"models:/{model_id}"
-                new = Path(download_artifacts(source, dst_path=str(Path(aside) / MODEL), tracking_uri=self.uri))
+                uri = self.client.get_logged_model(model_id).artifact_location
+                found = self.outage.call(
+                    PATIENCE_S, download_artifacts, artifact_uri=uri, dst_path=aside, tracking_uri=self.uri
+                )
+                new = Path(found)
             else:
                 new = Path(self.client.download_artifacts(run_id, name, aside))
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -72,6 +72,7 @@ def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, nam
     start_ray(config)
     loop: Callable[..., Any] = _worker
     elastic: Any = (config.min_workers, config.num_workers)  # Ray's annotation of num_workers does not know it
+    login: Any = {"worker_runtime_env": {"env_vars": tracking_login()}}  # Ray's annotation does not know it
     trainer = TorchTrainer(
         loop,
         train_loop_config=payload,
@@ -86,6 +87,7 @@ def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, nam
             storage_path=str(storage.resolve()),
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            **login,
         ),
     )
     handler = signal.getsignal(signal.SIGINT)
@@ -194,6 +196,13 @@ def check_cluster(config: RayConfig, work: Path) -> None:
 
         start_ray(config)
         check_shared(work)
+
+
+def tracking_login() -> dict[str, str]:
+    """How this process logs in to its MLflow server; a cluster that runs already does not know."""
+    names = ("USERNAME", "PASSWORD", "TOKEN", "INSECURE_TLS", "SERVER_CERT_PATH")
+    given = {f"MLFLOW_TRACKING_{name}": os.environ.get(f"MLFLOW_TRACKING_{name}") for name in names}
+    return {name: value for name, value in given.items() if value}
 
 
 def start_ray(config: RayConfig) -> None:

@@ -20,6 +20,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from a2v_experiments.logged_models import finish_model, model_of
 from a2v_experiments.models import load_model
 from a2v_experiments.predict import predict
 from a2v_experiments.pyfunc import log_detector
@@ -58,7 +59,7 @@ def logged(new_work: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.
     store = open_store(new_work("work"), None, "birds")
     run_id = store.begin("finetune", "f", "fold 0", {}, {"fold": "0", "label_share": "1"}, None)
     log_detector(store, run_id, detector, folder)
-    model_id = store.model_of(run_id)
+    model_id = model_of(store.client, run_id)
     assert model_id is not None
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
     return Logged(store, run_id, model_id, folder)
@@ -78,6 +79,15 @@ def test_every_uri_of_the_model_gives_the_same_events_as_predict(logged):
         assert served.predict(noise(2)).equals(expected)  # the model's rate is the default
         assert load_model(uri).thresholds == load_model(logged.folder).thresholds
     assert predict(noise(2), f"runs:/{logged.run_id}", RATE).equals(expected)
+
+
+def test_the_store_that_is_named_counts_and_that_of_the_process_stays(logged, new_work, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(f"sqlite:///{new_work('another')}/mlflow.db")
+    before = mlflow.get_tracking_uri()
+    for uri in (f"runs:/{logged.run_id}", f"models:/{logged.model_id}"):
+        assert load_model(uri, logged.store.uri).classes == ["cc", "sn"]
+    assert mlflow.get_tracking_uri() == before
 
 
 def test_another_rate_is_resampled_as_predict_does(logged):
@@ -116,7 +126,7 @@ def test_a_training_that_is_taken_up_again_has_one_model(logged):
     log_detector(store, logged.run_id, detector, logged.folder)
     [model] = store.client.search_logged_models([store.experiment_id])
     assert (model.model_id, model.status) == (logged.model_id, "PENDING")
-    store.finish_model(logged.run_id)
+    finish_model(store.client, logged.run_id)
     assert store.client.get_logged_model(logged.model_id).status == "READY"
 
 

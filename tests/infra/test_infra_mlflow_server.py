@@ -19,6 +19,7 @@ import pytest
 import torch
 import yaml
 from a2v_experiments.models import load_model
+from a2v_experiments.workers import tracking_login
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -132,7 +133,9 @@ def test_two_experiments_at_once_lose_nothing_and_the_server_keeps_it(folder, tm
         # nothing of it came by way of the disk that client and server share here
         assert not list((tmp_path / "owls").rglob("scores.csv")) and list((folder / "artifacts").rglob("scores.csv"))
         wave = torch.randn(4000)
-        before = load_model(f"runs:/{model_run.info.run_id}", uri).likelihoods(wave, 8000)
+        model = load_model(f"runs:/{model_run.info.run_id}", uri)
+        assert model.thresholds  # written after the weights were uploaded; classes without labels have none
+        before = model.likelihoods(wave, 8000)
 
     with serving(folder) as uri:  # the same folder again
         assert login(folder) == who
@@ -170,3 +173,10 @@ def test_the_folder_is_its_owners_and_one_servers(folder):
         )
     assert second.returncode == 1
     assert second.stderr == f"serve: {folder}: another server is running on this folder\n"
+
+
+def test_workers_of_a_running_cluster_get_the_login(monkeypatch):
+    assert tracking_login() == {}
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "mara")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    assert tracking_login() == {"MLFLOW_TRACKING_USERNAME": "mara", "MLFLOW_TRACKING_PASSWORD": "secret"}

@@ -34,10 +34,10 @@ def run(
     from ..workers import check_cluster, stop_ray
 
     check_source(chosen)  # before anything is written
-    check_cluster(chosen.ray, work)
-    store = open_store(work, tracking_uri, chosen.name)
-    say(f"experiment {chosen.name}, tracked in {store.uri}")
     try:
+        check_cluster(chosen.ray, work)
+        store = open_store(work, tracking_uri, chosen.name)
+        say(f"experiment {chosen.name}, tracked in {store.uri}")
         outcome = run_experiment(chosen, work, store, say)
     finally:
         stop_ray()

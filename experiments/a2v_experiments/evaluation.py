@@ -42,6 +42,7 @@ def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus
     tables, confidence intervals over recordings, figures.
     """
     recipe, store = context.recipe, context.store
+    assert recipe.finetune is not None
     model = load_model(store.fetch(model_run, "model", context.work))
     assert isinstance(model, Detector)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -121,6 +122,7 @@ def _likelihoods(
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """(recording, likelihoods) with the recipe's windows and precision."""
     recipe = context.recipe
+    assert recipe.finetune is not None
     segment_s, overlap_s, precision = recipe.data.segment_s, recipe.evaluate.overlap_s, recipe.finetune.precision
     return recording_likelihoods(model, corpus, recordings, segment_s, overlap_s, precision=precision)
 

@@ -1,23 +1,25 @@
-"""`a2v experiment run`: the whole graph for one recipe, under one parent run, ending with a table over folds."""
+"""One recipe without a sweep: the whole graph under one parent run, ending with a table over folds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from a2v_data.sources import source_fingerprint
 from a2v_eval.comparison import compare_folds, comparison_csv, comparison_text
 from a2v_eval.events import PROTOCOLS
 from a2v_eval.label_shares import share_csv, share_rows, share_text
 from a2v_eval.summary import Spread, csv_table, metric_name, summarise, text_table
 
-from . import stages
 from .figures import log_experiment
 from .fingerprint import fingerprint
-from .recipe import Recipe
+from .graph import Results, Sources, find_sources, run_graph
+from .recipe_sections import Recipe
 from .stage import Context, Result, ending
 from .tracking import Store
+
+Scores = dict[float, list[dict[str, float]]]  # label share -> metrics of its folds, in their order
+AfterFold = Callable[[Scores], None]
 
 
 @dataclass(frozen=True)
@@ -25,49 +27,71 @@ class Outcome:
     """An experiment's end: its parent run, the scores of each (label share, fold) and the table over folds."""
 
     run_id: str
-    scores: dict[float, list[dict[str, float]]]
+    scores: Scores
     table: str
 
 
 def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str], None]) -> Outcome:
     """Run or reuse every stage; returns when the parent run holds the summary. say(line) tells what happens."""
-    source = stages.source_folder(recipe, work)  # before a run is made
-    origin = source_fingerprint(source, work / "content-hashes.json", recipe.data.annotations)
-    config = recipe.model_dump(mode="json", exclude={"ray"})
-    mark = fingerprint("experiment", config, origin)
+    sources = find_sources(recipe, work, store.uri)  # before a run is made
+    config = recipe.model_dump(mode="json", exclude={"ray", "sweep"})
+    mark = fingerprint("experiment", config, *sources.fingerprints)
     found = store.find("experiment", mark)
     tags = {"variant": recipe.variant}
     parent = found.info.run_id if found else store.begin("experiment", mark, recipe.name, config, tags, None)
     context = Context(recipe, store, work, parent, say)
     if found:
-        return _whole(context, source, origin, finished=True)
+        return complete(context, sources, finished=True)
     with ending(store, parent):
-        return _whole(context, source, origin, finished=False)
+        return complete(context, sources)
 
 
-def _whole(context: Context, source: Path, origin: str, finished: bool) -> Outcome:
-    recipe, store, parent = context.recipe, context.store, context.parent
-    data, corpus = stages.prepare(context, source, origin)
-    split, folds = stages.make_folds(context, data, corpus)
-    pretrained = stages.pretrain(context, corpus)
-    results: dict[float, list[Result]] = {}
-    for share in recipe.folds.label_shares:
-        for fold in recipe.folds.selected:
-            done = stages.finetune(context, corpus, (data, split, pretrained), folds, fold, share)
-            results.setdefault(share, []).append(done)
-    scores = {share: [_scores(store, result.run_id) for result in by_fold] for share, by_fold in results.items()}
-    reused = finished and all(result.reused for by_fold in results.values() for result in by_fold)
+def complete(
+    context: Context, sources: Sources, after_fold: AfterFold | None = None, finished: bool = False
+) -> Outcome:
+    """Every stage of the context's recipe, and the summary on its parent run.
+
+    after_fold(scores so far) is called after each fold but the last. finished: the parent has a summary already, which
+    is made again only if a stage ran.
+    """
+    results = run_graph(
+        context, sources, lambda so_far: after_fold(_scores_of(context, so_far)) if after_fold else None
+    )
+    if context.recipe.finetune is None:
+        return _pretrained(context, results)
+    scores = _scores_of(context, results.folds)
+    reused = finished and all(result.reused for by_fold in results.folds.values() for result in by_fold)
     if not reused:
         _summarise(context, scores)
-        runs = {share: [result.run_id for result in by_fold] for share, by_fold in results.items()}
+        runs = {share: [result.run_id for result in by_fold] for share, by_fold in results.folds.items()}
         log_experiment(context, runs)
-        store.log_json(parent, {f"{share:g}": run_ids for share, run_ids in runs.items()}, "finetune_runs.json")
+        context.store.log_json(context.parent, {f"{s:g}": run_ids for s, run_ids in runs.items()}, "finetune_runs.json")
     else:
-        context.say(f"summary: reused, run {parent}")
+        context.say(f"summary: reused, run {context.parent}")
     tables = [_titled_table(share, metrics) for share, metrics in scores.items()]
     if len(scores) > 1:
         tables.append(_share_tables(scores))
-    return Outcome(parent, scores, "\n\n".join(tables))
+    return Outcome(context.parent, scores, "\n\n".join(tables))
+
+
+def _pretrained(context: Context, results: Results) -> Outcome:
+    """The end of an experiment that only pretrains: where the model is, and how well it predicts."""
+    assert results.pretrained is not None
+    run_id = results.pretrained.run_id
+    metrics = context.store.client.get_run(run_id).data.metrics
+    kept = ("loss", "target_variance", "prediction_variance", "update")
+    context.store.log_metrics(context.parent, {f"pretrain/{key}": metrics[key] for key in kept if key in metrics})
+    context.store.tag(context.parent, "a2v.pretrained", run_id)
+    lines = [
+        f"pretrained for {metrics['update']:.0f} updates, loss {metrics['loss']:.4g}",
+        f"its model: runs:/{run_id}",
+        f"finetune it: --set pretrain=null --set backbone=runs:/{run_id}",
+    ]
+    return Outcome(context.parent, {}, "\n".join(lines))
+
+
+def _scores_of(context: Context, folds: Mapping[float, list[Result]]) -> Scores:
+    return {share: [_scores(context.store, result.run_id) for result in by_fold] for share, by_fold in folds.items()}
 
 
 def _scores(store: Store, run_id: str) -> dict[str, float]:
@@ -79,13 +103,13 @@ def _titled_table(share: float, folds: list[dict[str, float]]) -> str:
     return f"{share:.0%} of the labels\n{text_table(_summaries(folds), class_names(folds))}"
 
 
-def _share_tables(scores: dict[float, list[dict[str, float]]]) -> str:
+def _share_tables(scores: Scores) -> str:
     """Class x label share, under both protocols."""
     summaries = {share: summarise(folds) for share, folds in scores.items()}
     return "\n\n".join(share_text(summaries, _all_classes(scores), protocol) for protocol in PROTOCOLS)
 
 
-def _all_classes(scores: dict[float, list[dict[str, float]]]) -> list[str]:
+def _all_classes(scores: Scores) -> list[str]:
     """Classes that any fold of any share has a score for."""
     return class_names([fold for folds in scores.values() for fold in folds])
 
@@ -110,14 +134,14 @@ def class_names(folds: list[dict[str, float]]) -> list[str]:
     return [name for name in found if name not in ("micro", "macro")]
 
 
-def _summarise(context: Context, scores: dict[float, list[dict[str, float]]]) -> None:
+def _summarise(context: Context, scores: Scores) -> None:
     """Means and standard deviations as metrics of the parent, the table as text, and the figure."""
     from a2v_eval.figures import ap_per_class_figure
 
     store, parent = context.store, context.parent
+    log_means(context, scores)
     for share, folds in scores.items():
-        prefix = "" if len(scores) == 1 else f"labels_{share:g}/"
-        store.log_metrics(parent, {f"{prefix}{key}": value for key, value in summary_metrics(folds).items()})
+        prefix = share_prefix(share, len(scores))
         store.client.log_text(parent, _titled_table(share, folds), f"{prefix}scores.txt")
         store.client.log_text(parent, csv_table(_summaries(folds), class_names(folds)), f"{prefix}scores.csv")
         for protocol in PROTOCOLS:
@@ -129,6 +153,19 @@ def _summarise(context: Context, scores: dict[float, list[dict[str, float]]]) ->
         store.client.log_text(parent, _share_tables(scores), "label_shares.txt")
         store.client.log_text(parent, share_csv(summaries, classes), "label_shares.csv")
         store.log_json(parent, share_rows(summaries, classes), "label_shares.json")
+
+
+def log_means(context: Context, scores: Scores) -> None:
+    """Means and standard deviations over the folds so far, as metrics of the parent."""
+    for share, folds in scores.items():
+        prefix = share_prefix(share, len(scores))
+        means = {f"{prefix}{key}": value for key, value in summary_metrics(folds).items()}
+        context.store.log_metrics(context.parent, means)
+
+
+def share_prefix(share: float, shares: int) -> str:
+    """What stands before a metric's name on a parent: nothing, unless there are several label shares."""
+    return "" if shares == 1 else f"labels_{share:g}/"
 
 
 def _compare_with_energy(context: Context, folds: list[dict[str, float]], prefix: str) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from . import checkpoints
 from .group import Group
-from .recipe import LoopConfig, OptimizerConfig
+from .recipe_sections import LoopConfig, OptimizerConfig
 
 
 class TrainingStopped(Exception):  # noqa: N818 - it says what happened

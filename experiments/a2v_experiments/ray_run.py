@@ -11,7 +11,7 @@ from typing import Any
 
 from a2v_data.scheduling import Advance, Crash, Results, Run, Work
 
-from .recipe import RayConfig
+from .recipe_sections import RayConfig
 from .workers import start_ray
 
 POLL_S = 0.5

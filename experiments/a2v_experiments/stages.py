@@ -8,6 +8,7 @@ lies under WORK/corpora/FINGERPRINT, and its run holds its statistics.
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from a2v_data.folds import make_folds as stratify
 from a2v_data.groups import by_pattern
 from a2v_data.manifests import read_manifests, write_manifests
 
+from .backbones import Backbone
+from .claims import claimed
 from .errors import FAILED, UserError
 from .evaluation import evaluate_model
 from .fingerprint import fingerprint
 from .progress import advancing, bar, watching
-from .recipe import Recipe
+from .recipe_sections import DataConfig, Recipe
 from .stage import Context, Result, run_stage
 from .tasks import TrainingSpec, build_task
 from .tracking import scratch
@@ -29,39 +32,46 @@ from .workers import run_training
 
 
 def check_source(recipe: Recipe) -> None:
-    """Raise UserError or ValueError where the recipe's folder, its audio or its annotations are not there."""
+    """Raise UserError or ValueError where a folder of the recipe, its audio or its annotations are not there."""
     from a2v_data.sources import open_source
 
-    source = Path(recipe.data.source)
-    if recipe.data.source == "synthetic":
-        return
-    if not source.is_dir():
-        raise UserError(f"data.source: {source}: no such folder")
-    open_source(source, recipe.data.annotations)
+    for key, data in (("data", recipe.data), ("pretrain_data", recipe.pretrain_data)):
+        if data is None or data.source == "synthetic":
+            continue
+        source = Path(data.source)
+        if not source.is_dir():
+            raise UserError(f"{key}.source: {source}: no such folder")
+        open_source(source, data.annotations)
 
 
-def source_folder(recipe: Recipe, work: Path) -> Path:
+def source_folder(data: DataConfig, work: Path) -> Path:
     """The folder of recordings; the synthetic corpus is made where it is not there yet."""
     from a2v_data.synth import synthesise
 
-    source = recipe.data.source
-    if source == "synthetic":
-        config = recipe.data.synthetic
+    if data.source == "synthetic":
+        config = data.synthetic
         folder = work / f"synthetic-{config.minutes:g}min-seed{config.seed}"
         with bar("synthesising", 0, "segments") as shown:
             synthesise(folder, config.minutes, config.seed, progress=advancing(shown))
         return folder
-    return Path(source)
+    return Path(data.source)
 
 
-def prepare(context: Context, source: Path, origin: str) -> tuple[Result, Corpus]:
+def origin_of(data: DataConfig, work: Path) -> tuple[Path, str]:
+    """Where the recordings are, and the fingerprint of everything in there."""
+    from a2v_data.sources import source_fingerprint
+
+    source = source_folder(data, work)
+    return source, source_fingerprint(source, work / "content-hashes.json", data.annotations)
+
+
+def prepare(context: Context, data: DataConfig, source: Path, origin: str, name: str = "data") -> tuple[Result, Corpus]:
     """Recordings and annotations become one packed store. origin: fingerprint of everything in the source."""
     from a2v_data.pack import PackConfig
     from a2v_data.pack import pack as pack_corpus
     from a2v_data.scheduling import on_cores
     from a2v_data.stats import corpus_statistics
 
-    data = context.recipe.data
     config = data.model_dump(mode="json", include=set(PackConfig.model_fields))
     folder = context.work / "corpora" / fingerprint("prepare", config, origin)[:16]
 
@@ -86,7 +96,7 @@ def prepare(context: Context, source: Path, origin: str) -> tuple[Result, Corpus
         numbers = {key: value for key, value in statistics.items() if isinstance(value, int | float)}
         context.store.log_metrics(run_id, numbers)
 
-    result = run_stage(context, "prepare", "data", config, {"source": origin}, work, {"source": data.source})
+    result = run_stage(context, "prepare", name, config, {"source": origin}, work, {"source": data.source})
     return result, pack()  # packed again where this machine has not got it
 
 
@@ -124,17 +134,19 @@ def pretrain(context: Context, corpus: Corpus) -> Result | None:
     recipe = context.recipe
     if recipe.pretrain is None:
         return None
-    samples = corpus.segment_samples(recipe.data.segment_s)
+    segment_s = recipe.pretrain_source.segment_s
+    samples = corpus.segment_samples(segment_s)
     names = [recording.name for recording in corpus.recordings if recording.n_samples >= samples]
     if not names:
-        raise UserError(f"data.segment_s = {recipe.data.segment_s}: no recording is that long; give a shorter one")
+        key = "data" if recipe.pretrain_data is None else "pretrain_data"
+        raise UserError(f"{key}.segment_s = {segment_s}: no recording is that long; give a shorter one")
     audio = fingerprint("audio", {"names": names, "audio": corpus.meta["checksums"][AUDIO]})
 
     def work(run_id: str, mark: str) -> None:
         if len(names) < len(corpus.recordings):
             context.say(f"  left out of pretraining: {len(corpus.recordings) - len(names)} recordings below a segment")
         spec = TrainingSpec(
-            corpus=str(corpus.folder.resolve()), recordings=names, segment_s=recipe.data.segment_s,
+            corpus=str(corpus.folder.resolve()), recordings=names, segment_s=segment_s,
             model=recipe.model, pretrain=recipe.pretrain,
         )  # fmt: skip
         _train(context, spec, run_id, f"pretrain-{mark[:16]}", "pretraining")
@@ -145,9 +157,10 @@ def pretrain(context: Context, corpus: Corpus) -> Result | None:
 def _training_config(recipe: Recipe, stage: str) -> dict[str, Any]:
     """What a training's result depends on: not how often it logs and saves, nor how memory and time are traded."""
     settings = getattr(recipe, stage)
+    data = recipe.pretrain_source if stage == "pretrain" else recipe.data
     aside = {"log_every", "checkpoint_every", "gradient_checkpointing", "compile"}
     return {
-        "segment_s": recipe.data.segment_s,
+        "segment_s": data.segment_s,
         "model": recipe.model.model_dump(mode="json"),
         stage: settings.model_dump(mode="json", exclude=aside),
     }
@@ -177,44 +190,63 @@ def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: 
 def finetune(
     context: Context,
     corpus: Corpus,
-    inputs: tuple[Result, Result, Result | None],
+    inputs: tuple[Result, Result, Result | Backbone | None],
     folds: Folds,
     fold: int,
     share: float,
 ) -> Result:
     """Finetune on one fold and evaluate on its evaluation recordings, in the same run.
 
-    inputs: the data, folds and pretraining stages. With another evaluation of a model that is there already, only the
-    evaluation runs, in a run of its own.
+    inputs: the data and folds stages, and what it starts from: a pretraining, a model that was there, or random
+    weights. With another evaluation of a model that is there already, only the evaluation runs, in a run of its own.
     """
-    recipe = context.recipe
-    data, split, pretrained = inputs
+    recipe = context.recipe.at_share(share)
+    context = replace(context, recipe=recipe)
+    data, split, start = inputs
     config = {**_training_config(recipe, "finetune"), "fold": fold, "label_share": share}
-    source = pretrained or "random weights"
-    trained = fingerprint("finetune", config, split.fingerprint, pretrained.fingerprint if pretrained else "random")
-    variant = "" if recipe.variant == "default" else f" {recipe.variant}"
+    trained = fingerprint("finetune", config, split.fingerprint, start.fingerprint if start else "random")
+    plain = recipe.variant == "default" or context.shared is not None  # the run of a trial, above, says which it is
+    variant = "" if plain else f" {recipe.variant}"
     name = f"finetune fold {fold}" + (f" labels {share:g}" if share != 1 else "") + variant
     chosen = label_share(folds[fold], share, recipe.folds.seed) if share < 1 else folds[fold]
 
-    def work(run_id: str, mark: str) -> None:
+    def train(run_id: str, mark: str) -> str:
+        """The run that holds the model: this one, or that of the same training with another evaluation."""
         model_run = context.store.trained(trained)
         if model_run and model_run != run_id:
             context.say(f"  its model: reused, run {model_run}")
             context.store.tag(run_id, "a2v.input_run.model", model_run)
-        else:
-            model_run = run_id
-            backbone = context.store.fetch(pretrained.run_id, "model", context.work) if pretrained else None
-            if not corpus.classes:
-                raise UserError("the corpus has no labelled event, finetuning needs some: check annotations", FAILED)
-            spec = TrainingSpec(
-                corpus=str(corpus.folder.resolve()), recordings=chosen.train, segment_s=recipe.data.segment_s,
-                model=recipe.model, finetune=recipe.finetune, classes=list(corpus.classes), backbone=backbone,
-            )  # fmt: skip
-            _train(context, spec, run_id, f"finetune-{mark[:16]}", name)
+            return model_run
+        if not corpus.classes:
+            raise UserError("the corpus has no labelled event, finetuning needs some: check annotations", FAILED)
+        spec = TrainingSpec(
+            corpus=str(corpus.folder.resolve()), recordings=chosen.train, segment_s=recipe.data.segment_s,
+            model=recipe.model, finetune=recipe.finetune, classes=list(corpus.classes),
+            backbone=_folder_of(context, start),
+        )  # fmt: skip
+        _train(context, spec, run_id, f"finetune-{mark[:16]}", name)
+        return run_id
+
+    def work(run_id: str, mark: str) -> None:
+        with claimed(
+            context.work / "locks" / f"training-{trained[:16]}.lock",
+            lambda holder: context.say(f"  its model: waiting for process {holder}, which is training it"),
+        ):
+            model_run = train(run_id, mark)
         evaluate_model(context, run_id, model_run, corpus, chosen)
 
+    source = start.fingerprint if isinstance(start, Backbone) else start or "random weights"
+    tags = {"fold": str(fold), "label_share": f"{share:g}", "a2v.training": trained}
+    if isinstance(start, Backbone):
+        tags["a2v.backbone"] = start.source
     return run_stage(
         context, "finetune", name, {**config, "evaluate": recipe.evaluate.model_dump(mode="json")},
-        {"folds": split, "pretrain": source, "data": data}, work,
-        {"fold": str(fold), "label_share": f"{share:g}", "a2v.training": trained},
+        {"folds": split, "pretrain": source, "data": data}, work, tags,
     )  # fmt: skip
+
+
+def _folder_of(context: Context, start: Result | Backbone | None) -> str | None:
+    """Where the weights lie that finetuning starts from."""
+    if isinstance(start, Backbone):
+        return str(start.folder.resolve())
+    return context.store.fetch(start.run_id, "model", context.work) if start else None

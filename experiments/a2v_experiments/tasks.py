@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from .loop import Step, TrainingStopped
-from .recipe import FinetuneStage, LoopConfig, PretrainStage
+from .recipe_sections import FinetuneStage, LoopConfig, PretrainStage
 from .segments import SegmentSampler, padded_lengths
 
 Part = TypeVar("Part", bound=BaseModel)

@@ -38,6 +38,10 @@ def default_uri(work: Path) -> str:
     return f"sqlite:///{work.resolve() / 'mlflow.db'}"
 
 
+class StageBusy(UserError):  # noqa: N818 - it says what is the matter
+    """Another live process is working on a stage."""
+
+
 class Store:
     """One tracking store and one experiment in it.
 
@@ -87,7 +91,7 @@ class Store:
     ) -> str:
         """Start a stage's run, or take over the unfinished one that an earlier call left; returns its id.
 
-        Raises UserError when another live process is working on the same stage.
+        Raises StageBusy when another live process is working on the same stage.
         """
         tags = {**tags, "a2v.stage": stage, "a2v.fingerprint": fingerprint, "a2v.driver": _owner(), **origin()}
         if parent:
@@ -96,7 +100,7 @@ class Store:
         if left and left.info.status != "FINISHED":
             driver = left.data.tags.get("a2v.driver", "")
             if left.info.status == "RUNNING" and _is_alive(driver):
-                raise UserError(
+                raise StageBusy(
                     f"{name}: process {driver} is running this stage already (run {left.info.run_id}); wait for it or"
                     " stop it; if its machine is gone, delete that run in MLflow",
                     FAILED,
@@ -111,6 +115,24 @@ class Store:
         self.log_json(run_id, config, "config.json")
         self.log_json(run_id, describe_environment(), "environment.json")
         return str(run_id)
+
+    def reopen(self, run_id: str) -> None:
+        """Go on with a run that was finished: it reads RUNNING again, owned by this process."""
+        self.client.update_run(run_id, status="RUNNING")
+        self.client.set_tag(run_id, "a2v.driver", _owner())
+
+    def children(self, run_id: str, query: str = "") -> list[Run]:
+        """All runs directly below one, in any experiment of the store, the oldest first."""
+        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        below = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'" + (f" and {query}" if query else "")
+        found: list[Run] = []
+        token = None
+        while True:
+            page = self.client.search_runs(ids, below, order_by=["attributes.start_time ASC"], page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
 
     def _log_params(self, run_id: str, config: dict[str, Any]) -> None:
         params = [Param(key, value[:MAX_PARAM_CHARACTERS]) for key, value in flatten(config).items()]

@@ -25,7 +25,7 @@ from .errors import FAILED, UserError
 from .group import Group
 from .loop import TrainingStopped, train
 from .metric_log import MetricLog
-from .recipe import RayConfig
+from .recipe_sections import RayConfig
 from .tasks import TrainingSpec, build_task
 
 Write = Callable[[Path], None]

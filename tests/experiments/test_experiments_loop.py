@@ -13,7 +13,7 @@ from a2v_data.corpus import Corpus
 from a2v_experiments import checkpoints, tasks
 from a2v_experiments.group import Group
 from a2v_experiments.loop import TrainingStopped, learning_rate, seeded
-from a2v_experiments.recipe import OptimizerConfig
+from a2v_experiments.recipe_sections import OptimizerConfig
 from a2v_experiments.tasks import TrainingSpec
 from a2v_model import compile_model
 from experiments_training import gloo_worker, run_loop

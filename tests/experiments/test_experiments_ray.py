@@ -76,7 +76,7 @@ def train(recipe: Recipe, work: Path) -> tuple[Store, list[Run]]:
     context = Context(
         recipe, store, work, store.begin("experiment", "parent", "parent", {}, {}, None), lambda line: None
     )
-    _, corpus = stages.prepare(context, stages.source_folder(recipe, work), "tones")
+    _, corpus = stages.prepare(context, recipe.data, stages.source_folder(recipe.data, work), "tones")
     stages.pretrain(context, corpus)
     query = "tags.`a2v.stage` = 'pretrain'"
     return store, store.client.search_runs([store.experiment_id], query)

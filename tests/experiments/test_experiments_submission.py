@@ -18,7 +18,8 @@ import pytest
 from a2v_experiments import cluster, jobs, submission
 from a2v_experiments.environment import origin
 from a2v_experiments.errors import UserError
-from a2v_experiments.recipe import RayConfig, load_recipe
+from a2v_experiments.recipe import RecipeFile, load_recipe, read_recipe
+from a2v_experiments.recipe_sections import RayConfig
 from experiments_cluster import free_port
 from experiments_world import make_recipe, recipe_tree, write_recipe
 
@@ -37,11 +38,12 @@ def test_the_upload_runs_this_code_where_nothing_is_installed(tmp_path, monkeypa
     (tmp_path / "parent.yaml").write_text(write_recipe(tmp_path / "p", recipe_tree(data__source="tones")).read_text())
     child = tmp_path / "child.yaml"
     child.write_text("extends: parent.yaml\nname: child\nray: {num_workers: 2, address: 192.0.2.9:6379}\n")
-    chosen = submission.for_cluster(load_recipe(str(child), ["finetune.updates=7"]))
+    file = submission.for_cluster(read_recipe(str(child), ["finetune.updates=7"]))
+    chosen = file.resolve()
     assert chosen.data.source == str(tmp_path / "tones") and chosen.ray.address is None
     upload = tmp_path / "upload"
     upload.mkdir()
-    submission.write_upload(upload, chosen, "child-1")
+    submission.write_upload(upload, file, "child-1")
 
     assert load_recipe(str(upload / "recipe.yaml")) == chosen  # without parents, and whatever the folder it is read in
     code = """
@@ -63,10 +65,17 @@ print(json.dumps([e.origin(), e.__file__, a2v_model.__file__, a2v_data.__file__,
 def test_paths_of_a_job_are_absolute_and_its_command_is_quoted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     changes = {"data__source": "tones", "data__annotations": {"mapping": "classes.csv"}}
-    chosen = submission.for_cluster(make_recipe(tmp_path, **changes))
-    assert chosen.data.annotations.mapping == str(tmp_path / "classes.csv")
-    assert submission.entrypoint(Path("my runs")).endswith(f"run recipe.yaml --work '{tmp_path}/my runs'")
-    assert submission.for_cluster(make_recipe(tmp_path, data__source="synthetic")).data.source == "synthetic"
+    file = read_recipe(str(write_recipe(tmp_path / "small.yaml", recipe_tree(**changes))))
+    tree = submission.for_cluster(file).tree
+    assert tree["data"]["source"] == str(tmp_path / "tones") and file.tree["data"]["source"] == "tones"
+    assert tree["data"]["annotations"]["mapping"] == str(tmp_path / "classes.csv")
+    for given, there in (("runs:/123", "runs:/123"), ("models/m", str(tmp_path / "models" / "m"))):
+        assert submission.for_cluster(RecipeFile("r", {"backbone": given})).tree == {"backbone": there}
+    assert submission.for_cluster(RecipeFile("r", {"data": {"source": "synthetic"}})).tree["data"] == {
+        "source": "synthetic"
+    }
+    assert submission.entrypoint(Path("my runs"), None).endswith(f"run recipe.yaml --work '{tmp_path}/my runs'")
+    assert submission.entrypoint(Path("/runs"), "tiny").endswith("--work /runs --scale tiny")
 
 
 def test_a_jobs_environment_holds_what_was_given(monkeypatch, tmp_path):
@@ -107,7 +116,7 @@ def test_what_must_hold_on_the_cluster_is_said(tmp_path):
     quiet = make_recipe(tmp_path, ["ray.num_workers=2"], data__source="synthetic")
     assert len(submission.notices(quiet, Path("/shared/runs"), "http://mlflow:5000")) == 1
     told = submission.notices(make_recipe(tmp_path, data__source="/far/away"), Path("/shared/runs"), None)
-    assert [line.split()[0] for line in told] == ["work", "data.source", "tracked", "ray.num_workers"]
+    assert [line.split()[0] for line in told] == ["work", "source", "tracked", "ray.num_workers"]
     assert "not on this machine" in told[1]
 
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UserError
-from .options import DEFAULT_WORK, Tracking, Work, say
+from ..errors import FAILED, UserError
+from .options import DEFAULT_WORK, ScaleChoice, Tracking, Work, say
 
 group = typer.Typer(no_args_is_help=True, help="Run recipes.")
 
@@ -21,31 +21,56 @@ def run(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override a key: pretrain.mask_probability=0.5")
     ] = None,
+    scale: Annotated[
+        ScaleChoice | None,
+        typer.Option(help="tiny: everything small, on the synthetic corpus, to see in minutes that a recipe runs."),
+    ] = None,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
 ) -> None:
-    """Run a recipe: prepare, folds, pretrain, finetune, evaluate, summarise. What is done already is reused."""
-    from ..recipe import load_recipe
+    """Run a recipe: prepare, folds, pretrain, finetune, evaluate, summarise. What is done already is reused.
 
-    chosen = load_recipe(recipe, set_)
-    from ..experiment import run_experiment
+    A recipe with a sweep runs all its trials, several at once.
+    """
+    from ..recipe import read_recipe
+    from ..sweep_trials import trials_of
+
+    file = read_recipe(recipe, set_, scale.value if scale else None)
+    chosen = file.resolve()
+    trials = trials_of(file) if chosen.sweep else []
     from ..stages import check_source
     from ..tracking import open_store
     from ..workers import check_cluster, stop_ray
 
     check_source(chosen)  # before anything is written
+    for one in trials:
+        if one.recipe.data != chosen.data or one.recipe.pretrain_data != chosen.pretrain_data:
+            check_source(one.recipe)
+    failed: dict[str, str] = {}
     try:
         check_cluster(chosen.ray, work)
         store = open_store(work, tracking_uri, chosen.name)
         say(f"experiment {chosen.name}, tracked in {store.uri}")
-        outcome = run_experiment(chosen, work, store, say)
+        if chosen.sweep:
+            from ..sweep import run_sweep
+
+            swept = run_sweep(file, work, store, say)
+            table, failed = swept.table, swept.failed
+        else:
+            from ..experiment import run_experiment
+
+            table = run_experiment(chosen, work, store, say).table
     finally:
         stop_ray()
-    say(f"\n{outcome.table}\n")
-    if chosen.data.source == "synthetic":
+    say(f"\n{table}\n")
+    if scale:
+        say(f"All was made {scale.value}, on a synthetic corpus, to see that it runs: its scores mean nothing.\n")
+    elif chosen.data.source == "synthetic":
         say("These numbers are from a synthetic corpus, a stand-in: they say nothing about real recordings.\n")
     say(f"tracking store: {store.uri}")
-    say(f"compare the folds: {ui_command(work, tracking_uri)}")
+    say(f"compare the {'trials' if chosen.sweep else 'folds'}: {ui_command(work, tracking_uri)}")
+    if failed:
+        raise UserError(f"{len(failed)} trials failed ({', '.join(failed)}); the same command runs them again", FAILED)
 
 
 def ui_command(work: Path, tracking_uri: str | None) -> str:

@@ -19,6 +19,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and
 DEFAULT_WORK = Path("a2v-runs")
 
 
+class ScaleChoice(StrEnum):
+    """How small a recipe is made."""
+
+    tiny = "tiny"
+
+
 class LabelledChoice(StrEnum):
     """Which recordings of a folder were listened to: those with an annotation, or all of them."""
 

@@ -9,17 +9,21 @@ from .figures_confusion import confusion_figure
 from .figures_events import likelihood_figure, within
 from .figures_explain import Level, attention_figure, filters_figure
 from .figures_scores import ap_per_class_figure, precision_recall_figure, threshold_figure
+from .figures_sweep import TrialPoint, parameter_figure, variant_figure
 
 __all__ = [
     "Level",
+    "TrialPoint",
     "ap_per_class_figure",
     "attention_figure",
     "confusion_figure",
     "filters_figure",
     "likelihood_figure",
+    "parameter_figure",
     "precision_recall_figure",
     "quiet_fonts",
     "save",
     "threshold_figure",
+    "variant_figure",
     "within",
 ]

@@ -1,0 +1,75 @@
+"""A model that finetuning starts from instead of a pretraining: found, checked against the recipe, fingerprinted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from a2v_model.checkpoints import WEIGHTS, read_description
+
+from .errors import UserError
+from .models import fetch_model, is_uri
+from .recipe_sections import Recipe
+from .tracking import flatten
+
+WITHOUT_SHAPE = ("dropout", "attention_dropout", "activation_dropout", "prenet_dropout", "layerdrop", "init_std")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A model's folder, where its user said that it is, and the fingerprint of its content."""
+
+    folder: Path
+    source: str
+    fingerprint: str
+
+
+def find_backbone(recipe: Recipe, work: Path, tracking_uri: str) -> Backbone | None:
+    """The recipe's backbone, None where it names none; one in MLflow is fetched to WORK/backbones.
+
+    Raises UserError or ValueError where there is no model, or one whose sizes are not the recipe's.
+    """
+    if recipe.backbone is None:
+        return None
+    if not is_uri(recipe.backbone):
+        return _checked(recipe, Path(recipe.backbone))
+    place = work / "backbones"
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place, prefix=".fetching-") as aside:
+        fetched = fetch_model(recipe.backbone, Path(aside), tracking_uri)
+        found = _checked(recipe, fetched)
+        kept = place / found.fingerprint[:16]
+        if not kept.exists():
+            shutil.move(fetched, kept)
+    return Backbone(kept, recipe.backbone, found.fingerprint)
+
+
+def _checked(recipe: Recipe, folder: Path) -> Backbone:
+    if not folder.is_dir():
+        raise UserError(f"backbone: {folder}: no such folder; a model's folder, or its URI in MLflow (runs:/RUN_ID)")
+    shapes = _shapes(read_description(folder)["model"])
+    wanted = _shapes(recipe.model.model_dump(mode="json"))
+    for key, value in wanted.items():
+        if shapes.get(key) != value:
+            raise UserError(
+                f"backbone: {recipe.backbone}: its model has {key} = {shapes.get(key)}, the recipe model.{key} ="
+                f" {value}; they must be equal"
+            )
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise UserError(f"backbone: {folder}: no {WEIGHTS} there; the folder is incomplete")
+    content = hashlib.sha256(json.dumps(shapes, sort_keys=True).encode())
+    with weights.open("rb") as file:
+        while block := file.read(1 << 20):
+            content.update(block)
+    return Backbone(folder, str(recipe.backbone), content.hexdigest())
+
+
+def _shapes(model: dict[str, Any]) -> dict[str, str]:
+    """What decides a model's tensors and what they compute, without the rates of dropout."""
+    return {key: value for key, value in flatten(model).items() if key.rpartition(".")[2] not in WITHOUT_SHAPE}

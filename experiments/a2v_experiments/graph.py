@@ -1,0 +1,74 @@
+"""The stages of one recipe in their order: data and folds, pretraining, then fold by fold finetuning and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import stages
+from .backbones import Backbone, find_backbone
+from .recipe_sections import DataConfig, Recipe
+from .stage import Context, Result
+
+Folds = dict[float, list[Result]]  # label share -> its finetunings, in the order of the folds
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What an experiment is made from: folders of recordings with the fingerprint of their content, and a model."""
+
+    data: tuple[Path, str]
+    pretrain_data: tuple[Path, str] | None
+    backbone: Backbone | None
+
+    @property
+    def fingerprints(self) -> list[str]:
+        marks = [self.data[1]]
+        if self.pretrain_data is not None:
+            marks.append(self.pretrain_data[1])
+        if self.backbone is not None:
+            marks.append(self.backbone.fingerprint)
+        return marks
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the stages left."""
+
+    pretrained: Result | None
+    folds: Folds = field(default_factory=dict)
+
+
+def find_sources(recipe: Recipe, work: Path, tracking_uri: str) -> Sources:
+    """Look at the recipe's folders and backbone; the synthetic corpus is made. Raises UserError or ValueError."""
+
+    def of(data: DataConfig) -> tuple[Path, str]:
+        return stages.origin_of(data, work)
+
+    backbone = find_backbone(recipe, work, tracking_uri)
+    return Sources(of(recipe.data), of(recipe.pretrain_data) if recipe.pretrain_data else None, backbone)
+
+
+def run_graph(context: Context, sources: Sources, after_fold: Callable[[Folds], None] | None = None) -> Results:
+    """Run or reuse every stage. Data and folds go under the context's shared run, all else under its parent.
+
+    after_fold(results so far) is called after each fold but the last, when all its label shares are done.
+    """
+    recipe = context.recipe
+    data, corpus = stages.prepare(context.for_all, recipe.data, *sources.data)
+    heard = corpus
+    if recipe.pretrain_data is not None and sources.pretrain_data is not None:
+        _, heard = stages.prepare(context.for_all, recipe.pretrain_data, *sources.pretrain_data, "pretraining data")
+    if recipe.finetune is None:
+        return Results(stages.pretrain(context, heard))
+    split, folds = stages.make_folds(context.for_all, data, corpus)
+    pretrained = stages.pretrain(context, heard)
+    start = pretrained or sources.backbone
+    done: Folds = {share: [] for share in recipe.folds.label_shares}
+    for fold in recipe.folds.selected:
+        for share, results in done.items():
+            results.append(stages.finetune(context, corpus, (data, split, start), folds, fold, share))
+        if after_fold is not None and fold != recipe.folds.selected[-1]:
+            after_fold(done)
+    return Results(pretrained, done)

@@ -1,0 +1,263 @@
+"""The sections of a recipe, validated: what each key means, its range and unit. `recipe.py` reads the files."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from a2v_data.bcl import BclConfig
+from a2v_data.pack import PackConfig
+from a2v_eval.evaluation import EvaluationConfig
+from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig, check_together
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from .sweep_config import Positive, Section, SweepConfig, none_as_empty
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class SyntheticConfig(Section):
+    """The synthetic corpus: length in minutes and the seed that it is made from."""
+
+    minutes: float = Field(default=40, gt=0)
+    seed: int = 0
+
+
+class DataConfig(PackConfig):
+    """Where recordings come from and how they are cut.
+
+    source: 'synthetic', or a folder (relative to where the command runs) of recordings with `annotations.csv`,
+    or of MeerKAT's layout. segment_s: seconds of one training segment.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    source: str
+    sample_rate: Annotated[int, Field(ge=100, le=1_000_000)]
+    synthetic: SyntheticConfig = SyntheticConfig()
+    segment_s: float = Field(default=10.0, gt=0)
+
+
+class FoldsConfig(Section):
+    """Stratified folds: `count` are made, those listed in `run` (None: all) are finetuned and evaluated.
+
+    group: regular expression with one group, found in every recording's name: recordings with the same group (an
+    animal, a day, a site) never straddle train and evaluation; None: each recording is its own group.
+    holdout: instead of `count` folds a single one, fold 0, evaluated on recordings that are held out: a share of the
+    groups (0.2), chosen so that class shares are alike, or a regular expression that is found in the names of the
+    groups to hold out ('^(bird07|bird12)$').
+    label_shares: shares of each train fold's labelled recordings that are used, one finetuning for each.
+    """
+
+    count: int = Field(default=5, ge=2)
+    run: list[int] | None = None
+    seed: int = 0
+    group: str | None = None
+    holdout: float | str | None = None
+    label_shares: list[Share] = Field(default=[1.0], min_length=1)
+
+    @field_validator("group")
+    @classmethod
+    def _one_group(cls, pattern: str | None) -> str | None:
+        if pattern is not None and _compiled(pattern).groups != 1:
+            raise ValueError("must have exactly one group in parentheses, for example ^(bird[0-9]+)_")
+        return pattern
+
+    @field_validator("holdout")
+    @classmethod
+    def _readable(cls, held: float | str | None) -> float | str | None:
+        if isinstance(held, str):
+            _compiled(held)
+        elif held is not None and not 0 < held < 1:
+            raise ValueError(f"is {held:g}; a share must be above 0 and below 1 (an expression stands in quotes)")
+        return held
+
+    @model_validator(mode="after")
+    def _run_exists(self) -> FoldsConfig:
+        wrong = [fold for fold in self.run or [] if not 0 <= fold < self.number]
+        if wrong:
+            known = f"with count {self.count} they are 0 to {self.count - 1}"
+            known = known if self.holdout is None else "a hold-out is fold 0"
+            raise ValueError(f"fold {wrong[0]} does not exist: {known}")
+        if self.run is not None and (not self.run or len(set(self.run)) < len(self.run)):
+            raise ValueError(f"run = {self.run}: must name at least one fold, and each only once (null: all folds)")
+        return self
+
+    @property
+    def number(self) -> int:
+        """How many folds there are."""
+        return self.count if self.holdout is None else 1
+
+    @property
+    def selected(self) -> list[int]:
+        return list(range(self.number)) if self.run is None else self.run
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"is not a regular expression: {error}") from None
+
+
+class OptimizerConfig(Section):
+    """AdamW with linear warm-up from `warmup_from` and a cosine down to `final_learning_rate` (spec 5 and 7)."""
+
+    learning_rate: float = Field(default=1e-4, gt=0)
+    warmup_updates: int = Field(default=0, ge=0)
+    warmup_from: float = Field(default=0.0, ge=0)
+    final_learning_rate: float = Field(default=0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = Field(default=1e-6, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    gradient_clip: float = Field(default=1.0, gt=0)
+
+
+class LoopConfig(Section):
+    """One training stage.
+
+    An update's global batch is `micro_batches` independent batches of `segments` segments each. They are spread
+    over the workers, so the result does not depend on how many workers there are. `gradient_checkpointing` (less
+    memory, about a third more time) and `compile` (torch.compile: minutes at the start, then faster on a GPU)
+    change no result beyond rounding and are not part of a run's fingerprint.
+    """
+
+    updates: Positive
+    segments: int = Field(default=8, ge=2)
+    micro_batches: Positive = 1
+    random_offset: bool = True  # draw segments at any offset of a recording, not only at multiples of segment_s
+    optimizer: OptimizerConfig = OptimizerConfig()
+    bcl: BclConfig | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    log_every: Positive = 10
+    checkpoint_every: Positive = 200
+    seed: int = 0
+
+
+class PretrainStage(PretrainConfig, LoopConfig):
+    """Self-distillation on all recordings of the corpus, labelled or not; labels are not read."""
+
+
+class FinetuneStage(FinetuneConfig, LoopConfig):
+    """Supervised training of the detector on one fold."""
+
+
+class EvaluateStage(EvaluationConfig):
+    """Scores on a fold's evaluation recordings, by both protocols.
+
+    overlap_s: seconds that neighbouring windows share when a recording is longer than a segment.
+    """
+
+    overlap_s: float = Field(default=0.5, ge=0)
+
+
+class RayConfig(Section):
+    """num_workers 0 trains in this process; 1 or more starts Ray Train workers (address None: a local Ray).
+
+    min_workers: training goes on with as few as these when nodes leave, and with more again, up to num_workers, when
+    nodes come; None: it waits for a replacement. An update's batch stays what it is.
+    max_failures: how often a worker that fails or whose node dies is started again, from the last checkpoint.
+    """
+
+    num_workers: int = Field(default=0, ge=0)
+    min_workers: Positive | None = None
+    cpus_per_worker: float = Field(default=1, gt=0)
+    use_gpu: bool = False
+    max_failures: int = Field(default=3, ge=0)
+    address: str | None = None
+
+    @model_validator(mode="after")
+    def _fewer_at_least(self) -> RayConfig:
+        if self.min_workers is not None and self.min_workers > self.num_workers:
+            raise ValueError(f"min_workers = {self.min_workers}: must not be above num_workers ({self.num_workers})")
+        return self
+
+
+class Recipe(Section):
+    """A whole experiment. `model` is a preset's name or a model configuration with, if wanted, `preset:` as base.
+
+    pretrain_data: another corpus for pretraining, of which no label is read (None: that of `data`).
+    backbone: instead of `pretrain`, the model to finetune: its folder, or its URI in MLflow (`runs:/RUN_ID`).
+    finetune: None for pretraining only, without folds and scores. finetune_by_share: label share -> what differs from
+    `finetune` there. sweep: trials of this recipe.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    variant: str = "default"
+    data: DataConfig
+    pretrain_data: DataConfig | None = None
+    folds: FoldsConfig = FoldsConfig()
+    model: ModelConfig
+    backbone: str | None = None
+    pretrain: PretrainStage | None
+    finetune: FinetuneStage | None
+    finetune_by_share: Annotated[dict[Share, FinetuneStage], BeforeValidator(none_as_empty)] = Field(default={})
+    evaluate: EvaluateStage = EvaluateStage()
+    sweep: SweepConfig | None = None
+    ray: RayConfig = RayConfig()
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> Recipe:
+        self._check_data("data", self.data)
+        if self.pretrain_data is not None:
+            self._check_data("pretrain_data", self.pretrain_data)
+        if self.evaluate.overlap_s >= self.data.segment_s:
+            raise ValueError(f"evaluate.overlap_s ({self.evaluate.overlap_s} s) must be less than data.segment_s")
+        for name, stage in self._trainings():
+            if self.ray.num_workers > stage.micro_batches:
+                raise ValueError(
+                    f"ray.num_workers = {self.ray.num_workers}: {name}.micro_batches = {stage.micro_batches} would"
+                    " leave workers idle; lower one or raise the other"
+                )
+        for _, stage in self._trainings():
+            check_together(self.model, stage)
+        return self
+
+    def _check_data(self, key: str, data: DataConfig) -> None:
+        model_rate, data_rate = self.model.front_end.sample_rate, data.sample_rate
+        if model_rate != data_rate:
+            raise ValueError(
+                f"model.front_end.sample_rate ({model_rate} Hz) and {key}.sample_rate ({data_rate} Hz) must be equal"
+            )
+        samples, stride = data.segment_s * data_rate, self.model.front_end.stride
+        if abs(samples / stride - round(samples / stride)) > 1e-6:
+            raise ValueError(
+                f"{key}.segment_s = {data.segment_s}: must be a whole number of frames of {stride / data_rate} s"
+            )
+
+    def _trainings(self) -> list[tuple[str, PretrainStage | FinetuneStage]]:
+        by_share = [(f"finetune_by_share.{share:g}", stage) for share, stage in self.finetune_by_share.items()]
+        named = [("pretrain", self.pretrain), ("finetune", self.finetune), *by_share]
+        return [(name, stage) for name, stage in named if stage is not None]
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Recipe:
+        if self.pretrain is not None and self.backbone is not None:
+            raise ValueError("backbone and pretrain exclude each other: with a backbone, pretrain: null")
+        if self.pretrain is None and self.pretrain_data is not None:
+            raise ValueError("pretrain_data is given and pretrain is null: nothing would be trained on it")
+        if self.finetune is None:
+            if self.pretrain is None:
+                raise ValueError("pretrain and finetune are both null: there is nothing to train")
+            if self.finetune_by_share:
+                raise ValueError("finetune_by_share is given and finetune is null")
+            if self.sweep is not None:
+                raise ValueError("sweep compares trials by their scores, so it needs finetune")
+        pruning = self.sweep.pruning if self.sweep is not None else None
+        if pruning is not None and pruning.grace_folds >= len(self.folds.selected):
+            raise ValueError(
+                f"sweep.pruning.grace_folds = {pruning.grace_folds}: must be below the number of folds that run,"
+                f" {len(self.folds.selected)}; after the last one nothing is left to prune"
+            )
+        return self
+
+    @property
+    def pretrain_source(self) -> DataConfig:
+        """The data that pretraining hears."""
+        return self.pretrain_data or self.data
+
+    def at_share(self, share: float) -> Recipe:
+        """The recipe with the finetuning settings of one label share."""
+        return self.model_copy(update={"finetune": self.finetune_by_share.get(share, self.finetune)})

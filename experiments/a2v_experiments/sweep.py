@@ -1,0 +1,158 @@
+"""A sweep: many trials of one recipe below one run, run by Ray Tune, ending with a table and figures over them.
+
+MLflow is the memory here too. Trials that are finished or pruned there are not run again, so the same command goes on
+with what is missing; with more `sweep.trials` it goes on further. When this process ends, no run below the sweep's
+reads RUNNING, whatever happened to the processes of its trials.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import stages
+from .fingerprint import fingerprint
+from .progress import bar
+from .recipe import RecipeFile
+from .recipe_sections import Recipe
+from .stage import Context, ending
+from .sweep_report import log_report, text_report
+from .sweep_rows import DONE, KnownSources, Row, rows_of
+from .sweep_search import Evaluated, bundle, optuna_search, scheduler, trials_at_once
+from .sweep_trial import Task, run_trial
+from .sweep_trials import trials_of
+from .tracking import Store
+from .workers import start_ray, stop_ray
+
+if TYPE_CHECKING:
+    from .sweep_watch import Watch
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """A sweep's end: its run, the table over its trials, and the trials that failed with the reason."""
+
+    run_id: str
+    table: str
+    failed: dict[str, str]
+
+
+def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], None]) -> SweepOutcome:
+    """Run the trials that are missing; returns when the sweep's run holds the summary. say(line) tells what happens.
+
+    Raises UserError before anything runs where a trial's recipe is wrong or its recordings are not there.
+    """
+    trials = trials_of(file)
+    base = file.resolve()
+    sweep = base.sweep
+    assert sweep is not None
+    sources = KnownSources(work, store.uri)
+    for recipe in [base, *(one.recipe for one in trials)]:
+        sources.of(recipe)
+    config = base.model_dump(mode="json", exclude={"ray": True, "sweep": {"trials", "concurrency"}})
+    mark = fingerprint("experiment", config, *sources.of(base).fingerprints)
+    found = store.find("experiment", mark)
+    tags = {"variant": base.variant, "a2v.sweep": sweep.search}
+    run_id = found.info.run_id if found else store.begin("experiment", mark, base.name, config, tags, None)
+    task = Task(file, work.resolve(), store.uri, base.name, run_id, mark, Path.cwd(), sweep.metric, tuple(trials))
+    rows = rows_of(task, store, sources)
+    if found and _left(task, base, rows, found.data.tags.get("a2v.trials")) == 0:
+        say(f"every trial: reused, run {run_id}")
+        return SweepOutcome(run_id, text_report(base, rows), {})
+    if found:
+        store.reopen(run_id)
+    with ending(store, run_id):
+        context = Context(base, store, work, run_id, say)
+        data, corpus = stages.prepare(context, base.data, *sources.of(base).data)
+        stages.make_folds(context, data, corpus)
+        failed = _run(task, base, store, rows, say)
+        rows = rows_of(task, store, sources)
+        rows += [Row(name, {}, "failed", why) for name, why in failed.items() if name not in {row.name for row in rows}]
+        log_report(context, rows)
+        if not failed:
+            store.tag(run_id, "a2v.trials", str(sweep.trials or len(trials)))
+    if failed:
+        store.finish(run_id, "FAILED")
+    return SweepOutcome(run_id, text_report(base, rows), failed)
+
+
+def _left(task: Task, base: Recipe, rows: list[Row], complete: str | None = None) -> int:
+    """How many trials are to be run. complete: for how many trials an earlier call was whole: Optuna may choose the
+    same values twice, so there can be fewer rows."""
+    done = sum(row.status in DONE for row in rows)
+    if task.known:
+        return len(task.known) - done
+    assert base.sweep is not None and base.sweep.trials is not None
+    return 0 if complete is not None and int(complete) >= base.sweep.trials else max(0, base.sweep.trials - done)
+
+
+def _run(task: Task, base: Recipe, store: Store, rows: list[Row], say: Callable[[str], None]) -> dict[str, str]:
+    """Run what is left with Ray Tune; returns the trials that failed, with the reason."""
+    from .sweep_watch import Watch, close_children
+
+    left, folds = _left(task, base, rows), len(base.folds.selected)
+    if left == 0:
+        return {}
+    if left < len(rows):
+        say(f"trials: {len(rows) - left} done already, {left} to run")
+    start_ray(base.ray)
+    try:
+        with bar("trials", left * folds, "folds") as shown:
+            watch = Watch(task, store, folds, left, shown, say)
+            _tune(task, base, rows, left, watch)
+    except BaseException as error:
+        stop_ray()  # so that no trial goes on when its runs are closed
+        close_children(store, task.parent, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    close_children(store, task.parent, "FAILED")
+    return watch.failed
+
+
+def _tune(task: Task, base: Recipe, rows: list[Row], left: int, watch: Watch) -> None:
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is an exception, as everywhere here
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new one prints a box even where it is to say nothing
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # MLflow has what its tables would have
+    import ray
+    from ray import tune
+
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    sweep = base.sweep
+    assert sweep is not None
+    if task.known:
+        numbers = [number for number, row in enumerate(rows) if row.status not in DONE]
+        space, samples, search = {"trial": tune.grid_search(numbers)}, 1, None
+    else:
+        space, samples, search = {}, left, optuna_search(sweep, _evaluated(base, rows))
+    storage, name = task.work / "tune", f"{task.mark[:16]}-{time.time_ns()}"
+    trainable = tune.with_resources(
+        tune.with_parameters(run_trial, task=task),
+        tune.PlacementGroupFactory([bundle(base.ray, ray.util.get_node_ip_address())]),
+    )
+    tuner = tune.Tuner(
+        trainable,
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            num_samples=samples,
+            search_alg=search,
+            scheduler=scheduler(sweep.pruning, len(base.folds.selected)),
+            max_concurrent_trials=trials_at_once(base.ray, ray.cluster_resources(), sweep.concurrency),
+        ),
+        run_config=tune.RunConfig(name=name, storage_path=str(storage), verbose=0, callbacks=[watch]),
+    )
+    try:
+        tuner.fit()
+    finally:
+        shutil.rmtree(storage / name, ignore_errors=True)
+
+
+def _evaluated(base: Recipe, rows: list[Row]) -> Evaluated:
+    """Values and scores of the trials that are done, for Optuna to go on from."""
+    assert base.sweep is not None
+    scored = [(row, row.score(base.sweep.metric, base.folds.label_shares)) for row in rows if row.status in DONE]
+    return [(row.parameters, score) for row, score in scored if score is not None]

@@ -9,10 +9,11 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from a2v_experiments import cluster, jobs, submission
@@ -253,3 +254,46 @@ def test_fewer_workers_than_the_least_are_refused(tmp_path):
 def test_the_interface_of_an_address_is_found():
     assert cluster.interface_of("127.0.0.1") == "lo"
     assert cluster.interface_of("192.0.2.250") is None
+
+
+class FakeNodes:
+    """Stands for Ray on nodes of which `blind` do not see the work folder and `gone` do not answer."""
+
+    def __init__(self, nodes: list[str], blind: str, gone: str) -> None:
+        self.names, self.blind, self.gone, self.asked = nodes, blind, gone, []
+        self.exceptions = SimpleNamespace(RayError=ZeroDivisionError)
+
+    def nodes(self) -> list[dict[str, object]]:
+        return [{"NodeID": name, "NodeManagerAddress": f"at-{name}", "Alive": name != "dead"} for name in self.names]
+
+    def remote(self, **resources: object) -> Callable[..., FakeNodes]:
+        return lambda function: self
+
+    def options(self, scheduling_strategy: str) -> SimpleNamespace:
+        return SimpleNamespace(remote=lambda path: self.ask(scheduling_strategy, Path(path)))
+
+    def ask(self, node: str, path: Path) -> str:
+        assert path.is_file()
+        self.asked.append(node)
+        return node
+
+    def wait(self, references: list[str], **settings: object) -> tuple[list[str], list[str]]:
+        return references, []
+
+    def get(self, node: str) -> bool:
+        if node == self.gone:
+            raise ZeroDivisionError
+        return node != self.blind
+
+
+def test_a_node_that_does_not_see_the_work_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "NodeAffinitySchedulingStrategy", lambda node, soft: node)
+    monkeypatch.setattr(cluster, "ray", FakeNodes(["a", "dead", "b"], blind="", gone="b"))
+    cluster.check_shared(tmp_path / "runs")
+    assert cluster.ray.asked == ["a", "b"]
+    monkeypatch.setattr(cluster, "ray", FakeNodes(["a", "b", "c"], blind="b", gone=""))
+    with pytest.raises(UserError, match="node at-b does not see this folder") as caught:
+        cluster.check_shared(tmp_path / "runs")
+    assert caught.value.code == 1 and list((tmp_path / "runs").iterdir()) == []
+    monkeypatch.setattr(cluster, "ray", FakeNodes(["a", "dead"], blind="a", gone=""))
+    cluster.check_shared(tmp_path / "runs")  # one node needs no shared folder

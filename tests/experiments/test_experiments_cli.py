@@ -20,7 +20,7 @@ EXPERIMENT = {
     ],
     "experiment attach": ["job_id", "--address"],
     "ui": ["--work", "--tracking-uri", "--host", "--port"],
-}
+}  # fmt: skip
 DATA = {
     "data synth": ["out", "--minutes", "--seed"],
     "data prepare": [

@@ -1,15 +1,17 @@
-"""What a Ray job is given: the resolved recipe, this very code, and where the run is tracked.
+"""What a Ray job is given: the recipe, this very code, and where the run is tracked.
 
 The upload is one folder that Ray unpacks on every node and puts first on Python's path, so the cluster runs exactly
 the code that submitted, whether its machines have a2v installed or only its dependencies:
 
-    recipe.yaml     complete, its parents and `--set` resolved
+    recipe.yaml     its parents and `--set` resolved
     a2v_*/          the packages, with a2v_experiments/origin.json: who submitted which commit as which job
     *.dist-info/    their versions
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import importlib.util
 import ipaddress
 import json
@@ -25,7 +27,8 @@ import yaml
 
 from .environment import ORIGIN, origin
 from .errors import UserError
-from .recipe import Recipe
+from .recipe import RecipeFile
+from .recipe_sections import Recipe
 
 PACKAGES = {
     "a2v": "a2v_experiments",
@@ -36,21 +39,30 @@ PACKAGES = {
 RECIPE = "recipe.yaml"
 
 
-def for_cluster(recipe: Recipe) -> Recipe:
+def for_cluster(file: RecipeFile) -> RecipeFile:
     """The recipe as its job reads it: with absolute paths, and on the job's own cluster."""
-    tree = recipe.model_dump(mode="json")
-    data, tables = tree["data"], tree["data"]["annotations"]
-    if data["source"] != "synthetic":
-        data["source"] = os.path.abspath(data["source"])
-    if tables["mapping"]:
-        tables["mapping"] = os.path.abspath(tables["mapping"])
-    tree["ray"]["address"] = None
-    return Recipe.model_validate(tree)
+    tree = copy.deepcopy(file.tree)
+    for section in (tree, tree.get("data"), tree.get("pretrain_data")):
+        if isinstance(section, dict):
+            _absolute(section, "source")
+            _absolute(section, "backbone")
+            if isinstance(section.get("annotations"), dict):
+                _absolute(section["annotations"], "mapping")
+    if isinstance(tree.get("ray"), dict):
+        tree["ray"].pop("address", None)
+    return dataclasses.replace(file, tree=tree)
 
 
-def write_upload(folder: Path, recipe: Recipe, job_id: str) -> None:
+def _absolute(section: dict[str, Any], key: str) -> None:
+    """A path's absolute form; neither the word `synthetic` nor a URI (`runs:/RUN_ID`) is a path."""
+    value = section.get(key)
+    if isinstance(value, str) and value != "synthetic" and ":/" not in value:
+        section[key] = os.path.abspath(value)
+
+
+def write_upload(folder: Path, file: RecipeFile, job_id: str) -> None:
     """Fill an empty folder with what the job needs."""
-    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(file.tree, sort_keys=False, allow_unicode=True)
     (folder / RECIPE).write_text(text, encoding="utf-8")
     for distribution, package in PACKAGES.items():
         spec = importlib.util.find_spec(package)
@@ -65,9 +77,10 @@ def write_upload(folder: Path, recipe: Recipe, job_id: str) -> None:
     (folder / "a2v_experiments" / ORIGIN).write_text(json.dumps(tags, indent=1), encoding="utf-8")
 
 
-def entrypoint(work: Path) -> str:
+def entrypoint(work: Path, scale: str | None) -> str:
     """The job's command."""
-    return f"python -m a2v_experiments experiment run {RECIPE} --work {shlex.quote(os.path.abspath(work))}"
+    options = ["--work", os.path.abspath(work), *(["--scale", scale] if scale else [])]
+    return shlex.join(["python", "-m", "a2v_experiments", "experiment", "run", RECIPE, *options])
 
 
 def runtime_env(
@@ -114,13 +127,17 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
+def sources(recipe: Recipe) -> list[str]:
+    """The folders of recordings that a recipe reads."""
+    return [data.source for data in (recipe.data, recipe.pretrain_data) if data and data.source != "synthetic"]
+
+
 def notices(recipe: Recipe, work: Path, tracking_uri: str | None) -> list[str]:
     """What has to hold on the cluster and cannot be checked from here."""
     told = [f"work folder {os.path.abspath(work)}: every node must see it under this path"]
-    source = recipe.data.source
-    if source != "synthetic":
+    for source in sources(recipe):
         here = "" if Path(source).is_dir() else " (it is not on this machine)"
-        told.append(f"data.source {source}: the head node must see it under this path{here}")
+        told.append(f"source {source}: the head node must see it under this path{here}")
     if tracking_uri is None:
         told.append(
             "tracked in sqlite in the work folder; with several experiments at once use a server: --tracking-uri"

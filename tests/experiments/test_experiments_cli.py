@@ -13,13 +13,14 @@ from a2v_experiments.errors import UserError
 
 # command -> its arguments and options; change it together with README when the surface is meant to change
 EXPERIMENT = {
-    "experiment run": ["recipe", "--set", "--work", "--tracking-uri"],
+    "experiment run": ["recipe", "--set", "--scale", "--work", "--tracking-uri"],
     "experiment submit": [
-        "recipe", "--address", "--set", "--work", "--tracking-uri", "--env", "--requirements", "--wait", "--job-id",
+        "recipe", "--address", "--set", "--scale", "--work", "--tracking-uri", "--env", "--requirements", "--wait",
+        "--job-id",
     ],
     "experiment attach": ["job_id", "--address"],
     "ui": ["--work", "--tracking-uri", "--host", "--port"],
-}
+}  # fmt: skip
 DATA = {
     "data synth": ["out", "--minutes", "--seed"],
     "data prepare": [

@@ -1,4 +1,4 @@
-"""An experiment submitted to a cluster of two nodes, one of which dies while it trains."""
+"""A pretraining submitted to a cluster of two nodes, one of which dies while it trains."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def tag(world: World, stage: str, key: str) -> str:
 
 
 @pytest.mark.ray
-def test_an_experiment_goes_on_with_the_node_that_is_left(
+def test_a_submitted_training_goes_on_with_the_node_that_is_left(
     cluster: RayCluster, tmp_path: Path, new_work: Callable[[str], Path], csv_source: Path
 ):
-    changes = {"pretrain__updates": UPDATES, "pretrain__checkpoint_every": 10, "folds__run": [0]}
+    changes = {"pretrain__updates": UPDATES, "pretrain__checkpoint_every": 10, "finetune": None}
     tree = recipe_tree(data__source=str(csv_source), **changes)
     tree["pretrain"]["optimizer"]["learning_rate"] = 1e-4
     recipe = write_recipe(tmp_path / "small.yaml", tree)
@@ -59,7 +59,7 @@ def test_an_experiment_goes_on_with_the_node_that_is_left(
     )  # fmt: skip
     refused = client(cluster, "attach", "tones-1", token="0" * 64).communicate(timeout=60)
     assert "the cluster wants another token" in refused[1] and refused[1].count("\n") == 1
-    wait_for(lambda: bool(saved(work)), 120, f"the first checkpoint; {submit.poll()}")
+    wait_for(lambda: bool(saved(work)), 240, f"the first checkpoint; {submit.poll()}")
     submit.send_signal(signal.SIGINT)
     assert "job tones-1 goes on without this command" in submit.communicate(timeout=30)[1]
     assert submit.returncode == 130
@@ -70,10 +70,12 @@ def test_an_experiment_goes_on_with_the_node_that_is_left(
     cluster.nodes[1].kill()
 
     attach = client(cluster, "attach", "tones-1")
-    out, err = attach.communicate(timeout=180)
+    out, err = attach.communicate(timeout=300)
     assert attach.returncode == 0, out + err
-    assert "100% of the labels" in out
-    assert {run.info.status for run in world.runs()} == {"FINISHED"} and len(world.runs()) == 5
+    assert {run.data.tags["a2v.stage"]: run.info.status for run in world.runs()} == dict.fromkeys(
+        ("experiment", "prepare", "pretrain"), "FINISHED"
+    )
+    assert len(world.runs()) == 3
     assert {run.data.tags["a2v.job"] for run in world.runs()} == {"tones-1"}
     (run,) = world.runs("pretrain")
     assert run.data.tags["a2v.nodes"] == "127.0.0.2"
@@ -81,19 +83,16 @@ def test_an_experiment_goes_on_with_the_node_that_is_left(
     assert workers == sorted(workers, reverse=True) and set(workers) == {2.0, 1.0} and len(workers) == UPDATES
 
     assert call_quietly("experiment", "run", recipe, "--work", alone).code == 0
-    for stage, updates in (("pretrain", UPDATES), ("finetune", tree["finetune"]["updates"])):
-        runs = [each.runs(stage)[0] for each in (world, other)]
-        assert runs[0].data.tags["a2v.fingerprint"] == runs[1].data.tags["a2v.fingerprint"]
-        losses = [each.losses(run) for each, run in zip((world, other), runs, strict=True)]
-        assert [step for step, _ in losses[0]] == list(range(1, updates + 1))
-        np.testing.assert_allclose(np.array(losses[0]), np.array(losses[1]), rtol=2e-3)
-        models = [
-            load_file(each.fetch(run, "model") / "model.safetensors")
-            for each, run in zip((world, other), runs, strict=True)
-        ]
-        assert models[0].keys() == models[1].keys()
-        for key, value in models[1].items():
-            torch.testing.assert_close(models[0][key], value, rtol=0, atol=2e-3)
+    (reference,) = other.runs("pretrain")
+    assert run.data.tags["a2v.fingerprint"] == reference.data.tags["a2v.fingerprint"]
+    losses = world.losses(run)
+    assert [step for step, _ in losses] == list(range(1, UPDATES + 1))
+    np.testing.assert_allclose(losses, other.losses(reference), rtol=2e-3)
+    weights = load_file(world.fetch(run, "model") / "model.safetensors")
+    expected = load_file(other.fetch(reference, "model") / "model.safetensors")
+    assert weights.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(weights[key], value, rtol=0, atol=2e-3)
 
 
 def saved(work: Path) -> list[int]:

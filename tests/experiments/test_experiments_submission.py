@@ -9,16 +9,17 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from a2v_experiments import cluster, jobs, submission
 from a2v_experiments.environment import origin
 from a2v_experiments.errors import UserError
-from a2v_experiments.recipe import load_recipe
+from a2v_experiments.recipe import RecipeFile, load_recipe, read_recipe
 from a2v_experiments.recipe_sections import RayConfig
 from experiments_cluster import free_port
 from experiments_world import make_recipe, recipe_tree, write_recipe
@@ -38,11 +39,12 @@ def test_the_upload_runs_this_code_where_nothing_is_installed(tmp_path, monkeypa
     (tmp_path / "parent.yaml").write_text(write_recipe(tmp_path / "p", recipe_tree(data__source="tones")).read_text())
     child = tmp_path / "child.yaml"
     child.write_text("extends: parent.yaml\nname: child\nray: {num_workers: 2, address: 192.0.2.9:6379}\n")
-    chosen = submission.for_cluster(load_recipe(str(child), ["finetune.updates=7"]))
+    file = submission.for_cluster(read_recipe(str(child), ["finetune.updates=7"]))
+    chosen = file.resolve()
     assert chosen.data.source == str(tmp_path / "tones") and chosen.ray.address is None
     upload = tmp_path / "upload"
     upload.mkdir()
-    submission.write_upload(upload, chosen, "child-1")
+    submission.write_upload(upload, file, "child-1")
 
     assert load_recipe(str(upload / "recipe.yaml")) == chosen  # without parents, and whatever the folder it is read in
     code = """
@@ -64,10 +66,17 @@ print(json.dumps([e.origin(), e.__file__, a2v_model.__file__, a2v_data.__file__,
 def test_paths_of_a_job_are_absolute_and_its_command_is_quoted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     changes = {"data__source": "tones", "data__annotations": {"mapping": "classes.csv"}}
-    chosen = submission.for_cluster(make_recipe(tmp_path, **changes))
-    assert chosen.data.annotations.mapping == str(tmp_path / "classes.csv")
-    assert submission.entrypoint(Path("my runs")).endswith(f"run recipe.yaml --work '{tmp_path}/my runs'")
-    assert submission.for_cluster(make_recipe(tmp_path, data__source="synthetic")).data.source == "synthetic"
+    file = read_recipe(str(write_recipe(tmp_path / "small.yaml", recipe_tree(**changes))))
+    tree = submission.for_cluster(file).tree
+    assert tree["data"]["source"] == str(tmp_path / "tones") and file.tree["data"]["source"] == "tones"
+    assert tree["data"]["annotations"]["mapping"] == str(tmp_path / "classes.csv")
+    for given, there in (("runs:/123", "runs:/123"), ("models/m", str(tmp_path / "models" / "m"))):
+        assert submission.for_cluster(RecipeFile("r", {"backbone": given})).tree == {"backbone": there}
+    assert submission.for_cluster(RecipeFile("r", {"data": {"source": "synthetic"}})).tree["data"] == {
+        "source": "synthetic"
+    }
+    assert submission.entrypoint(Path("my runs"), None).endswith(f"run recipe.yaml --work '{tmp_path}/my runs'")
+    assert submission.entrypoint(Path("/runs"), "tiny").endswith("--work /runs --scale tiny")
 
 
 def test_a_jobs_environment_holds_what_was_given(monkeypatch, tmp_path):
@@ -108,7 +117,7 @@ def test_what_must_hold_on_the_cluster_is_said(tmp_path):
     quiet = make_recipe(tmp_path, ["ray.num_workers=2"], data__source="synthetic")
     assert len(submission.notices(quiet, Path("/shared/runs"), "http://mlflow:5000")) == 1
     told = submission.notices(make_recipe(tmp_path, data__source="/far/away"), Path("/shared/runs"), None)
-    assert [line.split()[0] for line in told] == ["work", "data.source", "tracked", "ray.num_workers"]
+    assert [line.split()[0] for line in told] == ["work", "source", "tracked", "ray.num_workers"]
     assert "not on this machine" in told[1]
 
 
@@ -245,3 +254,46 @@ def test_fewer_workers_than_the_least_are_refused(tmp_path):
 def test_the_interface_of_an_address_is_found():
     assert cluster.interface_of("127.0.0.1") == "lo"
     assert cluster.interface_of("192.0.2.250") is None
+
+
+class FakeNodes:
+    """Stands for Ray on nodes of which `blind` do not see the work folder and `gone` do not answer."""
+
+    def __init__(self, nodes: list[str], blind: str, gone: str) -> None:
+        self.names, self.blind, self.gone, self.asked = nodes, blind, gone, []
+        self.exceptions = SimpleNamespace(RayError=ZeroDivisionError)
+
+    def nodes(self) -> list[dict[str, object]]:
+        return [{"NodeID": name, "NodeManagerAddress": f"at-{name}", "Alive": name != "dead"} for name in self.names]
+
+    def remote(self, **resources: object) -> Callable[..., FakeNodes]:
+        return lambda function: self
+
+    def options(self, scheduling_strategy: str) -> SimpleNamespace:
+        return SimpleNamespace(remote=lambda path: self.ask(scheduling_strategy, Path(path)))
+
+    def ask(self, node: str, path: Path) -> str:
+        assert path.is_file()
+        self.asked.append(node)
+        return node
+
+    def wait(self, references: list[str], **settings: object) -> tuple[list[str], list[str]]:
+        return references, []
+
+    def get(self, node: str) -> bool:
+        if node == self.gone:
+            raise ZeroDivisionError
+        return node != self.blind
+
+
+def test_a_node_that_does_not_see_the_work_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "NodeAffinitySchedulingStrategy", lambda node, soft: node)
+    monkeypatch.setattr(cluster, "ray", FakeNodes(["a", "dead", "b"], blind="", gone="b"))
+    cluster.check_shared(tmp_path / "runs")
+    assert cluster.ray.asked == ["a", "b"]
+    monkeypatch.setattr(cluster, "ray", FakeNodes(["a", "b", "c"], blind="b", gone=""))
+    with pytest.raises(UserError, match="node at-b does not see this folder") as caught:
+        cluster.check_shared(tmp_path / "runs")
+    assert caught.value.code == 1 and list((tmp_path / "runs").iterdir()) == []
+    monkeypatch.setattr(cluster, "ray", FakeNodes(["a", "dead"], blind="a", gone=""))
+    cluster.check_shared(tmp_path / "runs")  # one node needs no shared folder

@@ -44,11 +44,11 @@ def run(
     for one in trials:
         if one.recipe.data != chosen.data or one.recipe.pretrain_data != chosen.pretrain_data:
             check_source(one.recipe)
-    check_cluster(chosen.ray, work)
-    store = open_store(work, tracking_uri, chosen.name)
-    say(f"experiment {chosen.name}, tracked in {store.uri}")
     failed: dict[str, str] = {}
     try:
+        check_cluster(chosen.ray, work)
+        store = open_store(work, tracking_uri, chosen.name)
+        say(f"experiment {chosen.name}, tracked in {store.uri}")
         if chosen.sweep:
             from ..sweep import run_sweep
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .options import DEFAULT_WORK, Tracking, Work
+from .options import DEFAULT_WORK, ScaleChoice, Tracking, Work
 
 Address = Annotated[
     str,
@@ -22,6 +22,10 @@ def submit(
     address: Address,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override a key: pretrain.mask_probability=0.5")
+    ] = None,
+    scale: Annotated[
+        ScaleChoice | None,
+        typer.Option(help="tiny: everything small, on the synthetic corpus, to see in minutes that a recipe runs."),
     ] = None,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
@@ -40,24 +44,34 @@ def submit(
     ] = None,
 ) -> None:
     """Run a recipe on a Ray cluster, with the code that is installed here. It goes on when this command ends."""
-    from ..recipe import load_recipe
+    from ..recipe import read_recipe
+    from ..sweep_trials import trials_of
 
-    chosen = load_recipe(recipe, set_)
+    file = read_recipe(recipe, set_, scale.value if scale else None)
+    if file.resolve().sweep:
+        trials_of(file)  # each of them is validated
     from .. import jobs, submission
 
     submission.check_tracking(tracking_uri, address)
     variables = submission.parse_env(env or [])
-    chosen = submission.for_cluster(chosen)
-    if Path(chosen.data.source).is_dir():
+    file = submission.for_cluster(file)
+    chosen = file.resolve()
+    if all(Path(source).is_dir() for source in submission.sources(chosen)):
         from ..stages import check_source
 
         check_source(chosen)
     client = jobs.connect(address)
     job = job_id or f"{chosen.name}-{secrets.token_hex(4)}"
     with tempfile.TemporaryDirectory(prefix="a2v-submit-") as folder:
-        submission.write_upload(Path(folder), chosen, job)
+        submission.write_upload(Path(folder), file, job)
         environment = submission.runtime_env(Path(folder), tracking_uri, variables, requirements)
-        jobs.submit(client, submission.entrypoint(work), job, environment, {"recipe": chosen.name})
+        jobs.submit(
+            client,
+            submission.entrypoint(work, scale.value if scale else None),
+            job,
+            environment,
+            {"recipe": chosen.name},
+        )
     for notice in submission.notices(chosen, work, tracking_uri):
         typer.echo(notice, err=True)
     if not wait:

@@ -121,7 +121,7 @@ def _begin(store: Store, task: Task, this: Trial, mark: str) -> str:
         "a2v.folds": "0",
         "a2v.error": "",
     }
-    config = recipe.model_dump(mode="json", exclude={"ray", "sweep"})
+    config = recipe.model_dump(mode="json", exclude={"ray", "sweep", "variant"})
     return store.begin("trial", mark, this.name, config, tags, task.parent)
 
 

@@ -102,7 +102,7 @@ def _run(task: Task, this: Trial, sources: Sources, store: Store, mark: str) -> 
         with ending(store, run_id):
             scores = complete(context, sources, after_fold).scores
             score_of(scores, task.metric)
-    except BaseException as error:
+    except Exception as error:  # a trial that is pruned ends with SystemExit
         store.tag(run_id, "a2v.error", _reason(error))
         if not isinstance(error, UserError):
             store.client.log_text(run_id, traceback.format_exc(), "error.txt")

@@ -13,7 +13,7 @@ from a2v_experiments.errors import UserError
 
 # command -> its arguments and options; change it together with README when the surface is meant to change
 EXPERIMENT = {
-    "experiment run": ["recipe", "--set", "--work", "--tracking-uri"],
+    "experiment run": ["recipe", "--set", "--scale", "--work", "--tracking-uri"],
     "ui": ["--work", "--tracking-uri", "--host", "--port"],
 }
 DATA = {
@@ -123,6 +123,7 @@ except SystemExit as stop:
     [
         (["experiment", "run"], "Missing argument"),
         (["experiment", "run", "finch", "--bogus"], "No such option"),
+        (["experiment", "run", "finch", "--scale", "huge"], "'--scale'"),
         (["experiment", "rnu"], "No such command"),
         (["ui", "--port", "http"], "'--port'"),
         (["ui", "--port", "0"], "'--port'"),

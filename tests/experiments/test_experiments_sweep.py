@@ -193,7 +193,7 @@ def test_a_sweep_from_end_to_end(tmp_path: Path, new_work: Callable[[str], Path]
     recipe, work = write_recipe(tmp_path / "sweep.yaml", tree), new_work("sweep")
     said = call_quietly("experiment", "run", recipe, "--work", work)
     assert said.code == 1
-    assert said.lines()[-1].startswith("a2v: 1 trials failed (unknown class); the same command runs")
+    assert said.lines()[-1].startswith("a2v: failed: 1 of the trials (unknown class); the same command runs")
     world = World(work, recipe, said)
     (parent,) = world.runs("experiment")
     assert parent.info.status == "FAILED"

@@ -241,3 +241,32 @@ def test_a_sweep_from_end_to_end(tmp_path: Path, new_work: Callable[[str], Path]
     assert len(world.runs("finetune")) == trained and len(world.runs("pretrain")) == 1
     said = call_quietly("experiment", "run", recipe, "--work", work)
     assert said.code == 0 and "every trial: reused" in said.out and "started" not in said.out
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("_ray")
+def test_a_trial_that_falls_behind_is_pruned_and_stays_so(
+    tmp_path: Path, new_work: Callable[[str], Path], csv_source: Path
+):
+    """Beside a threshold that marks everything, one that marks nothing has no timestep right."""
+    sweep = {
+        "parameters": {"evaluate.events.threshold": [0.0, 0.99]},
+        "metric": "timestep/F1", "pruning": {}, "concurrency": 1,
+    }  # fmt: skip
+    tree = recipe_tree(data__source=str(csv_source), pretrain=None, folds__run=None, finetune__updates=1, sweep=sweep)
+    recipe, work = write_recipe(tmp_path / "prune.yaml", tree), new_work("prune")
+    said = call_quietly("experiment", "run", recipe, "--work", work)
+    assert said.code == 0, said.err
+    assert "threshold=0.99: pruned, timestep/F1 0.000 after 1 of 3 folds" in said.out
+    world = World(work, recipe, said)
+    trials = {run.data.params["evaluate.events.threshold"]: run for run in world.runs("trial")}
+    assert trials["0.0"].info.status == "FINISHED" and len(below(world, trials["0.0"])) == 3
+    pruned = trials["0.99"]
+    assert pruned.info.status == "KILLED" and pruned.data.tags["a2v.pruned"] == "true"
+    assert len(below(world, pruned)) == 1 and pruned.data.metrics["timestep/F1_mean"] == 0
+    assert world.runs("experiment")[0].data.tags["a2v.best_trial"] == "threshold=0"
+    # both share the training of fold 0: the model of the first serves the second
+    (second,) = below(world, pruned)
+    assert second.data.tags["a2v.input_run.model"] in {run.info.run_id for run in below(world, trials["0.0"])}
+    said = call_quietly("experiment", "run", recipe, "--work", work)
+    assert said.code == 0 and "every trial: reused" in said.out and "1    pruned" in said.out

@@ -104,11 +104,11 @@ def _reused(context: Context, stage: str, mark: str, name: str) -> Result | None
 
 @contextmanager
 def ending(store: Store, run_id: str) -> Iterator[None]:
-    """The run reads FINISHED, KILLED (Ctrl-C, or a trial that Ray Tune stops) or FAILED, whatever happens inside."""
+    """The run reads FINISHED, KILLED (Ctrl-C) or FAILED, whatever happens inside."""
     try:
         yield
     except BaseException as error:
         with contextlib.suppress(Exception):  # where the store is what failed, the first error is the one to tell
-            store.finish(run_id, "KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED")
+            store.finish(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     store.finish(run_id)

@@ -96,13 +96,18 @@ def _run(task: Task, this: Trial, sources: Sources, store: Store, mark: str) -> 
 
     def after_fold(scores: Scores) -> None:
         log_means(context, scores)
-        report(scores)
+        try:
+            report(scores)
+        except SystemExit:  # how Ray Tune ends a trial that it prunes: its run is to read KILLED, as after Ctrl-C
+            raise KeyboardInterrupt from None
 
     try:
         with ending(store, run_id):
             scores = complete(context, sources, after_fold).scores
             score_of(scores, task.metric)
-    except Exception as error:  # a trial that is pruned ends with SystemExit
+    except KeyboardInterrupt:
+        raise SystemExit from None
+    except Exception as error:
         store.tag(run_id, "a2v.error", _reason(error))
         if not isinstance(error, UserError):
             store.client.log_text(run_id, traceback.format_exc(), "error.txt")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from a2v_experiments.claims import claimed
-from a2v_experiments.stage import Context, ending, run_stage
+from a2v_experiments.stage import Context, run_stage
 from a2v_experiments.tracking import Store, open_store
 from experiments_world import make_recipe
 
@@ -127,15 +127,3 @@ def test_one_that_waited_takes_over_what_failed(tmp_path: Path, new_work: Callab
     run = store.client.get_run(result.run_id)
     assert run.info.status == "FINISHED" and run.data.tags["mlflow.parentRunId"] == parents[1]
     assert len(store.children(parents[0])) == 0
-
-
-@pytest.mark.parametrize(
-    "error, status", [(KeyboardInterrupt(), "KILLED"), (SystemExit(0), "KILLED"), (OSError(), "FAILED")]
-)
-def test_a_run_says_how_it_ended(new_work: Callable[[str], Path], error: BaseException, status: str):
-    """Ray Tune ends a trial that it prunes with SystemExit."""
-    store = open_store(new_work("work"), None, "birds")
-    run_id = store.begin("trial", "a", "a", {}, {}, None)
-    with pytest.raises(type(error)), ending(store, run_id):
-        raise error
-    assert store.client.get_run(run_id).info.status == status

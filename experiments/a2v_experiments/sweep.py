@@ -102,8 +102,9 @@ def _run(task: Task, base: Recipe, store: Store, rows: list[Row], say: Callable[
     left, folds = _left(task, base, rows), len(base.folds.selected)
     if left == 0:
         return {}
-    if left < len(rows):
-        say(f"trials: {len(rows) - left} done already, {left} to run")
+    done = sum(row.status in DONE for row in rows)
+    if done:
+        say(f"trials: {done} done already, {left} to run")
     start_ray(base.ray)
     try:
         with bar("trials", left * folds, "folds") as shown:

@@ -94,13 +94,18 @@ def _run(task: Task, this: Trial, sources: Sources, store: Store, run_id: str) -
 
     def after_fold(scores: Scores) -> None:
         log_means(context, scores)
-        report(scores)
+        try:
+            report(scores)
+        except SystemExit:  # how Ray Tune ends a trial that it prunes: its run is to read KILLED, as after Ctrl-C
+            raise KeyboardInterrupt from None
 
     try:
         with ending(store, run_id):
             scores = complete(context, sources, after_fold).scores
             score_of(scores, task.metric)
-    except BaseException as error:
+    except KeyboardInterrupt:
+        raise SystemExit from None
+    except Exception as error:
         store.tag(run_id, "a2v.error", _reason(error))
         if not isinstance(error, UserError):
             store.client.log_text(run_id, traceback.format_exc(), "error.txt")
@@ -119,7 +124,7 @@ def _begin(store: Store, task: Task, this: Trial, mark: str) -> str:
         "a2v.folds": "0",
         "a2v.error": "",
     }
-    config = recipe.model_dump(mode="json", exclude={"ray", "sweep"})
+    config = recipe.model_dump(mode="json", exclude={"ray", "sweep", "variant"})
     return store.begin("trial", mark, this.name, config, tags, task.parent)
 
 

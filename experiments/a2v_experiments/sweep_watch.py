@@ -8,6 +8,7 @@ from typing import Any
 from ray.tune import Callback
 from tqdm import tqdm
 
+from .errors import UserError
 from .sweep_trial import SCORE, Task
 from .sweep_trials import trial_name
 from .tracking import Store
@@ -75,11 +76,12 @@ def close_children(store: Store, run_id: str, status: str) -> None:
 
 
 def _reason(trial: Any) -> str:
-    """Why Ray gave a trial up: of the exception that came from its process, the line that says something."""
-    error = trial.get_error()
-    cause = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return (lines[0] if type(cause).__name__ == "UserError" else lines[-1])[:500] if lines else type(error).__name__
+    """Why Ray gave a trial up: of the error that it kept, the line that says something."""
+    error = trial.get_pickled_error() or trial.get_error()
+    lines = [line.strip() for line in str(getattr(error, "cause", None) or error or "").splitlines() if line.strip()]
+    if not lines or "ActorDied" in type(error).__name__ or "NodeDied" in type(error).__name__:
+        return "its process ended unexpectedly (killed, out of memory, or its machine went away)"
+    return (lines[0] if type(getattr(error, "cause", None)) is UserError else lines[-1])[:500]
 
 
 def _quoted(name: str) -> str:

@@ -16,11 +16,14 @@ from a2v_experiments import claims, outage, stage, tracking
 from a2v_experiments.claims import StageBusy, StageLost
 from a2v_experiments.errors import UserError
 from a2v_experiments.stage import Context, begin_alone, ending, run_stage
+from a2v_experiments.stage_specs import StageSpec
 from a2v_experiments.tracking import Store, open_store
 from mlflow.entities import Experiment, Run, RunData, RunInfo, RunTag
+from mlflow.store.entities import PagedList
 
 NAMES = threading.local()  # who the process is, by thread
 LEFT = "an-earlier-call"
+FOLDS = StageSpec("folds", "folds", {"a": 1}, {})
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +43,8 @@ class Memory:
     def get_experiment_by_name(self, name: str) -> Experiment:
         return self.search_experiments()[0]
 
-    def search_experiments(self) -> list[Experiment]:
-        return [Experiment("1", "tones", "nowhere", "active")]
+    def search_experiments(self, **asked: Any) -> PagedList[Experiment]:
+        return PagedList([Experiment("1", "tones", "nowhere", "active")], None)
 
     def create_run(self, experiment_id: str, tags: dict[str, str], run_name: str) -> Run:
         clock = int(self.rng.integers(0, 3))  # of the client, who may be hours off, or in the same millisecond
@@ -57,12 +60,12 @@ class Memory:
         info = RunInfo(run_id, "1", "me", run.status, run.start, None, "active")
         return Run(info, RunData(tags=[RunTag(key, value) for key, value in run.tags.items()]))
 
-    def search_runs(self, ids: list[str], query: str, order_by: list[str]) -> list[Run]:
+    def search_runs(self, ids: list[str], query: str, order_by: list[str], **page: Any) -> PagedList[Run]:
         self.sleep()
         with self.lock:
             found = [self.get_run(run_id) for run_id, run in self.runs.items() if not run.deleted]
         self.sleep()
-        return sorted(found, key=lambda run: -run.info.start_time)
+        return PagedList(sorted(found, key=lambda run: -run.info.start_time), None)
 
     def log_batch(self, run_id: str, tags: list[RunTag] = (), params: Any = ()) -> None:
         self.sleep()
@@ -224,14 +227,13 @@ def test_a_stage_that_another_process_runs_is_waited_for_and_reused(store, tmp_p
             threading.Timer(0.2, lambda: store.client.set_terminated(run_id)).start()
 
     context = Context(recipe, store, tmp_path, "parent", say)
-    mark = stage.fingerprint("folds", {"a": 1})
-    store.tag(run_id, "a2v.fingerprint", mark)
+    store.tag(run_id, "a2v.fingerprint", FOLDS.fingerprint)
 
-    def work(run_id: str, mark: str) -> None:
+    def work(run_id: str) -> None:
         raise AssertionError("ran it again")
 
-    result = run_stage(context, "folds", "folds", {"a": 1}, {}, work)
-    assert result == stage.Result(mark, run_id, True)
+    result = run_stage(context, FOLDS, {}, work)
+    assert result == stage.Result(FOLDS.fingerprint, run_id, True)
     assert said == [
         f"folds: process elsewhere:17:1700000000 is running it (run {run_id}); waiting for its result",
         f"folds: reused, run {run_id}",
@@ -240,13 +242,12 @@ def test_a_stage_that_another_process_runs_is_waited_for_and_reused(store, tmp_p
 
 def test_a_stage_that_fails_while_another_waits_for_it_is_taken_over(store, tmp_path):
     run_id = elsewhere(store)
-    mark = stage.fingerprint("folds", {"a": 1})
-    store.tag(run_id, "a2v.fingerprint", mark)
+    store.tag(run_id, "a2v.fingerprint", FOLDS.fingerprint)
     threading.Timer(0.3, lambda: store.client.set_terminated(run_id, "FAILED")).start()
     worked: list[str] = []
     context = Context(SimpleNamespace(variant="v"), store, tmp_path, "parent", lambda line: None)
-    result = run_stage(context, "folds", "folds", {"a": 1}, {}, lambda run_id, mark: worked.append(run_id))
-    assert result == stage.Result(mark, run_id, False) and worked == [run_id]
+    result = run_stage(context, FOLDS, {}, worked.append)
+    assert result == stage.Result(FOLDS.fingerprint, run_id, False) and worked == [run_id]
     assert store.client.get_run(run_id).info.status == "FINISHED"
 
 

@@ -136,6 +136,7 @@ except SystemExit as stop:
     [
         (["experiment", "run"], "Missing argument"),
         (["experiment", "run", "finch", "--bogus"], "No such option"),
+        (["experiment", "run", "finch", "--scale", "huge"], "'--scale'"),
         (["experiment", "rnu"], "No such command"),
         (["ui", "--port", "http"], "'--port'"),
         (["ui", "--port", "0"], "'--port'"),

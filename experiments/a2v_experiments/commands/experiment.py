@@ -70,7 +70,9 @@ def run(
     say(f"tracking store: {store.uri}")
     say(f"compare the {'trials' if chosen.sweep else 'folds'}: {ui_command(work, tracking_uri)}")
     if failed:
-        raise UserError(f"{len(failed)} trials failed ({', '.join(failed)}); the same command runs them again", FAILED)
+        raise UserError(
+            f"failed: {len(failed)} of the trials ({', '.join(failed)}); the same command runs what is missing", FAILED
+        )
 
 
 group.command("plan")(plan)

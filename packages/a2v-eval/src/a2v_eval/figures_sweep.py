@@ -158,7 +158,7 @@ def variant_figure(
         if mean is None:
             axis.text(0.0, row, " no score", va="center", color=GREY, fontsize=SMALL_PT)
             continue
-        gain = "" if before is None else f" ({mean - before:+.2f})"
+        gain = "" if before is None else f" ({round(mean - before, 2) + 0.0:+.2f})"  # + 0.0: no -0.00
         axis.annotate(
             f"{mean:.2f}{gain}", (1, row), (3, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
             va="center", fontsize=SMALL_PT,

@@ -175,7 +175,9 @@ class _Planner:
         fold, share = part
         at_share = recipe.at_share(share)
         assert at_share.finetune is not None
-        spec = finetune_spec(at_share, fold, share, data.value, split.mark.value, start.value if start else None)
+        start_mark = start.value if start else None
+        in_trial = trial is not None
+        spec = finetune_spec(at_share, fold, share, data.value, split.mark.value, start_mark, in_trial)
         known = data.known and (start is None or start.known)
         planned = self.look(spec, at_share, trial, known, at_share.finetune.updates, share)
         # without folds there is no finetuning on them, whatever it starts from

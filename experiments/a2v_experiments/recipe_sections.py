@@ -9,9 +9,9 @@ from a2v_data.bcl import BclConfig
 from a2v_data.pack import PackConfig
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig, check_together
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from .sweep_config import Positive, Section, SweepConfig
+from .sweep_config import Positive, Section, SweepConfig, none_as_empty
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -181,7 +181,7 @@ class Recipe(Section):
     backbone: str | None = None
     pretrain: PretrainStage | None
     finetune: FinetuneStage | None
-    finetune_by_share: dict[Share, FinetuneStage] = Field(default={})
+    finetune_by_share: Annotated[dict[Share, FinetuneStage], BeforeValidator(none_as_empty)] = Field(default={})
     evaluate: EvaluateStage = EvaluateStage()
     sweep: SweepConfig | None = None
     ray: RayConfig = RayConfig()

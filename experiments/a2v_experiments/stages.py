@@ -192,8 +192,9 @@ def finetune(
     recipe = context.recipe.at_share(share)
     context = replace(context, recipe=recipe)
     data, split, start = inputs
+    start_mark = start.fingerprint if start else None
     stage = finetune_spec(
-        recipe, fold, share, data.fingerprint, split.fingerprint, start.fingerprint if start else None
+        recipe, fold, share, data.fingerprint, split.fingerprint, start_mark, in_trial=context.shared is not None
     )
     trained = stage.training
     assert trained is not None

@@ -116,6 +116,7 @@ def _run(task: Task, base: Recipe, store: Store, rows: list[Row], say: Callable[
 
 def _tune(task: Task, base: Recipe, rows: list[Row], left: int, watch: Watch) -> None:
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is an exception, as everywhere here
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new one prints a box even where it is to say nothing
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # MLflow has what its tables would have
     import ray
     from ray import tune

@@ -44,7 +44,12 @@ def _distinct(values: list[Any]) -> list[Any]:
     return values
 
 
-Changes = Annotated[dict[str, Any], BeforeValidator(lambda changes: {} if changes is None else changes)]
+def none_as_empty(mapping: Any) -> Any:
+    """In YAML a key without anything below it is null."""
+    return {} if mapping is None else mapping
+
+
+Changes = Annotated[dict[str, Any], BeforeValidator(none_as_empty)]
 
 
 class Range(Section):
@@ -89,7 +94,7 @@ Choice = Annotated[
 def _flat(parameters: Any, prefix: str = "") -> Any:
     """Nested mappings, as `--set sweep.parameters.a.b=[1, 2]` makes them, become dotted keys."""
     if not isinstance(parameters, dict):
-        return parameters
+        return none_as_empty(parameters)
     flat: dict[str, Any] = {}
     for key, value in parameters.items():
         nested = isinstance(value, dict) and not value.keys() & Range.model_fields.keys()
@@ -119,7 +124,7 @@ class SweepConfig(Section):
     search: Literal["grid", "random", "optuna"] = "grid"
     trials: Positive | None = None
     parameters: Annotated[dict[str, Choice], BeforeValidator(_flat)] = {}
-    variants: dict[str, Changes] = {}
+    variants: Annotated[dict[str, Changes], BeforeValidator(none_as_empty)] = {}
     metric: str = "AP/micro"
     concurrency: Positive | None = None
     pruning: PruningConfig | None = None

@@ -111,12 +111,12 @@ def _figure(sweep: SweepConfig, rows: list[Row], prefix: str, protocol: Protocol
 
 
 def axis_label(key: str) -> str:
-    """What stands below a parameter's axis: `pretrain.bcl.window_s` -> 'pretraining: bcl window (s)'."""
+    """What stands below a parameter's axis: `pretrain.bcl.window_s` -> 'pretraining: BCL window (s)'."""
     stage, *parts = key.split(".")
     if not parts:
         return key
     unit = UNITS.get(parts[-1], "s" if parts[-1].endswith("_s") else "")
-    words = " ".join(parts).removesuffix("_s").replace("_", " ")
+    words = " ".join(parts).removesuffix("_s").replace("_", " ").replace("bcl", "BCL")
     return f"{STAGES.get(stage, stage)}: {words}" + (f" ({unit})" if unit else "")
 
 

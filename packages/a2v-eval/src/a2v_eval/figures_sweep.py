@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 LOG_FROM = 20  # largest over smallest value from which an axis is logarithmic
 MOST_TICKS = 6
-BEST, SLICE, OTHERS = "best trial", "as the best but for this", "other trials"
+BEST, SLICE, OTHERS = "best trial", "all else as in the best", "other trials"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _parameter_panel(axis: Axes, points: Sequence[TrialPoint], best: TrialPoint,
         chosen = [number for number in others if points[number].whole == whole]
         if chosen:
             axis.plot(
-                [places[n] for n in chosen], [points[n].mean for n in chosen], "s", color=GREY, markersize=3, alpha=0.6,
+                [places[n] for n in chosen], [points[n].mean for n in chosen], "s", color=GREY, markersize=3, alpha=0.4,
                 markerfacecolor=GREY if whole else "none", label=OTHERS if whole else "pruned", zorder=2,
             )  # fmt: skip
     if len(joined) > 1:
@@ -170,5 +170,5 @@ def variant_figure(
     axis.set_xlabel(f"AP {what} ({protocol} protocol)", fontsize=FONT_PT)
     axis.grid(axis="x", alpha=0.25, linewidth=0.5)
     several = any(std is not None for std in stds)
-    title = "bars: standard deviation over folds; in brackets: against the row above" if several else None
+    title = "bars: standard deviation over folds\nin brackets: against the row above" if several else None
     return finished(figure, None, title)

@@ -1,0 +1,129 @@
+"""The recipes of the paper have its numbers (spec.md, sections 2 and 5 to 7), written down here once more."""
+
+from __future__ import annotations
+
+import pytest
+from a2v_experiments.recipe import load_recipe, read_recipe
+from a2v_experiments.recipe_sections import Recipe
+from a2v_experiments.sweep_trials import trials_of
+from a2v_experiments.tracking import flatten
+
+MEERKAT_LAYERS = ((512, 10, 5), *[(512, 3, 2)] * 3, (512, 3, 1), *[(512, 2, 1)] * 2)
+
+
+def seconds(recipe: Recipe, stage: str) -> float:
+    """Seconds of audio in an update."""
+    settings = getattr(recipe, stage)
+    data = recipe.pretrain_source if stage == "pretrain" else recipe.data
+    return settings.segments * settings.micro_batches * data.segment_s
+
+
+def check_pretraining(recipe: Recipe) -> None:
+    stage, optimizer = recipe.pretrain, recipe.pretrain.optimizer
+    assert (stage.mask_probability, stage.mask_length, stage.mask_noise, stage.clones) == (0.75, 2, 0.01, 12)
+    assert stage.target_layers == 16 and stage.updates == 384_230 and 960 <= seconds(recipe, "pretrain") <= 1020
+    assert (stage.ema_start, stage.ema_end, stage.ema_updates) == (0.9997, 1.0, 300_000)
+    assert (stage.collapse_after, stage.min_target_variance, stage.min_prediction_variance) == (5000, 0.1, 0.01)
+    assert (stage.decoder.dim, stage.decoder.kernel, stage.decoder.groups, stage.decoder.depth) == (768, 7, 16, 4)
+    assert (optimizer.learning_rate, optimizer.warmup_updates, optimizer.final_learning_rate) == (1e-4, 10_000, 0)
+    assert (optimizer.betas, optimizer.eps, optimizer.weight_decay, optimizer.gradient_clip) == (
+        (0.9, 0.98), 1e-6, 0.01, 1,
+    )  # fmt: skip
+    assert (stage.bcl.window_s, stage.bcl.probability, stage.bcl.min_ratio) == (0.05, 1.0, 0.5)
+    encoder = recipe.model.encoder
+    assert (encoder.dim, encoder.heads, encoder.depth, encoder.prenet_depth) == (1024, 16, 16, 8)
+
+
+def check_finetuning(recipe: Recipe) -> None:
+    stage, optimizer = recipe.finetune, recipe.finetune.optimizer
+    assert stage.average_layers == 16 and stage.freeze_front_end and stage.head_only_updates == 10_000
+    assert (stage.focal, stage.focal_gamma, stage.focal_alpha, stage.updates) == (True, 2, 0.25, 30_000)
+    assert (stage.dropout, stage.activation_dropout, stage.attention_dropout, stage.layerdrop) == (0.1, 0.1, 0.2, 0.1)
+    assert (stage.channel_mask_probability, stage.channel_mask_length) == (0.5, 64)
+    assert (optimizer.learning_rate, optimizer.warmup_updates, optimizer.warmup_from) == (3e-5, 2000, 1e-10)
+    assert (optimizer.final_learning_rate, optimizer.betas, optimizer.eps) == (5e-6, (0.9, 0.98), 1e-8)
+    assert optimizer.weight_decay == 0  # Adam
+    assert stage.bcl.window_s == 0.05 and stage.bcl.probability == 1.0 and stage.bcl.mix_targets
+    assert recipe.evaluate.events.threshold == 0.15 and recipe.evaluate.events.window_s == 0.1
+
+
+def test_meerkat_pretraining():
+    recipe = load_recipe("meerkat/pretrain")
+    check_pretraining(recipe)
+    assert recipe.finetune is None and recipe.data.segment_s == 10
+    front_end = recipe.model.front_end
+    assert (front_end.sample_rate, front_end.frame_rate, front_end.layers) == (8000, 200, MEERKAT_LAYERS)
+
+
+def test_meerkat_finetuning_on_three_shares_of_the_labels():
+    recipe = load_recipe("meerkat/finetune")
+    check_pretraining(recipe)
+    assert recipe.folds.selected == [0, 1, 2, 3, 4] and recipe.folds.label_shares == [0.01, 0.25, 1.0]
+    masks = {1.0: (0.825, 4), 0.25: (1.0, 3), 0.01: (1.1, 2)}  # p * l, l
+    for share, (product, length) in masks.items():
+        at_share = recipe.at_share(share)
+        check_finetuning(at_share)
+        assert at_share.finetune.mask_length == length
+        assert at_share.finetune.mask_probability * length == pytest.approx(product)
+
+
+def test_meerkat_pretraining_is_the_one_that_finetuning_reuses():
+    alone, before = load_recipe("meerkat/pretrain"), load_recipe("meerkat/finetune")
+    for key in ("data", "model", "pretrain"):
+        assert getattr(alone, key) == getattr(before, key)
+
+
+def test_meerkat_holdout_is_all_labels_on_one_split():
+    recipe = load_recipe("meerkat/holdout")
+    check_pretraining(recipe)
+    check_finetuning(recipe)
+    assert recipe.folds.selected == [0] and recipe.folds.holdout == 0.2 and recipe.folds.label_shares == [1.0]
+
+
+def test_the_ladder_leads_from_the_baseline_to_animal2vec_one_part_at_a_time():
+    rows = [one.recipe for one in trials_of(read_recipe("meerkat/ladder"))]
+    fields = [
+        "model.front_end.layers", "model.front_end.sinc", "model.front_end.sinc_activation",
+        "pretrain.mask_probability", "pretrain.mask_length", "pretrain.bcl", "finetune.average_layers",
+        "finetune.focal", "finetune.bcl", "finetune.mask_probability", "finetune.mask_length",
+    ]  # fmt: skip
+    assert len(rows) == len(fields) + 1 == 12
+    baseline = rows[0]
+    assert baseline.model.front_end.stride == 320 and not baseline.model.front_end.sinc
+    assert (baseline.pretrain.mask_probability, baseline.pretrain.mask_length, baseline.pretrain.bcl) == (0.1, 5, None)
+    assert (baseline.finetune.mask_probability, baseline.finetune.mask_length) == (0.065, 10)
+    assert (baseline.finetune.average_layers, baseline.finetune.focal, baseline.finetune.bcl) == (1, False, None)
+    for before, after, field in zip(rows, rows[1:], fields, strict=False):
+        old, new = (flatten(row.model_dump(exclude={"variant"})) for row in (before, after))
+        changed = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+        assert changed and all(key == field or key.startswith(f"{field}.") for key in changed), field
+    meerkat = load_recipe("meerkat/finetune", ["folds.label_shares=[1.0]"])
+    aside = {"name", "variant", "finetune_by_share"}
+    assert rows[-1].model_dump(exclude=aside) == meerkat.model_dump(exclude=aside)
+
+
+def test_nips4bplus_is_pretrained_on_xeno_canto():
+    recipe = load_recipe("nips4bplus")
+    check_pretraining(recipe)
+    check_finetuning(recipe)
+    front_end = recipe.model.front_end
+    assert (front_end.sample_rate, front_end.frame_rate, front_end.stride) == (24_000, 300, 80)
+    assert (front_end.kernel, front_end.filters) == (109, 220)
+    assert recipe.pretrain_source.source == "xeno-canto" and recipe.data.source == "nips4bplus"
+    assert seconds(recipe, "finetune") == 960
+
+
+def test_the_ablation_tries_masks_and_the_mixing_window_around_the_published_values():
+    trials = trials_of(read_recipe("ablation"))
+    assert len(trials) == 18
+    published = {"pretrain.mask_probability": 0.75, "pretrain.mask_length": 2, "pretrain.bcl.window_s": 0.05}
+    (same,) = [one for one in trials if one.parameters == published]
+    check_pretraining(same.recipe)
+    check_finetuning(same.recipe)
+
+
+def test_the_ablation_as_its_comment_says_it_for_one_gpu():
+    sets = ["model=base", "pretrain.updates=40000", "finetune.updates=10000", "sweep.search=random", "sweep.trials=8"]
+    trials = trials_of(read_recipe("ablation", [*sets, "sweep.pruning={grace_folds: 2}"]))
+    assert len(trials) == 8
+    assert trials[0].recipe.model.encoder.dim == 256 and trials[0].recipe.pretrain.target_layers == 6

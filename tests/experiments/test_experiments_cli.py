@@ -13,7 +13,10 @@ from a2v_experiments.errors import UserError
 
 # command -> its arguments and options; change it together with README when the surface is meant to change
 EXPERIMENT = {
-    "experiment run": ["recipe", "--set", "--work", "--tracking-uri"],
+    "experiment run": ["recipe", "--set", "--scale", "--work", "--tracking-uri"],
+    "experiment plan": ["recipe", "--set", "--scale", "--measure", "--work", "--tracking-uri", "--json"],
+    "experiment list": ["--work", "--tracking-uri", "--json"],
+    "experiment compare": ["names", "--metric", "--work", "--tracking-uri", "--json"],
     "ui": ["--work", "--tracking-uri", "--host", "--port"],
 }
 DATA = {

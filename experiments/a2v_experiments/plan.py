@@ -37,7 +37,7 @@ from .sweep_config import Range, SweepConfig
 from .sweep_trials import Trial, trial, trials_of
 from .tracking import owner_is_gone
 
-# reused: a finished run is there; shared: an earlier trial of this plan runs it; continues: a stopped run goes on;
+# reused: a finished run is there; shared: an earlier stage of this plan is the same; continues: a stopped run goes on;
 # busy: another process runs it, which is waited for; evaluates: its model is there, only its evaluation runs;
 # runs; unknown: runs, unless a finished run turns out to have its fingerprint
 State = Literal["reused", "shared", "continues", "busy", "evaluates", "runs", "unknown"]

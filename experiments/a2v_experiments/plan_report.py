@@ -23,7 +23,7 @@ from .sweep_search import needs
 from .tables import text_table
 
 WHAT = {
-    "reused": "reused", "shared": "shared with an earlier trial", "continues": "goes on",
+    "reused": "reused", "shared": "as above", "continues": "goes on",
     "busy": "another process runs it", "evaluates": "only evaluated", "runs": "runs", "unknown": "runs, unless found",
 }  # fmt: skip
 KINDS = {"prepare": "packing", "folds": "split into folds", "pretrain": "pretraining", "finetune": "finetuning"}

@@ -15,6 +15,7 @@ from a2v_experiments.recipe import BUNDLED
 from experiments_world import RATE, RECORDINGS, make_recipe, recipe_tree, write_recipe
 from safetensors.torch import load_file
 
+RECIPES = sorted(str(path.relative_to(BUNDLED).with_suffix("")) for path in BUNDLED.rglob("*.yaml"))
 AUDIO_S = sum(12400 + 37 * number for number in range(RECORDINGS)) / RATE
 
 
@@ -155,10 +156,8 @@ def test_trials_share_what_does_not_differ(a2v, csv_source, tmp_path):
 
 
 def test_an_adaptive_search_is_planned_by_number(a2v, csv_source, tmp_path):
-    sweep = {
-        "search": "optuna", "trials": 7, "parameters": {"finetune.optimizer.learning_rate": {"low": 0.001, "high": 0.01}},
-        "pruning": {"grace_folds": 1},
-    }  # fmt: skip
+    rates = {"finetune.optimizer.learning_rate": {"low": 0.001, "high": 0.01}}
+    sweep = {"search": "optuna", "trials": 7, "parameters": rates, "pruning": {"grace_folds": 1}}
     recipe = sweep_recipe(tmp_path, csv_source, **sweep)
     found = plan(a2v, recipe, tmp_path / "work")
     assert found["trials"] == 7 and found["updates"] == 6 + 7 * 2 * 6  # no parameter touches the pretraining
@@ -168,13 +167,11 @@ def test_an_adaptive_search_is_planned_by_number(a2v, csv_source, tmp_path):
     assert "7 x finetune fold 0" in said.out and "1 pretraining, 14 finetunings" in said.out
 
 
-@pytest.mark.parametrize(
-    "name", sorted(str(path.relative_to(BUNDLED).with_suffix("")) for path in BUNDLED.rglob("*.yaml"))
-)
+@pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_can_be_planned_and_makes_no_corpus(a2v, tmp_path, name):
     said = a2v("experiment", "plan", name, "--scale", "tiny", "--work", tmp_path / "work", "--no-measure")
     assert said.code == 0, said.err
-    assert "to run  1 packing" in said.out and not (tmp_path / "work").exists()
+    assert "packing" in said.out and "not known" not in said.out and not (tmp_path / "work").exists()
 
 
 def test_a_source_that_is_not_there_is_one_line(a2v, tmp_path):

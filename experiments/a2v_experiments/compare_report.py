@@ -56,14 +56,7 @@ def to_json(found: Sequence[Side], chosen: Sequence[str], address: str) -> dict[
                 for name, spread in summary.items()
                 if not chosen or name in chosen
             ]
-        for pair in paired:
-            where = {
-                "first": pair.first,
-                "second": pair.second,
-                "label_shares": pair.shares,
-                "paired_folds": pair.folds,
-            }
-            tests.append({**where, "reason": pair.reason, "tests": [asdict(test) for test in pair.tests]})
+        tests += [asdict(pair) for pair in paired]
     links = {"runs": ui_link(found, address, folds=False), "folds": ui_link(found, address, folds=True)}
     return {"sides": sides, "differences": differences(found), "scores": scores, "paired": tests, "links": links}
 

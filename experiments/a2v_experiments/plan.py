@@ -37,7 +37,7 @@ from .stage_specs import (
 from .sweep_config import Range, SweepConfig
 from .sweep_trials import Trial, trial, trials_of
 
-# reused: a finished run is there; shared: an earlier trial of this plan runs it; continues: a stopped run goes on;
+# reused: a finished run is there; shared: an earlier stage of this plan is the same; continues: a stopped run goes on;
 # busy: another process runs it, which is waited for; evaluates: its model is there, only its evaluation runs;
 # runs; unknown: runs, unless a finished run turns out to have its fingerprint
 State = Literal["reused", "shared", "continues", "busy", "evaluates", "runs", "unknown"]
@@ -175,7 +175,9 @@ class _Planner:
         fold, share = part
         at_share = recipe.at_share(share)
         assert at_share.finetune is not None
-        spec = finetune_spec(at_share, fold, share, data.value, split.mark.value, start.value if start else None)
+        start_mark = start.value if start else None
+        in_trial = trial is not None
+        spec = finetune_spec(at_share, fold, share, data.value, split.mark.value, start_mark, in_trial)
         known = data.known and (start is None or start.known)
         planned = self.look(spec, at_share, trial, known, at_share.finetune.updates, share)
         # without folds there is no finetuning on them, whatever it starts from

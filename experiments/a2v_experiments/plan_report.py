@@ -23,7 +23,7 @@ from .sweep_search import needs
 from .tables import text_table
 
 WHAT = {
-    "reused": "reused", "shared": "shared with an earlier trial", "continues": "goes on",
+    "reused": "reused", "shared": "as above", "continues": "goes on",
     "busy": "another process runs it", "evaluates": "only evaluated", "runs": "runs", "unknown": "runs, unless found",
 }  # fmt: skip
 KINDS = {"prepare": "packing", "folds": "split into folds", "pretrain": "pretraining", "finetune": "finetuning"}
@@ -140,6 +140,8 @@ def _table(plan: Plan, costs: Costs) -> str:
     rows, last = [], None
     trials = any(one.trial for one in plan.stages)
     for one, seconds in zip(plan.stages, costs.seconds, strict=True):
+        if one.state == "shared" and one.stage in ("prepare", "folds"):
+            continue  # as nearly every trial does
         run = f", run {short[one.run_id]}" if one.run_id else ""
         name = f"{one.times} x {one.name}" if one.times > 1 else one.name
         trial = [one.trial or "" if one.trial != last else ""] if trials else []

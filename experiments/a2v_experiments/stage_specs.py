@@ -72,15 +72,17 @@ def audio_of(recipe: Recipe, corpus: Corpus) -> tuple[list[str], str]:
     return names, fingerprint("audio", {"names": names, "audio": corpus.meta["checksums"][AUDIO]})
 
 
-def finetune_spec(recipe: Recipe, fold: int, share: float, data: str, folds: str, start: str | None) -> StageSpec:
+def finetune_spec(
+    recipe: Recipe, fold: int, share: float, data: str, folds: str, start: str | None, in_trial: bool = False
+) -> StageSpec:
     """One fold and label share, with its evaluation. recipe: with the settings of that share (`Recipe.at_share`).
 
     data, folds, start: fingerprints of these stages; start is that of the pretraining or backbone, None for random
-    weights.
+    weights. in_trial: its name leaves the variant out, which the run of its trial, above it, says.
     """
     config = {**training_config(recipe, "finetune"), "fold": fold, "label_share": share}
     trained = fingerprint("finetune", config, folds, start or "random")
-    variant = "" if recipe.variant == "default" else f" {recipe.variant}"
+    variant = "" if recipe.variant == "default" or in_trial else f" {recipe.variant}"
     name = f"finetune fold {fold}" + (f" labels {share:g}" if share != 1 else "") + variant
     config = {**config, "evaluate": recipe.evaluate.model_dump(mode="json")}
     inputs = {"folds": folds, "pretrain": start or RANDOM_WEIGHTS, "data": data}

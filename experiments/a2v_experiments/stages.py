@@ -212,11 +212,10 @@ def finetune(
     recipe = context.recipe.at_share(share)
     context = replace(context, recipe=recipe)
     data, split, start = inputs
+    start_mark = start.fingerprint if start else None
     stage = finetune_spec(
-        recipe, fold, share, data.fingerprint, split.fingerprint, start.fingerprint if start else None
+        recipe, fold, share, data.fingerprint, split.fingerprint, start_mark, in_trial=context.shared is not None
     )
-    if context.shared:  # the run of a trial, above, says which variant it is
-        stage = replace(stage, name=stage.name.removesuffix(f" {recipe.variant}"))
     trained = stage.training
     assert trained is not None
     chosen = label_share(folds[fold], share, recipe.folds.seed) if share < 1 else folds[fold]

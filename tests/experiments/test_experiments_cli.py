@@ -19,6 +19,9 @@ EXPERIMENT = {
         "--job-id",
     ],
     "experiment attach": ["job_id", "--address"],
+    "experiment plan": ["recipe", "--set", "--scale", "--measure", "--work", "--tracking-uri", "--json"],
+    "experiment list": ["--work", "--tracking-uri", "--json"],
+    "experiment compare": ["names", "--metric", "--work", "--tracking-uri", "--json"],
     "ui": ["--work", "--tracking-uri", "--host", "--port"],
 }  # fmt: skip
 DATA = {

@@ -38,7 +38,6 @@ def compare(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="A B...",
             help="Experiment (its newest finished run, of a sweep every trial), EXPERIMENT:VARIANT, or the beginning"
             " of a run id.",
         ),

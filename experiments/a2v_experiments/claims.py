@@ -13,6 +13,7 @@ while the tag `a2v.heartbeat` changes between looks; clocks are not compared.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -33,6 +34,7 @@ HEARTBEAT = "a2v.heartbeat"
 HEARTBEAT_S = 15.0
 DEAD_AFTER_S = 180.0  # seconds that a heartbeat stands still, at looks that reached the store
 LOOK_S = 0.3
+START_TOLERANCE_S = 5.0  # by how much the clock may be set between two looks at a start
 
 
 class StageBusy(UserError):  # noqa: N818 - it says what is the matter
@@ -64,7 +66,12 @@ class StageLost(UserError):  # noqa: N818
 
 def this_process() -> str:
     """host:pid:start of this process; the start tells it from a later process that gets the same pid."""
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+    return _owner(os.getpid())
+
+
+@functools.cache  # the start is derived from the wall clock, which may be set while the process runs
+def _owner(pid: int) -> str:
+    return f"{socket.gethostname()}:{pid}:{psutil.Process(pid).create_time():.0f}"
 
 
 def owner_of(run: Run) -> str:
@@ -120,8 +127,8 @@ def _is_alive_here(owner: str) -> bool | None:
     if not pid.isdigit() or int(pid) == os.getpid():
         return False
     try:
-        return f"{psutil.Process(int(pid)).create_time():.0f}" == started
-    except psutil.Error:
+        return abs(psutil.Process(int(pid)).create_time() - float(started)) <= START_TOLERANCE_S
+    except (psutil.Error, ValueError):
         return False
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -135,8 +135,11 @@ def test_exactly_one_of_many_gets_a_stage(seed, left, monkeypatch):
 
 
 @pytest.fixture
-def store(new_work: Callable[[str], Path]) -> Store:
-    return open_store(new_work("work"), None, "tones")
+def store(new_work: Callable[[str], Path]) -> Iterator[Store]:
+    store = open_store(new_work("work"), None, "tones")
+    yield store
+    for run_id in list(store.heartbeat.held):
+        store.heartbeat.release(run_id)
 
 
 def begin(store: Store) -> str:

@@ -114,10 +114,11 @@ def panel_seconds(events: Sequence[Ranked]) -> float:
 
 
 def caption(event: Ranked) -> tuple[str, str]:
-    """The recording; and when in it the event begins, with its likelihood."""
+    """The recording; and when in it the event begins, by the recorder's clock too where that is known, and its
+    likelihood."""
     start = start_time(event.done.name)
-    clock = f"{start + timedelta(seconds=event.onset_s):%H:%M:%S} · " if start else ""
-    return event.done.name, f"{clock}at {clock_text(event.onset_s)} · likelihood {event.likelihood:.2f}"
+    clock = f" ({start + timedelta(seconds=event.onset_s):%H:%M:%S})" if start else ""
+    return event.done.name, f"at {clock_text(event.onset_s)}{clock} · {event.likelihood:.3f}"
 
 
 def clock_text(seconds: float) -> str:

@@ -20,6 +20,7 @@ from a2v_data.storage import write_text_aside
 from a2v_eval.figures import activity_figure, quiet_fonts, save, strip_figure
 
 from .predict_look import (
+    CONTEXT_S,
     Seen,
     activity_rows,
     clock_text,
@@ -83,7 +84,7 @@ def _draw_strips(
             panels.append(panel)
             reached += 1
             progress(reached, total)
-        figure = strip_figure(panels, panel_seconds(events), f"{label}: highest likelihoods")
+        figure = strip_figure(panels, panel_seconds(events), CONTEXT_S, f"{label}: events of the highest likelihood (the last number)")
         save(figure, path)
         drawn[f"events {label}"] = _png(figure)
     return drawn

@@ -45,9 +45,10 @@ class EventPanel(NamedTuple):
     problem: str = ""
 
 
-def strip_figure(events: Sequence[EventPanel], width_s: float, title: str = "") -> Figure:
-    """A spectrogram of each event, all `width_s` seconds wide and with the event in the middle (or its beginning, where
-    it is longer), in rows of three. Time counts from the event's onset. ValueError without events.
+def strip_figure(events: Sequence[EventPanel], width_s: float, context_s: float, title: str = "") -> Figure:
+    """A spectrogram of each event, all `width_s` seconds wide, in rows of three; the event in the middle with at least
+    `context_s` on both sides, or, where it is longer, its beginning. Time counts from the event's onset. ValueError
+    without events.
     """
     if not events:
         raise ValueError("events: empty; should hold at least one")
@@ -59,9 +60,9 @@ def strip_figure(events: Sequence[EventPanel], width_s: float, title: str = "") 
         if event.waveform is None or len(event.waveform) < SHORTEST_SAMPLES:
             mark_empty(axis, shown(event.problem or "too short", CAPTION_LETTERS))
         else:
-            draw_spectrogram(axis, event.waveform, event.sample_rate, event.start_s).set_rasterized(True)
+            draw_spectrogram(axis, event.waveform, event.sample_rate, event.start_s)
             axis.axvspan(0, event.duration_s, facecolor="none", edgecolor=EVENT_COLOUR, linewidth=0.8)
-        middle_s = min(event.duration_s, width_s) / 2
+        middle_s = min(event.duration_s, width_s - 2 * context_s) / 2
         axis.set_xlim(middle_s - width_s / 2, middle_s + width_s / 2)
         axis.set_facecolor(NOT_RECORDED)
         axis.set_title("\n".join(shown(line, CAPTION_LETTERS) for line in event.caption), loc="left", fontsize=SMALL_PT)
@@ -111,7 +112,7 @@ def activity_figure(activity: Activity, classes: Sequence[str], title: str = "")
     figure.supxlabel("Hour of the day" if activity.by_day else f"Time within the recording ({unit})", fontsize=FONT_PT)
     if image is not None:
         bar = figure.colorbar(image, ax=axes, location="right", fraction=0.05, pad=0.01, format="%d", aspect=15)
-        bar.set_label("Events per hour" if activity.by_day else f"Events per {_width(activity)}", fontsize=FONT_PT)
+        bar.set_label("Events in an hour" if activity.by_day else f"Events in {_width(activity)}", fontsize=FONT_PT)
         bar.ax.minorticks_off()
     legend = {"nothing recorded": Patch(facecolor=NOT_RECORDED, edgecolor=GREY, linewidth=0.4)}
     return finished(figure, legend, title=shown(title, 90) or None)

@@ -76,15 +76,17 @@ def _draw_strips(
     for label, ranked in seen.highest.items():
         path = out / "figures" / names[label]
         events = ranked[:count]
+        if not ranked:
+            path.unlink(missing_ok=True)  # of an earlier call: there are none any more
         if not events:
-            path.unlink(missing_ok=True)  # of an earlier call, so of other events
             continue
         panels = []
         for panel in event_panels(events, channel, sample_rate):
             panels.append(panel)
             reached += 1
             progress(reached, total)
-        figure = strip_figure(panels, panel_seconds(events), CONTEXT_S, f"{label}: events of the highest likelihood (the last number)")
+        title = f"{label}: events of the highest likelihood (the last number)"
+        figure = strip_figure(panels, panel_seconds(events), CONTEXT_S, title)
         save(figure, path)
         drawn[f"events {label}"] = _png(figure)
     return drawn

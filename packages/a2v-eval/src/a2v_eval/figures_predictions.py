@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STRIP_COLUMNS, STRIP_IN = 3, 1.3
-CAPTION_LETTERS = 34
+CAPTION_LETTERS, ROW_LETTERS = 34, 22
 NOT_RECORDED = "0.85"
 MOST_CLASSES = 30
 SHORTEST_SAMPLES = 16
@@ -108,7 +108,7 @@ def activity_figure(activity: Activity, classes: Sequence[str], title: str = "")
         if activity.by_day:
             axis.set_xticks(range(0, 25, 6))
     step = -(-rows // max(2, int(height_in / 0.16)))
-    axes[0].set_yticks(range(0, rows, step), [shown(activity.rows[row], 22) for row in range(0, rows, step)])
+    axes[0].set_yticks(range(0, rows, step), [_end(activity.rows[row]) for row in range(0, rows, step)])
     figure.supxlabel("Hour of the day" if activity.by_day else f"Time within the recording ({unit})", fontsize=FONT_PT)
     if image is not None:
         bar = figure.colorbar(image, ax=axes, location="right", fraction=0.05, pad=0.01, format="%d", aspect=15)
@@ -116,6 +116,11 @@ def activity_figure(activity: Activity, classes: Sequence[str], title: str = "")
         bar.ax.minorticks_off()
     legend = {"nothing recorded": Patch(facecolor=NOT_RECORDED, edgecolor=GREY, linewidth=0.4)}
     return finished(figure, legend, title=shown(title, 90) or None)
+
+
+def _end(name: str) -> str:
+    """The end of a long name, where recordings differ."""
+    return shown(name if len(name) <= ROW_LETTERS else f"…{name[1 - ROW_LETTERS :]}", ROW_LETTERS)
 
 
 def _time_unit(activity: Activity) -> tuple[float, str]:

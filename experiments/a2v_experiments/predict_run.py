@@ -151,10 +151,10 @@ class _Call:
                 )
                 write_combined(path, format_, recordings)
         done = {name: self.state.done[name] for name in names}
-        elapsed_s = time.monotonic() - self.begun
         summary = Summary(
-            self.job.model_name, self.job.options(), done, self.new, self.given, self.left_out, self.notices, elapsed_s
-        )
+            self.job.model_name, self.job.options(), done, self.new, self.given, self.left_out, self.notices,
+            time.monotonic() - self.begun, self.job.model.sample_rate,
+        )  # fmt: skip
         write_summary(self.out, summary)
         return summary
 

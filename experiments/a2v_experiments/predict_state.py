@@ -83,11 +83,10 @@ class State:
 
     def events(self, name: str) -> NDArray[np.void]:
         """Of a recording that is done."""
-        found: NDArray[np.void] = np.load(self.events_path(name))
-        return found
+        return load_events(self.out, name)
 
     def events_path(self, name: str) -> Path:
-        return self.out / HIDDEN / "events" / f"{name}.npy"
+        return events_path(self.out, name)
 
     def pieces(self, stamp: str) -> Path:
         """The folder of a recording's pieces."""
@@ -118,6 +117,17 @@ class State:
                 raise UserError(f"{path}: and {named[own]} are both named {own!r} in {self.out}; name another folder")
             named[own] = path
         return named
+
+
+def events_path(out: Path, name: str) -> Path:
+    """Of a recording's events in the output folder `out`."""
+    return out / HIDDEN / "events" / f"{name}.npy"
+
+
+def load_events(out: Path, name: str) -> NDArray[np.void]:
+    """The events of a recording that is done."""
+    found: NDArray[np.void] = np.load(events_path(out, name))
+    return found
 
 
 @contextmanager

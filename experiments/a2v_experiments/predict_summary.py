@@ -34,6 +34,7 @@ class Summary:
     left_out: dict[str, str]
     notices: list[str]
     elapsed_s: float
+    sample_rate: int
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each recording, by name."""

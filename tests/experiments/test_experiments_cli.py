@@ -84,7 +84,7 @@ PREDICT = {
         "recordings", "--model", "--out", "--format", "--likelihoods", "--embeddings", "--thresholds", "--threshold",
         "--classes", "--min-duration", "--max-duration", "--merge-gap", "--method", "--window-s", "--segment-s",
         "--overlap-s", "--channel", "--device", "--precision", "--batch", "--processes", "--ray", "--address",
-        "--tracking-uri", "--json",
+        "--figures", "--report", "--tracking-uri", "--json",
     ],
 }  # fmt: skip
 SURFACE = EXPERIMENT | DATA | BENCH | MODEL | EXPLAIN | EVALUATE | PREDICT

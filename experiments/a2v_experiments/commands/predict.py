@@ -48,6 +48,7 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+FIGURES_IN_REPORT = 6
 OfClass = "VALUE for all classes or CLASS=VALUE for one; may be repeated."
 
 
@@ -114,6 +115,16 @@ def predict(
     address: Annotated[
         str | None, typer.Option("--address", help="Of the cluster; default: RAY_ADDRESS, or Ray on this machine.")
     ] = None,
+    figures: Annotated[
+        int | None,
+        typer.Option(
+            "--figures",
+            min=0,
+            max=60,
+            help="Draw so many of each class's highest-ranked events. Default: 0; 6 in a report.",
+        ),
+    ] = None,
+    report: Annotated[bool, typer.Option("--report", help="Write report.html, which any browser opens.")] = False,
     tracking_uri: Tracking = None,
     as_json: Json = False,
 ) -> None:
@@ -124,7 +135,7 @@ def predict(
         raise UserError(f"--channel: {channel!r} must be a number from 0, or mix")
     from ..predict_call import Choice, call
     from ..predict_options import seconds_of, threshold_of
-    from ..progress import hours_bar
+    from ..progress import advancing, bar, hours_bar
 
     choice = Choice(
         model=model,
@@ -154,6 +165,13 @@ def predict(
     try:
         with hours_bar("predicting") as shown:
             summary = call(recordings, out, choice, shown)
+        made = []
+        if figures or report:
+            from ..predict_report import show_predictions
+
+            with bar("drawing", 0, "events") as drawing:
+                count = FIGURES_IN_REPORT if figures is None else figures
+                made = show_predictions(out, summary, count, report, choice.channel, advancing(drawing))
     except KeyboardInterrupt:
         raise UserError("stopped; the same command goes on with what is not done", INTERRUPTED) from None
     if as_json:
@@ -161,6 +179,6 @@ def predict(
 
         say(dumps(summary.plain(), ensure_ascii=False, indent=1))
     else:
-        say(summary.text(out))
+        say("\n".join([summary.text(out), *made]))
     if summary.left_out:
         raise typer.Exit(FAILED)

@@ -8,12 +8,15 @@ from .figure_style import quiet_fonts, save
 from .figures_confusion import confusion_figure
 from .figures_events import likelihood_figure, within
 from .figures_explain import Level, attention_figure, filters_figure
+from .figures_predictions import EventPanel, activity_figure, strip_figure
 from .figures_scores import ap_per_class_figure, precision_recall_figure, threshold_figure
 from .figures_sweep import TrialPoint, parameter_figure, variant_figure
 
 __all__ = [
+    "EventPanel",
     "Level",
     "TrialPoint",
+    "activity_figure",
     "ap_per_class_figure",
     "attention_figure",
     "confusion_figure",
@@ -23,6 +26,7 @@ __all__ = [
     "precision_recall_figure",
     "quiet_fonts",
     "save",
+    "strip_figure",
     "threshold_figure",
     "variant_figure",
     "within",

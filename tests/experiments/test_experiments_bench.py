@@ -61,8 +61,8 @@ def test_wrong_choices_are_one_line(a2v, arguments, told):
 def test_prediction_is_measured(a2v, monkeypatch, tmp_path):
     """Files in, tables out: two recordings of 3 s in one process; no recordings are left behind."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    said = a2v("bench", "predict", "--preset", "tiny", "--minutes", "0.1", "--recordings", "2", "--precision", "float32",
-               "--sample-rate", "16000", "--processes", "1", "--json")  # fmt: skip
+    said = a2v("bench", "predict", "--preset", "tiny", "--minutes", "0.1", "--recordings", "2", "--precision",
+               "float32", "--sample-rate", "16000", "--processes", "1", "--json")  # fmt: skip
     assert said.code == 0, said.err
     found = json.loads(said.out)
     assert found["audio_s"] == pytest.approx(6.0) and found["recordings"] == 2

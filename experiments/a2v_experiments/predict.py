@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from .errors import UserError
 from .models import load_model
 from .predict_settings import PredictSettings, postprocess, settings_for
-from .predict_stream import BATCH, PIECE_WINDOWS, Sound, piece_bounds, piece_outputs, windows_of
+from .predict_stream import BATCH, Sound, piece_bounds, piece_outputs, piece_size, windows_of
 
 if TYPE_CHECKING:
     import pandas
@@ -109,7 +109,7 @@ def events_of_sound(model: Detector, sound: Sound, settings: PredictSettings | N
     device = next(model.parameters()).device.type
     parts = [
         likelihood_TC
-        for piece in piece_bounds(windows, PIECE_WINDOWS.get(device, PIECE_WINDOWS["cpu"]))
+        for piece in piece_bounds(windows, piece_size(settings, device))
         for likelihood_TC, _ in piece_outputs(model, sound, windows, piece, settings, BATCH.get(device, 1))
     ]
     return events_of_likelihoods(lambda: parts, model.frame_rate, model.classes, settings)

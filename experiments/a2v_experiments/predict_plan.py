@@ -15,6 +15,7 @@ from a2v_data.recording_names import recording_names
 
 from .errors import UserError
 
+LONGEST_NAME = 200  # bytes, so that what is put before and behind it fits into a file system's 255
 LIST_SUFFIXES = (".txt", ".lst")
 
 
@@ -57,6 +58,10 @@ def read_headers(recordings: dict[str, Path], channel: Channel) -> tuple[dict[st
         name, path = item
         try:
             check_name(name)
+            if (length := len(path.name.encode())) > LONGEST_NAME:
+                raise AudioError(
+                    f"has a name of {length} bytes; its tables need one of at most {LONGEST_NAME}; rename it"
+                )
             return Recording(name, path, read_info(path, channel))
         except AudioError as error:
             return error

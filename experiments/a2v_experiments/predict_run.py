@@ -30,7 +30,7 @@ from .predict_outputs import Predicted, combined_path, missing_tables, table_pat
 from .predict_plan import Recording, read_headers
 from .predict_settings import PredictSettings
 from .predict_state import Done, State, open_state, stamp_of
-from .predict_stream import PIECE_WINDOWS, Spent
+from .predict_stream import Spent, piece_size
 from .predict_summary import Summary, write_summary
 from .predict_tracks import (
     Track,
@@ -188,7 +188,7 @@ class _Call:
                 job.folder, job.device, job.batch, job.settings, job.embeddings is not None,
                 each_s * (piece[1] - piece[0]),
             )
-            for piece in pieces_of(info, windows, PIECE_WINDOWS[job.device])
+            for piece in pieces_of(info, windows, piece_size(job.settings, job.device))
         ]  # fmt: skip
         return _Open(recording, windows, stamp, tasks)
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from .inference import Frames, Windows, own_frames, window_outputs
 from .predict_settings import PredictSettings
 
-PIECE_WINDOWS = {"cpu": 8, "cuda": 64}
+PIECE_S = {"cpu": 80.0, "cuda": 640.0}  # about; short enough that little is lost when a call is stopped
 BATCH = {"cpu": 1, "cuda": 16}  # on a processor more windows at once are no faster, and take more memory
 BLOCK_SAMPLES = 1 << 20
 Batch = tuple[int, NDArray[np.float32], NDArray[np.int64]]
@@ -70,6 +70,11 @@ def windows_of(sound: Sound, model: Detector, settings: PredictSettings) -> Wind
 def piece_bounds(windows: Windows, size: int) -> list[tuple[int, int]]:
     """The pieces [first, last) of a recording, of `size` windows but for the last one."""
     return [(first, min(first + size, len(windows))) for first in range(0, len(windows), size)]
+
+
+def piece_size(settings: PredictSettings, device: str) -> int:
+    """Windows of a piece."""
+    return max(1, round(PIECE_S.get(device, PIECE_S["cpu"]) / (settings.segment_s - settings.overlap_s)))
 
 
 def piece_frames(windows: Windows, first: int, last: int) -> int:

@@ -6,6 +6,7 @@ import csv
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 import soundfile
 from a2v_data.scheduling import in_this_process
 from a2v_eval.events import find_events
-from a2v_experiments import predict_call
+from a2v_experiments import predict_call, predict_stream
 from a2v_experiments.errors import UserError
 from a2v_experiments.event_files import read_events
 from a2v_experiments.predict import predict
@@ -24,6 +25,7 @@ from a2v_experiments.predict_settings import settings_for
 from a2v_model import Detector, load_model
 from experiments_predict import CLASSES, THRESHOLDS, make_detector, save_detector, sound, write_sound
 from experiments_world import RATE, Said
+from mlflow import MlflowClient
 
 A2v = Callable[..., Said]
 FLOAT = ("--precision", "float32", "--processes", "1")
@@ -34,6 +36,11 @@ SECONDS = {"a.wav": 12.0, "day1/b.wav": 2.3, "day1/b.flac": 1.7, "day2/c.wav": 9
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     return save_detector(make_detector(folder), folder / "finch")
+
+
+@pytest.fixture(autouse=True)
+def _short_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(predict_stream.PIECE_S, "cpu", 5.6)  # 8 windows of 1 s that share 0.3 s
 
 
 @pytest.fixture
@@ -173,7 +180,7 @@ def test_an_interrupted_call_goes_on(a2v: A2v, monkeypatch, recordings: Path, mo
     arguments = ("predict", recordings, "--model", model, *EVERYTHING)
     whole = with_run(monkeypatch, Interrupted())
     assert a2v(*arguments, "--out", tmp_path / "whole").code == 0
-    assert whole.done == 3 + 1 + 1 + 2  # pieces of 8 windows of 1 s that share 0.3 s
+    assert whole.done == 3 + 1 + 1 + 2
     out = tmp_path / "out"
     with_run(monkeypatch, Interrupted(after))
     said = a2v(*arguments, "--out", out)
@@ -304,10 +311,11 @@ def test_bad_recordings_are_left_out_and_harm_nobody(a2v: A2v, recordings: Path,
     whole = (recordings / "cut.flac").read_bytes()
     (recordings / "cut.flac").write_bytes(whole[: len(whole) * 2 // 3])
     (recordings / "folder.wav").mkdir()
+    shutil.copy(recordings / "a.wav", recordings / ("x" * 240 + ".wav"))
     out = tmp_path / "out"
     said = a2v("predict", recordings, "--model", model, "--out", out, *FLOAT)
-    bad = {"empty.wav", "text.flac", "late.wav", "cut.flac", "folder.wav"}
-    assert said.code == 1 and "left out (5):" in said.out and said.err == ""
+    bad = {"empty.wav", "text.flac", "late.wav", "cut.flac", "folder.wav", "x" * 240 + ".wav"}
+    assert said.code == 1 and "left out (6):" in said.out and said.err == ""
     rows = {row["file"]: row for row in rows_of(out / "recordings.csv")}
     assert {name for name, row in rows.items() if row["status"] == "left out"} == bad
     assert "NaN or infinity, first at 29.5" in rows["late.wav"]["reason"] and "empty" in rows["empty.wav"]["reason"]
@@ -467,3 +475,17 @@ def test_a_cut_call_leaves_whole_pieces_only(a2v: A2v, monkeypatch, model: Path,
     with_run(monkeypatch, Interrupted())
     assert a2v(*arguments).code == 0
     assert list((out / ".predict/pieces").iterdir()) == [] and len(events_in(out)) > 10
+
+
+def test_a_model_from_mlflow(a2v: A2v, model: Path, new_work: Callable[[str], Path], tmp_path: Path):
+    store = f"sqlite:///{new_work('work')}/mlflow.db"
+    client = MlflowClient(store)
+    experiment = client.create_experiment("finches", artifact_location=(tmp_path / "artifacts").as_uri())
+    run = client.create_run(experiment).info.run_id
+    client.log_artifacts(run, str(model), "model")
+    path = write_sound(tmp_path / "rec/a.wav", 3.0)
+    said = a2v("predict", path, "--model", f"runs:/{run}", "--tracking-uri", store, "--out", tmp_path / "out", *FLOAT)
+    assert said.code == 0, said.err
+    rows = rows_of(tmp_path / "out/events.csv")
+    assert rows and {row["model"].rpartition("@")[0] for row in rows} == {f"runs:/{run}"}
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]  # what was fetched is gone

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from a2v_experiments import workers
+from a2v_experiments import predict_stream, workers
 from experiments_predict import make_detector, save_detector, write_sound
 from experiments_world import call_quietly
 
@@ -46,11 +46,12 @@ class Killer(threading.Thread):
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("_ray")
-def test_a_worker_that_dies_costs_its_piece_and_nothing_else(tmp_path: Path):
+def test_a_worker_that_dies_costs_its_piece_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     model = save_detector(make_detector(tmp_path), tmp_path / "model")
     for number, seconds in enumerate((60.0, 45.0, 3.0)):
         write_sound(tmp_path / f"rec/{number}.wav", seconds, number)
     (tmp_path / "rec/bad.wav").write_text("no audio")
+    monkeypatch.setitem(predict_stream.PIECE_S, "cpu", 5.6)
     options = ("predict", tmp_path / "rec", "--model", model, "--precision", "float32", "--likelihoods", "npz")
     killer = Killer(tmp_path / "ray")
     killer.start()

@@ -6,6 +6,7 @@ weights: neither the time nor the memory depends on what is heard, but for the n
 
 from __future__ import annotations
 
+import resource
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -52,8 +53,9 @@ class Memory:
 
 
 def measure_prediction(config: PredictConfig, progress: Progress) -> dict[str, Any]:
-    """Times real time of the call, and of one process once it runs beside the others; share of the processes' time that
-    is not the model's; peak memory (GiB); events. Raises ValueError where the disk has too little space."""
+    """Times real time of the call, and of one process once it runs beside the others; the processor's seconds, which
+    hardly depend on what else the machine does; share of the processes' time that is not the model's; peak memory
+    (GiB); events. Raises ValueError where the disk has too little space."""
     cuda = torch.cuda.is_available()
     processes = config.processes or (GPU_PROCESSES if cuda else cores())
     with tempfile.TemporaryDirectory(prefix="a2v-bench-") as scratch:
@@ -68,8 +70,10 @@ def measure_prediction(config: PredictConfig, progress: Progress) -> dict[str, A
         choice = Choice(
             str(folder / "model"), ("raven",), {"threshold": 0.5}, precision=config.precision, processes=processes
         )  # random likelihoods are about 0.5
+        cpu_s = _cpu_s()
         with peak_memory() as memory:
             found = call([str(folder / "recordings")], folder / "out", choice, progress)
+        cpu_s = _cpu_s() - cpu_s
     assert not found.left_out, found.left_out
     plain = found.plain()
     audio_s = 3600 * plain["hours"]
@@ -84,6 +88,8 @@ def measure_prediction(config: PredictConfig, progress: Progress) -> dict[str, A
         "elapsed_s": found.elapsed_s,
         "times_real_time": audio_s / found.elapsed_s,
         "times_real_time_of_a_process": audio_s / work_s,
+        "cpu_s": cpu_s,
+        "audio_s_per_cpu_s": audio_s / cpu_s,
         "share_outside_model": plain["done_now"]["share_outside_model"],
         "peak_memory_gib": {"process": memory.process_gib, "all": memory.all_gib},
         "events": sum(plain["events"].values()),
@@ -109,6 +115,12 @@ def peak_memory() -> Iterator[Memory]:
     finally:
         stop.set()
         thread.join()
+
+
+def _cpu_s() -> float:
+    """Of this process and those that it started and that have ended."""
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def _resident(process: psutil.Process) -> int:

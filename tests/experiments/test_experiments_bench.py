@@ -69,6 +69,7 @@ def test_prediction_is_measured(a2v, monkeypatch, tmp_path):
     assert found["precision"] == "float32"
     assert found["times_real_time"] == pytest.approx(6.0 / found["elapsed_s"])
     assert found["times_real_time_of_a_process"] >= 0.99 * found["times_real_time"]
+    assert found["audio_s_per_cpu_s"] == pytest.approx(6.0 / found["cpu_s"])
     assert 0 < found["share_outside_model"] < 1
     assert 0.1 < found["peak_memory_gib"]["process"] <= found["peak_memory_gib"]["all"]
     assert found["events"] > 0

@@ -52,6 +52,8 @@ def _text(found: dict[str, Any]) -> str:
             f"({found['elapsed_s']:.1f} s)",
             f"a process       {found['times_real_time_of_a_process']:.3g} times real time once it runs, "
             f"{found['share_outside_model']:.1%} of it outside the model",
+            f"processor       {found['audio_s_per_cpu_s']:.3g} s of audio per second of processor time "
+            f"({found['cpu_s']:.1f} s, the start in it)",
             f"peak memory     {memory['process']:.2f} GiB in the largest process, {memory['all']:.2f} GiB in all",
         ]
     )

@@ -32,7 +32,7 @@ from .recipe_sections import DataConfig, FinetuneStage, PretrainStage, Recipe
 from .tasks import part
 from .training_step import StepSettings, TrainingStep, wait_for
 
-WORKERS_START_S = 20.0  # Ray's workers until their first update, two on two cores
+WORKERS_START_S = 22.0  # until the first update: two Ray workers on two idle cores; 44 s were seen on busy ones
 INFERENCE_BATCH = 16  # windows, as in evaluation
 QUICK_S = 2.0  # a step of 2 segments that takes longer is not measured with more
 TIMED = 3  # steps, after one that is not timed

@@ -132,7 +132,8 @@ def _title(plan: Plan, base: Recipe) -> str:
     if base.finetune is None:
         return ", ".join([*parts, "pretraining only"])
     shares = ", ".join(f"{share:.0%}" for share in base.folds.label_shares)
-    return ", ".join([*parts, f"{len(base.folds.selected)} folds", f"{shares} of the labels"])
+    folds = len(base.folds.selected)
+    return ", ".join([*parts, f"{folds} fold{'s' if folds != 1 else ''}", f"{shares} of the labels"])
 
 
 def _table(plan: Plan, costs: Costs) -> str:

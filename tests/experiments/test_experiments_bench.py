@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 
 import pytest
 from a2v_model import PRESETS
@@ -55,3 +56,21 @@ def test_text_and_profile(a2v):
 def test_wrong_choices_are_one_line(a2v, arguments, told):
     said = a2v("bench", "train", *arguments)
     assert said.code == 2 and said.only_line().startswith(told)
+
+
+def test_prediction_is_measured(a2v, monkeypatch, tmp_path):
+    """Files in, tables out: two recordings of 3 s in one process; no recordings are left behind."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    said = a2v("bench", "predict", "--preset", "tiny", "--minutes", "0.1", "--recordings", "2", "--precision",
+               "float32", "--sample-rate", "16000", "--processes", "1", "--json")  # fmt: skip
+    assert said.code == 0, said.err
+    found = json.loads(said.out)
+    assert found["audio_s"] == pytest.approx(6.0) and found["recordings"] == 2
+    assert found["precision"] == "float32"
+    assert found["times_real_time"] == pytest.approx(6.0 / found["elapsed_s"])
+    assert found["times_real_time_of_a_process"] >= 0.99 * found["times_real_time"]
+    assert found["audio_s_per_cpu_s"] == pytest.approx(6.0 / found["cpu_s"])
+    assert 0 < found["share_outside_model"] < 1
+    assert 0.1 < found["peak_memory_gib"]["process"] <= found["peak_memory_gib"]["all"]
+    assert found["events"] > 0
+    assert not list(tmp_path.iterdir())

@@ -59,6 +59,9 @@ BENCH = {
         "--gradient-checkpointing", "--profile", "--json",
     ],
     "bench eval": ["--segments", "--classes", "--frames", "--block", "--method", "--seed", "--json"],
+    "bench predict": [
+        "--preset", "--precision", "--minutes", "--recordings", "--sample-rate", "--processes", "--json",
+    ],
     "bench data": ["store", "--segment-s", "--segments", "--processes", "--seconds", "--json"],
 }  # fmt: skip
 MODEL = {

@@ -10,10 +10,12 @@ import typer
 
 from ..errors import UserError
 from .bench_eval import eval_
+from .bench_predict import predict
 from .options import say
 
 group = typer.Typer(no_args_is_help=True, help="Measure speed and memory on this machine.")
 group.command("eval")(eval_)
+group.command("predict")(predict)
 
 
 @group.command("train")

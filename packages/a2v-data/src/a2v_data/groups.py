@@ -40,7 +40,10 @@ def by_pattern(pattern: str) -> Callable[[str], str]:
     def group(name: str) -> str:
         found = expression.search(name)
         if not found or found[1] is None:
-            raise ValueError(f"group: {pattern!r} does not match the recording {name}")
+            raise ValueError(
+                f"group: {pattern!r} does not match the recording {name}; it must match every name, or be left out "
+                "(null in a recipe)"
+            )
         return found[1]
 
     return group

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+import torch
 from a2v_data.scheduling import in_this_process
 from a2v_eval.events import find_events
 from a2v_experiments import predict_call, predict_stream
@@ -382,6 +383,22 @@ def test_more_processes_change_no_bit(a2v: A2v, recordings: Path, model: Path, t
         )  # fmt: skip
         assert said.code == 0, said.err
     assert files_of(tmp_path / "1") == files_of(tmp_path / "2")
+
+
+def test_a_piece_has_one_thread_also_in_the_commands_own_process(a2v: A2v, monkeypatch, model: Path, tmp_path: Path):
+    """Two threads would give other last bits than the processes of another call."""
+    threads: list[int] = []
+    real = predict_stream.window_outputs
+
+    def watched(*arguments):
+        threads.append(torch.get_num_threads())
+        return real(*arguments)
+
+    monkeypatch.setattr(predict_stream, "window_outputs", watched)
+    torch.set_num_threads(2)
+    path = write_sound(tmp_path / "a.wav", 3.0)
+    assert a2v("predict", path, "--model", model, "--out", tmp_path / "out", *FLOAT).code == 0
+    assert set(threads) == {1} and torch.get_num_threads() == 2
 
 
 def test_a_pretrained_model_knows_no_classes(a2v: A2v, model: Path, tmp_path: Path):

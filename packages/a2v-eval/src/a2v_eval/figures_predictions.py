@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 STRIP_COLUMNS, STRIP_IN = 3, 1.3
 CAPTION_LETTERS, ROW_LETTERS = 34, 22
 NOT_RECORDED = "0.85"
+PAGE_HIGH_IN = 8.0
 MOST_CLASSES = 30
 SHORTEST_SAMPLES = 16
 
@@ -87,7 +88,8 @@ def activity_figure(activity: Activity, classes: Sequence[str], title: str = "")
     totals_C = activity.counts.sum((0, 1))
     drawn = sorted(np.argsort(-totals_C, kind="stable")[:MOST_CLASSES][: int((totals_C > 0).sum())].tolist())
     rows = len(activity.rows)
-    height_in = float(np.clip(0.35 + 0.14 * rows, 0.9, 3.2))
+    most_in = max(0.9, min(3.2, PAGE_HIGH_IN / -(-max(len(drawn), 1) // 5) - 0.5))
+    height_in = float(np.clip(0.35 + 0.14 * rows, 0.9, most_in))
     figure, axes = panels(max(len(drawn), 1), height_in + 0.2, 0.9)
     scale, unit = _time_unit(activity)
     extent = (0, float(activity.edges_s[-1]) / scale, rows - 0.5, -0.5)
@@ -111,7 +113,7 @@ def activity_figure(activity: Activity, classes: Sequence[str], title: str = "")
     axes[0].set_yticks(range(0, rows, step), [_end(activity.rows[row]) for row in range(0, rows, step)])
     figure.supxlabel("Hour of the day" if activity.by_day else f"Time within the recording ({unit})", fontsize=FONT_PT)
     if image is not None:
-        bar = figure.colorbar(image, ax=axes, location="right", fraction=0.05, pad=0.01, format="%d", aspect=15)
+        bar = figure.colorbar(image, ax=axes, location="right", fraction=0.03, pad=0.01, format="%d", aspect=25)
         bar.set_label("Events in an hour" if activity.by_day else f"Events in {_width(activity)}", fontsize=FONT_PT)
         bar.ax.minorticks_off()
     legend = {"nothing recorded": Patch(facecolor=NOT_RECORDED, edgecolor=GREY, linewidth=0.4)}

@@ -14,6 +14,12 @@ FOLDS_MARK = "f" * 64
 Scores = Mapping[int, Mapping[str, float]]  # fold -> metric -> value
 
 
+def disown(store: Store, run_id: str, owner: str) -> None:
+    """Make a run of this process that of another one (host:pid:start)."""
+    store.heartbeat.release(run_id)  # which would find out, and interrupt this process
+    store.tag(run_id, "a2v.driver", owner)
+
+
 @dataclass
 class MadeUp:
     """Makes runs as an experiment does, with given scores."""

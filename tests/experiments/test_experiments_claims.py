@@ -18,6 +18,7 @@ from a2v_experiments.errors import UserError
 from a2v_experiments.stage import Context, begin_alone, ending, run_stage
 from a2v_experiments.stage_specs import StageSpec
 from a2v_experiments.tracking import Store, open_store
+from experiments_store import disown
 from mlflow.entities import Experiment, Run, RunData, RunInfo, RunTag
 from mlflow.store.entities import PagedList
 
@@ -149,8 +150,7 @@ def begin(store: Store) -> str:
 def elsewhere(store: Store) -> str:
     """A run that a process of another machine is at work on."""
     run_id = begin(store)
-    store.heartbeat.release(run_id)
-    store.tag(run_id, claims.DRIVER, "elsewhere:17:1700000000")
+    disown(store, run_id, "elsewhere:17:1700000000")
     return run_id
 
 

@@ -6,7 +6,7 @@ import json
 from urllib.parse import parse_qs, unquote, urlparse
 
 import pytest
-from experiments_store import MadeUp, ap
+from experiments_store import MadeUp, ap, disown
 
 FIRST = {0: ap(0.5, sn=0.4), 1: ap(0.6, sn=0.5), 2: ap(0.7, sn=0.6)}
 SECOND = {0: ap(0.6, sn=0.4), 1: ap(0.8, sn=0.5), 2: ap(0.9, sn=0.9)}
@@ -205,7 +205,7 @@ def test_list_shows_label_shares_and_trials(a2v, made):
 def test_a_run_whose_process_is_gone_is_named(a2v, made):
     run_id = made.experiment({}, status=None)
     host = made.store("birds").client.get_run(run_id).data.tags["a2v.driver"].split(":")[0]
-    made.store("birds").tag(run_id, "a2v.driver", f"{host}:999999999:1")
+    disown(made.store("birds"), run_id, f"{host}:999999999:1")
     assert listed(a2v, made)[0]["gone"] is True
     said = a2v("experiment", "list", "--work", made.work)
     assert f"{run_id[:8]}: reads RUNNING, but its process is gone" in said.out

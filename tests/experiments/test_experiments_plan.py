@@ -12,6 +12,7 @@ from a2v_experiments import plan_costs
 from a2v_experiments.plan import Mark, Planned
 from a2v_experiments.plan_costs import Audio, Clock, StepTime
 from a2v_experiments.recipe import BUNDLED
+from experiments_store import disown
 from experiments_world import RATE, RECORDINGS, make_recipe, recipe_tree, write_recipe
 from safetensors.torch import load_file
 
@@ -108,7 +109,7 @@ def test_a_stopped_run_goes_on_and_one_at_work_is_waited_for(a2v, world):
         ("continues", run_id, 9)
     ]
     store.client.update_run(run_id, status="RUNNING")
-    store.tag(run_id, "a2v.driver", "another-machine:1:1")
+    disown(store, run_id, "another-machine:1:1")
     found = plan(a2v, world.recipe, world.work, *change)
     assert states(found)["pretrain"] == "busy" and states(found)["finetune fold 0"] == "runs"
     store.client.delete_run(run_id)

@@ -19,6 +19,7 @@ import pytest
 from a2v_experiments import tracking
 from a2v_experiments.errors import UserError
 from a2v_experiments.tracking import MAX_PARAM_CHARACTERS, Store, allowed_name, flatten, open_store
+from experiments_store import disown
 from experiments_world import recipe_tree, write_recipe
 from mlflow.entities import Run
 
@@ -87,7 +88,7 @@ def other_process() -> Iterator[psutil.Process]:
 
 def test_a_run_that_a_living_process_works_on_is_left_alone(store, other_process):
     run_id, pid = begin(store), other_process.pid
-    store.tag(run_id, "a2v.driver", f"{socket.gethostname()}:{pid}:{other_process.create_time():.0f}")
+    disown(store, run_id, f"{socket.gethostname()}:{pid}:{other_process.create_time():.0f}")
     with pytest.raises(UserError, match=f":{pid}:[0-9]+ is running this stage already .*; wait for it or") as caught:
         begin(store)
     assert caught.value.code == 1 and "\n" not in str(caught.value)
@@ -99,7 +100,7 @@ def test_a_run_that_a_living_process_works_on_is_left_alone(store, other_process
 def test_a_later_process_with_the_same_number_is_another_one(store, other_process):
     run_id = begin(store)
     started = other_process.create_time() - 1000
-    store.tag(run_id, "a2v.driver", f"{socket.gethostname()}:{other_process.pid}:{started:.0f}")
+    disown(store, run_id, f"{socket.gethostname()}:{other_process.pid}:{started:.0f}")
     assert begin(store) == run_id
 
 

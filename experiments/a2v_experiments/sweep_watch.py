@@ -25,6 +25,10 @@ class Watch(Callback):
         self.started = 0
         self.failed: dict[str, str] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray Tune keeps a copy of its callbacks on disk; nobody reads it here, and a store cannot be copied."""
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.started += 1
         self.say(f"trial {self.started} of {self.total}, {self._name(trial)}: started")

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from a2v_data.corpus import Corpus
 from a2v_data.pack import PackConfig, pack
-from experiments_runs import World
+from experiments_runs import World, make_world
 from experiments_world import (
     RATE,
     Said,
     call_command,
-    call_quietly,
     make_csv_source,
     make_meerkat_source,
-    recipe_tree,
-    write_recipe,
 )
 from mlflow.entities import Run
 
@@ -91,27 +88,11 @@ def run_command(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> Said
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory, empty_database: Path, csv_source: Path) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory, empty_database: Path, csv_source: Path) -> World:
     """The small experiment, run once for all tests that look at it or call it again."""
-    torch.set_num_threads(1)
-    work = tmp_path_factory.mktemp("run") / "work"
-    work.mkdir()
-    shutil.copy(empty_database, work / "mlflow.db")
-    recipe = write_recipe(work.parent / "small.yaml", recipe_tree(data__source=str(csv_source)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")  # so that seconds of training have some
-        first = call_quietly("experiment", "run", recipe, "--work", work)
-    assert first.code == 0, first.err
-    yield World(work, recipe, first)
+    return make_world(tmp_path_factory.mktemp("run"), empty_database, csv_source)
 
 
 @pytest.fixture(scope="session")
 def first_runs(world: World) -> dict[str, list[Run]]:
-    """The runs of the first call, whatever later calls add."""
-    parent = world.runs("experiment")[0]
-    children = [run for run in world.runs() if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-    found: dict[str, list[Run]] = {}
-    for run in [parent, *children]:
-        found.setdefault(run.data.tags["a2v.stage"], []).append(run)
-    found["finetune"].sort(key=lambda run: run.data.tags["fold"])
-    return found
+    return world.first_runs()

@@ -12,12 +12,24 @@ from a2v_experiments import plan_costs
 from a2v_experiments.plan import Mark, Planned
 from a2v_experiments.plan_costs import Audio, Clock, StepTime
 from a2v_experiments.recipe import BUNDLED
+from experiments_runs import World, make_world
 from experiments_store import disown
 from experiments_world import RATE, RECORDINGS, make_recipe, recipe_tree, write_recipe
 from safetensors.torch import load_file
 
 RECIPES = sorted(str(path.relative_to(BUNDLED).with_suffix("")) for path in BUNDLED.rglob("*.yaml"))
 AUDIO_S = sum(12400 + 37 * number for number in range(RECORDINGS)) / RATE
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, empty_database, csv_source) -> World:
+    """Of its own: what these tests run must not be found by others."""
+    return make_world(tmp_path_factory.mktemp("plan"), empty_database, csv_source)
+
+
+@pytest.fixture(scope="module")
+def first_runs(world):
+    return world.first_runs()
 
 
 def plan(a2v, recipe, work, *sets, measure=False):

@@ -16,6 +16,7 @@ from a2v_eval.comparison import PairedTest, compare_folds
 from a2v_eval.summary import Spread, summarise
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from . import lookup
 from .errors import FAILED, UserError
@@ -138,7 +139,7 @@ def _side(client: MlflowClient, letter: str, name: str, run: Run) -> Side:
     if run.data.tags["a2v.stage"] == "finetune":
         share, fold = float(run.data.tags["label_share"]), int(run.data.tags["fold"])
         folds = {share: {fold: run}}
-        parent = client.get_run(run.data.tags["mlflow.parentRunId"])
+        parent = client.get_run(run.data.tags[MLFLOW_PARENT_RUN_ID])
         own = {"fold": str(fold), "label_share": f"{share:g}"}
         config = {**{key: value for key, value in parent.data.params.items() if key not in PARTS}, **own}
     else:

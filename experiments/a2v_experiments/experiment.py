@@ -13,6 +13,7 @@ from a2v_eval.summary import Spread, csv_table, metric_name, summarise, text_tab
 
 from .figures import log_experiment
 from .graph import Results, Sources, find_sources, run_graph
+from .lookup import share_prefix
 from .recipe_sections import Recipe
 from .stage import Context, Result, begin_alone, ending
 from .stage_specs import experiment_spec
@@ -162,11 +163,6 @@ def log_means(context: Context, scores: Scores) -> None:
         prefix = share_prefix(share, len(scores))
         means = {f"{prefix}{key}": value for key, value in summary_metrics(folds).items()}
         context.store.log_metrics(context.parent, means)
-
-
-def share_prefix(share: float, shares: int) -> str:
-    """What stands before a metric's name on a parent: nothing, unless there are several label shares."""
-    return "" if shares == 1 else f"labels_{share:g}/"
 
 
 def _compare_with_energy(context: Context, folds: list[dict[str, float]], prefix: str) -> None:

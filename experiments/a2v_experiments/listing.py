@@ -11,6 +11,7 @@ from typing import Any
 from a2v_eval.summary import UNDEFINED_MARK
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from . import lookup
 from .claims import owner_is_gone
@@ -65,7 +66,7 @@ def _of_run(run: Run, names: dict[str, str], trials: int | None = None) -> list[
         Row(
             experiment=names[info.experiment_id],
             run_id=info.run_id,
-            sweep=tags.get("mlflow.parentRunId") if tags["a2v.stage"] == "trial" else None,
+            sweep=tags.get(MLFLOW_PARENT_RUN_ID) if tags["a2v.stage"] == "trial" else None,
             trials=trials,
             variant=tags.get("variant", ""),
             status="PRUNED" if tags.get("a2v.pruned") == "true" else info.status,
@@ -75,7 +76,7 @@ def _of_run(run: Run, names: dict[str, str], trials: int | None = None) -> list[
             label_share=share,
             folds_done=len(done.get(share, {})),
             folds=len(folds),
-            scores=_scores(run, "" if len(shares) == 1 else f"labels_{share:g}/"),
+            scores=_scores(run, lookup.share_prefix(share, len(shares))),
             commit=commit,
             dirty=tags.get("git.dirty") == "true",
         )

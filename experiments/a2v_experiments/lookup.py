@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 NEWEST_FIRST = ["attributes.start_time DESC"]
 FINETUNE_RUNS = "a2v.finetune_runs"  # tag of an experiment or trial: {label share: {fold: run id}} of what is done
@@ -46,7 +48,7 @@ def trials_of(client: MlflowClient) -> dict[str, list[Run]]:
     """Run id of a sweep -> its trials, in the order in which they started."""
     found: dict[str, list[Run]] = {}
     for run in reversed(of_stage(client, "trial")):
-        found.setdefault(run.data.tags.get("mlflow.parentRunId", ""), []).append(run)
+        found.setdefault(run.data.tags.get(MLFLOW_PARENT_RUN_ID, ""), []).append(run)
     return found
 
 
@@ -57,12 +59,17 @@ def attempts(client: MlflowClient, stage: str, fingerprint: str) -> list[Run]:
 
 def find(client: MlflowClient, stage: str, fingerprint: str) -> Run | None:
     """The newest finished run of a stage with this fingerprint, in any experiment of the store."""
-    return next((run for run in attempts(client, stage, fingerprint) if run.info.status == "FINISHED"), None)
+    return finished(attempts(client, stage, fingerprint))
+
+
+def finished(runs: Iterable[Run]) -> Run | None:
+    """The first that is finished."""
+    return next((run for run in runs if run.info.status == "FINISHED"), None)
 
 
 def children(client: MlflowClient, run_id: str, query: str = "") -> list[Run]:
     """All runs directly below one, the oldest first."""
-    below = f"tags.`mlflow.parentRunId` = '{run_id}'" + (f" and {query}" if query else "")
+    below = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'" + (f" and {query}" if query else "")
     return search(client, below)[::-1]
 
 
@@ -78,3 +85,8 @@ def finetune_runs(run: Run) -> dict[float, dict[int, str]]:
     return {
         float(share): {int(fold): str(run_id) for fold, run_id in by_fold.items()} for share, by_fold in shares.items()
     }
+
+
+def share_prefix(share: float, shares: int) -> str:
+    """What stands before a metric's name on an experiment or trial: nothing, unless it has several label shares."""
+    return "" if shares == 1 else f"labels_{share:g}/"

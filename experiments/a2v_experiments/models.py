@@ -31,13 +31,22 @@ def load_model(source: str | os.PathLike[str], tracking_uri: str | None = None) 
 
 
 @contextmanager
-def model_folder(source: str | os.PathLike[str], tracking_uri: str | None = None) -> Iterator[Path]:
+def model_folder(
+    source: str | os.PathLike[str], tracking_uri: str | None = None, beside: Path | None = None
+) -> Iterator[Path]:
     """The folder with a model's files, `source` itself or what was fetched from its URI: that is gone afterwards.
-    Raises UserError where the URI cannot be fetched."""
+
+    beside: an output folder to fetch it next to, where all nodes of a cluster see it; None: this machine's own place.
+    Raises UserError where the URI cannot be fetched.
+    """
     if not is_uri(source):
         yield Path(source)
         return
-    with tempfile.TemporaryDirectory(prefix="a2v-") as scratch:
+    prefix, folder = "a2v-", None
+    if beside is not None:
+        prefix, folder = f".{beside.name}.model-", beside.parent
+        folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder, ignore_cleanup_errors=True) as scratch:
         yield fetch_model(str(source), Path(scratch), tracking_uri)
 
 

@@ -208,10 +208,11 @@ class _Planner:
             return "runs", None, updates
         if not known:
             return "unknown", None, updates
-        run = lookup.find(self.client, spec.stage, spec.fingerprint)
-        if run is not None:
-            return "reused", run, 0
-        run = next(iter(lookup.attempts(self.client, spec.stage, spec.fingerprint)), None)
+        attempts = lookup.attempts(self.client, spec.stage, spec.fingerprint)
+        finished = lookup.finished(attempts)
+        if finished is not None:
+            return "reused", finished, 0
+        run = attempts[0] if attempts else None
         if run is not None and run.info.status == "RUNNING" and not owner_is_gone(run):
             return "busy", run, 0
         trained = lookup.trained(self.client, spec.training) if spec.training else None

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,12 +24,12 @@ from a2v_model import Detector, Pretrainer
 from a2v_model.config import FinetuneConfig, PretrainConfig
 
 from . import stages
-from .loop import autocast
+from .loop import autocast, threads
 from .plan import Planned
 from .progress import bar
 from .recipe_sections import DataConfig, FinetuneStage, PretrainStage, Recipe
 from .tasks import part
-from .training_step import StepSettings, TrainingStep, wait_for
+from .training_step import StepSettings, TrainingStep, new_model, wait_for
 
 WORKERS_START_S = 22.0  # until the first update: two Ray workers on two idle cores; 44 s were seen on busy ones
 INFERENCE_BATCH = 16  # windows, as in evaluation
@@ -120,12 +119,12 @@ def sizes_of(planned: Planned) -> Sizes:
     return Sizes(BYTES * (weights + 2 * trained), BYTES * weights)  # AdamW keeps two moments
 
 
-def _model(recipe: Recipe, stage: str, classes: int = 12) -> Pretrainer | Detector:
+def _model(recipe: Recipe, stage: str) -> Pretrainer | Detector:
     if stage == "pretrain":
         assert recipe.pretrain is not None
-        return Pretrainer(recipe.model, part(recipe.pretrain, PretrainConfig))
+        return new_model(recipe.model, part(recipe.pretrain, PretrainConfig))
     assert recipe.finetune is not None
-    return Detector(recipe.model, part(recipe.finetune, FinetuneConfig), [f"class {n}" for n in range(classes)])
+    return new_model(recipe.model, part(recipe.finetune, FinetuneConfig))
 
 
 class Clock:
@@ -169,7 +168,7 @@ class Clock:
         if key not in self.steps:
             kind = "pretraining" if isinstance(stage, PretrainStage) else "finetuning"
             self.note(f"measuring a step of {kind}")
-            with _threads(planned):
+            with threads(_thread_count(planned)):
                 self.steps[key] = measure_step(recipe, stage, segment_s)
         return self.steps[key]
 
@@ -178,7 +177,7 @@ class Clock:
         key = f"{recipe.model.model_dump_json()} {recipe.data.segment_s} {_place(planned)}"
         if key not in self.windows:
             self.note("measuring inference")
-            with _threads(planned):
+            with threads(_thread_count(planned)):
                 self.windows[key] = measure_window(recipe)
         return self.windows[key]
 
@@ -274,17 +273,6 @@ def _thread_count(planned: Planned) -> int:
     ray = planned.recipe.ray
     alone = planned.trial is None and not ray.num_workers
     return torch.get_num_threads() if alone else max(1, int(ray.cpus_per_worker))
-
-
-@contextmanager
-def _threads(planned: Planned) -> Iterator[None]:
-    """As many threads as a worker has, while the block runs."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(_thread_count(planned))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def packed(data: Planned, work: Path) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from a2v_model.checkpoints import WEIGHTS
 
 from .errors import UserError
 from .loop import in_bfloat16
-from .models import fetch_model, is_uri
+from .models import is_uri, model_folder
 from .predict import as_detector
 from .predict_plan import find_recordings
 from .predict_run import Job, Progress, run_predictions
@@ -50,7 +49,7 @@ class Choice:
 def call(recordings: Sequence[str], out: Path, choice: Choice, progress: Progress) -> Summary:
     """Find the calls in `recordings` (see `find_recordings`) and write them to `out`. Raises as `run_predictions`."""
     found = find_recordings(recordings)
-    with _model_folder(choice, out) as folder:
+    with model_folder(choice.model, choice.tracking_uri, beside=out) as folder:
         model = as_detector(load_model(folder), choice.model)
         digest = file_digest(folder / WEIGHTS)[:16]
         run, device, bfloat16 = _where(choice)
@@ -70,23 +69,6 @@ def call(recordings: Sequence[str], out: Path, choice: Choice, progress: Progres
                 stop_ray()
     summary.notices[:0] = notices
     return summary
-
-
-@contextmanager
-def _model_folder(choice: Choice, out: Path) -> Iterator[Path]:
-    """Where the model lies. One from MLflow is fetched to beside the output, where every node of a cluster sees it."""
-    if not is_uri(choice.model):
-        yield Path(choice.model)
-        return
-    import shutil
-    import tempfile
-
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.model-", dir=out.parent))
-    try:
-        yield fetch_model(choice.model, scratch, choice.tracking_uri)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _where(choice: Choice) -> tuple[Run, str, bool]:

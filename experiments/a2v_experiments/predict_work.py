@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from a2v_model import Detector, load_model
 
 from .errors import FAILED, UserError
 from .inference import Frames, Windows
+from .loop import threads
 from .predict_settings import PredictSettings
 from .predict_state import replaced
 from .predict_stream import Sound, Spent, piece_bounds, piece_frames, piece_outputs
@@ -76,7 +77,8 @@ def predict_piece(task: PieceTask, advance: Advance) -> Spent | AudioError | Non
         read = partial(read_blocks, task.path, task.info, task.channel)
         sound = Sound(task.info.samples, task.info.rate, read)
         each_s = task.seconds / (task.piece[1] - task.piece[0])
-        with _one_thread(), ExitStack() as stack:
+        # More threads sum in another order: other last bits, also where a call has one piece left and does it itself.
+        with threads(1), ExitStack() as stack:
             files: list[np.memmap] = []
             frames = piece_frames(task.windows, *task.piece)
             widths = {task.likelihoods: len(model.classes)}
@@ -108,19 +110,6 @@ def predict_piece(task: PieceTask, advance: Advance) -> Spent | AudioError | Non
         raise
     finally:
         advance(max(left_s, 0.0))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """More threads sum in another order: other last bits, also where a call has one piece left and does it itself."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @lru_cache(maxsize=1)

@@ -89,11 +89,16 @@ def finetune_spec(
     return StageSpec("finetune", name, config, inputs, trained)
 
 
+def experiment_config(recipe: Recipe) -> dict[str, Any]:
+    """What a whole experiment or trial is: all of its recipe but where it runs."""
+    return recipe.model_dump(mode="json", exclude={"ray", "sweep"})
+
+
 def experiment_spec(recipe: Recipe, sources: Sequence[str]) -> StageSpec:
-    """A whole experiment or trial: all of its recipe but where it runs. sources: fingerprints of what it is made from.
-    Its configuration is what its run has as parameters."""
-    config = recipe.model_dump(mode="json", exclude={"ray", "sweep"})
-    return StageSpec("experiment", recipe.name, config, {f"source {n}": mark for n, mark in enumerate(sources)})
+    """A whole experiment; its configuration is what its run has as parameters. sources: fingerprints of what it is
+    made from."""
+    marks = {f"source {n}": mark for n, mark in enumerate(sources)}
+    return StageSpec("experiment", recipe.name, experiment_config(recipe), marks)
 
 
 def training_config(recipe: Recipe, stage: str) -> dict[str, Any]:

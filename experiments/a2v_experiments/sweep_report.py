@@ -9,7 +9,7 @@ from a2v_eval.events import PROTOCOLS, Protocol
 from a2v_eval.figures import TrialPoint, parameter_figure, variant_figure
 from a2v_eval.summary import UNDEFINED_MARK, Spread, metric_name
 
-from .experiment import share_prefix
+from .lookup import share_prefix
 from .recipe_sections import Recipe
 from .stage import Context
 from .sweep_config import SweepConfig

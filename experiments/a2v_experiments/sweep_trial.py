@@ -18,12 +18,14 @@ from typing import Any
 from a2v_eval.summary import summarise
 
 from .errors import UserError
-from .experiment import Scores, complete, log_means, share_prefix
+from .experiment import Scores, complete, log_means
 from .fingerprint import fingerprint
 from .graph import Sources, find_sources
+from .lookup import share_prefix
 from .recipe import RecipeFile
 from .recipe_sections import Recipe
 from .stage import Context, ending, found_or_begun
+from .stage_specs import experiment_config
 from .sweep_trials import Trial, trial
 from .tracking import Store
 
@@ -55,8 +57,7 @@ class Task:
 
 def trial_mark(recipe: Recipe, sources: Sources, sweep_mark: str) -> str:
     """The fingerprint of a trial's run: its recipe, what that is made from, and the sweep that it is part of."""
-    config = recipe.model_dump(mode="json", exclude={"ray", "sweep"})
-    return fingerprint("trial", config, sweep_mark, *sources.fingerprints)
+    return fingerprint("trial", experiment_config(recipe), sweep_mark, *sources.fingerprints)
 
 
 def run_trial(config: dict[str, Any], task: Task) -> None:

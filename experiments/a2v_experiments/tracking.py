@@ -3,8 +3,8 @@
 The driver creates, ends and looks up runs through `Store`. Workers get a run's id and log metrics through
 `metric_log.MetricLog`. A run's tags: `a2v.stage`, `a2v.fingerprint`, `a2v.driver` (host:pid:start that has it while it
 reads RUNNING; claims.py), `a2v.model` = logged once its trained model is stored, `a2v.model_id` where that is one of
-MLflow's models (logged_models.py), and fold, label_share, variant; that of
-an experiment also `a2v.finetune_runs`, the runs of the folds done so far.
+MLflow's models (logged_models.py), and fold, label_share, variant; that of an experiment also `a2v.finetune_runs`, the
+runs of the folds done so far.
 """
 
 from __future__ import annotations

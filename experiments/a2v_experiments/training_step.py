@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from .loop import autocast, seeded
 
+CLASSES = 12  # as MeerKAT has
+
 
 @dataclass(frozen=True)
 class StepSettings:
@@ -31,11 +33,20 @@ class StepSettings:
     stage: PretrainConfig | FinetuneConfig
     segments: int
     segment_s: float
-    classes: int = 12
+    classes: int = CLASSES
     precision: str = "auto"
     compile: bool = False
     gradient_checkpointing: bool = False
     bcl: BclConfig | None = None
+
+
+def new_model(
+    model: ModelConfig, stage: PretrainConfig | FinetuneConfig, classes: int = CLASSES
+) -> Pretrainer | Detector:
+    """What a stage trains, with its first weights; a detector of so many classes."""
+    if isinstance(stage, PretrainConfig):
+        return Pretrainer(model, stage)
+    return Detector(model, stage, [f"class {n}" for n in range(classes)])
 
 
 class TrainingStep:
@@ -47,11 +58,8 @@ class TrainingStep:
 
     def __init__(self, settings: StepSettings, device: torch.device) -> None:
         torch.manual_seed(0)
-        model: Pretrainer | Detector
-        if isinstance(settings.stage, PretrainConfig):
-            model = Pretrainer(settings.model, settings.stage)
-        else:
-            model = Detector(settings.model, settings.stage, [f"class {n}" for n in range(settings.classes)])
+        model = new_model(settings.model, settings.stage, settings.classes)
+        if isinstance(model, Detector) and isinstance(settings.stage, FinetuneConfig):
             model.set_trainable(settings.stage.head_only_updates)  # everything learns that ever does
         self.model, self.settings, self.device = model.to(device).train(), settings, device
         set_gradient_checkpointing(model, settings.gradient_checkpointing)

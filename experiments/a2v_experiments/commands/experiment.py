@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from ..errors import FAILED, INTERRUPTED, UserError
 from .experiment_overview import compare, list_, plan
-from .options import DEFAULT_WORK, ScaleChoice, Tracking, Work, say, ui_command
+from .options import DEFAULT_WORK, Override, RecipeName, Scale, Tracking, Work, say, ui_command
 
 group = typer.Typer(no_args_is_help=True, help="Run recipes, and look at what was run.")
 
 
 @group.command("run")
 def run(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a bundled one.")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a key: pretrain.mask_probability=0.5")
-    ] = None,
-    scale: Annotated[
-        ScaleChoice | None,
-        typer.Option(help="tiny: everything small, on the synthetic corpus, to see in minutes that a recipe runs."),
-    ] = None,
+    recipe: RecipeName,
+    set_: Override = None,
+    scale: Scale = None,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UserError
-from .options import DEFAULT_WORK, Json, ScaleChoice, Tracking, Work, say, ui_command
+from .options import DEFAULT_WORK, Json, Override, RecipeName, ScaleChoice, Tracking, Work, say, ui_command
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -69,10 +69,8 @@ def compare(
 
 
 def plan(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a bundled one.")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a key: pretrain.mask_probability=0.5")
-    ] = None,
+    recipe: RecipeName,
+    set_: Override = None,
     scale: Annotated[ScaleChoice | None, typer.Option(help="tiny: as `run --scale tiny` would run it.")] = None,
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Time a few training steps here, for the estimate of time.")

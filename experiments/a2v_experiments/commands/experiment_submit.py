@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .options import DEFAULT_WORK, ScaleChoice, Tracking, Work
+from .options import DEFAULT_WORK, Override, RecipeName, Scale, Tracking, Work
 
 Address = Annotated[
     str,
@@ -18,15 +18,10 @@ Address = Annotated[
 
 
 def submit(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a bundled one.")],
+    recipe: RecipeName,
     address: Address,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a key: pretrain.mask_probability=0.5")
-    ] = None,
-    scale: Annotated[
-        ScaleChoice | None,
-        typer.Option(help="tiny: everything small, on the synthetic corpus, to see in minutes that a recipe runs."),
-    ] = None,
+    set_: Override = None,
+    scale: Scale = None,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
     env: Annotated[

@@ -17,6 +17,8 @@ Tracking = Annotated[
         "--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow store; default: sqlite in the work folder."
     ),
 ]
+RecipeName = Annotated[str, typer.Argument(help="A recipe file, or the name of a bundled one.")]
+Override = Annotated[list[str] | None, typer.Option("--set", help="Override a key: pretrain.mask_probability=0.5")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
 DEFAULT_WORK = Path("a2v-runs")
 
@@ -25,6 +27,12 @@ class ScaleChoice(StrEnum):
     """How small a recipe is made."""
 
     tiny = "tiny"
+
+
+Scale = Annotated[
+    ScaleChoice | None,
+    typer.Option(help="tiny: everything small, on the synthetic corpus, to see in minutes that a recipe runs."),
+]
 
 
 class LabelledChoice(StrEnum):

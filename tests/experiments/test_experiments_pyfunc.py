@@ -155,9 +155,9 @@ def served(logged: Logged, tmp_path: Path) -> Iterator[Callable[[Any], tuple[int
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", logged.uri, "--env-manager", "local"]
     with (tmp_path / "serve.txt").open("w") as out:
-        server = subprocess.Popen(
-            [*command, "-p", str(port)], stdout=out, stderr=out, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow starts `uvicorn` from there
+        environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+        server = subprocess.Popen([*command, "-p", str(port)], stdout=out, stderr=out, env=environment)
 
     def ask(path: str, body: Any = None) -> tuple[int, Any]:
         request = urllib.request.Request(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from a2v_data.corpus import Corpus
-from a2v_model.config import FrontEndConfig
+from a2v_model.config import AnyFrontEnd
 from numpy.typing import NDArray
 
 
@@ -53,13 +53,13 @@ class SegmentSampler:
         return segments
 
 
-def padded_lengths(lengths_B: torch.Tensor, samples: int, front_end: FrontEndConfig) -> torch.Tensor | None:
+def padded_lengths(lengths_B: torch.Tensor, samples: int, front_end: AnyFrontEnd) -> torch.Tensor | None:
     """Lengths in samples for the model, so that padding changes nothing; None where no segment is padded.
 
     The last, begun frame of a recording counts as a whole one; zeros fill it up.
     """
     if bool((lengths_B == samples).all()):
         return None
-    shortest = max(front_end.stride, front_end.kernel // 2 + 1)
+    shortest = max(front_end.stride, front_end.shortest)
     whole_B = (lengths_B + front_end.stride - 1) // front_end.stride * front_end.stride
     return whole_B.clamp(shortest, samples)

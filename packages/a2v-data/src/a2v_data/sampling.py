@@ -97,11 +97,12 @@ def activity(waveform_N: NDArray[np.float32]) -> float:
     size = min(WINDOW, len(waveform_N) // 4)
     if size < 2 ** (OCTAVES + 1):
         return 0.0
-    frame_WN = np.lib.stride_tricks.sliding_window_view(waveform_N, size)[:: size // 2]
+    frame_WN = waveform_N[: len(waveform_N) // size * size].reshape(-1, size)
     frame_WN = frame_WN[frame_WN.any(1)]
     if len(frame_WN) < 2:
         return 0.0
-    power_WF = np.square(np.abs(np.fft.rfft(frame_WN * np.hanning(size).astype(np.float32))))
+    spectrum_WF = np.fft.rfft(frame_WN * np.hanning(size).astype(np.float32))
+    power_WF = spectrum_WF.real**2 + spectrum_WF.imag**2
     edges = [power_WF.shape[1] >> octave for octave in range(OCTAVES + 1)]
     spreads = []
     for high, low in pairwise(edges):

@@ -21,9 +21,7 @@ from pydantic import ValidationError
 
 N, T = 2000, 200
 ONE = {"probability": 1.0, "most": 1, "silent_share": 0.0}
-ALL = AugmentConfig(
-    paste=PasteConfig(probability=1, most=4), background=BackgroundConfig(probability=1), gain_db=6.0
-)
+ALL = AugmentConfig(paste=PasteConfig(probability=1, most=4), background=BackgroundConfig(probability=1), gain_db=6.0)
 
 
 @pytest.fixture(scope="module")

@@ -94,9 +94,7 @@ class Augmenter:
     pasted events.
     """
 
-    def __init__(
-        self, part: TrainingPart, frame_samples: int, config: AugmentConfig, class_power: float = 0.5
-    ) -> None:
+    def __init__(self, part: TrainingPart, frame_samples: int, config: AugmentConfig, class_power: float = 0.5) -> None:
         self.part, self.frame, self.config, self.class_power = part, frame_samples, config, class_power
 
     def __call__(

@@ -59,8 +59,8 @@ def draw_segments(
         if rng.random() < config.event_share and len(part.events):
             event = part.events.draw(config.class_power, rng)
             recording = int(part.events.recording[event])
-            bounds = sorted((int(part.events.end[event]) - samples, int(part.events.start[event])))
-            start = _draw_start(*bounds, int(part.lengths[recording]) - samples, frame, rng)
+            low, high = sorted((int(part.events.end[event]) - samples, int(part.events.start[event])))
+            start = _draw_start(low, high, int(part.lengths[recording]) - samples, frame, rng)
             segments[row] = part.position(recording), start
         else:
             segments[row] = _draw_anywhere(part, samples, frame, rng)

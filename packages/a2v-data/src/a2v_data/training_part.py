@@ -143,7 +143,8 @@ class TrainingPart:
             free = starts - ends >= LEAST_GAP_S * self.sample_rate
             rows.append(np.stack([np.full(free.sum(), number), ends[free], starts[free]]))
         table = np.concatenate(rows, axis=1).astype(np.int64) if rows else np.empty((3, 0), np.int64)
-        return Gaps(*table, np.cumsum(table[2] - table[1]))
+        recording, start, end = table
+        return Gaps(recording, start, end, np.cumsum(end - start))
 
 
 def weighted(cumulative: NDArray[np.generic], rng: Generator) -> int:

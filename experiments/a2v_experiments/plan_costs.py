@@ -40,7 +40,7 @@ BYTES = 4  # of a float32
 # what changes neither the arithmetic nor the memory of a step
 NO_COST = {
     "updates", "micro_batches", "optimizer", "log_every", "checkpoint_every", "seed", "ema_start", "ema_end",
-    "ema_updates", "random_offset", "head_only_updates",
+    "ema_updates", "random_offset", "sampling", "augment", "head_only_updates",
 }  # fmt: skip
 
 

@@ -121,9 +121,9 @@ def _log(context: Context, run_id: str, folds: list[FigureData], prefix: str, ch
 
 
 def best_thresholds(scores: ThresholdScores, chosen: dict[str, Any]) -> dict[str, Any]:
-    """`thresholds.json`, and what a model's description says: class -> threshold; how and on what they were chosen, with
-    F1, precision and recall there and the number of labels, since of a class that is hardly ever found even the best
-    threshold is of little use (`a2v_eval.learned`). Classes without a threshold have a number of labels only."""
+    """`thresholds.json`, and what a model's description says: class -> threshold; how and on what they were chosen,
+    with F1, precision and recall there and the number of labels, since of a class that is hardly ever found even the
+    best threshold is of little use (`a2v_eval.learned`). Classes without a threshold have a number of labels only."""
     best = scores.best()
     places = {
         name: (scores.classes.index(name), int(np.flatnonzero(scores.thresholds == value)[0]))

@@ -49,8 +49,8 @@ def predict(
     recordings: what `a2v predict` takes (files, folders, patterns, lists), or a waveform (N,) of `sample_rate` Hz,
     whose table has no `file`. model: a detector, or where it lies (`load_model`). channel: of a file, from 0, or 'mix'.
     settings: as in `settings_for` (threshold=0.3, classes=["cc"], merge_gap_s=0.1, ...); the default is the model's.
-    Classes that the model has not learned have no events unless asked for (classes=, threshold={...}, all_classes=True):
-    a warning names them. What else should be known is with it in the table's `attrs["notices"]`.
+    Classes that the model has not learned have no events unless asked for (classes=, threshold={...},
+    all_classes=True): a warning names them. What else should be known is with it in the table's `attrs["notices"]`.
 
     One recording after another, in this process: months of recordings are for `a2v predict`. Raises UserError for a
     recording that cannot be used, ValueError for a wrong setting or waveform.

@@ -83,8 +83,8 @@ def untrained_notice(done: Sequence[Done], learned: Sequence[str]) -> list[str]:
     told = f"the model's likelihoods hardly vary ({said}):"
     if learned:
         return [
-            f"{told} these recordings sound all alike to it, though it has learned {', '.join(learned)}; are they silent,"
-            " or are the calls on another channel?"
+            f"{told} these recordings sound all alike to it, though it has learned {', '.join(learned)}; are they"
+            " silent, or are the calls on another channel?"
         ]
     return [f"{told} it has not learned to tell sound from silence; train longer, see a2v experiment plan"]
 

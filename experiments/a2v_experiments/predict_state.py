@@ -6,7 +6,8 @@ Contract. Everything is in `.predict/` of the output folder; nothing else there 
     which is ignored. Its options are the model (digest), all that decides which events are found, and the tracks and
     embeddings that are kept; a call with others is refused. Formats of tables are no part of it: tables are made from
     `events/` and can be made again. Then one line for each recording that is done, `Done`; of several lines of a
-    recording the last one holds (lines of before there were `likelihoods` have none). It is written after everything else of the recording has been renamed into place.
+    recording the last one holds; those of before there were `likelihoods` have none. It is written after everything
+    else of the recording has been renamed into place.
 `events/NAME.npy`: the events of a recording that is done, dtype EVENT, by onset. Written aside and renamed.
 `pieces/STAMP/FIRST-LAST.npy`: likelihoods (T, C) of windows FIRST ... LAST - 1 of a recording that is not done yet (and
     `...features.npy`), written aside and renamed: a piece that is there is whole and is not computed again. STAMP

@@ -125,7 +125,8 @@ class Summary:
         rows = self.nothing_found()
         if rows is None:
             return []
-        of = f" (not known of {_counted(self.unknown(), 'recording')} that an earlier a2v did)" if self.unknown() else ""
+        count = self.unknown()
+        of = f" (not known of {_counted(count, 'recording')} that an earlier a2v did)" if count else ""
         lines = [f"nothing found; the highest likelihood of each class{of}:" if rows else f"nothing found{of}", ""]
         if rows:
             header = ["class", "why no event", "file", "at", "highest", "threshold"]

@@ -57,4 +57,4 @@ def _sets_updates(override: str) -> bool:
 
 
 def _command(arguments: Sequence[str]) -> str:
-    return f"{a2v_command()} {shlex.join(arguments)}"
+    return f"{shlex.quote(a2v_command())} {shlex.join(arguments)}"

@@ -16,7 +16,7 @@ from typing import Any
 
 from a2v_data.storage import write_text_aside
 
-from .predict_extremes import BELOW
+from .predict_extremes import BELOW, HARDLY_VARIES
 from .predict_state import Done
 from .tables import clock_text, csv_text, text_table
 
@@ -131,8 +131,11 @@ class Summary:
         if rows:
             header = ["class", "why no event", "file", "at", "highest", "threshold"]
             lines += [text_table(header, [_extreme_cells(row) for row in rows], left=3), ""]
-        if any(row["why_none"] == BELOW for row in rows):
-            lines.append("  listen there: where that is a call, a lower threshold finds it (--threshold CLASS=VALUE)")
+        # where they hardly vary a notice says what is wrong
+        varies = any(row["highest"] - row["lowest"] >= HARDLY_VARIES for row in rows)
+        if varies and any(row["why_none"] == BELOW for row in rows):
+            how = "(--threshold CLASS=VALUE, in a new --out)"
+            lines.append(f"  listen there: where that is a call, a lower threshold finds it {how}")
         return lines
 
 

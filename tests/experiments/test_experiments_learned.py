@@ -185,6 +185,7 @@ def test_a_model_that_says_the_same_of_all_sound_is_called_untrained(
         "the model's likelihoods hardly vary (0.020 to 0.021): it has not learned to tell sound from silence; "
         "train longer, see a2v experiment plan" in said.out
     )
+    assert "listen there" not in said.out
     assert "hardly vary" in json.loads((tmp_path / "out/predict.json").read_text())["notices"][0]
 
 

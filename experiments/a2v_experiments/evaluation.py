@@ -38,9 +38,10 @@ Labelled = tuple[NDArray[np.float32], NDArray[np.void]]
 def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus, fold: Fold) -> None:
     """Score the fold's evaluation recordings, in one pass.
 
-    Metrics: both protocols (`AP/micro`, `strict/AP/micro`, ...), events whatever their class (`any_class/F1`),
-    timesteps (`timestep/F1`), sample sizes (`labels/train/CLASS`), and `energy/...` for the baseline. Artifacts:
-    tables, confidence intervals over recordings, figures.
+    Metrics: both protocols (`AP/micro`, `strict/AP/micro`, ...), calls (`strict/found/CLASS`, `strict/predicted/CLASS`,
+    `strict/labelled/CLASS`), events whatever their class (`any_class/F1`), timesteps (`timestep/F1`), sample sizes
+    (`labels/train/CLASS`), and `energy/...` for the baseline. Artifacts: tables, confidence intervals over recordings,
+    figures.
     """
     recipe, store = context.recipe, context.store
     assert recipe.finetune is not None
@@ -61,7 +62,8 @@ def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus
         sweep.add(likelihood_TC, labels)
     scores, any_scores, steps = by_class.evaluation(), any_class.evaluation(), timesteps.scores()
     energy = evaluate(_energy(corpus, recordings, frame_rate), corpus.classes, frame_rate, settings)
-    metrics = scores.metrics() | _any_class_metrics(any_scores, steps) | _sample_sizes(corpus, fold)
+    metrics = scores.metrics() | scores.call_counts() | _any_class_metrics(any_scores, steps)
+    metrics |= _sample_sizes(corpus, fold)
     baseline = {f"energy/{key}": value for key, value in energy.metrics().items() if "AP/" in key}
     store.log_metrics(run_id, metrics, recipe.finetune.updates, model_of(store.client, model_run))
     store.log_metrics(run_id, baseline, recipe.finetune.updates)

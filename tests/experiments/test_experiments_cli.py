@@ -85,9 +85,9 @@ EVALUATE = {
 PREDICT = {
     "predict": [
         "recordings", "--model", "--out", "--format", "--likelihoods", "--embeddings", "--thresholds", "--threshold",
-        "--classes", "--min-duration", "--max-duration", "--merge-gap", "--method", "--window-s", "--segment-s",
-        "--overlap-s", "--channel", "--device", "--precision", "--batch", "--processes", "--ray", "--address",
-        "--figures", "--report", "--tracking-uri", "--json",
+        "--classes", "--all-classes", "--min-duration", "--max-duration", "--merge-gap", "--method", "--window-s",
+        "--segment-s", "--overlap-s", "--channel", "--device", "--precision", "--batch", "--processes", "--ray",
+        "--address", "--figures", "--report", "--tracking-uri", "--json",
     ],
 }  # fmt: skip
 SURFACE = EXPERIMENT | DATA | BENCH | MODEL | EXPLAIN | EVALUATE | PREDICT

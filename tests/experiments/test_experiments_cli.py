@@ -141,8 +141,8 @@ except SystemExit as stop:
     "arguments, told",
     [
         (["experiment", "run"], "Missing argument"),
-        (["experiment", "run", "finch", "--bogus"], "No such option"),
-        (["experiment", "run", "finch", "--scale", "huge"], "'--scale'"),
+        (["experiment", "run", "many_calls", "--bogus"], "No such option"),
+        (["experiment", "run", "many_calls", "--scale", "huge"], "'--scale'"),
         (["experiment", "rnu"], "No such command"),
         (["ui", "--port", "http"], "'--port'"),
         (["ui", "--port", "0"], "'--port'"),

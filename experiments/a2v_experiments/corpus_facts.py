@@ -104,9 +104,7 @@ def read_facts(folder: Path) -> CorpusFacts:
             )
     share = Timeline(listing).covered_s(events) / labelled_s
     name = folder.resolve().name
-    return CorpusFacts(
-        str(folder), name, tuple(recordings), classes, _lengths(events), share, tuple(listing.problems)
-    )
+    return CorpusFacts(str(folder), name, tuple(recordings), classes, _lengths(events), share, tuple(listing.problems))
 
 
 def _lengths(events: NDArray[np.void]) -> Lengths:

@@ -89,7 +89,7 @@ def suggest(
     front_end = front_end_at(base.model.front_end, rate.value)
     frame_s = Fraction(front_end.stride, rate.value)
     settings = [
-        Setting("name", recipe_name(facts.name), "of the experiment in the tracking store; from the folder's name"),
+        Setting("name", recipe_name(facts.name), "of the experiment; from the folder's name"),
         Setting("data.source", facts.folder, _source(facts)),
         rate,
         _segment(facts, base, frame_s),
@@ -109,6 +109,7 @@ def recipe_name(text: str) -> str:
 
 
 def _head(facts: CorpusFacts) -> tuple[str, ...]:
+    share = f"{100 * facts.called_share:.3g} %"
     total, labelled = (sum(one.seconds for one in some) for some in (facts.recordings, facts.labelled))
     rows = sorted(facts.classes.items(), key=lambda item: (-item[1].calls, item[0]))
     width = max(len("class"), *(len(name) for name, _ in rows))
@@ -121,7 +122,7 @@ def _head(facts: CorpusFacts) -> tuple[str, ...]:
     return (
         f"{facts.name}: {len(facts.recordings)} recordings, {duration(total)};"
         f" {len(facts.labelled)} of them labelled, {duration(labelled)}",
-        f"{facts.calls} calls of {len(facts.classes)} classes, in {100 * facts.called_share:.3g} % of the labelled time",
+        f"{facts.calls} calls of {len(facts.classes)} classes, in {share} of the labelled time",
         *table,
     )
 
@@ -193,7 +194,7 @@ def _front_end(base: FrontEndConfig, changed: FrontEndConfig) -> list[Setting]:
 def _segment(facts: CorpusFacts, base: Recipe, frame_s: Fraction) -> Setting:
     name, longest_s = max(((name, one.lengths.p95_s) for name, one in facts.classes.items()), key=lambda item: item[1])
     wanted = min(max(base.data.segment_s, SEGMENT_CALLS * longest_s), LONGEST_SEGMENT_S)
-    told = f"s; the longest calls ({name}) last {longest_s:.3g} s (95 %)"
+    told = f"seconds; the longest calls ({name}) last {longest_s:.3g} s (95 %)"
     usual = statistics.median(one.seconds for one in facts.labelled)
     if usual < wanted:
         told += f"; half of the labelled recordings are shorter than {usual:.3g} s"
@@ -212,7 +213,7 @@ def _folds(facts: CorpusFacts) -> list[Setting]:
         units, what = len(found.groups), "groups"
     count = min(MOST_FOLDS, units)
     return [
-        Setting("folds.count", count, f"{units} {what}: each fold keeps 1 in {count} of them apart, to score the model"),
+        Setting("folds.count", count, f"{units} {what}: each fold keeps 1 in {count} of them apart, to score on"),
         Setting("folds.run", [0], "one fold is trained and scored; null runs all, for scores with a spread"),
         Setting("folds.group", found.pattern, _why_group(found)),
     ]
@@ -227,8 +228,8 @@ def _why_group(found: NameGroups) -> str:
         )
     if found.rejected is not None:
         return (
-            f"null takes each recording by itself; names begin alike in {len(found.groups)} groups ('{found.rejected}'),"
-            f" but {found.alone_in_group} is in one of them alone and could not be learned and scored"
+            f"null takes each recording by itself; names begin alike in {len(found.groups)} groups"
+            f" ('{found.rejected}'), but {found.alone_in_group} is in one of them alone and could not be learned and scored"
         )
     return (
         "null takes each recording by itself; if some belong together (an animal, a site, a day), give an expression"
@@ -255,8 +256,10 @@ def _window(facts: CorpusFacts, frame_s: Fraction) -> Setting:
     shortest_s = shortest.lengths.p5_s
     frames = round(min(WINDOW_SHARE * shortest_s, LONGEST_WINDOW_S) / float(frame_s))
     window_s = float(max(1, frames) * frame_s)
-    told = f"s; calls last {facts.lengths.p5_s:.2g} to {facts.lengths.p95_s:.2g} s (5 % to 95 %), the shortest ({name})"
-    told += f" {shortest_s:.2g} s: likelihoods are averaged over a quarter of that, in whole frames"
+    told = f"seconds; calls last {facts.lengths.p5_s:.2g} to {facts.lengths.p95_s:.2g} s (5 % to 95 %),"
+    told += (
+        f" the shortest ({name}) {shortest_s:.2g} s: likelihoods are averaged over a quarter of that, in whole frames"
+    )
     if shortest_s < 2 * frame_s:
         told += f"; two frames are {2000 * float(frame_s):.2g} ms, so some calls are too short to be found"
     return Setting("evaluate.events.window_s", round(window_s, 9), told)

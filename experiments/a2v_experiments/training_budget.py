@@ -13,7 +13,9 @@ from .suggest import FINETUNE_SHARE, PRETRAIN_SHARE, Trainable
 FEWEST = 10  # updates, however short the time
 
 
-def updates_for(minutes: float, recipe: Recipe, note: Callable[[str], None] = lambda line: None) -> dict[str, Trainable]:
+def updates_for(
+    minutes: float, recipe: Recipe, note: Callable[[str], None] = lambda line: None
+) -> dict[str, Trainable]:
     """Updates for 70 % of the minutes of finetuning one fold, and for 15 % of pretraining if the recipe has one.
 
     The start of workers counts as part of each. note(line) is told what is measured.

@@ -14,6 +14,7 @@ from a2v_experiments.errors import UserError
 # command -> its arguments and options; change it together with README when the surface is meant to change
 EXPERIMENT = {
     "experiment run": ["recipe", "--set", "--scale", "--work", "--tracking-uri"],
+    "experiment suggest": ["folder", "--minutes", "--out", "--json"],
     "experiment submit": [
         "recipe", "--address", "--set", "--scale", "--work", "--tracking-uri", "--env", "--requirements", "--wait",
         "--job-id",

@@ -106,6 +106,9 @@ def test_run_does_what_was_planned(a2v, world, sets, expected):
         if stage["fingerprint"]:
             run = world.store.client.get_run(did[stage["name"]][1])
             assert run.data.tags["a2v.fingerprint"] == stage["fingerprint"]
+    (advice,) = found["advice"]  # 8 train recordings, two calls of each class in each
+    assert advice.startswith("finetune hears ") and "; 32 labelled calls: cc 16, sn 16" in advice
+    assert advice in said.out
     assert ("its model: reused" in said.out) == ("evaluates" in planned.values())
     assert set(states(plan(a2v, world.recipe, world.work, *sets)).values()) == {"reused"}
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -149,9 +149,9 @@ def _source(facts: CorpusFacts) -> str:
 
 def _sample_rate(facts: CorpusFacts) -> Setting:
     """By seconds of audio, so that many short files of another rate do not count for more than they hold."""
-    seconds: Counter[int] = Counter()
+    seconds: defaultdict[int, float] = defaultdict(float)
     for one in facts.recordings:
-        seconds[one.rate] += one.seconds  # type: ignore[assignment]  # seconds are no counts
+        seconds[one.rate] += one.seconds
     common = min(seconds, key=lambda rate: (-seconds[rate], rate))
     rate = max((known for known in RATES if known <= common), default=RATES[0])
     total = sum(seconds.values())
@@ -229,7 +229,7 @@ def _why_group(found: NameGroups) -> str:
     if found.rejected is not None:
         return (
             f"null takes each recording by itself; names begin alike in {len(found.groups)} groups"
-            f" ('{found.rejected}'), but {found.alone_in_group} is in one of them alone and could not be learned and scored"
+            f" ('{found.rejected}'), but {found.alone_in_group} is in one of them alone: not to be learned and scored"
         )
     return (
         "null takes each recording by itself; if some belong together (an animal, a site, a day), give an expression"

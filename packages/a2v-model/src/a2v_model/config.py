@@ -5,18 +5,36 @@ length l in frames (published configuration files write mask_prob = p * l).
 """
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]  # dropout rates
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Config(BaseModel):
-    """Base of all configurations: unknown keys are errors, values never change after validation."""
+    """Base of all configurations: unknown keys are errors, values never change after validation.
+
+    OPTIONS: fields that came later and are off by default. A dump leaves them out while they are off, so that the
+    fingerprint of a configuration that does not use them stays what it was.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    OPTIONS: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = dump(self)
+        unused = {name for name in self.OPTIONS if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in values.items() if name not in unused}
 
 
 class FrontEndConfig(Config):
@@ -199,8 +217,12 @@ class FinetuneConfig(Config):
     `channel_mask_probability` is the share of channels drawn before overlaps, as published (0.5 with length
     64); a length of 0 switches a mask off. `average_layers` = 1 uses the last block only. `focal` = False is
     binary cross entropy. For the first `head_only_updates` updates only the head learns; with
-    `freeze_front_end` the convolutions before the projection never do.
+    `freeze_front_end` the convolutions before the projection never do. `head_prior` is the likelihood that a new
+    head gives every class at first (its bias starts at the logit of it; None: at 0, as in the paper): with rare calls
+    a small one, such as 0.01, spares the first updates (Lin et al. 2017, arXiv 1708.02002, section 4.1).
     """
+
+    OPTIONS = frozenset({"head_prior"})
 
     mask_probability: Probability = 0.825 / 4
     mask_length: int = Field(default=4, ge=0)
@@ -218,6 +240,7 @@ class FinetuneConfig(Config):
     layerdrop: Rate = 0.1
     freeze_front_end: bool = True
     head_only_updates: int = Field(default=10_000, ge=0)
+    head_prior: float | None = Field(default=None, gt=0, lt=1)
 
 
 def check_together(model: ModelConfig, objective: PretrainConfig | FinetuneConfig) -> None:

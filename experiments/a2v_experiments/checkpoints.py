@@ -1,8 +1,10 @@
 """Training checkpoints: everything a stopped run needs to go on as if it had not been stopped.
 
 Contract. A checkpoint is a folder with `model.safetensors` (all weights and buffers, the teacher's too),
-`optimizer.safetensors` (`NAME.STATE`, one tensor each) and `loop.json` (updates done, optimiser settings,
-metrics that the tracking store has not confirmed). There is no random state in it: every draw comes from a generator
+`optimizer.safetensors` (`NAME.STATE`, one tensor each) and `loop.json` (updates done, whether training is finished,
+metrics that the tracking store has not confirmed, the scores of validation). Where training keeps them there are
+`average.safetensors` (the average of the weights) and `best.safetensors` (those with the best validation), each a
+whole model. There is no random state in it: every draw comes from a generator
 seeded by (seed, update, micro-batch). It is written aside and renamed (`write`), so it is complete or invisible;
 under Ray Train, which moves it to storage itself, the same holds for what Ray calls a reported checkpoint.
 """
@@ -11,7 +13,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,42 +24,55 @@ from torch import nn
 
 from .errors import disk_full, is_disk_full
 
-LOOP_FILE = "loop.json"
+LOOP_FILE, MODEL, OPTIMIZER = "loop.json", "model.safetensors", "optimizer.safetensors"
+AVERAGE, BEST = "average.safetensors", "best.safetensors"
 
 
-def write(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def write(
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    more: Mapping[str, Mapping[str, torch.Tensor]] = MappingProxyType({}),
+) -> None:
     """Write a checkpoint beside its place and rename it there. `state` must be JSON data.
 
-    Raises UserError where the disk is full; then nothing of it remains.
+    more: file name -> further weights; files of none are not written. Raises UserError where the disk is full; then nothing of it remains.
     """
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
-    weights = {key: value.detach().contiguous().cpu() for key, value in model.state_dict().items()}
     names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     tensors = {
         f"{names[parameter]}.{key}": torch.as_tensor(value).detach().contiguous().cpu()
         for parameter, values in optimizer.state.items()
         for key, value in values.items()
     }
+    files = {MODEL: _at_hand(model.state_dict()), OPTIMIZER: tensors}
+    files |= {name: _at_hand(weights) for name, weights in more.items() if weights}
     try:
         aside.mkdir(parents=True)
-        save_file(weights, aside / "model.safetensors")
-        save_file(tensors, aside / "optimizer.safetensors")
+        for name, content in files.items():
+            save_file(content, aside / name)
         (aside / LOOP_FILE).write_text(json.dumps(state, indent=1), encoding="utf-8")
     except Exception as error:
         shutil.rmtree(aside, ignore_errors=True)  # its room is needed for the rest
         if is_disk_full(error):
-            raise disk_full(folder, sum(tensor.nbytes for tensor in [*weights.values(), *tensors.values()])) from error
+            needed = sum(tensor.nbytes for content in files.values() for tensor in content.values())
+            raise disk_full(folder, needed) from error
         raise
     if folder.exists():
         shutil.rmtree(folder)
     aside.rename(folder)
 
 
+def _at_hand(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: value.detach().contiguous().cpu() for key, value in weights.items()}
+
+
 def read(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Put a checkpoint's tensors into model and optimiser; returns the loop's state."""
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    tensors = load_file(folder / "optimizer.safetensors")
+    model.load_state_dict(load_file(folder / MODEL))
+    tensors = load_file(folder / OPTIMIZER)
     states: dict[str, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
         name, _, entry = key.rpartition(".")
@@ -70,9 +87,24 @@ def read(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> di
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The loop's state: `updates` done and `pending_metrics`."""
+    """The loop's state: `updates` done, `finished`, `pending_metrics`, and with validation what that has found."""
     state: dict[str, Any] = json.loads((folder / LOOP_FILE).read_text(encoding="utf-8"))
     return state
+
+
+def read_weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    """Further weights of a checkpoint (AVERAGE, BEST); none where it has no such file."""
+    return load_file(folder / name) if (folder / name).is_file() else {}
+
+
+def is_finished(state: Mapping[str, Any], updates: int) -> bool:
+    """Whether a training of so many updates is over: it has made them, or stopped early for good."""
+    return bool(state.get("finished")) or state["updates"] >= updates
+
+
+def final_weights(folder: Path) -> Path:
+    """The file that is the model when training ends here: the best by validation, else the average, else the last."""
+    return next(folder / name for name in (BEST, AVERAGE, MODEL) if (folder / name).is_file())
 
 
 def newest(folder: Path) -> Path | None:

@@ -9,15 +9,21 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from a2v_model import compile_model, set_gradient_checkpointing, weight_decay_groups
+from a2v_model import compile_model, set_gradient_checkpointing, settle_batch_norms, weight_decay_groups
 from torch import Tensor, nn
 
 from . import checkpoints
+from .average import Average
 from .group import Group
 from .recipe_sections import LoopConfig, OptimizerConfig
+
+if TYPE_CHECKING:
+    from .validation import Validation
+
+SMALL_MODEL = 5_000_000  # trained parameters
 
 
 class TrainingStopped(Exception):  # noqa: N818 - it says what happened
@@ -42,6 +48,8 @@ class Task(Protocol):
     model: nn.Module
     segment_s: float
     sum_names: tuple[str, ...]  # the keys of Step.sums
+    weight_average: float  # decay of the average of the weights; 0 for none
+    validation: Validation | None
 
     def begin_update(self, update: int) -> None: ...
     def step(self, update: int, micro: int, generator: torch.Generator) -> Step: ...
@@ -56,11 +64,14 @@ def train(
     log: Callable[[int, dict[str, float]], None],
     save: Callable[[int, Callable[[Path], None]], None],
     pending: Callable[[], list[dict[str, Any]]],
+    asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Train from `resume` (a checkpoint's folder, or None for the start) to `config.updates`.
+    """Train from `resume` (a checkpoint's folder, or None for the start) to `config.updates`, or until validation
+    has no patience left.
 
-    log(update, metrics) is called on rank 0 every `log_every` updates; save(update, write) on every rank every
-    `checkpoint_every` updates and at the end, where write(folder) writes the checkpoint.
+    log(update, metrics) is called on rank 0 every `log_every` updates and where there was a validation; save(update,
+    write) on every rank every `checkpoint_every` updates, at the end, and where asked_to_stop() ends the training
+    after an update; write(folder) writes the checkpoint.
     """
     model = task.model.to(group.device)
     set_gradient_checkpointing(model, config.gradient_checkpointing)
@@ -70,47 +81,72 @@ def train(
     optimizer = torch.optim.AdamW(
         weight_decay_groups(model, settings.weight_decay), lr=0.0, betas=settings.betas, eps=settings.eps
     )
-    done = checkpoints.read(resume, model, optimizer)["updates"] if resume else 0
+    state = checkpoints.read(resume, model, optimizer) if resume else {"updates": 0}
+    average, validation = Average(model, task.weight_average) if task.weight_average else None, task.validation
+    if resume and average:
+        average.load(checkpoints.read_weights(resume, checkpoints.AVERAGE))
+    if resume and validation:
+        validation.load(state, checkpoints.read_weights(resume, checkpoints.BEST))
     model.train()
-    since, clock = done, time.perf_counter()
-    for update in range(done, config.updates):
-        task.begin_update(update)
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        totals: dict[str, Tensor] = {}
-        for micro in group.own(config.micro_batches):
-            generator = seeded(config.seed, update, micro)
-            with autocast(config.precision, group.device):
-                step = task.step(update, micro, generator)
-            step.loss_sum.backward()
-            values = {"loss": step.loss_sum.detach(), "frames": step.frames, **step.sums}
-            totals = {key: totals.get(key, torch.zeros(())) + value.double().cpu() for key, value in values.items()}
-        keys, sums = _across(group, totals, task)
-        means = dict(zip(keys, sums.tolist(), strict=True))
-        frames = max(means.pop("frames"), 1.0)
-        group.sum_gradients(trained, frames)
-        norm = nn.utils.clip_grad_norm_(trained, settings.gradient_clip)
-        if not torch.isfinite(norm):  # the same on every worker; one such step would make every weight NaN
-            raise TrainingStopped(f"update {update + 1}: the gradient is {float(norm)}; lower optimizer.learning_rate")
-        rate = learning_rate(update, config.updates, settings)
-        for parameters in optimizer.param_groups:
-            parameters["lr"] = rate
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        metrics = {key: value / frames for key, value in means.items()}
-        metrics = task.end_update(update, {**metrics, "gradient_norm": float(norm), "learning_rate": rate})
-        updates = update + 1
-        if group.rank == 0 and (updates % config.log_every == 0 or updates == config.updates):
-            seconds = time.perf_counter() - clock
+    since, clock = state["updates"], time.perf_counter()
+    left = 0 if checkpoints.is_finished(state, config.updates) else config.updates - state["updates"]
+    for updates in range(state["updates"] + 1, state["updates"] + left + 1):
+        metrics = {**_update(task, config, group, optimizer, updates - 1), "update": float(updates)}
+        if average:
+            average.follow(updates)
+        last, seconds = updates == config.updates, time.perf_counter() - clock
+        scores = {}
+        if validation:
+            scores = validation.look(updates, last, model, average.applied() if average else nullcontext(), group)
+        finished = last or (validation is not None and validation.stops)
+        if group.rank == 0 and (updates % config.log_every == 0 or finished or scores):
             audio = (updates - since) * config.segments * config.micro_batches * task.segment_s
-            speed = audio / max(seconds, 1e-9)
-            log(updates, {**metrics, "update": float(updates), "audio_seconds_per_second": speed})
+            log(updates, {**metrics, "audio_seconds_per_second": audio / max(seconds, 1e-9), **scores})
             since, clock = updates, time.perf_counter()
-        if updates % config.checkpoint_every == 0 or updates == config.updates:
+        stopping = asked_to_stop()
+        if updates % config.checkpoint_every == 0 or finished or stopping:
 
-            def write(folder: Path, updates: int = updates) -> None:
-                checkpoints.write(folder, model, optimizer, {"updates": updates, "pending_metrics": pending()})
+            def write(folder: Path, updates: int = updates, finished: bool = finished) -> None:
+                state = {"updates": updates, "finished": finished, "pending_metrics": pending()}
+                more = {checkpoints.AVERAGE: average.weights()} if average else {}
+                if validation:
+                    state, more = state | validation.state(), more | {checkpoints.BEST: validation.best}
+                checkpoints.write(folder, model, optimizer, state, more)
 
             save(updates, write)
+        if finished or stopping:
+            return
+
+
+def _update(
+    task: Task, config: LoopConfig, group: Group, optimizer: torch.optim.Optimizer, update: int
+) -> dict[str, float]:
+    """Make an update (0, 1, ...): its micro-batches, their gradient, a step of the optimiser. Returns its metrics."""
+    task.begin_update(update)
+    trained = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
+    totals: dict[str, Tensor] = {}
+    for micro in group.own(config.micro_batches):
+        generator = seeded(config.seed, update, micro)
+        with autocast(config.precision, group.device):
+            step = task.step(update, micro, generator)
+        step.loss_sum.backward()
+        values = {"loss": step.loss_sum.detach(), "frames": step.frames, **step.sums}
+        totals = {key: totals.get(key, torch.zeros(())) + value.double().cpu() for key, value in values.items()}
+    keys, sums = _across(group, totals, task)
+    means = dict(zip(keys, sums.tolist(), strict=True))
+    frames = max(means.pop("frames"), 1.0)
+    group.sum_gradients(trained, frames)
+    norm = nn.utils.clip_grad_norm_(trained, config.optimizer.gradient_clip)
+    if not torch.isfinite(norm):  # the same on every worker; one such step would make every weight NaN
+        raise TrainingStopped(f"update {update + 1}: the gradient is {float(norm)}; lower optimizer.learning_rate")
+    rate = learning_rate(update, config.updates, config.optimizer)
+    for parameters in optimizer.param_groups:
+        parameters["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    settle_batch_norms(task.model, group.sum)
+    metrics = {key: value / frames for key, value in means.items()}
+    return task.end_update(update, {**metrics, "gradient_norm": float(norm), "learning_rate": rate})
 
 
 def seeded(seed: int, update: int, micro: int) -> torch.Generator:
@@ -150,6 +186,16 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def own_threads(model: nn.Module, device: torch.device) -> int:
+    """Threads for a training in this process: one where the model is small and on the CPU, else what torch takes.
+
+    Small operations spend more time on waiting for one another's threads than on computing: on two busy cores, two
+    threads were up to nine times slower than one.
+    """
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return 1 if device.type == "cpu" and trained < SMALL_MODEL else torch.get_num_threads()
 
 
 def in_bfloat16(precision: str, device: torch.device) -> bool:

@@ -221,7 +221,8 @@ class _Planner:
         if run is None:
             return "runs", None, updates
         newest = checkpoints.newest(self.work / "checkpoints" / spec.storage)
-        return "continues", run, updates - (checkpoints.read_state(newest)["updates"] if newest else 0)
+        state = checkpoints.read_state(newest) if newest else {"updates": 0}
+        return "continues", run, 0 if checkpoints.is_finished(state, updates) else updates - state["updates"]
 
     def origin(self, data: DataConfig) -> Mark:
         """Fingerprint of everything in the source."""

@@ -157,15 +157,33 @@ class PretrainStage(PretrainConfig, LoopConfig):
         return self
 
 
+class ValidationConfig(Section):
+    """Validation on held out training recordings, never on those that are evaluated.
+
+    share: of a fold's training recordings, in whole groups (`folds.group`); every: updates between two validations
+    (one more is at the end); patience: validations without a new best after which training stops (None: never).
+    """
+
+    share: float = Field(default=0.2, gt=0, lt=1)
+    every: Positive = 100
+    patience: Positive | None = None
+
+
 class FinetuneStage(FinetuneConfig, LoopConfig):
     """Supervised training of the detector on one fold.
 
     sampling: prefer stretches with events, and rare classes; None: each segment once an epoch. augment: events pasted
     into segments, backgrounds, levels; pasted classes are drawn by `sampling.class_power`, 0.5 without sampling.
+    weight_average: decay of an exponential moving average of the weights (0: none), shorter in the first updates;
+    the average is what is validated and what becomes the model. validation: held out training recordings choose the
+    update whose weights become the model, by strict AP (None: the last).
     """
 
     sampling: SamplingConfig | None = Field(default=None, exclude_if=_left_out)
     augment: AugmentConfig | None = Field(default=None, exclude_if=_left_out)
+
+    weight_average: float = Field(default=0.0, ge=0, lt=1, exclude_if=lambda decay: decay == 0)
+    validation: ValidationConfig | None = Field(default=None, exclude_if=_left_out)
 
     @model_validator(mode="after")
     def _offsets_agree(self) -> FinetuneStage:
@@ -189,6 +207,9 @@ class EvaluateStage(EvaluationConfig):
 
 class RayConfig(Section):
     """num_workers 0 trains in this process; 1 or more starts Ray Train workers (address None: a local Ray).
+
+    In this process, on a CPU, a model with fewer than 5 million trained parameters computes with one thread: more
+    would mostly wait for one another. Others have as many as torch takes (OMP_NUM_THREADS).
 
     min_workers: training goes on with as few as these when nodes leave, and with more again, up to num_workers, when
     nodes come; None: it waits for a replacement. An update's batch stays what it is.

@@ -11,15 +11,17 @@ from a2v_data.bcl import mix
 from a2v_data.corpus import Corpus
 from a2v_data.sampling import SamplingConfig
 from a2v_data.training_part import TrainingPart
+from a2v_eval.evaluation import Evaluation, EvaluationConfig
 from a2v_model import Detector, Pretrainer, ema_decay, load_model, normalise
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
 from .loop import Step, TrainingStopped
-from .recipe_sections import FinetuneStage, LoopConfig, PretrainStage
+from .recipe_sections import FinetuneStage, LoopConfig, PretrainStage, ValidationConfig
 from .segments import DrawnSampler, SegmentSampler, padded_lengths
+from .validation import Validation, score_validation
 
 Part = TypeVar("Part", bound=BaseModel)
 
@@ -28,7 +30,8 @@ class TrainingSpec(BaseModel):
     """All that a worker needs to train: plain data, so it travels to any node.
 
     corpus: folder of the packed store; recordings: names of those to train on; backbone: folder of the pretrained
-    model, or None to start from random weights.
+    model, or None to start from random weights. validation: names of recordings, others than those to train on, to
+    score as `scoring` says, with windows that share overlap_s seconds; none for no validation.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,6 +44,17 @@ class TrainingSpec(BaseModel):
     finetune: FinetuneStage | None = None
     classes: list[str] = []
     backbone: str | None = None
+    validation: list[str] = []
+    overlap_s: float = 0.5
+    scoring: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _held_out(self) -> TrainingSpec:
+        if both := sorted(set(self.recordings) & set(self.validation)):
+            raise ValueError(f"validation: {both[0]} is trained on too; a recording must be in one of the two")
+        if self.validation and self.finetune is None:
+            raise ValueError("validation: a pretraining has no scores, so it must have no validation recordings")
+        return self
 
     @property
     def loop(self) -> LoopConfig:
@@ -53,6 +67,8 @@ class _TaskBase:
     """Reads micro-batches: waveforms of equal length, normalised, on the device."""
 
     sum_names: tuple[str, ...] = ()
+    weight_average = 0.0
+    validation: Validation | None = None
 
     def __init__(self, spec: TrainingSpec, device: torch.device) -> None:
         self.spec, self.device = spec, device
@@ -131,10 +147,22 @@ class FinetuneTask(_TaskBase):
         self.model = Detector(spec.model, part(self.config, FinetuneConfig), spec.classes)
         if spec.backbone:
             self.model.load_backbone(load_model(spec.backbone).state_dict())
+        self.weight_average = self.config.weight_average
+        if spec.validation:
+            settings = self.config.validation or ValidationConfig()
+            self.validation = Validation(self.score, settings.every, settings.patience)
         self.augmenter: Augmenter | None = None
         if self.config.augment is not None:
             power = (self.config.sampling or SamplingConfig()).class_power
             self.augmenter = Augmenter(self.part, spec.model.front_end.stride, self.config.augment, power)
+
+    def score(self, model: Detector) -> Evaluation:
+        """On the validation recordings."""
+        spec, recordings = self.spec, self.corpus.indices(self.spec.validation)
+        precision = self.config.precision
+        return score_validation(
+            model, self.corpus, recordings, spec.segment_s, spec.overlap_s, spec.scoring, precision
+        )
 
     def begin_update(self, update: int) -> None:
         self.model.set_trainable(update)

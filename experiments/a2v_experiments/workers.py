@@ -23,14 +23,16 @@ import torch
 from . import checkpoints
 from .errors import FAILED, UserError, disk_full, is_disk_full
 from .group import Group
-from .loop import TrainingStopped, train
+from .loop import TrainingStopped, own_threads, threads, train
 from .metric_log import MetricLog
 from .outage import PATIENCE_S, duration
 from .recipe_sections import RayConfig
+from .stopping import as_ctrl_c, finishing_update
 from .system_metrics import SystemMetrics
 from .tasks import TrainingSpec, build_task
 
 Write = Callable[[Path], None]
+VALIDATION_S = 6 * 3600  # how long the other workers wait for rank 0, which validates
 INTERRUPTED_S = 10.0  # how long a training that was stopped waits for a tracking store that is away
 
 
@@ -42,14 +44,14 @@ def run_training(spec: TrainingSpec, ray: RayConfig, storage: Path, name: str, u
     payload = {"spec": spec.model_dump(mode="json"), "uri": uri, "run_id": run_id}
     if ray.num_workers == 0:
         return _train_in_process(payload, storage / name)
-    return _train_on_ray(payload, ray, storage, name, spec.loop.updates)
+    return _train_on_ray(payload, ray, storage, name, spec)
 
 
 def _train_in_process(payload: dict[str, Any], folder: Path) -> Path:
     def save(updates: int, write: Write) -> None:
         older = checkpoints.newest(folder)
         write(folder / checkpoints.name(updates))
-        if older and older.name != checkpoints.name(updates):
+        if older and older.name < checkpoints.name(updates):  # a newer one is of a process that took the run over
             shutil.rmtree(older)
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -62,7 +64,7 @@ def _train_in_process(payload: dict[str, Any], folder: Path) -> Path:
     return last
 
 
-def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, name: str, updates: int) -> Path:
+def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, name: str, spec: TrainingSpec) -> Path:
     import ray.train
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
@@ -76,7 +78,7 @@ def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, nam
     trainer = TorchTrainer(
         loop,
         train_loop_config=payload,
-        torch_config=TorchOnNodes(),
+        torch_config=TorchOnNodes(**({"timeout_s": VALIDATION_S} if spec.validation else {})),
         scaling_config=ray.train.ScalingConfig(
             num_workers=elastic if config.min_workers else config.num_workers,
             use_gpu=config.use_gpu,
@@ -92,7 +94,8 @@ def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, nam
     )
     handler = signal.getsignal(signal.SIGINT)
     try:
-        result: Any = trainer.fit()  # Ray's annotation does not know return_value
+        with as_ctrl_c():
+            result: Any = trainer.fit()  # Ray's annotation does not know return_value
     except TrainingFailedError as error:
         raise UserError(f"training failed on a Ray worker: {_last_line(error)}", FAILED) from error
     except SystemExit:  # how Ray Train's own handler of Ctrl-C ends
@@ -102,9 +105,10 @@ def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, nam
             signal.signal(signal.SIGINT, handler)
     if result.return_value:
         raise UserError(str(result.return_value), FAILED)
-    if result.checkpoint is None or checkpoints.read_state(Path(result.checkpoint.path))["updates"] < updates:
+    last = Path(result.checkpoint.path) if result.checkpoint is not None else None
+    if last is None or not checkpoints.is_finished(checkpoints.read_state(last), spec.loop.updates):
         raise KeyboardInterrupt  # aborted by Ctrl-C
-    return Path(result.checkpoint.path)
+    return last
 
 
 def _worker(payload: dict[str, Any]) -> str | None:
@@ -168,10 +172,16 @@ def _train(
     count = {"workers": float(group.size)} if nodes else {}
     machine = SystemMetrics(log.add_system)
     patience_s = INTERRUPTED_S
+
+    def add(step: int, metrics: dict[str, float]) -> None:
+        log.add(step, {**metrics, **count})
+
     try:
-        train(
-            task, spec.loop, group, resume, lambda step, metrics: log.add(step, {**metrics, **count}), save, log.pending
-        )
+        if nodes:
+            train(task, spec.loop, group, resume, add, save, log.pending)
+        else:
+            with threads(own_threads(task.model, group.device)), finishing_update() as asked_to_stop:
+                train(task, spec.loop, group, resume, add, save, log.pending, asked_to_stop)
         patience_s = PATIENCE_S
     finally:
         machine.close()

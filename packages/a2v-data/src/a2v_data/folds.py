@@ -65,7 +65,7 @@ def make_folds(corpus: Listing, n_folds: int, seed: int, group: Grouping = "reco
             f"n_folds: {n_folds}, but the corpus has {len(members)} labelled {what}; "
             f"choose at most {len(members)} folds or annotate more"
         )
-    part_G = _best_split(_with_sizes(counts_RC, members), np.full(n_folds, 1 / n_folds), seed)
+    part_G = best_split(with_sizes(counts_RC, members), np.full(n_folds, 1 / n_folds), seed)
     folds = tuple(_fold(corpus, counts_RC, members, part_G == part, part) for part in range(n_folds))
     counts_GC = np.array([counts_RC[rows].sum(0) for rows in members])
     return Folds(folds, tuple(_notices(corpus.classes, counts_GC, n_folds, group)))
@@ -96,7 +96,7 @@ def hold_out(corpus: Listing, held: float | str, seed: int, group: Grouping = "r
     else:
         if not 0 < held < 1:
             raise ValueError(f"holdout: {held}; a share must be above 0 and below 1")
-        held_G = _best_split(_with_sizes(counts_RC, members), np.array([1 - held, held]), seed) == 1
+        held_G = best_split(with_sizes(counts_RC, members), np.array([1 - held, held]), seed) == 1
     kept_C, held_C = (sum(counts_RC[members[k]].sum(0) for k in np.flatnonzero(part)) for part in (~held_G, held_G))
     notices = [
         f"{name}: {'not evaluated, no held out' if train else 'not learned, no train'} recording has it"
@@ -122,12 +122,12 @@ def train_counts(corpus: Listing, counts_RC: np.ndarray, names: Sequence[str]) -
     return {name: tuple(counts_RC[row].tolist()) for name, row in zip(names, corpus.indices(names), strict=True)}
 
 
-def _with_sizes(counts_RC: np.ndarray, members: list[list[int]]) -> np.ndarray:
+def with_sizes(counts_RC: np.ndarray, members: list[list[int]]) -> np.ndarray:
     """(G, C + 1): events per class of each group, and how many recordings it has."""
     return np.array([[*counts_RC[rows].sum(0), len(rows)] for rows in members])
 
 
-def _best_split(counts_GC: np.ndarray, shares_P: np.ndarray, seed: int) -> np.ndarray:
+def best_split(counts_GC: np.ndarray, shares_P: np.ndarray, seed: int) -> np.ndarray:
     """(G,) the part of each group, of several splits the one with the most even counts; `shares_P` of the groups.
 
     Iterative stratification balances in how many groups a class is; what follows balances its number of events too.

@@ -19,6 +19,11 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _is_none(value: Any) -> bool:
+    """An option that is off is in no dump, so what does without it keeps the fingerprint that it had before it."""
+    return value is None
+
+
 class FrontEndConfig(Config):
     """Waveform -> frames: an optional Sinc filterbank, then convolutions given as (filters, kernel, stride).
 
@@ -27,7 +32,7 @@ class FrontEndConfig(Config):
     127 at 8 kHz).
     """
 
-    kind: Literal["waveform"] = "waveform"
+    kind: Literal["waveform"] = Field(default="waveform", exclude=True)  # the default, in no dump
     sample_rate: int = Field(default=8000, gt=0)
     sinc: bool = True
     sinc_filters: int | None = Field(default=None, gt=0)
@@ -203,7 +208,7 @@ class EncoderConfig(Config):
     keeps the scales at 1 (the paper learns them).
     """
 
-    kind: Literal["transformer"] = "transformer"
+    kind: Literal["transformer"] = Field(default="transformer", exclude=True)  # the default, in no dump
     dim: int = Field(default=1024, gt=0)
     heads: int = Field(default=16, gt=0)
     depth: int = Field(default=16, gt=0)
@@ -317,7 +322,9 @@ class FinetuneConfig(Config):
     `channel_mask_probability` is the share of channels drawn before overlaps, as published (0.5 with length
     64); a length of 0 switches a mask off. `average_layers` = 1 uses the last block only. `focal` = False is
     binary cross entropy. For the first `head_only_updates` updates only the head learns; with
-    `freeze_front_end` the convolutions before the projection never do.
+    `freeze_front_end` the convolutions before the projection never do. `head_prior` is the likelihood that a new
+    head gives every class at first (its bias starts at the logit of it; None: at 0, as in the paper): with rare calls
+    a small one, such as 0.01, spares the first updates (Lin et al. 2017, arXiv 1708.02002, section 4.1).
     """
 
     mask_probability: Probability = 0.825 / 4
@@ -336,6 +343,7 @@ class FinetuneConfig(Config):
     layerdrop: Rate = 0.1
     freeze_front_end: bool = True
     head_only_updates: int = Field(default=10_000, ge=0)
+    head_prior: float | None = Field(default=None, gt=0, lt=1, exclude_if=_is_none)
 
 
 def check_together(model: ModelConfig, objective: PretrainConfig | FinetuneConfig) -> None:

@@ -105,8 +105,8 @@ class Stem(Recomputing):
 
 
 class Ear(nn.Module):
-    """Frames (B, T, C) of waveforms (B, N). What a recording's gain is changes nothing: a waveform is brought to unit
-    variance, and each band's energies are taken relative to their own quantile over the segment."""
+    """Frames (B, T, C) of normalised waveforms (B, N): each band's energies are taken relative to their own quantile
+    over the segment, so that neither a recorder's response nor stationary noise is heard."""
 
     def __init__(self, config: EarConfig) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 Shapes: B segments, N samples, T frames, D embedding, C classes.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,8 @@ class Detector(Inference):
         self.dropout = Dropout(finetune.head_dropout)
         self.head = nn.Linear(model.encoder.dim, len(classes))
         nn.init.xavier_uniform_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        prior = finetune.head_prior
+        nn.init.constant_(self.head.bias, math.log(prior / (1 - prior)) if prior else 0.0)
         self.backbone.front_end.requires_grad_(not finetune.freeze_front_end)
         self.thresholds: dict[str, float] = {}
         """Class -> threshold on the pooled likelihood above which there is an event; classes without one have none

@@ -44,7 +44,7 @@ def validation_split(
     counts_RC = class_counts(corpus)
     counts_GC = np.array([counts_RC[of].sum(0) for of in rows]).reshape(len(rows), len(corpus.classes))
     there_GC = counts_GC > 0
-    held_G = np.zeros(len(rows), bool)
+    held_G: np.ndarray = np.zeros(len(rows), bool)
     if (there_GC.sum(0) > 1).any():
         held_G = best_split(with_sizes(counts_RC, rows), np.array([1 - share, share]), seed) == 1
         held_G = _share_classes(there_GC, held_G, share, np.random.default_rng(seed))

@@ -10,7 +10,18 @@ import sys
 
 import typer
 
-from .commands import bench, data, evaluate, experiment, experiment_submit, explain, model, predict, ui
+from .commands import (
+    bench,
+    data,
+    evaluate,
+    experiment,
+    experiment_submit,
+    experiment_suggest,
+    explain,
+    model,
+    predict,
+    ui,
+)
 from .errors import FAILED, INTERRUPTED, TERMINATED, USAGE, UserError, disk_full, is_disk_full
 
 app = typer.Typer(
@@ -20,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find animal calls: self-supervised models on raw audio, every run tracked in MLflow.",
 )
+experiment.group.command("suggest")(experiment_suggest.suggest)
 experiment.group.command("submit")(experiment_submit.submit)
 experiment.group.command("attach")(experiment_submit.attach)
 app.add_typer(experiment.group, name="experiment")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from a2v_data.folds import Fold
 from a2v_eval.any_class import TimestepCounter, TimestepScores, one_class, one_class_config
 from a2v_eval.bootstrap import confidence_intervals, intervals_csv
 from a2v_eval.energy import energy_likelihood
-from a2v_eval.evaluation import Collector, Evaluation, evaluate
+from a2v_eval.evaluation import Collector, Evaluation, EvaluationConfig, evaluate
 from a2v_eval.events import PROTOCOLS, find_events
 from a2v_eval.figures import likelihood_figure
 from a2v_eval.label_shares import EVALUATION_LABELS, TRAIN_LABELS
@@ -35,12 +36,38 @@ EXAMPLE_S = 10.0  # seconds of the example figure
 Labelled = tuple[NDArray[np.float32], NDArray[np.void]]
 
 
+@dataclass(frozen=True)
+class Collectors:
+    """What listens to every recording's likelihoods."""
+
+    by_class: Collector
+    any_class: Collector
+    timesteps: TimestepCounter
+    sweep: ThresholdSweep
+
+    @classmethod
+    def of(cls, classes: Sequence[str], frame_rate: float, settings: EvaluationConfig) -> Collectors:
+        return cls(
+            Collector(classes, frame_rate, settings),
+            Collector(["any"], frame_rate, one_class_config(settings)),
+            TimestepCounter(classes, frame_rate, settings.events),
+            ThresholdSweep(classes, frame_rate, settings),
+        )
+
+    def add(self, likelihood_TC: NDArray[np.float32], labels: NDArray[np.void]) -> None:
+        self.by_class.add(likelihood_TC, labels)
+        self.any_class.add(*one_class(likelihood_TC, labels))
+        self.timesteps.add(likelihood_TC, labels)
+        self.sweep.add(likelihood_TC, labels)
+
+
 def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus, fold: Fold) -> None:
     """Score the fold's evaluation recordings, in one pass.
 
-    Metrics: both protocols (`AP/micro`, `strict/AP/micro`, ...), events whatever their class (`any_class/F1`),
-    timesteps (`timestep/F1`), sample sizes (`labels/train/CLASS`), and `energy/...` for the baseline. Artifacts:
-    tables, confidence intervals over recordings, figures.
+    Metrics: both protocols (`AP/micro`, `strict/AP/micro`, ...), calls (`strict/found/CLASS`, `strict/predicted/CLASS`,
+    `strict/labelled/CLASS`), events whatever their class (`any_class/F1`), timesteps (`timestep/F1`), sample sizes
+    (`labels/train/CLASS`), and `energy/...` for the baseline. Artifacts: tables, confidence intervals over recordings,
+    figures.
     """
     recipe, store = context.recipe, context.store
     assert recipe.finetune is not None
@@ -50,18 +77,14 @@ def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus
     recordings = corpus.indices(fold.evaluation)
     frame_rate = model.model_config.front_end.frame_rate
     settings = recipe.evaluate
-    by_class = Collector(corpus.classes, frame_rate, settings)
-    any_class = Collector(["any"], frame_rate, one_class_config(settings))
-    timesteps = TimestepCounter(corpus.classes, frame_rate, settings.events)
-    sweep = ThresholdSweep(corpus.classes, frame_rate, settings)
+    collected = Collectors.of(corpus.classes, frame_rate, settings)
     for likelihood_TC, labels in _with_labels(context, model, corpus, recordings):
-        by_class.add(likelihood_TC, labels)
-        any_class.add(*one_class(likelihood_TC, labels))
-        timesteps.add(likelihood_TC, labels)
-        sweep.add(likelihood_TC, labels)
-    scores, any_scores, steps = by_class.evaluation(), any_class.evaluation(), timesteps.scores()
+        collected.add(likelihood_TC, labels)
+    scores, any_scores = collected.by_class.evaluation(), collected.any_class.evaluation()
+    steps = collected.timesteps.scores()
     energy = evaluate(_energy(corpus, recordings, frame_rate), corpus.classes, frame_rate, settings)
-    metrics = scores.metrics() | _any_class_metrics(any_scores, steps) | _sample_sizes(corpus, fold)
+    metrics = scores.metrics() | scores.call_counts() | _any_class_metrics(any_scores, steps)
+    metrics |= _sample_sizes(corpus, fold)
     baseline = {f"energy/{key}": value for key, value in energy.metrics().items() if "AP/" in key}
     store.log_metrics(run_id, metrics, recipe.finetune.updates, model_of(store.client, model_run))
     store.log_metrics(run_id, baseline, recipe.finetune.updates)
@@ -71,7 +94,7 @@ def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus
     if scores.n_recordings > 1:
         intervals = {protocol: confidence_intervals(scores, protocol) for protocol in PROTOCOLS}
         store.client.log_text(run_id, intervals_csv(intervals), "confidence_intervals.csv")
-    data = FigureData.of({"model": scores, "energy": energy}, sweep.result())
+    data = FigureData.of({"model": scores, "energy": energy}, collected.sweep.result())
     chosen = _chosen_on(context, run_id, len(recordings))
     log_fold(context, run_id, data, chosen)
     _log_example(context, run_id, model, corpus, recordings)

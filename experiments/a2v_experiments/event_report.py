@@ -12,12 +12,15 @@ from a2v_data.storage import written_aside
 from a2v_eval.event_tables import CLOCK_HZ
 from a2v_eval.events import Protocol
 from a2v_eval.scores import none_if_nan
-from a2v_eval.summary import UNDEFINED_MARK, aligned
+from a2v_eval.summary import STRICT_FIRST, UNDEFINED_MARK, aligned, flattery_note, paper_flatters
 
 from .event_scores import EventScores
 from .tables import csv_text
 
 COLUMNS = ("class", "labels", "predictions", "AP", "precision", "recall", "F1", "splits", "mergers")
+STRICT_COLUMNS = (*COLUMNS[:3], "found", "AP", "mAP", *COLUMNS[4:])
+HEADED = {"predictions": "predicted"}
+FLATTERED = "any overlap counts, and a label that is split in two counts twice"
 EXPLAINED: dict[Protocol, tuple[str, ...]] = {
     "strict": ("one to one, intersection over union (IoU) above {iou:g}; a missed label is never recalled",),
     "paper": (
@@ -33,8 +36,10 @@ def as_text(scores: EventScores) -> str:
     evaluation = scores.evaluation
     lines = [f"predictions  {scores.predictions}", f"labels       {scores.labels}"]
     lines += [f"recordings   {evaluation.n_recordings}", *(f"  {notice}" for notice in scores.notices)]
-    for protocol in scores.protocols:
-        lines += ["", *_protocol_lines(scores, protocol)]
+    for protocol in STRICT_FIRST:
+        if protocol in scores.protocols:
+            lines += ["", *_protocol_lines(scores, protocol)]
+    lines += _flattery(scores)
     if scores.timesteps is not None:
         s, to_hours = scores.timesteps, 1 / scores.timesteps.frame_rate / 3600
         lines += [
@@ -53,21 +58,11 @@ def _protocol_lines(scores: EventScores, protocol: Protocol) -> Iterator[str]:
     first, *more = EXPLAINED[protocol]
     yield f"{protocol} protocol: {first.format(iou=found.iou_threshold)}"
     yield from more
-    columns = [*COLUMNS[:4], *(["mAP"] if protocol == "strict" else []), *COLUMNS[4:]]
-    intervals = scores.intervals.get(protocol, {})
-    rows = [[*columns, *(f"{name} 95 %" for name in ("AP", "F1") if intervals)]]
-    for row in evaluation.rows(protocol):
-        cells = [_shown(row[name]) for name in columns]
-        for name in ("AP", "F1") if intervals else ():
-            interval = intervals.get(name, {}).get(str(row["class"]))
-            cells.append(f"{interval.low:.3f}–{interval.high:.3f}" if interval else UNDEFINED_MARK)
-        rows.append(cells)
-    lines = aligned(rows)
-    rule = "─" * max(len(line) for line in lines)
-    if len(evaluation.classes) == 1:  # micro and macro would say the same again
-        yield from (lines[0], rule, lines[1])
-    else:
-        yield from (lines[0], rule, *lines[1:-2], rule, *lines[-2:])
+    columns = STRICT_COLUMNS if protocol == "strict" else COLUMNS
+    rows = [[HEADED.get(name, name) for name in columns]]
+    rows += [[_shown(row[name]) for name in columns] for row in evaluation.rows(protocol)]
+    yield from _ruled(rows)
+    if len(evaluation.classes) > 1:
         yield f"macro: mean over {found.macro.classes} of {len(evaluation.classes)} classes, those with labels"
     if protocol == "strict":
         yield "mAP: mean of AP over IoU thresholds of 0.1 to 0.9"
@@ -75,6 +70,33 @@ def _protocol_lines(scores: EventScores, protocol: Protocol) -> Iterator[str]:
         reasons = ["of a class without labels or without predictions"]
         reasons += ["AP needs likelihoods"] if not evaluation.ranked else []
         yield f"{UNDEFINED_MARK} undefined: {'; '.join(reasons)}"
+    if intervals := scores.intervals.get(protocol):
+        yield ""
+        rows = [["class", "AP 95 %", "F1 95 %"]]  # a table of its own, or it would be too wide for a terminal
+        for name in (str(row["class"]) for row in evaluation.rows(protocol)):
+            found_of = [intervals.get(score, {}).get(name) for score in ("AP", "F1")]
+            rows.append([name, *(f"{i.low:.3f}–{i.high:.3f}" if i else UNDEFINED_MARK for i in found_of)])
+        yield from _ruled(rows)
+
+
+def _ruled(rows: list[list[str]]) -> list[str]:
+    """Aligned, with rules; of one class without micro and macro, which would say the same again."""
+    lines = aligned(rows)
+    rule = "─" * max(len(line) for line in lines)
+    return [lines[0], rule, lines[1]] if len(rows) == 4 else [lines[0], rule, *lines[1:-2], rule, *lines[-2:]]
+
+
+def _flattery(scores: EventScores) -> list[str]:
+    """Where `paper` is shown and says more than there is."""
+    if "paper" not in scores.protocols or not scores.evaluation.ranked:
+        return []
+    named: dict[Protocol, dict[str, float | None]] = {
+        protocol: {name: none_if_nan(s["AP"]) for name, s in scores.evaluation.scores(protocol).named().items()}
+        for protocol in STRICT_FIRST
+    }
+    named["paper"].pop("macro")
+    notes = flattery_note(paper_flatters(named["paper"], named["strict"]), FLATTERED)
+    return ["", *notes] if notes else []
 
 
 def _shown(value: str | int | float | None) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from a2v_eval.comparison import compare_folds, comparison_csv, comparison_text
 from a2v_eval.events import PROTOCOLS
 from a2v_eval.label_shares import share_csv, share_rows, share_text
-from a2v_eval.summary import Spread, csv_table, metric_name, summarise, text_table
+from a2v_eval.summary import STRICT_FIRST, Spread, csv_table, metric_name, summarise, text_table
 
 from .figures import log_experiment
 from .graph import Results, Sources, find_sources, run_graph
@@ -25,11 +25,13 @@ AfterFold = Callable[[Scores], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """An experiment's end: its parent run, the scores of each (label share, fold) and the table over folds."""
+    """An experiment's end: its parent run, the scores of each (label share, fold) and the table over folds. models:
+    label share -> the runs that hold the models of its folds."""
 
     run_id: str
     scores: Scores
     table: str
+    models: dict[float, list[str]] = field(default_factory=dict)
 
 
 def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str], None]) -> Outcome:
@@ -73,7 +75,13 @@ def complete(
     tables = [_titled_table(share, metrics) for share, metrics in scores.items()]
     if len(scores) > 1:
         tables.append(_share_tables(scores))
-    return Outcome(context.parent, scores, "\n\n".join(tables))
+    models = {share: [_model_run(context, one.run_id) for one in by_fold] for share, by_fold in results.folds.items()}
+    return Outcome(context.parent, scores, "\n\n".join(tables), models)
+
+
+def _model_run(context: Context, run_id: str) -> str:
+    """The run that holds a finetuning's model: its own, or that of the same training with another evaluation."""
+    return str(context.store.client.get_run(run_id).data.tags.get("a2v.input_run.model", run_id))
 
 
 def _pretrained(context: Context, results: Results) -> Outcome:
@@ -102,13 +110,13 @@ def _scores(store: Store, run_id: str) -> dict[str, float]:
 
 
 def _titled_table(share: float, folds: list[dict[str, float]]) -> str:
-    return f"{share:.0%} of the labels\n{text_table(_summaries(folds), class_names(folds))}"
+    return f"{share:.0%} of the labels\n{text_table(_summaries(folds), class_names(folds), calls_of='model')}"
 
 
 def _share_tables(scores: Scores) -> str:
     """Class x label share, under both protocols."""
     summaries = {share: summarise(folds) for share, folds in scores.items()}
-    return "\n\n".join(share_text(summaries, _all_classes(scores), protocol) for protocol in PROTOCOLS)
+    return "\n\n".join(share_text(summaries, _all_classes(scores), protocol) for protocol in STRICT_FIRST)
 
 
 def _all_classes(scores: Scores) -> list[str]:

@@ -122,11 +122,19 @@ def _log(context: Context, run_id: str, folds: list[FigureData], prefix: str, ch
 
 def best_thresholds(scores: ThresholdScores, chosen: dict[str, Any]) -> dict[str, Any]:
     """`thresholds.json`, and what a model's description says: class -> threshold; how and on what they were chosen,
-    with the F1 there, since of a class that is hardly ever found even the best threshold is of little use."""
+    with F1, precision and recall there and the number of labels, since of a class that is hardly ever found even the
+    best threshold is of little use (`a2v_eval.learned`). Classes without a threshold have a number of labels only."""
     best = scores.best()
-    places = {name: int(np.flatnonzero(scores.thresholds == value)[0]) for name, value in best.items()}
-    f1 = {name: round(float(scores.f1[scores.classes.index(name), place]), 4) for name, place in places.items()}
-    return {"thresholds": best, "thresholds_from": {**chosen, "F1": f1}}
+    places = {
+        name: (scores.classes.index(name), int(np.flatnonzero(scores.thresholds == value)[0]))
+        for name, value in best.items()
+    }
+    there = {
+        key: {name: round(float(of_CK[place]), 4) for name, place in places.items()}
+        for key, of_CK in (("F1", scores.f1), ("precision", scores.precision), ("recall", scores.recall))
+    }
+    labels = dict(zip(scores.classes, scores.labelled.tolist(), strict=True))
+    return {"thresholds": best, "thresholds_from": {**chosen, **there, "labels": labels}}
 
 
 def confusion_csv(counts: NDArray[np.int64], classes: tuple[str, ...]) -> str:

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from a2v_data.corpus import Corpus
+from a2v_data.folds import Folds as StratifiedFolds
+
 from . import stages
+from .advice import advice_on, texts
 from .backbones import Backbone, find_backbone
 from .lookup import FINETUNE_RUNS
 from .recipe_sections import DataConfig, Recipe
@@ -65,6 +69,8 @@ def run_graph(context: Context, sources: Sources, after_fold: Callable[[Folds], 
     if recipe.finetune is None:
         return Results(stages.pretrain(context, heard))
     split, folds = stages.make_folds(context.for_all, data, corpus)
+    if context.shared is None:  # of its trials a sweep says it once
+        say_advice(context, corpus, folds)
     pretrained = stages.pretrain(context, heard)
     start = pretrained or sources.backbone
     done: Folds = {share: [] for share in recipe.folds.label_shares}
@@ -75,6 +81,12 @@ def run_graph(context: Context, sources: Sources, after_fold: Callable[[Folds], 
         if after_fold is not None and fold != recipe.folds.selected[-1]:
             after_fold(done)
     return Results(pretrained, done)
+
+
+def say_advice(context: Context, corpus: Corpus, folds: StratifiedFolds) -> None:
+    """Say what finetuning will hear of the labels, before hours are spent."""
+    for line in texts(advice_on(context.recipe, corpus, folds)):
+        context.say(f"  {line}")
 
 
 def _by_fold(recipe: Recipe, done: Folds) -> dict[str, dict[int, str]]:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from a2v_data.corpus import SEGMENT_DTYPE, Corpus
 from a2v_model import Detector, normalise
-from a2v_model.config import FrontEndConfig
+from a2v_model.config import AnyFrontEnd
 from numpy.typing import NDArray
 
 from .loop import autocast
@@ -39,7 +39,7 @@ class Windows:
     overlap: int
 
     @classmethod
-    def of(cls, samples: int, front_end: FrontEndConfig, segment_s: float, overlap_s: float) -> Windows:
+    def of(cls, samples: int, front_end: AnyFrontEnd, segment_s: float, overlap_s: float) -> Windows:
         """Those of a recording of so many samples; a begun frame counts. segment_s, overlap_s: seconds."""
         size = round(segment_s * front_end.sample_rate) // front_end.stride
         overlap = min(round(overlap_s * front_end.frame_rate), size - 1)

@@ -18,7 +18,7 @@ from .claims import owner_is_gone
 from .tables import text_table
 
 SHORTEST_ID = 8  # characters of a run id that are shown, more where they would be ambiguous
-SCORES = ("AP/micro", "strict/AP/micro")
+SCORES = ("strict/AP/micro", "AP/micro")
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def to_text(found: Sequence[Row]) -> str:
         folds = f"{row.folds_done}/{row.folds}" if row.trials is None else f"{row.trials} trials"
         table.append([*cells, folds, *scores, commit if first else ""])
         last = row.run_id
-    return text_table([*head, "AP/micro paper", "AP/micro strict", "commit"], table, left=5)
+    return text_table([*head, "AP/micro strict", "AP/micro paper", "commit"], table, left=5)
 
 
 def notes(found: Sequence[Row]) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from a2v_model import compile_model, set_gradient_checkpointing, weight_decay_groups
+from a2v_model import compile_model, set_gradient_checkpointing, settle_batch_norms, weight_decay_groups
 from torch import Tensor, nn
 
 from . import checkpoints
@@ -144,6 +144,7 @@ def _update(
         parameters["lr"] = rate
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
+    settle_batch_norms(task.model, group.sum)
     metrics = {key: value / frames for key, value in means.items()}
     return task.end_update(update, {**metrics, "gradient_norm": float(norm), "learning_rate": rate})
 

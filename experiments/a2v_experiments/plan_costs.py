@@ -1,8 +1,9 @@
 """How long a plan takes and how much disk it needs, from a few training steps and one inference batch measured here.
 
 time   updates x (micro-batches of one worker x seconds of a micro-batch + seconds of the rest of an update), and
-       windows of the evaluation recordings x seconds of a window, on noise of the right size. Packing, scoring and
-       figures are not counted; the start of Ray's workers is, with what it took on two cores.
+       windows of the evaluation recordings x seconds of a window, on noise of the right size, and the seconds of
+       scoring them. Packing and the summary are not counted; the start of Ray's workers and a fold's figures are, with
+       what they took on two cores.
 disk   corpora that are not packed yet, the checkpoints that a training keeps while it runs, and every model.
 """
 
@@ -11,27 +12,35 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from a2v_data.corpus import Corpus
 from a2v_data.scheduling import cores
 from a2v_data.sources import Source, open_source
+from a2v_eval.energy import energy_likelihood
+from a2v_eval.evaluation import evaluate
+from a2v_eval.labels import LABEL
 from a2v_model import Detector, Pretrainer
 from a2v_model.config import FinetuneConfig, PretrainConfig
 
 from . import stages
+from .evaluation import Collectors
 from .loop import autocast, own_threads, threads
 from .plan import Planned
 from .progress import bar
 from .recipe_sections import DataConfig, FinetuneStage, PretrainStage, Recipe
 from .tasks import part
-from .training_step import StepSettings, TrainingStep, new_model, wait_for
+from .training_step import CLASSES, StepSettings, TrainingStep, new_model, wait_for
 
 WORKERS_START_S = 22.0  # until the first update: two Ray workers on two idle cores; 44 s were seen on busy ones
+FIGURES_S = 5.0  # a fold's figures and confidence intervals: 4.4 s in one run of quickstart, on two cores that were in use
+HELD_FRAMES = 8  # a likelihood stays about the same
+SCORED_S = 60.0  # noise that scoring is measured on
 INFERENCE_BATCH = 16  # windows, as in evaluation
 QUICK_S = 2.0  # a step of 2 segments that takes longer is not measured with more
 TIMED = 3  # steps, after one that is not timed
@@ -40,7 +49,8 @@ BYTES = 4  # of a float32
 # what changes neither the arithmetic nor the memory of a step
 NO_COST = {
     "updates", "micro_batches", "optimizer", "log_every", "checkpoint_every", "seed", "ema_start", "ema_end",
-    "ema_updates", "random_offset", "head_only_updates", "head_prior", "weight_average", "validation",
+    "ema_updates", "random_offset", "sampling", "augment", "head_only_updates", "head_prior",
+    "weight_average", "validation",
 }  # fmt: skip
 
 
@@ -137,6 +147,7 @@ class Clock:
         self.note = note
         self.steps: dict[str, StepTime] = {}
         self.windows: dict[str, float] = {}
+        self.scores: dict[str, float] = {}
 
     def training_s(self, planned: Planned) -> float:
         """Seconds of a training's updates that are left."""
@@ -157,13 +168,21 @@ class Clock:
         head_s = head * (rounds * (step.head_micro_s or 0.0) + step.update_s)
         return all_s + head_s + (WORKERS_START_S if recipe.ray.num_workers else 0.0)
 
+    def update_s(self, planned: Planned) -> float:
+        """Seconds of one more update of a training, after those of the head alone."""
+        recipe = planned.recipe
+        many = 1000 + (recipe.finetune.head_only_updates if recipe.finetune is not None else 0)
+        few, more = (self.training_s(with_updates(planned, updates)) for updates in (many, many + 1))
+        return more - few
+
     def evaluation_s(self, planned: Planned, audio: Audio) -> float:
-        """Seconds of inference on one fold's evaluation recordings."""
+        """Seconds of inference on one fold's evaluation recordings, of scoring them and of drawing figures."""
         recipe = planned.recipe
         held = recipe.folds.holdout
         share = held if isinstance(held, float) else 1 / recipe.folds.number if held is None else 0.2
-        windows = audio.labelled_s * share / (recipe.data.segment_s - recipe.evaluate.overlap_s)
-        return windows * self.window(planned)
+        held_s = audio.labelled_s * share
+        windows = held_s / (recipe.data.segment_s - recipe.evaluate.overlap_s)
+        return windows * self.window(planned) + held_s * self.scoring(recipe) + FIGURES_S
 
     def step(self, planned: Planned, stage: PretrainStage | FinetuneStage, segment_s: float) -> StepTime:
         recipe = planned.recipe
@@ -183,6 +202,23 @@ class Clock:
             with threads(_thread_count(planned)):
                 self.windows[key] = measure_window(recipe)
         return self.windows[key]
+
+
+    def scoring(self, recipe: Recipe) -> float:
+        """Seconds for a second of recordings; few enough to be measured for each recipe anew, but not for each fold."""
+        key = f"{recipe.model.front_end.model_dump_json()} {recipe.evaluate.model_dump_json()}"
+        if key not in self.scores:
+            self.note("measuring scoring")
+            self.scores[key] = measure_scoring(recipe)
+        return self.scores[key]
+
+
+def with_updates(planned: Planned, updates: int) -> Planned:
+    """The training as if its recipe gave it so many updates and none were done."""
+    stage = planned.recipe.pretrain if planned.stage == "pretrain" else planned.recipe.finetune
+    assert stage is not None
+    changed = {planned.stage: stage.model_copy(update={"updates": updates})}
+    return replace(planned, recipe=planned.recipe.model_copy(update=changed), updates=updates)
 
 
 def measure_step(recipe: Recipe, stage: PretrainStage | FinetuneStage, segment_s: float) -> StepTime:
@@ -244,6 +280,31 @@ def measure_window(recipe: Recipe) -> float:
     batch = torch.randn(INFERENCE_BATCH, samples, device=device)
     infer(batch)
     return _seconds(partial(infer, batch), device) / INFERENCE_BATCH
+
+
+def measure_scoring(recipe: Recipe) -> float:
+    """Seconds of scoring for a second of recordings: the model, and the energy threshold beside it, on noise."""
+    frame_rate, sample_rate = recipe.model.front_end.frame_rate, recipe.model.front_end.sample_rate
+    rng = np.random.default_rng(0)
+    frames = round(SCORED_S * frame_rate)
+    events = recipe.evaluate.events
+    if isinstance(events.threshold, dict):  # of classes whose names are not known here
+        events = events.model_copy(update={"threshold": min(events.threshold.values())})
+    settings = recipe.evaluate.model_copy(update={"events": events})
+    classes = [f"class {number}" for number in range(CLASSES)]
+    coarse = rng.uniform(0, 1, (frames // HELD_FRAMES + 1, CLASSES)) ** 4  # most likelihoods are low
+    likelihood_TC = coarse.repeat(HELD_FRAMES, 0)[:frames].astype(np.float32)
+    labels = np.zeros(round(SCORED_S), LABEL)
+    labels["class"], labels["onset_s"] = rng.integers(0, CLASSES, len(labels)), np.arange(len(labels))
+    labels["offset_s"] = labels["onset_s"] + 0.2
+    wave = rng.normal(size=round(SCORED_S * sample_rate)).astype(np.float32)
+    started = time.perf_counter()
+    collected = Collectors.of(classes, frame_rate, settings)
+    collected.add(likelihood_TC, labels)
+    collected.by_class.evaluation().metrics()
+    loudness_T = energy_likelihood(wave, sample_rate, frame_rate)
+    evaluate([(loudness_T[:, None].repeat(CLASSES, 1), labels)], classes, frame_rate, settings).metrics()
+    return (time.perf_counter() - started) / SCORED_S
 
 
 def _seconds(work: Callable[[], Any], device: torch.device) -> float:

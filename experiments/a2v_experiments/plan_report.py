@@ -14,6 +14,7 @@ from typing import Any
 from a2v_data.scheduling import cores
 
 from . import plan_costs, stages
+from .advice import Advice
 from .listing import duration, shortest_ids
 from .plan import Plan, Planned
 from .plan_costs import Audio, Clock
@@ -31,10 +32,11 @@ KINDS = {"prepare": "packing", "folds": "split into folds", "pretrain": "pretrai
 
 @dataclass(frozen=True)
 class Costs:
-    """seconds: of each stage of the plan, None where it is not measured; at_once: trials side by side; disk: bytes by
-    what they are for; free: bytes on the disk of the work folder."""
+    """seconds: of each stage of the plan, None where it is not measured; update_s: of one update of finetuning;
+    at_once: trials side by side; disk: bytes by what they are for; free: bytes on the disk of the work folder."""
 
     seconds: list[float | None]
+    update_s: float | None
     at_once: int
     disk: dict[str, int]
     free: int
@@ -51,16 +53,19 @@ def costs_of(plan: Plan, base: Recipe, work: Path, measure: bool) -> Costs:
     trials = len({one.trial for one in plan.stages}) if all(one.times == 1 for one in plan.stages) else None
     at_once = trials_at_once(base, trials)
     seconds: list[float | None] = [None] * len(plan.stages)
+    update_s = None
     if measure:
-        seconds = _measured(plan, work)
+        seconds, update_s = _measured(plan, work)
     here = work if work.is_dir() else next(parent for parent in work.resolve().parents if parent.is_dir())
     disk = plan_costs.disk_bytes(plan.stages, work, at_once)
-    return Costs(seconds, at_once, disk, shutil.disk_usage(here).free)
+    return Costs(seconds, update_s, at_once, disk, shutil.disk_usage(here).free)
 
 
-def _measured(plan: Plan, work: Path) -> list[float | None]:
+def _measured(plan: Plan, work: Path) -> tuple[list[float | None], float | None]:
+    """Seconds of each stage, and of an update of the first finetuning that has some left."""
     audio: dict[str, Audio] = {}
     seconds: list[float | None] = []
+    update_s = None
     with bar("measuring", len(plan.stages), "stages") as shown:
         clock = Clock(partial(shown.set_postfix_str, refresh=sys.stderr.isatty()))
         for one in plan.stages:
@@ -68,6 +73,7 @@ def _measured(plan: Plan, work: Path) -> list[float | None]:
             if one.works and one.stage in ("pretrain", "finetune"):
                 spent = clock.training_s(one)
                 if one.stage == "finetune":
+                    update_s = update_s or (clock.update_s(one) if one.updates else None)
                     key = one.recipe.data.model_dump_json()
                     if key not in audio:
                         audio[key] = plan_costs.audio_of(one.recipe.data, work, _corpus(plan, one, work))
@@ -75,7 +81,13 @@ def _measured(plan: Plan, work: Path) -> list[float | None]:
                 spent *= one.times
             seconds.append(spent)
             shown.update()
-    return seconds
+    return seconds, update_s
+
+
+def packed_corpus(plan: Plan, base: Recipe, work: Path) -> Path | None:
+    """The folder of the packed corpus that the recipe's finetuning reads, there or not; None if it is not known."""
+    first = plan.stages[0]
+    return _corpus(plan, first, work) if first.recipe.data == base.data else None
 
 
 def _corpus(plan: Plan, of: Planned, work: Path) -> Path | None:
@@ -92,7 +104,7 @@ def trials_at_once(base: Recipe, trials: int | None) -> int:
     return max(1, min(fits, base.sweep.concurrency or fits, trials or fits))
 
 
-def to_json(plan: Plan, base: Recipe, costs: Costs) -> dict[str, Any]:
+def to_json(plan: Plan, base: Recipe, costs: Costs, advice: Advice) -> dict[str, Any]:
     """Plain data, numbers in full; seconds and bytes."""
     listed = [
         {
@@ -108,6 +120,7 @@ def to_json(plan: Plan, base: Recipe, costs: Costs) -> dict[str, Any]:
         "label_shares": base.folds.label_shares if base.finetune else [],
         "updates": sum(one.updates * one.times for one in plan.stages), "seconds": costs.total_s,
         "trials_at_once": costs.at_once, "disk_bytes": costs.disk, "free_bytes": costs.free, "notes": plan.notes,
+        "advice": list(advice.lines), "warnings": [*warnings(costs), *advice.warnings],
     }  # fmt: skip
 
 
@@ -117,9 +130,11 @@ def _n_trials(plan: Plan, base: Recipe) -> int:
     return max(len({one.trial for one in plan.stages}), *(one.times for one in plan.stages))
 
 
-def to_text(plan: Plan, base: Recipe, costs: Costs) -> str:
-    """The stages as a table, then totals, time, disk, and what cannot be known yet."""
+def to_text(plan: Plan, base: Recipe, costs: Costs, advice: Advice) -> str:
+    """The stages as a table, then totals, time, disk, what finetuning hears, and what cannot be known yet."""
     parts = [_title(plan, base), _table(plan, costs), "\n".join(_totals(plan, base, costs))]
+    if advice.lines:
+        parts.append("\n".join(advice.lines))
     if plan.notes:
         parts.append("not known yet:\n" + "\n".join(f"  {note}" for note in plan.notes))
     return "\n\n".join(parts)
@@ -166,7 +181,7 @@ def _totals(plan: Plan, base: Recipe, costs: Costs) -> list[str]:
     lines = [f"to run  {', '.join(runs)}" + (f"; {updates:,} updates" if updates else "")]
     if costs.total_s is not None:
         lines.append(f"time    about {duration(costs.total_s)} {_where(base, costs)}")
-        lines.append("        measured by a few steps; without packing, scoring and figures")
+        lines.append("        measured by a few steps; scoring counts, packing and the summary do not")
     used = [f"{_bytes(size)} {what}" for what, size in costs.disk.items() if size]
     lines.append(f"disk    {'about ' + ', '.join(used) if used else 'hardly any'}; {_bytes(costs.free)} are free")
     return lines

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import partial
 from numbers import Real
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 from .errors import UserError
 from .models import load_model
-from .predict_settings import PredictSettings, postprocess, settings_for
+from .predict_settings import PredictSettings, not_learned_notice, not_written, postprocess, settings_for
 from .predict_stream import BATCH, Sound, piece_bounds, piece_outputs, piece_size, windows_of
 
 if TYPE_CHECKING:
@@ -48,12 +49,29 @@ def predict(
     recordings: what `a2v predict` takes (files, folders, patterns, lists), or a waveform (N,) of `sample_rate` Hz,
     whose table has no `file`. model: a detector, or where it lies (`load_model`). channel: of a file, from 0, or 'mix'.
     settings: as in `settings_for` (threshold=0.3, classes=["cc"], merge_gap_s=0.1, ...); the default is the model's.
+    Classes that the model has not learned have no events unless asked for (classes=, threshold={...},
+    all_classes=True): a warning names them. What else should be known is with it in the table's `attrs["notices"]`.
 
     One recording after another, in this process: months of recordings are for `a2v predict`. Raises UserError for a
     recording that cannot be used, ValueError for a wrong setting or waveform.
     """
     detector = as_detector(load_model(model) if not isinstance(model, Detector) else model, model)
-    chosen, _ = settings_for(detector, **settings)
+    chosen, notices = settings_for(detector, **settings)
+    not_learned = not_learned_notice(not_written(detector, **settings), "all_classes=True")
+    for notice in not_learned:
+        warnings.warn(notice, stacklevel=2)
+    table = _predicted(recordings, detector, sample_rate, channel, chosen)
+    table.attrs["notices"] = [*not_learned, *notices]
+    return table
+
+
+def _predicted(
+    recordings: PathLike | Sequence[PathLike] | Waveform,
+    detector: Detector,
+    sample_rate: float | None,
+    channel: Channel,
+    chosen: PredictSettings,
+) -> pandas.DataFrame:
     if not is_path(recordings):
         rate = detector.sample_rate if sample_rate is None else sample_rate
         return event_table(detector, chosen, [(None, events_of_waveform(detector, recordings, rate, chosen))])

@@ -11,7 +11,7 @@ import torch
 from a2v_data.audio import Channel
 from a2v_data.scheduling import Run, on_cores
 from a2v_data.storage import file_digest
-from a2v_model import load_model
+from a2v_model import Detector, load_model
 from a2v_model.checkpoints import WEIGHTS
 
 from .errors import UserError
@@ -20,7 +20,8 @@ from .models import is_uri, model_folder
 from .predict import as_detector
 from .predict_plan import find_recordings
 from .predict_run import Job, Progress, run_predictions
-from .predict_settings import settings_for
+from .predict_settings import not_learned_notice, not_written, settings_for
+from .predict_state import begun_options
 from .predict_stream import BATCH
 from .predict_summary import Summary
 
@@ -54,11 +55,14 @@ def call(recordings: Sequence[str], out: Path, choice: Choice, progress: Progres
         digest = file_digest(folder / WEIGHTS)[:16]
         run, device, bfloat16 = _where(choice)
         precision = "bfloat16" if bfloat16 else "float32"
-        settings, notices = settings_for(model, precision=precision, **choice.settings)
+        left_out, told = _not_learned(model, out, choice)
+        as_begun = {"all_classes": True} if told and not left_out else {}
+        settings, notices = settings_for(model, precision=precision, **(choice.settings | as_begun))
         name = choice.model if is_uri(choice.model) else Path(choice.model).resolve().name
         job = Job(
             model, folder.absolute(), f"{name}@{digest[:8]}", digest, settings, choice.formats, choice.channel, device,
             choice.batch or BATCH[device], choice.likelihoods, choice.embeddings,
+            left_out, (*told, *notices),
         )  # fmt: skip
         try:
             summary = run_predictions(found, out, job, run, progress)
@@ -67,8 +71,18 @@ def call(recordings: Sequence[str], out: Path, choice: Choice, progress: Progres
                 from .workers import stop_ray
 
                 stop_ray()
-    summary.notices[:0] = notices
     return summary
+
+
+def _not_learned(model: Detector, out: Path, choice: Choice) -> tuple[dict[str, str], list[str]]:
+    """Classes that are not written since the model has not learned them, and what to say of it. A folder that was begun
+    with all classes (asked for, or by an a2v that wrote them always) goes on with them."""
+    left_out = not_written(model, **choice.settings)
+    begun = begun_options(out)
+    if left_out and begun and begun.get("classes") is None:
+        said = ", ".join(f"{name} ({why})" for name, why in left_out.items())
+        return {}, [f"not learned: {said}; {out} was begun with events of all classes and goes on so"]
+    return left_out, not_learned_notice(left_out, "--all-classes")
 
 
 def _where(choice: Choice) -> tuple[Run, str, bool]:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from .predict_plan import Recording
 from .predict_state import Done, load_events, stamp_of
+from .tables import clock_text
 
 CONTEXT_S = 1.0
 LONGEST_S = 8.0  # of a drawn event: of a longer one its beginning
@@ -119,15 +120,6 @@ def caption(event: Ranked) -> tuple[str, str]:
     start = start_time(event.done.name)
     clock = f" ({start + timedelta(seconds=event.onset_s):%H:%M:%S})" if start else ""
     return event.done.name, f"at {clock_text(event.onset_s)}{clock} · {event.likelihood:.3f}"
-
-
-def clock_text(seconds: float) -> str:
-    """1:02:03.45: hours, minutes and seconds."""
-    hundredths = round(100 * seconds)
-    minutes, rest = divmod(hundredths, 6000)
-    if minutes < 60:
-        return f"{minutes}:{rest / 100:05.2f}"
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest / 100:05.2f}"
 
 
 def file_names(classes: Sequence[str]) -> dict[str, str]:

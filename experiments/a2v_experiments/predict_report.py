@@ -23,7 +23,6 @@ from .predict_look import (
     CONTEXT_S,
     Seen,
     activity_rows,
-    clock_text,
     event_panels,
     file_names,
     look,
@@ -31,7 +30,7 @@ from .predict_look import (
 )
 from .predict_outputs import FORMATS, combined_path
 from .predict_summary import Summary
-from .tables import csv_text
+from .tables import clock_text, csv_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -106,7 +105,7 @@ def _html(out: Path, summary: Summary, seen: Seen, drawn: dict[str, str], count:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    plain = summary.plain()
+    plain, nothing = summary.plain(), summary.nothing_found()
     rows = sorted(summary.rows(), key=lambda row: row["status"] != "left out")
     text: str = environment.get_template(TEMPLATE).render(
         now=f"{datetime.now():%Y-%m-%d %H:%M}",
@@ -115,6 +114,8 @@ def _html(out: Path, summary: Summary, seen: Seen, drawn: dict[str, str], count:
         events=sum(plain["events"].values()),
         settings=_settings(summary),
         classes=_classes(summary, seen),
+        nothing=None if nothing is None else [{**row, "at": clock_text(row["at_s"])} for row in nothing],
+        unknown=summary.unknown(),
         activity=drawn.get("activity"),
         by_day=seen.activity is not None and seen.activity.by_day,
         undated=seen.undated,
@@ -132,7 +133,8 @@ def _html(out: Path, summary: Summary, seen: Seen, drawn: dict[str, str], count:
 def _classes(summary: Summary, seen: Seen) -> list[dict[str, Any]]:
     """A row for each class that was looked for."""
     hours = sum(done.duration_s for done in summary.done.values()) / 3600
-    wanted = summary.options["classes"] or list(seen.highest)
+    chosen = summary.options["classes"]
+    wanted = list(seen.highest) if chosen is None else chosen
     threshold = summary.options["events"]["threshold"]
     totals = summary.plain()["events"]
     return [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,11 +22,13 @@ from a2v_data.audio import AudioError, Channel
 from a2v_data.resampling import resampled_length
 from a2v_data.scheduling import Crash, Run
 from a2v_data.storage import require_free_space
+from a2v_eval.learned import class_fits
 from a2v_model import Detector
 from numpy.typing import NDArray
 
 from .inference import Windows
 from .predict import events_of_likelihoods
+from .predict_extremes import extreme_rows, extremes_of, untrained_notice
 from .predict_outputs import Predicted, combined_path, missing_tables, table_path, write_combined, write_table
 from .predict_plan import Recording, read_headers
 from .predict_settings import PredictSettings
@@ -46,7 +49,8 @@ from .predict_work import LEFT_OUT, PieceTask, pieces_of, predict_piece, read_pi
 @dataclass(frozen=True)
 class Job:
     """What a call is to do. model: a detector, folder: where it lies, model_name: what tables call it, digest: of its
-    weights. formats: of tables. likelihoods: npz or hdf5; embeddings: frames or events. device: cpu or cuda."""
+    weights. formats: of tables. likelihoods: npz or hdf5; embeddings: frames or events. device: cpu or cuda.
+    not_learned: classes that are not written for that, with why. notices: what is known before the call."""
 
     model: Detector
     folder: Path
@@ -59,6 +63,8 @@ class Job:
     batch: int
     likelihoods: str | None = None
     embeddings: str | None = None
+    not_learned: Mapping[str, str] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
 
     def options(self) -> dict[str, Any]:
         """What decides the results: see `predict_state`."""
@@ -109,7 +115,7 @@ class _Call:
     def __init__(self, found: dict[str, Path], out: Path, job: Job, state: State, progress: Progress) -> None:
         self.out, self.job, self.state, self.progress = out, job, state, progress
         self.begun = time.monotonic()
-        self.notices: list[str] = []
+        self.notices: list[str] = list(job.notices)
         self.new: list[str] = []
         self.given = list(found)
         self.good, self.left_out = read_headers(found, job.channel)
@@ -151,9 +157,13 @@ class _Call:
                 )
                 write_combined(path, format_, recordings)
         done = {name: self.state.done[name] for name in names}
+        model, recordings_done = self.job.model, list(done.values())
+        fits = class_fits(model.classes, model.thresholds, model.thresholds_from)
+        self.notices[:0] = untrained_notice(recordings_done, [name for name, fit in fits.items() if fit.learned])
+        likelihoods = extreme_rows(recordings_done, model.classes, self.job.settings, self.job.not_learned)
         summary = Summary(
             self.job.model_name, self.job.options(), done, self.new, self.given, self.left_out, self.notices,
-            time.monotonic() - self.begun, self.job.model.sample_rate,
+            time.monotonic() - self.begun, model.sample_rate, dict(self.job.not_learned), likelihoods,
         )  # fmt: skip
         write_summary(self.out, summary)
         return summary
@@ -235,7 +245,7 @@ class _Call:
         done = Done(
             name, str(recording.path), one.stamp, info.rate, info.samples, info.channels,
             dict(zip(job.model.classes, counts, strict=True)),
-            one.spent.all_s, one.spent.model_s,
+            one.spent.all_s, one.spent.model_s, extremes_of(blocks, frame_rate, job.model.classes),
         )  # fmt: skip
         predicted = self._predicted(done, events)
         for format_ in job.formats:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from a2v_eval.events import EventConfig
+from a2v_eval.learned import class_fits
 from a2v_eval.postprocess import by_time, merge_gaps, only_classes, within_durations
 from a2v_model import Detector
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -48,11 +49,15 @@ def settings_for(model: Detector, **given: Any) -> tuple[PredictSettings, list[s
 
     given: fields of PredictSettings, and `method`, `window_s` and `threshold` of EventConfig; what is None or missing
     is the model's own: its thresholds, and the event settings and windows that they were chosen for. A class without a
-    threshold has EventConfig's. Raises ValueError for a wrong value or a class that the model does not know.
+    threshold has EventConfig's. Classes that are `not_written` are left out, with all_classes=True none are. Raises
+    ValueError for a wrong value or a class that the model does not know.
     """
     given = {key: value for key, value in given.items() if value is not None}
-    odd = given.keys() - PredictSettings.model_fields.keys() - {"method", "window_s", "threshold"}
+    odd = given.keys() - PredictSettings.model_fields.keys() - {"method", "window_s", "threshold", "all_classes"}
     assert not odd, f"{odd}: no such setting"
+    left_out = not_written(model, **given)
+    if left_out:
+        given["classes"] = tuple(name for name in model.classes if name not in left_out)
     known = model.thresholds_from
     method = given.get("method", known.get("method", "avg"))
     same = method == known.get("method")
@@ -60,7 +65,7 @@ def settings_for(model: Detector, **given: Any) -> tuple[PredictSettings, list[s
     events = {key: known[key] for key in keys if same and key in known}
     if "window_s" in given:
         events["window_s"] = given["window_s"]
-    thresholds, notices = _thresholds(model, given.get("threshold"))
+    thresholds, notices = _thresholds(model, given.get("threshold"), left_out)
     fields: dict[str, Any] = {key: float(known[key]) for key in ("segment_s", "overlap_s") if key in known}
     fields |= {key: given[key] for key in PredictSettings.model_fields if key in given}
     try:
@@ -77,20 +82,48 @@ def settings_for(model: Detector, **given: Any) -> tuple[PredictSettings, list[s
     return settings, notices
 
 
+def not_written(model: Detector, **given: Any) -> dict[str, str]:
+    """The classes that the model has not learned and nobody asked for, with why: they would flood every table.
+
+    given: as `settings_for` takes it. `classes` and a `threshold` for a class ask for those that they name, all_classes
+    for all. Raises ValueError where all_classes stands beside classes.
+    """
+    threshold, classes = given.get("threshold"), given.get("classes")
+    if given.get("all_classes"):
+        if classes is not None:
+            raise ValueError("all_classes: means all of them, and classes only some; give one of the two")
+        return {}
+    if classes is not None:
+        return {}
+    named = threshold if isinstance(threshold, Mapping) else {}
+    fits = class_fits(model.classes, model.thresholds, model.thresholds_from)
+    return {name: fit.reason() for name, fit in fits.items() if fit.learned is False and name not in named}
+
+
+def not_learned_notice(left_out: Mapping[str, str], asking: str) -> list[str]:
+    """What to say of `not_written`, if anything. asking: how events of all classes are asked for."""
+    if not left_out:
+        return []
+    said = ", ".join(f"{name} ({why})" for name, why in left_out.items())
+    return [
+        f"not learned, no events written: {said}; {asking} writes them all the same, more labels or updates help"
+    ]
+
+
 def postprocess(events: np.ndarray, settings: PredictSettings, classes: list[str]) -> np.ndarray:
     """Found events (dtype EVENT) as the settings want them, in the order of onset and class.
 
     First gaps are closed, then durations asked for, so that pieces of a call count as the call.
     """
     if settings.classes is not None:
-        events = only_classes(events, np.array([classes.index(name) for name in settings.classes]))
+        events = only_classes(events, np.array([classes.index(name) for name in settings.classes], np.int64))
     if settings.merge_gap_s is not None:
         events = merge_gaps(events, _of_each(settings.merge_gap_s, classes, -1.0))
     shortest = _of_each(settings.min_duration_s, classes, 0.0)
     return by_time(within_durations(events, shortest, _of_each(settings.max_duration_s, classes, np.inf)))
 
 
-def _thresholds(model: Detector, given: Any) -> tuple[dict[str, float], list[str]]:
+def _thresholds(model: Detector, given: Any, left_out: Iterable[str]) -> tuple[dict[str, float], list[str]]:
     default = EventConfig.model_fields["threshold"].default
     of_all = given is not None and not isinstance(given, Mapping)
     chosen = dict.fromkeys(model.classes, given) if of_all else {**model.thresholds, **(given or {})}
@@ -99,7 +132,7 @@ def _thresholds(model: Detector, given: Any) -> tuple[dict[str, float], list[str
             raise ValueError(f"threshold: {value!r} of {name} should be a number from 0 to below 1")
     if unknown := sorted(set(chosen) - set(model.classes)):
         raise ValueError(f"threshold: {unknown[0]!r} is none of the model's classes {', '.join(model.classes)}")
-    without = [name for name in model.classes if name not in chosen]
+    without = [name for name in model.classes if name not in chosen and name not in left_out]
     notices = [f"no threshold was chosen for {', '.join(without)}: {default} is used"] if without else []
     return {name: float(chosen.get(name, default)) for name in model.classes}, notices
 

@@ -6,7 +6,8 @@ Contract. Everything is in `.predict/` of the output folder; nothing else there 
     which is ignored. Its options are the model (digest), all that decides which events are found, and the tracks and
     embeddings that are kept; a call with others is refused. Formats of tables are no part of it: tables are made from
     `events/` and can be made again. Then one line for each recording that is done, `Done`; of several lines of a
-    recording the last one holds. It is written after everything else of the recording has been renamed into place.
+    recording the last one holds; those of before there were `likelihoods` have none. It is written after everything
+    else of the recording has been renamed into place.
 `events/NAME.npy`: the events of a recording that is done, dtype EVENT, by onset. Written aside and renamed.
 `pieces/STAMP/FIRST-LAST.npy`: likelihoods (T, C) of windows FIRST ... LAST - 1 of a recording that is not done yet (and
     `...features.npy`), written aside and renamed: a piece that is there is whole and is not computed again. STAMP
@@ -48,7 +49,8 @@ HIDDEN = ".predict"
 @dataclass(frozen=True)
 class Done:
     """A recording that is done. stamp: of its file; rate: Hz; events: of each class; seconds: that the work took on
-    all processes, and those in the model."""
+    all processes, and those in the model. likelihoods: of each class the lowest, the highest and the second of that;
+    None where an earlier a2v did it, which kept none."""
 
     name: str
     path: str
@@ -59,6 +61,7 @@ class Done:
     events: dict[str, int]
     seconds: float
     model_seconds: float
+    likelihoods: dict[str, list[float]] | None = None
 
     @property
     def duration_s(self) -> float:
@@ -140,6 +143,16 @@ def open_state(out: Path, options: dict[str, Any]) -> Iterator[State]:
         except (TypeError, KeyError) as error:
             raise damaged(path, error) from error
         yield State(out, lines, done)
+
+
+def begun_options(out: Path) -> dict[str, Any]:
+    """The options, flat, that `out` was begun with; empty where it was not, or where `open_state` will complain."""
+    try:
+        with (out / HIDDEN / "state.jsonl").open(encoding="utf-8", errors="surrogateescape") as file:
+            options = json.loads(file.readline())["options"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+    return options if isinstance(options, dict) else {}
 
 
 def stamp_of(recording: Recording, channel: Channel) -> str:

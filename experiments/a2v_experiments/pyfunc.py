@@ -3,7 +3,8 @@
 The run's model `model` is a folder with what `a2v_model.save_model` writes and, beside it, what MLflow needs (MLmodel,
 requirements.txt, an example of its input); the weights are stored once. Input: one waveform, float32 (N,), of any
 length, with the parameter `sample_rate` (Hz; default: the model's). Output: a row per event, in the columns of
-`a2v_experiments.predict.predict`, found with the model's own thresholds and event settings.
+`a2v_experiments.predict.predict`, found with the model's own thresholds and event settings; classes that it
+has not learned have none, which the server's log says.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, Tens
 
 from .logged_models import begin_model
 from .predict import event_table, events_of_waveform
-from .predict_settings import settings_for
+from .predict_settings import not_learned_notice, not_written, settings_for
 from .tracking import Store, scratch
 
 PACKAGES = ("a2v", "a2v-model", "a2v-data", "a2v-eval", "torch")
@@ -39,7 +40,9 @@ class EventModel:
 
     def __init__(self, detector: Detector) -> None:
         self.detector = detector
-        self.settings = settings_for(detector)[0]
+        self.settings, notices = settings_for(detector)
+        for notice in [*not_learned_notice(not_written(detector), "a2v predict --all-classes"), *notices]:
+            logging.getLogger(__name__).warning(notice)
 
     def predict(self, waveform: np.ndarray, params: dict[str, Any] | None = None) -> pandas.DataFrame:
         """The events of a waveform (N,). Raises MlflowException (HTTP 400) for one that cannot be used."""

@@ -22,6 +22,7 @@ from .recipe_errors import explain
 from .recipe_sections import Recipe
 
 BUNDLED = Path(__file__).parent / "recipes"
+RENAMED = {"finch": "many_calls", "sparse_mix": "few_calls"}  # bundled recipes under their former names
 Scale = Literal["tiny"]
 
 
@@ -77,14 +78,18 @@ def load_recipe(name: str, overrides: list[str] | None = None, scale: Scale | No
 
 
 def find_recipe(name: str) -> Path:
+    """A file of this name, else the bundled recipe. Raises UserError for what is neither."""
     path = Path(name)
-    if path.is_dir():
-        raise UserError(f"{name}: is a folder; a recipe is a YAML file")
     if path.is_file():
         return path
     bundled = BUNDLED / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
-    if bundled.is_file():
+    if bundled.is_file():  # before folders: one with recordings may have a recipe's name
         return bundled
+    former = name.removesuffix(".yaml").removesuffix(".yml")
+    if former in RENAMED:
+        raise UserError(f"{name}: this bundled recipe is called {RENAMED[former]} now")
+    if path.is_dir():
+        raise UserError(f"{name}: is a folder; a recipe is a YAML file")
     known = sorted(str(p.relative_to(BUNDLED).with_suffix("")) for p in BUNDLED.rglob("*.yaml"))
     raise UserError(f"{name}: no such recipe; give a YAML file or one of: {', '.join(known)}")
 

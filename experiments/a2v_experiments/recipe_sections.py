@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+from a2v_data.augment import AugmentConfig
 from a2v_data.bcl import BclConfig
 from a2v_data.pack import PackConfig
+from a2v_data.sampling import ActiveConfig, SamplingConfig
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig, check_together
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -136,8 +138,23 @@ class LoopConfig(Section):
     seed: int = 0
 
 
+def _left_out(value: Any) -> bool:
+    """An option that is off is in no dump, so recipes without it keep the fingerprints that they had before it."""
+    return value is None
+
+
 class PretrainStage(PretrainConfig, LoopConfig):
-    """Self-distillation on all recordings of the corpus, labelled or not; labels are not read."""
+    """Self-distillation on all recordings of the corpus, labelled or not; labels are not read.
+
+    sampling: prefer stretches in which something stands out; None: each segment once an epoch.
+    """
+
+    sampling: ActiveConfig | None = Field(default=None, exclude_if=_left_out)
+
+    @model_validator(mode="after")
+    def _offsets_agree(self) -> PretrainStage:
+        _check_offset(self.sampling, self.random_offset)
+        return self
 
 
 class ValidationConfig(Section):
@@ -155,15 +172,28 @@ class ValidationConfig(Section):
 class FinetuneStage(FinetuneConfig, LoopConfig):
     """Supervised training of the detector on one fold.
 
+    sampling: prefer stretches with events, and rare classes; None: each segment once an epoch. augment: events pasted
+    into segments, backgrounds, levels; pasted classes are drawn by `sampling.class_power`, 0.5 without sampling.
     weight_average: decay of an exponential moving average of the weights (0: none), shorter in the first updates;
     the average is what is validated and what becomes the model. validation: held out training recordings choose the
     update whose weights become the model, by strict AP (None: the last).
     """
 
-    OPTIONS = FinetuneConfig.OPTIONS | {"weight_average", "validation"}
+    sampling: SamplingConfig | None = Field(default=None, exclude_if=_left_out)
+    augment: AugmentConfig | None = Field(default=None, exclude_if=_left_out)
 
-    weight_average: float = Field(default=0.0, ge=0, lt=1)
-    validation: ValidationConfig | None = None
+    weight_average: float = Field(default=0.0, ge=0, lt=1, exclude_if=lambda decay: decay == 0)
+    validation: ValidationConfig | None = Field(default=None, exclude_if=_left_out)
+
+    @model_validator(mode="after")
+    def _offsets_agree(self) -> FinetuneStage:
+        _check_offset(self.sampling, self.random_offset)
+        return self
+
+
+def _check_offset(sampling: ActiveConfig | SamplingConfig | None, random_offset: bool) -> None:
+    if sampling is not None and not random_offset:
+        raise ValueError("random_offset = false: sampling draws at any offset; leave one of the two out")
 
 
 class EvaluateStage(EvaluationConfig):

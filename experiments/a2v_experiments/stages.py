@@ -17,6 +17,7 @@ from a2v_data.corpus import Corpus
 from a2v_data.folds import Folds, hold_out, label_share
 from a2v_data.folds import make_folds as stratify
 from a2v_data.groups import Grouping, by_pattern
+from a2v_data.listing import Listing
 from a2v_data.manifests import read_manifests, write_manifests
 from a2v_data.validation import validation_split
 from a2v_eval.evaluation import EvaluationConfig
@@ -126,19 +127,23 @@ def prepare(context: Context, data: DataConfig, source: Path, origin: str, name:
     return result, pack()  # packed again where this machine has not got it
 
 
+def split(recipe: Recipe, corpus: Listing) -> Folds:
+    """The recipe's folds of a corpus, packed or not. Raises UserError naming the key that is wrong."""
+    settings = recipe.folds
+    group = _grouping(settings)
+    try:
+        if settings.holdout is None:
+            return stratify(corpus, settings.count, settings.seed, group)
+        return hold_out(corpus, settings.holdout, settings.seed, group)
+    except ValueError as error:  # they call the number of folds n_folds, and say group and holdout as a recipe does
+        raise UserError(f"folds.{str(error).replace('n_folds', 'count', 1)}") from None
+
+
 def make_folds(context: Context, data: Result, corpus: Corpus) -> tuple[Result, Folds]:
     """Stratified folds of the labelled recordings, or a hold-out, as MeerKAT's manifests."""
-    settings = context.recipe.folds
 
     def work(run_id: str) -> None:
-        group = _grouping(settings)
-        try:
-            if settings.holdout is None:
-                folds = stratify(corpus, settings.count, settings.seed, group)
-            else:
-                folds = hold_out(corpus, settings.holdout, settings.seed, group)
-        except ValueError as error:  # they call the number of folds n_folds, and say group and holdout as a recipe does
-            raise UserError(f"folds.{str(error).replace('n_folds', 'count', 1)}") from None
+        folds = split(context.recipe, corpus)
         for notice in folds.notices:
             context.say(f"  {notice}")
         with scratch() as aside:
@@ -225,12 +230,12 @@ def _training_part(context: Context, corpus: Corpus, recordings: list[str]) -> t
     recipe = context.recipe
     if recipe.finetune is None or recipe.finetune.validation is None:
         return recordings, []
-    split = validation_split(
+    found = validation_split(
         corpus, recordings, recipe.finetune.validation.share, recipe.folds.seed, _grouping(recipe.folds)
     )
-    for notice in split.notices:
+    for notice in found.notices:
         context.say(f"  {notice}")
-    return split.train, split.validation or []
+    return found.train, found.validation or []
 
 
 def finetune(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from . import stages
 from .fingerprint import fingerprint
+from .graph import say_advice
 from .progress import bar
 from .recipe import RecipeFile
 from .recipe_sections import Recipe
@@ -73,7 +74,7 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
     with ending(store, run_id):
         context = Context(base, store, work, run_id, say)
         data, corpus = stages.prepare(context, base.data, *sources.of(base).data)
-        stages.make_folds(context, data, corpus)
+        say_advice(context, corpus, stages.make_folds(context, data, corpus)[1])
         failed = _run(task, base, store, rows, say)
         rows = rows_of(task, store, sources)
         rows += [Row(name, {}, "failed", why) for name, why in failed.items() if name not in {row.name for row in rows}]

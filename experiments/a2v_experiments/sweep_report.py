@@ -7,7 +7,7 @@ from typing import Any
 
 from a2v_eval.events import PROTOCOLS, Protocol
 from a2v_eval.figures import TrialPoint, parameter_figure, variant_figure
-from a2v_eval.summary import UNDEFINED_MARK, Spread, metric_name
+from a2v_eval.summary import STRICT_FIRST, UNDEFINED_MARK, Spread, metric_name
 
 from .lookup import share_prefix
 from .recipe_sections import Recipe
@@ -42,11 +42,11 @@ def text_report(recipe: Recipe, rows: list[Row]) -> str:
 def _cells(sweep: SweepConfig, rows: list[Row], prefix: str) -> tuple[list[str], list[list[str]]]:
     names = short_names(sweep.parameters)
     header = ["trial"] if sweep.variants else list(names.values())
-    header += [f"{of} {protocol}" for protocol in PROTOCOLS for of in ("micro", "macro")] + ["folds", "status"]
+    header += [f"{of} {protocol}" for protocol in STRICT_FIRST for of in ("micro", "macro")] + ["folds", "status"]
     table = []
     for row in rows:
         values = [row.name] if sweep.variants else [shown(row.parameters.get(key)) for key in names]
-        scores = [_spread(row, prefix, protocol, of) for protocol in PROTOCOLS for of in ("micro", "macro")]
+        scores = [_spread(row, prefix, protocol, of) for protocol in STRICT_FIRST for of in ("micro", "macro")]
         table.append([*values, *(str(s) if s else UNDEFINED_MARK for s in scores), str(row.folds), row.status])
     return header, table
 

@@ -29,6 +29,15 @@ def _width(text: str) -> int:
     return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
 
 
+def clock_text(seconds: float) -> str:
+    """1:02:03.45: hours, minutes and seconds."""
+    hundredths = round(100 * seconds)
+    minutes, rest = divmod(hundredths, 6000)
+    if minutes < 60:
+        return f"{minutes}:{rest / 100:05.2f}"
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest / 100:05.2f}"
+
+
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as CSV; a column for every key, in the order in which they first come."""
     out = io.StringIO()

@@ -6,8 +6,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from a2v_data.augment import Augmenter
 from a2v_data.bcl import mix
 from a2v_data.corpus import Corpus
+from a2v_data.sampling import SamplingConfig
+from a2v_data.training_part import TrainingPart
 from a2v_eval.evaluation import Evaluation, EvaluationConfig
 from a2v_model import Detector, Pretrainer, ema_decay, load_model, normalise
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig
@@ -17,7 +20,7 @@ from torch import Tensor
 
 from .loop import Step, TrainingStopped
 from .recipe_sections import FinetuneStage, LoopConfig, PretrainStage, ValidationConfig
-from .segments import SegmentSampler, padded_lengths
+from .segments import DrawnSampler, SegmentSampler, padded_lengths
 from .validation import Validation, score_validation
 
 Part = TypeVar("Part", bound=BaseModel)
@@ -75,25 +78,27 @@ class _TaskBase:
         self.samples = round(spec.segment_s * front_end.sample_rate)
         self.frames = front_end.frames(self.samples)
         names = {recording.name: index for index, recording in enumerate(self.corpus.recordings)}
-        loop = spec.loop
-        self.sampler = SegmentSampler(
-            self.corpus,
-            [names[name] for name in spec.recordings],
-            self.samples,
-            front_end.stride,
-            loop.segments,
-            loop.micro_batches,
-            loop.seed,
-            loop.random_offset,
-        )
+        recordings = [names[name] for name in spec.recordings]
+        self.part = TrainingPart(self.corpus, recordings)
+        self.sampler = self._sampler(recordings, spec.loop, front_end.stride)
 
-    def read(self, update: int, micro: int) -> tuple[NDArray[np.void], Tensor, Tensor]:
-        """Segments, normalised waveforms (B, N) and how many samples of each are recording rather than padding (B,)."""
+    def _sampler(self, recordings: list[int], loop: LoopConfig, stride: int) -> SegmentSampler | DrawnSampler:
+        sampling = loop.sampling if isinstance(loop, PretrainStage | FinetuneStage) else None
+        if sampling is not None:
+            return DrawnSampler(self.part, self.samples, stride, loop.segments, loop.seed, sampling)
+        return SegmentSampler(
+            self.corpus, recordings, self.samples, stride, loop.segments, loop.micro_batches, loop.seed,
+            loop.random_offset,
+        )  # fmt: skip
+
+    def read(self, update: int, micro: int) -> tuple[NDArray[np.void], NDArray[np.float32], NDArray[np.int64]]:
+        """Segments, waveforms (B, N) and how many samples of each are recording rather than padding (B,)."""
         segments = self.sampler.draw(update, micro)
-        waveform, lengths = self.corpus.waveforms(segments, self.samples)
-        lengths_B = torch.from_numpy(np.asarray(lengths, dtype=np.int64))
-        waveform_BN = normalise(torch.from_numpy(waveform).to(self.device), lengths_B.to(self.device))
-        return segments, waveform_BN, lengths_B
+        return segments, *self.corpus.waveforms(segments, self.samples)
+
+    def normalised(self, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Tensor:
+        """The waveforms on the device, each normalised over its recording."""
+        return normalise(torch.from_numpy(waveform_BN).to(self.device), torch.from_numpy(lengths_B).to(self.device))
 
 
 class PretrainTask(_TaskBase):
@@ -112,7 +117,8 @@ class PretrainTask(_TaskBase):
         """Nothing changes between updates but the teacher."""
 
     def step(self, update: int, micro: int, generator: torch.Generator) -> Step:
-        _, waveform_BN, _ = self.read(update, micro)
+        _, read_BN, samples_B = self.read(update, micro)
+        waveform_BN = self.normalised(read_BN, samples_B)
         if self.config.bcl:
             waveform_BN, _ = mix(waveform_BN, None, self.corpus.sample_rate, self.config.bcl, generator)
         out = self.model(waveform_BN, generator)
@@ -145,6 +151,10 @@ class FinetuneTask(_TaskBase):
         if spec.validation:
             settings = self.config.validation or ValidationConfig()
             self.validation = Validation(self.score, settings.every, settings.patience)
+        self.augmenter: Augmenter | None = None
+        if self.config.augment is not None:
+            power = (self.config.sampling or SamplingConfig()).class_power
+            self.augmenter = Augmenter(self.part, spec.model.front_end.stride, self.config.augment, power)
 
     def score(self, model: Detector) -> Evaluation:
         """On the validation recordings."""
@@ -155,11 +165,26 @@ class FinetuneTask(_TaskBase):
     def begin_update(self, update: int) -> None:
         self.model.set_trainable(update)
 
+    def examples(self, update: int, micro: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalised waveforms (B, N) and targets (B, T, C) on the device, augmented, and valid samples (B,).
+
+        A pure function of the seed, the update and the micro-batch.
+        """
+        segments, read_BN, samples_B = self.read(update, micro)
+        target_BTC = self.corpus.targets(segments, self.spec.model.front_end.frame_rate, self.frames)
+        gain_B: NDArray[np.float32] | None = None
+        if self.augmenter is not None:
+            rng = np.random.default_rng([self.config.seed, 3, update, micro])
+            read_BN, target_BTC = self.augmenter(read_BN, samples_B, target_BTC, rng)
+            gain_B = self.augmenter.gains(len(segments), rng)
+        waveform_BN = self.normalised(read_BN, samples_B)
+        if gain_B is not None:
+            waveform_BN = waveform_BN * torch.from_numpy(gain_B).to(self.device)[:, None]
+        return waveform_BN, torch.from_numpy(target_BTC).to(self.device), torch.from_numpy(samples_B)
+
     def step(self, update: int, micro: int, generator: torch.Generator) -> Step:
-        segments, waveform_BN, lengths_B = self.read(update, micro)
+        waveform_BN, targets_BTC, lengths_B = self.examples(update, micro)
         front_end = self.spec.model.front_end
-        targets = self.corpus.targets(segments, front_end.frame_rate, self.frames)
-        targets_BTC = torch.from_numpy(targets).to(self.device)
         if self.config.bcl:
             lengths_B = lengths_B.max().expand_as(lengths_B)  # what stands in the padding is the partner's audio
             waveform_BN, mixed = mix(waveform_BN, targets_BTC, self.corpus.sample_rate, self.config.bcl, generator)

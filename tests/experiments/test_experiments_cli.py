@@ -14,6 +14,7 @@ from a2v_experiments.errors import UserError
 # command -> its arguments and options; change it together with README when the surface is meant to change
 EXPERIMENT = {
     "experiment run": ["recipe", "--set", "--scale", "--work", "--tracking-uri"],
+    "experiment suggest": ["folder", "--minutes", "--out", "--json"],
     "experiment submit": [
         "recipe", "--address", "--set", "--scale", "--work", "--tracking-uri", "--env", "--requirements", "--wait",
         "--job-id",
@@ -85,9 +86,9 @@ EVALUATE = {
 PREDICT = {
     "predict": [
         "recordings", "--model", "--out", "--format", "--likelihoods", "--embeddings", "--thresholds", "--threshold",
-        "--classes", "--min-duration", "--max-duration", "--merge-gap", "--method", "--window-s", "--segment-s",
-        "--overlap-s", "--channel", "--device", "--precision", "--batch", "--processes", "--ray", "--address",
-        "--figures", "--report", "--tracking-uri", "--json",
+        "--classes", "--all-classes", "--min-duration", "--max-duration", "--merge-gap", "--method", "--window-s",
+        "--segment-s", "--overlap-s", "--channel", "--device", "--precision", "--batch", "--processes", "--ray",
+        "--address", "--figures", "--report", "--tracking-uri", "--json",
     ],
 }  # fmt: skip
 SURFACE = EXPERIMENT | DATA | BENCH | MODEL | EXPLAIN | EVALUATE | PREDICT
@@ -141,8 +142,8 @@ except SystemExit as stop:
     "arguments, told",
     [
         (["experiment", "run"], "Missing argument"),
-        (["experiment", "run", "finch", "--bogus"], "No such option"),
-        (["experiment", "run", "finch", "--scale", "huge"], "'--scale'"),
+        (["experiment", "run", "many_calls", "--bogus"], "No such option"),
+        (["experiment", "run", "many_calls", "--scale", "huge"], "'--scale'"),
         (["experiment", "rnu"], "No such command"),
         (["ui", "--port", "http"], "'--port'"),
         (["ui", "--port", "0"], "'--port'"),

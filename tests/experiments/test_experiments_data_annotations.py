@@ -91,7 +91,7 @@ def test_options_reach_the_readers(a2v, source: Path) -> None:
 def test_a_recipe_chooses_tables(a2v, source: Path, tmp_path: Path) -> None:
     """The same options stand under data.annotations, and a wrong one is told with its key."""
     recipe = tmp_path / "r.yaml"
-    recipe.write_text(f"extends: finch\ndata:\n  source: {source}\n")
+    recipe.write_text(f"extends: many_calls\ndata:\n  source: {source}\n")
     said = a2v("experiment", "run", recipe, "--set", "data.annotations.tables=[none.txt]", "--work", tmp_path / "w")
     assert said.code == 2 and "none.txt: no such table" in said.only_line()
     said = a2v("experiment", "run", recipe, "--set", "data.annotations.teir=x", "--work", tmp_path / "w")

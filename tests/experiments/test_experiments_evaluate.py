@@ -56,12 +56,16 @@ def test_both_protocols_are_named_with_every_number(a2v, both):
     )
     assert "IoU) above 0;" in lines[paper] and "enters the ranking with 0" in lines[paper + 1]
     assert "IoU) above 0.3;" in lines[strict]
-    by_class = {line.split()[0]: line.split()[1:] for line in lines[strict + 3 :] if line}
+    assert strict < paper  # what is honest leads
+    assert lines[strict + 1].split()[:6] == ["class", "labels", "predicted", "found", "AP", "mAP"]
+    by_class = {line.split()[0]: line.split()[1:] for line in lines[strict + 3 : paper] if line}
     # by hand: of three labels of cc one is found, by the likeliest of three predictions; sn is found.
     # mAP of cc: two are found above 0.1 (the second has 0.2 / 1.8), one above 0.2 to 0.8, none above 0.9
-    assert by_class["cc"] == ["3", "3", "0.333", f"{(2 / 3 + 7 / 3) / 9:.3f}", "0.333", "0.333", "0.333", "0", "0"]
-    assert by_class["sn"][:2] == ["1", "1"] and by_class["sn"][4:7] == ["1.000"] * 3
-    assert by_class["micro"][:3] == ["4", "4", "0.375"]  # 1/4 + 1/4 * 2/4
+    map_cc = f"{(2 / 3 + 7 / 3) / 9:.3f}"
+    assert by_class["cc"] == ["3", "3", "1", "0.333", map_cc, "0.333", "0.333", "0.333", "0", "0"]
+    assert by_class["sn"][:3] == ["1", "1", "1"] and by_class["sn"][5:8] == ["1.000"] * 3
+    assert by_class["micro"][:4] == ["4", "4", "2", "0.375"]  # 1/4 + 1/4 * 2/4
+    assert max(map(len, lines[strict + 1 : strict + 8])) < 100 and "flatters" not in said.out
     assert "macro: mean over 2 of 2 classes, those with labels" in lines
 
 
@@ -76,6 +80,15 @@ def test_json_is_all_of_standard_output_and_says_null_where_undefined(a2v, both,
     assert any("not in the labels: wren (1 predictions)" in notice for notice in found["notices"])
     paper, _ = scores(a2v("evaluate", both[0], both[1], "--json", "--protocol", "paper"), "paper")
     assert paper["cc"]["recall"] == pytest.approx(2 / 3)
+
+
+def test_where_paper_flatters_is_said_in_words(a2v, put):
+    labels = put("true.csv", "file,onset_s,offset_s,label\na.wav,1,2,cc\na.wav,5,6,sn\n")
+    header = PREDICTIONS.splitlines()[0]
+    said = a2v("evaluate", put("said.csv", f"{header}\na.wav,1.9,9,cc,0.9\na.wav,5,6,sn,0.8\n"), labels)
+    # 0.1 of 8 s overlap: nothing is found, and paper counts it; micro: one of two is found, so strict AP is 1/4
+    assert said.out.splitlines()[-1].startswith("paper flatters cc, of which strict AP is below 0.2: any overlap")
+    assert "paper flatters" not in a2v("evaluate", labels.parent / "said.csv", labels, "--protocol", "strict").out
 
 
 def test_threshold_and_iou(a2v, both):
@@ -108,7 +121,7 @@ def test_without_likelihoods_ap_is_undefined_and_said_so(a2v, both):
     said = a2v("evaluate", both[1], both[1], "--protocol", "strict")
     assert said.code == 0 and "so AP is undefined" in said.out and "AP needs likelihoods" in said.out
     row = next(line for line in said.out.splitlines() if line.startswith("cc")).split()
-    assert row[1:] == ["3", "3", "–", "–", "1.000", "1.000", "1.000", "0", "0"]
+    assert row[1:] == ["3", "3", "3", "–", "–", "1.000", "1.000", "1.000", "0", "0"]
     said = a2v("evaluate", both[1], both[1], "--threshold", 0.5)
     assert said.code == 2 and "--threshold 0.5" in said.only_line()
 

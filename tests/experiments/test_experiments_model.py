@@ -85,8 +85,11 @@ def test_info_and_export_of_a_run_and_its_thresholds(a2v: Any, new_work: Any, tm
     store.finish(run_id)
     said = a2v("model", "info", f"runs:/{run_id}", "--tracking-uri", store.uri)
     assert said.code == 0 and said.out.startswith(f"runs:/{run_id}: detector model\n")
-    for fact in ("cc 0.35; none for sn", "iou threshold", "cc 0.812"):
+    for fact in ("cc 0.35; none for sn", "iou threshold"):
         assert fact in said.out, fact
+    rows = {line.split()[0]: line.split()[1:] for line in said.out.splitlines() if line}
+    assert rows["cc"] == ["0.35", "0.812", "–", "–", "–", "yes"]  # of an a2v that told F1 only
+    assert rows["sn"][:6] == ["–", "–", "–", "–", "–", "no:"]
     known = json.loads(a2v("model", "info", f"runs:/{run_id}", "--json", "--tracking-uri", store.uri).out)
     assert known["thresholds"] == {"cc": 0.35} and known["thresholds_from"]["F1"] == {"cc": 0.8123}
     said = a2v("model", "export", f"runs:/{run_id}/model", tmp_path / "out.pt", "--tracking-uri", store.uri)
@@ -97,6 +100,24 @@ def test_info_and_export_of_a_run_and_its_thresholds(a2v: Any, new_work: Any, tm
     torch.testing.assert_close(one, two, rtol=0, atol=0)
     said = a2v("model", "info", "runs:/0123456789abcdef0123456789abcdef", "--tracking-uri", store.uri)
     assert said.code == 1 and said.out == "" and "cannot be fetched from" in said.only_line()
+
+
+def test_info_has_a_row_for_each_class_and_says_what_is_not_learned(a2v: Any, tmp_path: Path) -> None:
+    from a2v_model import PRESETS, Detector, save_model, write_thresholds
+
+    tiny, place = PRESETS["tiny"], tmp_path / "model"
+    save_model(Detector(tiny.model, tiny.finetune, ["cc", "sn", "bl", "ld"]), place, {})
+    scores = {"F1": {"cc": 0.3, "sn": 0.05}, "precision": {"cc": 0.25, "sn": 0.026}, "recall": {"cc": 0.375, "sn": 0.9}}
+    labels = {"cc": 40, "sn": 12, "bl": 0, "ld": 7}
+    write_thresholds(place, {"cc": 0.35, "sn": 0.01}, {"method": "avg", **scores, "labels": labels})
+    said = a2v("model", "info", place)
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in said.out.splitlines() if line}
+    assert rows["class"] == "threshold F1 precision recall labels learned"
+    assert rows["cc"] == "0.35 0.300 0.250 0.375 40 yes" and rows["sn"] == "0.01 0.050 0.026 0.900 12 no"
+    assert rows["bl"] == "– – – – 0 no: no label to choose a threshold on"
+    assert rows["ld"] == "– – – – 7 no: nothing found at any threshold on 7 labels"
+    known = json.loads(a2v("model", "info", place, "--json").out)
+    assert known["learned"] == {"cc": True, "sn": False, "bl": False, "ld": False}
 
 
 def test_nothing_of_the_users_is_overwritten(a2v: Any, tmp_path: Path) -> None:

@@ -106,6 +106,9 @@ def test_run_does_what_was_planned(a2v, world, sets, expected):
         if stage["fingerprint"]:
             run = world.store.client.get_run(did[stage["name"]][1])
             assert run.data.tags["a2v.fingerprint"] == stage["fingerprint"]
+    (advice,) = found["advice"]  # 8 train recordings, two calls of each class in each
+    assert advice.startswith("finetune hears ") and "; 32 labelled calls: cc 16, sn 16" in advice
+    assert advice in said.out
     assert ("its model: reused" in said.out) == ("evaluates" in planned.values())
     assert set(states(plan(a2v, world.recipe, world.work, *sets)).values()) == {"reused"}
 
@@ -195,13 +198,15 @@ def test_a_source_that_is_not_there_is_one_line(a2v, tmp_path):
 
 @pytest.fixture
 def known_speed(monkeypatch):
-    """A micro-batch takes 1 s, 0.25 s while the head alone learns, the rest of an update 0.5 s, a window 0.1 s."""
+    """A micro-batch takes 1 s, 0.25 s while the head alone learns, the rest of an update 0.5 s, a window 0.1 s,
+    scoring a second of recordings 0.01 s."""
 
     def step(recipe, stage, segment_s):
         return StepTime(1.0, 0.25 if hasattr(stage, "head_only_updates") else None, 0.5, stage.segments)
 
     monkeypatch.setattr(plan_costs, "measure_step", step)
     monkeypatch.setattr(plan_costs, "measure_window", lambda recipe: 0.1)
+    monkeypatch.setattr(plan_costs, "measure_scoring", lambda recipe: 0.01)
     monkeypatch.setattr(plan_costs, "cores", lambda: 2)
 
 
@@ -211,7 +216,7 @@ def test_time_is_arithmetic_on_what_was_measured(a2v, csv_source, tmp_path, know
     seconds = {stage["name"]: stage["seconds"] for stage in found["stages"]}
     assert seconds["pretrain"] == pytest.approx(6 * (2 * 1 + 0.5))
     windows = AUDIO_S / 3 / (1.0 - 0.3)  # of 1 s, sharing 0.3 s; 3 folds
-    fold = 2 * (2 * 0.25 + 0.5) + 4 * (2 * 1 + 0.5) + 0.1 * windows
+    fold = 2 * (2 * 0.25 + 0.5) + 4 * (2 * 1 + 0.5) + 0.1 * windows + 0.01 * AUDIO_S / 3 + plan_costs.FIGURES_S
     assert seconds["finetune fold 0"] == pytest.approx(fold) == seconds["finetune fold 1"]
     assert found["seconds"] == pytest.approx(15 + 2 * fold) and seconds["data"] is None
 
@@ -235,7 +240,7 @@ def test_workers_divide_the_micro_batches_as_far_as_there_are_cores(tmp_path, kn
 def test_evaluation_takes_the_held_out_share(tmp_path, known_speed):
     recipe = make_recipe(tmp_path, folds={"holdout": 0.25}, data__source="x")
     seconds = Clock(lambda line: None).evaluation_s(planned(recipe, "finetune", 6), Audio(1000.0, 280.0, True))
-    assert seconds == pytest.approx(280 * 0.25 / 0.7 * 0.1)
+    assert seconds == pytest.approx(280 * 0.25 / 0.7 * 0.1 + 280 * 0.25 * 0.01 + plan_costs.FIGURES_S)
 
 
 def test_a_step_of_the_recipes_own_model_is_measured(tmp_path):
@@ -244,3 +249,4 @@ def test_a_step_of_the_recipes_own_model_is_measured(tmp_path):
     assert step.segments == 3 and step.update_s > 0 and step.head_micro_s > 0 and step.micro_s > 0
     assert plan_costs.measure_step(recipe, recipe.pretrain, 1.0).head_micro_s is None
     assert plan_costs.measure_window(recipe) > 0
+    assert 0 < plan_costs.measure_scoring(recipe) < 0.1  # a fraction of what is heard

@@ -27,7 +27,7 @@ def problem(folder: Path, *overrides: str, **changes: object) -> str:
 
 
 def test_there_are_bundled_recipes():
-    assert "finch.yaml" in BUNDLED_NAMES
+    assert "many_calls.yaml" in BUNDLED_NAMES
 
 
 @pytest.mark.parametrize("name", BUNDLED_NAMES)
@@ -208,8 +208,8 @@ def test_extends_a_parent_that_names_only_a_preset(tmp_path):
 
 
 def test_extends_a_bundled_recipe(tmp_path):
-    path = write_recipe(tmp_path / "mine.yaml", {"extends": "finch", "name": "mine"})
-    assert load_recipe(str(path)) == load_recipe("finch").model_copy(update={"name": "mine"})
+    path = write_recipe(tmp_path / "mine.yaml", {"extends": "many_calls", "name": "mine"})
+    assert load_recipe(str(path)) == load_recipe("many_calls").model_copy(update={"name": "mine"})
 
 
 def test_extends_in_a_circle_and_extends_nothing(tmp_path):
@@ -218,7 +218,7 @@ def test_extends_in_a_circle_and_extends_nothing(tmp_path):
     for name in ("a", "self"):
         with pytest.raises(UserError, match=r"\.yaml: extends: the recipes extend each other in a circle"):
             load_recipe(str(tmp_path / f"{name}.yaml"))
-    with pytest.raises(UserError, match=r"^nowhere\.yaml: no such recipe; give a YAML file or one of: .*finch"):
+    with pytest.raises(UserError, match=r"^nowhere\.yaml: no such recipe; give a YAML file or one of: .*many_calls"):
         load_recipe(str(tmp_path / "lost.yaml"))
 
 
@@ -241,11 +241,27 @@ def test_a_file_that_is_no_recipe(tmp_path, content, told):
 
 def test_an_unknown_recipe_lists_the_bundled_ones_and_a_folder_is_none(tmp_path):
     with pytest.raises(UserError) as caught:
-        load_recipe("finsh")
-    assert str(caught.value).startswith("finsh: no such recipe; give a YAML file or one of: ")
-    assert "finch" in str(caught.value)
+        load_recipe("meny_calls")
+    assert str(caught.value).startswith("meny_calls: no such recipe; give a YAML file or one of: ")
+    assert "many_calls" in str(caught.value)
     with pytest.raises(UserError, match="is a folder; a recipe is a YAML file"):
         load_recipe(str(tmp_path))
+
+
+@pytest.mark.parametrize("old, new", [("finch", "many_calls"), ("sparse_mix.yaml", "few_calls")])
+def test_a_former_name_tells_the_new_one(tmp_path, monkeypatch, old, new):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "finch").mkdir()  # recordings, not the recipe that was meant
+    for name in (old, str(write_recipe(tmp_path / "mine.yaml", {"extends": old, "name": "mine"}))):
+        with pytest.raises(UserError) as caught:
+            load_recipe(name)
+        assert str(caught.value) == f"{old}: this bundled recipe is called {new} now"
+
+
+def test_a_folder_of_recordings_hides_no_bundled_recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "few_calls").mkdir()
+    assert load_recipe("few_calls").folds.group is None and load_recipe("few_calls").folds.selected == [0]
 
 
 def test_a_recipe_can_run_no_code(tmp_path):

@@ -99,6 +99,9 @@ def test_sample_sizes_and_scores_whatever_the_class_are_metrics_too(world, first
             held = [corpus.labels(i) for i, r in enumerate(corpus.recordings) if r.name in names]
             for c, name in enumerate(corpus.classes):
                 assert metrics[f"labels/{part}/{name}"] == sum((labels["class"] == c).sum() for labels in held)
+        found, predicted, labelled = (metrics[f"strict/{of}/micro"] for of in ("found", "predicted", "labelled"))
+        assert labelled == sum(metrics[f"labels/evaluation/{name}"] for name in corpus.classes)
+        assert found <= min(predicted, labelled) and found == pytest.approx(metrics["strict/recall/micro"] * labelled)
         assert {"any_class/AP", "any_class/strict/recall", "timestep/recall", "strict/mAP/micro"} <= metrics.keys()
         record = json.loads(world.fetch(run, "evaluation.json").read_text(encoding="utf-8"))
         assert record["timesteps"]["recall"] == metrics["timestep/recall"]
@@ -165,6 +168,7 @@ def test_thresholds_are_chosen_on_the_evaluation_recordings_and_stand_in_the_mod
             f1[tried] = evaluate(pairs, corpus.classes, 100, config).strict.per_class[name].f1
         assert f1[threshold] == max(f1.values()) > 0
         assert model.thresholds_from["F1"][name] == pytest.approx(f1[threshold], abs=1e-4)
+    assert model.thresholds_from["labels"] == {"sn": 8, "cc": 8}
 
 
 def test_figures_over_folds_show_the_folds_together(world, first_runs):
@@ -357,7 +361,8 @@ def test_without_pretraining_it_starts_from_random_weights(world):
     said = world.call("pretrain=null", "folds.run=[0]", "variant=scratch")
     assert said.code == 0, said.err
     scratch = [run for run in world.runs("finetune") if run.data.tags["variant"] == "scratch"]
-    assert len(scratch) == 1 and "pretrain" not in said.out and len(world.runs("pretrain")) == 1
+    assert len(scratch) == 1 and len(world.runs("pretrain")) == 1
+    assert not any(line.startswith("pretrain") for line in said.out.splitlines())
     usual = [
         run for run in world.runs("finetune") if run.data.tags["variant"] == "default" and run.data.tags["fold"] == "0"
     ]

@@ -76,6 +76,6 @@ def test_pretraining_on_other_recordings_than_those_that_have_labels(start: Worl
 
 def test_tiny_says_so_in_its_name_and_at_its_end(new_work: Callable[[str], Path]):
     work = new_work("work")
-    said = call_quietly("experiment", "run", "finch", "--scale", "tiny", "--work", work, "--set", "folds.run=[0]")
+    said = call_quietly("experiment", "run", "many_calls", "--scale", "tiny", "--work", work, "--set", "folds.run=[0]")
     assert said.code == 0, said.err
-    assert "experiment finch-tiny, tracked in" in said.out and "its scores mean nothing" in said.out
+    assert "experiment many_calls-tiny, tracked in" in said.out and "its scores mean nothing" in said.out

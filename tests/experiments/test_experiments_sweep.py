@@ -147,10 +147,10 @@ def test_the_table_names_the_best_whole_trial_and_why_others_failed(tmp_path):
     rows += [row("d", 4, "finished", 0.625), row("e", 5, "not run", None, 0)]
     assert best_of(rows, "AP/micro", [1.0]).name == "d"
     lines = text_report(recipe, rows).splitlines()
-    assert lines[0].split()[:3] == ["mask_length", "micro", "paper"] and lines[0].endswith(
-        "macro strict  folds    status"
+    assert lines[0].split()[:3] == ["mask_length", "micro", "strict"] and lines[0].endswith(
+        "macro paper  folds    status"
     )
-    assert lines[1].split() == ["1", "0.50", "±", "0.03", "–", "0.25", "–", "2", "finished"]
+    assert lines[1].split() == ["1", "0.25", "–", "0.50", "±", "0.03", "–", "2", "finished"]
     assert lines[2].split()[-2:] == ["1", "pruned"]
     assert "best trial by AP/micro: d, run r" in lines and "c: failed: out of memory" in lines
     (record,) = [r for r in records(recipe, rows) if r["trial"] == "d"]

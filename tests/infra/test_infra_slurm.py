@@ -80,7 +80,7 @@ def test_the_job_has_all_its_nodes_and_stops_as_for_ctrl_c(folder: Path) -> None
     for name in ("ray", "python"):
         write_program(folder / "bin" / name, f'#!/bin/bash\nexec {Path(sys.executable).parent / name} "$@"\n')
     write_program(folder / "bin" / "a2v", EXPERIMENT)
-    job = start(folder, "finch.yaml", "--set", "ray.num_workers=5", "--work", "/shared")
+    job = start(folder, "many_calls.yaml", "--set", "ray.num_workers=5", "--work", "/shared")
     deadline = time.monotonic() + 120
     while not (folder / "told.json").exists():
         assert job.poll() is None and time.monotonic() < deadline, job.communicate()[0]
@@ -88,7 +88,7 @@ def test_the_job_has_all_its_nodes_and_stops_as_for_ctrl_c(folder: Path) -> None
     told = json.loads((folder / "told.json").read_text())
     assert (told["nodes"], told["cpus"]) == (2, 6)
     assert told["arguments"] == [
-        *["experiment", "run", "finch.yaml", "--set", "ray.num_workers=2", "--set", "ray.cpus_per_worker=3"],
+        *["experiment", "run", "many_calls.yaml", "--set", "ray.num_workers=2", "--set", "ray.cpus_per_worker=3"],
         *["--set", "ray.num_workers=5", "--work", "/shared"],  # the later one counts
     ]
     assert of_this_job()
@@ -105,7 +105,7 @@ def test_each_node_gets_its_step_and_the_job_ends_as_the_experiment_does(folder:
         "a2v": 'echo "a2v $RAY_AUTH_TOKEN"; until [ "$(wc -l < "$LOG")" = 2 ]; do sleep 0.1; done; exit 1',
     }.items():
         write_program(folder / "bin" / name, f"#!/bin/bash\n{text}\n")
-    job = start(folder, "finch.yaml")
+    job = start(folder, "many_calls.yaml")
     out, _ = job.communicate(timeout=60)
     assert job.returncode == 1
     [token] = [line.split() for line in out.splitlines() if line.startswith("a2v ")]
@@ -118,5 +118,5 @@ def test_each_node_gets_its_step_and_the_job_ends_as_the_experiment_does(folder:
 def test_what_is_missing_is_said(folder: Path) -> None:
     without_recipe = start(folder)
     assert "name a recipe" in without_recipe.communicate(timeout=30)[0] and without_recipe.returncode == 2
-    without_ray = start(folder, "finch.yaml")
+    without_ray = start(folder, "many_calls.yaml")
     assert f"no Ray in {folder / 'bin'}" in without_ray.communicate(timeout=30)[0] and without_ray.returncode == 2

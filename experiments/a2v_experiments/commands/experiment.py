@@ -38,6 +38,7 @@ def run(
         if one.recipe.data != chosen.data or one.recipe.pretrain_data != chosen.pretrain_data:
             check_source(one.recipe)
     failed: dict[str, str] = {}
+    next_: list[str] = []
     try:
         check_cluster(chosen.ray, work)
         store = open_store(work, tracking_uri, chosen.name)
@@ -49,8 +50,12 @@ def run(
             table, failed = swept.table, swept.failed
         else:
             from ..experiment import run_experiment
+            from ..next_steps import next_steps
 
-            table = run_experiment(chosen, work, store, say).table
+            outcome = run_experiment(chosen, work, store, say)
+            table = outcome.table
+            if not scale:  # what is made small on purpose is not worth more updates
+                next_ = next_steps(outcome, chosen, (recipe, set_ or []), work, store.uri, tracking_uri)
     except KeyboardInterrupt:
         raise UserError("stopped; the same command goes on from the last checkpoint", INTERRUPTED) from None
     finally:
@@ -60,6 +65,8 @@ def run(
         say(f"All was made {scale.value}, on a synthetic corpus, to see that it runs: its scores mean nothing.\n")
     elif chosen.data.source == "synthetic":
         say("These numbers are from a synthetic corpus, a stand-in: they say nothing about real recordings.\n")
+    if next_:
+        say("\n".join([*next_, ""]))
     say(f"tracking store: {store.uri}")
     say(f"compare the {'trials' if chosen.sweep else 'folds'}: {ui_command(work, tracking_uri)}")
     if failed:

@@ -85,6 +85,7 @@ def plan(
     file = read_recipe(recipe, set_, scale.value if scale else None)
     base = file.resolve()
     from .. import plan_report
+    from ..advice import advice_before
     from ..plan import make_plan
     from ..tracking import default_uri
 
@@ -92,11 +93,12 @@ def plan(
         file, work, _client(work, tracking_uri, empty_is_wrong=False), tracking_uri or default_uri(work)
     )
     costs = plan_report.costs_of(planned, base, work, measure)
+    advice = advice_before(base, work, plan_report.packed_corpus(planned, base, work), costs.update_s)
     if as_json:
-        say(json.dumps(plan_report.to_json(planned, base, costs), indent=1))
+        say(json.dumps(plan_report.to_json(planned, base, costs, advice), indent=1))
         return
-    say(plan_report.to_text(planned, base, costs))
-    for line in plan_report.warnings(costs):
+    say(plan_report.to_text(planned, base, costs, advice))
+    for line in [*plan_report.warnings(costs), *advice.warnings]:
         typer.echo(f"a2v: {line}", err=True)
 
 

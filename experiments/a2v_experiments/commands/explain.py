@@ -89,7 +89,7 @@ def attention(
             raise UserError("--threshold: this model is pretrained only and predicts no events")
         events = event_config(loaded).model_copy(update={"threshold": threshold})
     found = explain_attention(loaded, file, start, end, layer, head, annotations, channel, events)
-    which = _which("layer", layer, loaded.layer_count), _which("head", head, loaded.model_config.encoder.heads)
+    which = _which("layer", layer, loaded.layer_count), _which("head", head, loaded.inner.transformer.config.heads)
     _write(found, out, npz, title=f"{file.name}\n{', '.join(which)}")
     say(f"{len(found.attention)} frames, {len(found.labels)} labels, {len(found.predictions)} predictions")
 

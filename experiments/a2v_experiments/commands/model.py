@@ -12,6 +12,7 @@ import typer
 from .options import Tracking, say
 
 group = typer.Typer(no_args_is_help=True, help="Look at models; exchange them with the original animal2vec.")
+OF_CLASS = ("F1", "precision", "recall", "labels")  # of `thresholds_from`: class -> number
 ModelSource = Annotated[
     str, typer.Argument(metavar="MODEL", help="A model's folder, or runs:/RUN_ID, models:/NAME/VERSION.")
 ]
@@ -59,7 +60,7 @@ def info(
     with model_folder(model, tracking_uri) as folder:
         summary = summarise(folder)
     if as_json:
-        say(json.dumps(summary, indent=1))
+        say(json.dumps(summary | {"learned": _learned(summary)}, indent=1))
     else:
         _show(model, summary)
 
@@ -103,6 +104,8 @@ def _show(source: str | os.PathLike[str], summary: dict[str, Any]) -> None:
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         say(f"  {name:<{width}}  {text}")
+    if summary["classes"] and summary["thresholds"] | summary["thresholds_from"]:
+        say(f"\n{_class_table(summary)}")
 
 
 def _sizes(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -134,14 +137,52 @@ def _objective(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _thresholds(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """Of a detector: the likelihood above which a class has an event, and what that holds for."""
+    """Of a detector: the likelihood above which a class has an event, and what that holds for. What is known of each
+    class is in `_class_table`."""
     given = summary["thresholds"]
     if not given:
         return [("thresholds", "none chosen")] if summary["classes"] else []
     missing = [name for name in summary["classes"] if name not in given]
     text = ", ".join(f"{name} {value:g}" for name, value in given.items())
     rows = [("thresholds", f"{text}; none for {', '.join(missing)}" if missing else text)]
-    return rows + [(f"  {key.replace('_', ' ')}", _plain(value)) for key, value in summary["thresholds_from"].items()]
+    of_all = {key: value for key, value in summary["thresholds_from"].items() if key not in OF_CLASS}
+    return rows + [(f"  {key.replace('_', ' ')}", _plain(value)) for key, value in of_all.items()]
+
+
+def _learned(summary: dict[str, Any]) -> dict[str, bool | None]:
+    """Class -> whether the model has learned it; None where that is not known."""
+    from a2v_eval.learned import class_fits
+
+    fits = class_fits(summary["classes"], summary["thresholds"], summary["thresholds_from"])
+    return {name: fit.learned for name, fit in fits.items()}
+
+
+def _class_table(summary: dict[str, Any]) -> str:
+    """A row for each class: its threshold, scores there, and whether it is learned."""
+    from a2v_eval.learned import LEARNED_F1, class_fits
+
+    from ..tables import text_table
+
+    def cell(value: float | None, form: str = ".3f") -> str:
+        return "–" if value is None else f"{value:{form}}"
+
+    fits = class_fits(summary["classes"], summary["thresholds"], summary["thresholds_from"])
+    words = {True: "yes", False: "no", None: "unknown"}
+    rows = [
+        [
+            name,
+            cell(fit.threshold, "g"),
+            *(cell(value) for value in (fit.f1, fit.precision, fit.recall)),
+            cell(fit.labels, "d"),
+            words[fit.learned] + (f": {fit.reason()}" if fit.learned is False and fit.f1 is None else ""),
+        ]
+        for name, fit in fits.items()
+    ]
+    table = text_table(["class", "threshold", "F1", "precision", "recall", "labels", "learned"], rows)
+    notes = [f"learned: F1 of {LEARNED_F1:g} or more at the threshold, strict protocol, on recordings that flatter it"]
+    if any(fit.learned is False for fit in fits.values()):
+        notes.append("a2v predict writes no events of classes that are not learned, unless asked to (--all-classes)")
+    return "\n".join([table, *notes])
 
 
 def _plain(value: Any) -> str:

@@ -52,7 +52,11 @@ def say(line: str) -> None:
     typer.echo(line.encode("utf-8", "backslashreplace").decode())
 
 
+def a2v_command() -> str:
+    """`a2v` as it can be typed here."""
+    return "a2v" if Path(sys.prefix) == Path(sys.base_prefix) else f"{os.path.relpath(sys.prefix)}/bin/a2v"
+
+
 def ui_command(work: Path, tracking_uri: str | None) -> str:
     """The `a2v ui` call that shows this store, as it can be typed here."""
-    prefix = "" if Path(sys.prefix) == Path(sys.base_prefix) else f"{os.path.relpath(sys.prefix)}/bin/"
-    return f"{prefix}a2v ui" + (f" --tracking-uri {tracking_uri}" if tracking_uri else f" --work {work}")
+    return f"{a2v_command()} ui" + (f" --tracking-uri {tracking_uri}" if tracking_uri else f" --work {work}")

@@ -76,6 +76,9 @@ def predict(
     ] = None,
     threshold: Annotated[list[str] | None, typer.Option("--threshold", help=OfClass)] = None,
     classes: Annotated[str | None, typer.Option("--classes", help="Find only these, with commas.")] = None,
+    all_classes: Annotated[
+        bool, typer.Option("--all-classes", help="Write events of classes that the model has not learned, too.")
+    ] = False,
     min_duration: Annotated[
         list[str] | None, typer.Option("--min-duration", help=f"Drop shorter events, seconds. {OfClass}")
     ] = None,
@@ -145,6 +148,7 @@ def predict(
         settings={
             "threshold": threshold_of(thresholds, threshold),
             "classes": tuple(name.strip() for name in classes.split(",")) if classes is not None else None,
+            "all_classes": all_classes,
             "min_duration_s": seconds_of("--min-duration", min_duration),
             "max_duration_s": seconds_of("--max-duration", max_duration),
             "merge_gap_s": seconds_of("--merge-gap", merge_gap),

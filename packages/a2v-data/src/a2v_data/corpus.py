@@ -190,18 +190,28 @@ class Corpus:
             start_s = segment["start"] / self.sample_rate
             inside = (events["offset_s"] > start_s) & (events["onset_s"] < start_s + frames / frame_rate)
             events = events[inside]
-            # Rounded, so that an onset of 0.0125 s is on the centre of frame 2 at 200 Hz whatever its float
-            # says.
-            onset = np.round((events["onset_s"] - start_s) * frame_rate, 6)
-            offset = np.round((events["offset_s"] - start_s) * frame_rate, 6)
-            first = np.clip(np.ceil(onset - 0.5), 0, frames).astype(np.int64)
-            end = np.clip(np.ceil(offset - 0.5), 0, frames).astype(np.int64)
-            middle = np.floor((onset + offset) / 2).astype(np.int64)
-            for begin, stop, number in zip(first, end, events["class"], strict=True):
-                target_BTC[row, begin:stop, number] = 1
-            seen = (middle >= 0) & (middle < frames)
-            target_BTC[row, middle[seen], events["class"][seen]] = 1
+            onset_s, offset_s = events["onset_s"] - start_s, events["offset_s"] - start_s
+            mark_events(target_BTC[row], onset_s, offset_s, events["class"], frame_rate)
         return target_BTC
+
+
+def mark_events(
+    target_TC: np.ndarray, onset_s: np.ndarray, offset_s: np.ndarray, numbers: np.ndarray, frame_rate: float
+) -> None:
+    """Set the frames of events in the targets of one segment, in place, as `Corpus.targets` says.
+
+    onset_s, offset_s (E,): seconds from the segment's start, which may lie outside it; numbers (E,): their classes.
+    """
+    frames = len(target_TC)
+    # Rounded, so that an onset of 0.0125 s is on the centre of frame 2 at 200 Hz whatever its float says.
+    onset, offset = np.round(onset_s * frame_rate, 6), np.round(offset_s * frame_rate, 6)
+    first = np.clip(np.ceil(onset - 0.5), 0, frames).astype(np.int64)
+    end = np.clip(np.ceil(offset - 0.5), 0, frames).astype(np.int64)
+    middle = np.floor((onset + offset) / 2).astype(np.int64)
+    for begin, stop, number in zip(first, end, numbers, strict=True):
+        target_TC[begin:stop, number] = 1
+    seen = (middle >= 0) & (middle < frames)
+    target_TC[middle[seen], numbers[seen]] = 1
 
 
 def _read_meta(folder: Path) -> dict[str, Any]:

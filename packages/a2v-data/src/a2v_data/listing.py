@@ -8,11 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from a2v_data.corpus import EVENT_DTYPE, META, Corpus, Recording
+
+if TYPE_CHECKING:
+    from a2v_data.pack import PackConfig
 
 
 class Listing(Protocol):
@@ -76,12 +79,21 @@ def open_listing(folder: Path, labelled: Literal["annotated", "all"] = "annotate
     folder = Path(folder)
     if (folder / META).is_file():
         return Corpus.open(folder)
-    from a2v_data.pack import PackConfig, planned_events
+    from a2v_data.pack import PackConfig
+
+    return list_source(folder, PackConfig(sample_rate=8000, labelled=labelled))  # no sample is read: the rate is unused
+
+
+def list_source(folder: Path, config: "PackConfig", strict: bool = False) -> SourceListing:
+    """A folder of recordings as `pack` with `config` would pack it; only headers and annotations are read.
+
+    strict: any wrong annotation raises `AnnotationError`, as in an experiment. Raises as `make_plan` does.
+    """
+    from a2v_data.pack import planned_events
     from a2v_data.plan import make_plan
 
     # The same rules as for packing (who counts as labelled, class order, merging), so that folds of either agree.
-    config = PackConfig(sample_rate=8000, labelled=labelled)  # no sample is read: the rate is unused
-    plan = make_plan(folder, config)
+    plan = make_plan(folder, config, strict)
     classes, planned, notices = planned_events(plan, config)
     recordings = [
         Recording(r.name, r.samples, r.name in plan.labelled, 0, r.rate, r.samples) for r in plan.recordings.values()

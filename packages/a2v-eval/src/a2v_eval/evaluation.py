@@ -159,15 +159,28 @@ class Evaluation:
                 values |= {f"{prefix}{score}/{name}": value for score, value in named.items()}
         return {name: float(value) for name, value in values.items() if not np.isnan(value)}
 
+    def call_counts(self) -> dict[str, float]:
+        """Flat names for tracking: `strict/found/<class>`, `strict/predicted/...`, `strict/labelled/...`, and the same
+        of `micro`: calls at the operating point, of which precision, recall and F1 are made."""
+        counted = {**self.strict.per_class, "micro": self.strict.micro}
+        return {
+            f"strict/{what}/{name}": float(count)
+            for name, scores in counted.items()
+            for what, count in (
+                ("found", scores.hits), ("predicted", scores.predictions), ("labelled", scores.labels),
+            )
+        }  # fmt: skip
+
     def rows(self, protocol: Protocol) -> list[dict[str, str | int | float | None]]:
         """One row per class, then micro and macro, of one protocol; None where a score is undefined (no labels, or
-        no events). Macro has the counts of all classes, and mAP stands under `strict` only."""
+        no events). Macro has the counts of all classes, and mAP stands under `strict` only. found: under `strict`
+        labels, under `paper` positive entries, at the operating point."""
         scores = self.scores(protocol)
         rows: list[dict[str, str | int | float | None]] = []
         for name, named in scores.named().items():
             pooled = scores.of("micro" if name == "macro" else name)
             row: dict[str, str | int | float | None] = {"class": name}
-            row |= {"labels": pooled.labels, "predictions": pooled.predictions}
+            row |= {"labels": pooled.labels, "predictions": pooled.predictions, "found": pooled.hits}
             row |= {score: none_if_nan(value) for score, value in named.items()}
             row |= {"splits": pooled.splits, "mergers": pooled.mergers}
             if protocol == "strict":

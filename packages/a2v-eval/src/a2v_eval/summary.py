@@ -12,6 +12,11 @@ import numpy as np
 from .events import PROTOCOLS, Protocol
 
 UNDEFINED_MARK = "–"
+STRICT_FIRST: tuple[Protocol, ...] = ("strict", "paper")
+"""The order in which tables show the protocols: what is really found, then what published tables count."""
+CALLS = ("found", "predicted", "labelled")
+WIDTH = 100
+FLATTERING, UNFOUND = 0.5, 0.2
 
 
 class Spread(NamedTuple):
@@ -53,32 +58,100 @@ def metric_name(protocol: Protocol, score: str, of: str) -> str:
 
 
 def text_table(
-    variants: Mapping[str, Summary], classes: Sequence[str], labels: Mapping[str, int] | None = None
+    variants: Mapping[str, Summary],
+    classes: Sequence[str],
+    labels: Mapping[str, int] | None = None,
+    calls_of: str | None = None,
 ) -> str:
-    """Class x AP in both protocols as aligned text, mean ± standard deviation over folds.
+    """Class x AP in both protocols as aligned text, strict first, mean ± standard deviation over folds.
 
     variants   name -> summary: one for a single model, more to set them side by side ('energy' beside a
                model).
     labels     class -> number of labels, for a column of sample sizes.
-    The last two rows are the macro mean (over the classes that have labels) and the micro average.
+    calls_of   the variant whose found, predicted and labelled calls (`Evaluation.call_counts`) and F1 stand beside AP;
+               of runs that have no counts they are left out. Such a table stays narrower than `WIDTH`: variants that
+               do not fit beside each other stand below each other.
+    The last two rows are the macro mean (over the classes that have labels) and the micro average. Below the table
+    stands what numbers are of, and where `paper` flatters.
     """
+    if calls_of is not None and not any(key.startswith("strict/found/") for key in variants[calls_of]):
+        calls_of = None
+    rows = _rows(variants, classes, labels, calls_of)
+    tables = ["\n".join(_ruled(rows, 1 if len(variants) == 1 else 2))]
+    if calls_of is not None and len(variants) > 1 and max(map(len, tables[0].split("\n"))) >= WIDTH:
+        tables = []
+        for name, summary in variants.items():
+            own = _rows({name: summary}, classes, labels, name if name == calls_of else None)
+            tables.append("\n".join([name, *_ruled(own, 1)]))
+    notes = _footnotes(variants, classes, rows)
+    if calls_of is not None:
+        notes.append("found, predicted, labelled: calls under strict at the evaluation's threshold, of all folds")
+    for name, summary in variants.items():
+        if calls_of in (None, name):
+            of = f"{name}: " if calls_of is None and len(variants) > 1 else ""
+            notes += [of + note for note in _flattery(summary, classes)]
+    return "\n".join(["\n\n".join(tables), *notes])
+
+
+def _rows(
+    variants: Mapping[str, Summary],
+    classes: Sequence[str],
+    labels: Mapping[str, int] | None,
+    calls_of: str | None,
+) -> list[list[str]]:
+    """Header (two rows for several variants), classes, macro, micro."""
     first = ["class", *(["labels"] if labels is not None else [])]
+    first += [*CALLS, "F1"] if calls_of is not None else []
     alone = len(variants) == 1
-    rows = [[*first, *((f"AP {p}" if alone else p) for _ in variants for p in PROTOCOLS)]]
+    rows = [[*first, *((f"AP {p}" if alone else p) for _ in variants for p in STRICT_FIRST)]]
     for name in (*classes, "macro", "micro"):
-        counts = [str(labels.get(name, ""))] if labels is not None else []
-        found = [s.get(metric_name(p, "AP", name)) for s in variants.values() for p in PROTOCOLS]
-        rows.append([name, *counts, *(UNDEFINED_MARK if cell is None else str(cell) for cell in found)])
+        cells = [str(labels.get(name, ""))] if labels is not None else []
+        cells += _calls(variants[calls_of], name) if calls_of is not None else []
+        found = [s.get(metric_name(p, "AP", name)) for s in variants.values() for p in STRICT_FIRST]
+        rows.append([name, *cells, *(UNDEFINED_MARK if cell is None else str(cell) for cell in found)])
     if not alone:  # the variants' names stand above their two protocols
-        blank = [""] * len(first)
-        rows.insert(
-            0, [*blank, *(name if p == PROTOCOLS[-1] else "" for name in variants for p in PROTOCOLS)]
-        )
+        names = [name if p == STRICT_FIRST[-1] else "" for name in variants for p in STRICT_FIRST]
+        rows.insert(0, [*([""] * len(first)), *names])
+    return rows
+
+
+def _calls(summary: Summary, name: str) -> list[str]:
+    """Found, predicted and labelled calls of all folds, and the mean of F1."""
+    counts = [summary.get(f"strict/{what}/{name}") for what in CALLS]
+    f1 = summary.get(metric_name("strict", "F1", name))
+    shown = ["" if count is None else f"{count.mean * count.n:.0f}" for count in counts]
+    return [*shown, UNDEFINED_MARK if f1 is None else f"{f1.mean:.2f}"]
+
+
+def _ruled(rows: list[list[str]], head: int) -> list[str]:
+    """Aligned, with rules below the header and above macro and micro."""
     lines = aligned(rows)
     rule = "─" * max(len(line) for line in lines)
-    head = 1 if alone else 2
-    lines = [*lines[:head], rule, *lines[head:-2], rule, *lines[-2:]]
-    return "\n".join([*lines, *_footnotes(variants, classes, rows)])
+    return [*lines[:head], rule, *lines[head:-2], rule, *lines[-2:]]
+
+
+def paper_flatters(paper: Mapping[str, float | None], strict: Mapping[str, float | None]) -> list[str]:
+    """Of names -> AP under either protocol those for which `paper` says something good (0.5 or more) and `strict` finds
+    next to nothing (below 0.2)."""
+    return [
+        name
+        for name, ap in paper.items()
+        if ap is not None and ap >= FLATTERING and (own := strict.get(name)) is not None and own < UNFOUND
+    ]
+
+
+def flattery_note(names: Sequence[str], why: str) -> list[str]:
+    """What to say below a table of those names, if there are any."""
+    return [f"paper flatters {', '.join(names)}, of which strict AP is below {UNFOUND:g}: {why}"] if names else []
+
+
+def _flattery(summary: Summary, classes: Sequence[str]) -> list[str]:
+    def of(protocol: Protocol) -> dict[str, float | None]:
+        found = {name: summary.get(metric_name(protocol, "AP", name)) for name in (*classes, "micro")}
+        return {name: None if ap is None else ap.mean for name, ap in found.items()}
+
+    why = "any overlap counts and missed labels enter with their own likelihood"
+    return flattery_note(paper_flatters(of("paper"), of("strict")), why)
 
 
 def csv_table(variants: Mapping[str, Summary], classes: Sequence[str]) -> str:

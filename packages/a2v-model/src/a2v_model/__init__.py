@@ -3,7 +3,9 @@
 from a2v_model.backbone import Backbone
 from a2v_model.checkpoints import load_model, save_model, write_thresholds
 from a2v_model.config import (
+    ConvolutionConfig,
     DecoderConfig,
+    EarConfig,
     EncoderConfig,
     FinetuneConfig,
     FrontEndConfig,
@@ -12,6 +14,7 @@ from a2v_model.config import (
 )
 from a2v_model.execution import compile_model, set_gradient_checkpointing
 from a2v_model.finetuning import Detector
+from a2v_model.layers import settle_batch_norms
 from a2v_model.losses import focal_loss
 from a2v_model.masking import channel_mask, frame_mask
 from a2v_model.normalise import normalise
@@ -22,8 +25,10 @@ from a2v_model.pretraining import Pretrainer, PretrainOutput, ema_decay
 __all__ = [
     "PRESETS",
     "Backbone",
+    "ConvolutionConfig",
     "DecoderConfig",
     "Detector",
+    "EarConfig",
     "EncoderConfig",
     "FinetuneConfig",
     "FrontEndConfig",
@@ -40,6 +45,7 @@ __all__ = [
     "normalise",
     "save_model",
     "set_gradient_checkpointing",
+    "settle_batch_norms",
     "weight_decay_groups",
     "write_thresholds",
 ]

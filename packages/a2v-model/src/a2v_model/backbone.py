@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from a2v_model.config import ModelConfig
+from a2v_model.config import ConvolutionConfig, EarConfig, ModelConfig
+from a2v_model.convolutions import DilatedConvolutions
+from a2v_model.ear import Ear
 from a2v_model.encoder import Encoder, Prenet
 from a2v_model.front_end import FrontEnd
 from a2v_model.layers import LayerNorm
@@ -23,34 +25,55 @@ class Backbone(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.front_end = FrontEnd(config.front_end)
+        self.front_end: FrontEnd | Ear = (
+            Ear(config.front_end) if isinstance(config.front_end, EarConfig) else FrontEnd(config.front_end)
+        )
         self.projection = nn.Sequential(
             LayerNorm(config.front_end.width), nn.Linear(config.front_end.width, config.encoder.dim)
         )
-        self.encoder = Encoder(config.encoder)
+        self.encoder: Encoder | DilatedConvolutions = (
+            DilatedConvolutions(config.encoder)
+            if isinstance(config.encoder, ConvolutionConfig)
+            else Encoder(config.encoder)
+        )
+
+    @property
+    def transformer(self) -> Encoder:
+        """The encoder; ValueError for the supervised baseline, which has convolutions in its place."""
+        if not isinstance(self.encoder, Encoder):
+            raise ValueError("this model has no transformer (encoder.kind = convolutions): no attention, no layers")
+        return self.encoder
 
     @property
     def prenet(self) -> Prenet:
-        return self.encoder.prenet
+        return self.transformer.prenet
 
     @property
     def blocks(self) -> nn.ModuleList:
-        return self.encoder.blocks
+        return self.transformer.blocks
 
-    def local_features(self, waveform_BN: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Front end output (B, T, C). With `lengths` (B, samples) no item ever sees its padding."""
+    def local_features(
+        self, waveform_BN: Tensor, lengths: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Front end output (B, T, C). With `lengths` (B, samples) no item ever sees its padding. generator (CPU): of
+        the masks that an ear draws in train mode."""
+        if lengths is not None:
+            self._check_lengths(lengths, waveform_BN.shape)
+        if isinstance(self.front_end, Ear):
+            return self.front_end(waveform_BN, lengths, generator)
         if lengths is None:
             return self.front_end(waveform_BN)
-        self._check_lengths(lengths, waveform_BN.shape)
         frames = self.config.front_end.frames(waveform_BN.shape[1])
         x_BTC = waveform_BN.new_zeros(len(waveform_BN), frames, self.config.front_end.width)
         for length, items in _equal_lengths([int(n) for n in lengths]):
             x_BTC[items, : self.config.front_end.frames(length)] = self.front_end(waveform_BN[items, :length]).float()
         return x_BTC
 
-    def features(self, waveform_BN: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Front end and projection: normalised waveforms (B, N) -> features (B, T, D)."""
-        return self.projection(self.local_features(waveform_BN, lengths))
+    def features(
+        self, waveform_BN: Tensor, lengths: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Front end and projection: normalised waveforms (B, N) -> features (B, T, D); generator as above."""
+        return self.projection(self.local_features(waveform_BN, lengths, generator))
 
     def contextualise(
         self,

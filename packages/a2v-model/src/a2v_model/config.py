@@ -5,36 +5,23 @@ length l in frames (published configuration files write mask_prob = p * l).
 """
 
 import math
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]  # dropout rates
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Config(BaseModel):
-    """Base of all configurations: unknown keys are errors, values never change after validation.
-
-    OPTIONS: fields that came later and are off by default. A dump leaves them out while they are off, so that the
-    fingerprint of a configuration that does not use them stays what it was.
-    """
+    """Base of all configurations: unknown keys are errors, values never change after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    OPTIONS: ClassVar[frozenset[str]] = frozenset()
 
-    @model_serializer(mode="wrap")
-    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = dump(self)
-        unused = {name for name in self.OPTIONS if getattr(self, name) == type(self).model_fields[name].default}
-        return {name: value for name, value in values.items() if name not in unused}
+
+def _is_none(value: Any) -> bool:
+    """An option that is off is in no dump, so what does without it keeps the fingerprint that it had before it."""
+    return value is None
 
 
 class FrontEndConfig(Config):
@@ -45,6 +32,7 @@ class FrontEndConfig(Config):
     127 at 8 kHz).
     """
 
+    kind: Literal["waveform"] = Field(default="waveform", exclude=True)  # the default, in no dump
     sample_rate: int = Field(default=8000, gt=0)
     sinc: bool = True
     sinc_filters: int | None = Field(default=None, gt=0)
@@ -124,6 +112,94 @@ class FrontEndConfig(Config):
         return frames
 
 
+class EarConfig(Config):
+    """Waveform -> frames, starting as an ear: energies of Sinc bands, their logarithm over a slow level of each band,
+    and a small convolutional stem over bands and time.
+
+    filters: Sinc bands between `minimum_hz` and half the sample rate, at first on the mel scale, each as wide as two
+    mel steps; `learned` lets training move their edges. kernel: taps of a band's impulse response (None: 16 ms, odd).
+    hop: samples of a frame (None: 10 ms); window: samples over which a band's energy is summed (None: two frames). A band's level
+    is the `level_quantile` of its log energies in a segment. stem: channels of the 3 x 3 convolutions, after each of
+    which neighbouring bands are pooled in pairs. Masks on the bands, in training: up to `band_masks` of up to an
+    eighth of the bands each; with probability `time_mask_probability` one of at most 60 ms.
+    """
+
+    kind: Literal["ear"] = "ear"
+    sample_rate: int = Field(default=16000, gt=0)
+    filters: int = Field(default=64, gt=0)
+    kernel: int | None = Field(default=None, gt=2)
+    learned: bool = True
+    minimum_hz: float = Field(default=150.0, gt=0)
+    hop: int | None = Field(default=None, gt=0)
+    window: int | None = Field(default=None, gt=0)
+    level_quantile: Probability = 0.3
+    stem: tuple[int, ...] = (8, 16, 24, 32)
+    band_masks: int = Field(default=2, ge=0)
+    time_mask_probability: Probability = 0.3
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.stem or min(self.stem) < 1 or self.filters % 2 ** len(self.stem):
+            raise ValueError(
+                f"front_end.filters = {self.filters}: must be a multiple of {2 ** len(self.stem)}, since each of the "
+                f"{len(self.stem)} layers of front_end.stem halves the bands"
+            )
+        if self.taps % 2 == 0:
+            raise ValueError(f"front_end.kernel = {self.taps}: must be odd, e.g. {self.taps + 1}")
+        if self.minimum_hz >= self.sample_rate / 4:
+            raise ValueError(
+                f"front_end.minimum_hz = {self.minimum_hz:g}: must be below a quarter of the sample rate, "
+                f"{self.sample_rate / 4:g} Hz"
+            )
+        if self.energy_window < self.stride:
+            raise ValueError(
+                f"front_end.window = {self.energy_window}: must be at least a frame ({self.stride} samples), or sound "
+                "between frames would be missed"
+            )
+        return self
+
+    @property
+    def taps(self) -> int:
+        """Taps of a band's impulse response."""
+        return self.kernel if self.kernel is not None else 2 * round(self.sample_rate * 0.008) - 1
+
+    @property
+    def stride(self) -> int:
+        """Samples per frame."""
+        return self.hop if self.hop is not None else max(1, round(self.sample_rate / 100))
+
+    @property
+    def energy_window(self) -> int:
+        """Samples over which a band's energy is summed."""
+        return self.window if self.window is not None else 2 * self.stride
+
+    @property
+    def transform(self) -> int:
+        """Points of the Fourier transform in which bands and window are multiplied."""
+        return 1 << (max(self.energy_window, self.taps) - 1).bit_length()
+
+    @property
+    def width(self) -> int:
+        """Channels of a frame before the projection."""
+        return self.stem[-1] * (self.filters >> len(self.stem))
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second, Hz."""
+        return self.sample_rate / self.stride
+
+    @property
+    def shortest(self) -> int:
+        """Samples that give one frame."""
+        return self.stride
+
+    def frames(self, n_samples: int) -> int:
+        """Number of whole frames in `n_samples` samples; ValueError where there is none."""
+        if n_samples < self.shortest:
+            raise ValueError(f"a segment of {n_samples} samples is too short: one frame needs {self.shortest} samples")
+        return n_samples // self.stride
+
+
 class EncoderConfig(Config):
     """The transformer: relative positional encoder, ALiBi, prenet (context encoder) and main blocks.
 
@@ -132,6 +208,7 @@ class EncoderConfig(Config):
     keeps the scales at 1 (the paper learns them).
     """
 
+    kind: Literal["transformer"] = Field(default="transformer", exclude=True)  # the default, in no dump
     dim: int = Field(default=1024, gt=0)
     heads: int = Field(default=16, gt=0)
     depth: int = Field(default=16, gt=0)
@@ -167,11 +244,39 @@ class EncoderConfig(Config):
         return int(self.dim * self.mlp_ratio)
 
 
+class ConvolutionConfig(Config):
+    """In place of the transformer, for a supervised baseline: residual dilated convolutions of 3 taps over time.
+
+    Layer i has a dilation of 2^i frames: `depth` layers look 2^depth - 1 frames to both sides.
+    """
+
+    kind: Literal["convolutions"] = "convolutions"
+    dim: int = Field(default=96, gt=0)
+    depth: int = Field(default=7, gt=0, le=12)
+    dropout: Rate = 0.1
+
+
+def _kind(default: str) -> Any:
+    """Which configuration of a union is meant; without `kind` the paper's."""
+    return Discriminator(
+        lambda value: value.get("kind", default) if isinstance(value, dict) else getattr(value, "kind", default)
+    )
+
+
+AnyFrontEnd = Annotated[
+    Annotated[FrontEndConfig, Tag("waveform")] | Annotated[EarConfig, Tag("ear")], _kind("waveform")
+]
+AnyEncoder = Annotated[
+    Annotated[EncoderConfig, Tag("transformer")] | Annotated[ConvolutionConfig, Tag("convolutions")],
+    _kind("transformer"),
+]
+
+
 class ModelConfig(Config):
     """Front end and encoder: what pretraining and finetuning share."""
 
-    front_end: FrontEndConfig = FrontEndConfig()
-    encoder: EncoderConfig = EncoderConfig()
+    front_end: AnyFrontEnd = FrontEndConfig()
+    encoder: AnyEncoder = EncoderConfig()
 
 
 class DecoderConfig(Config):
@@ -222,8 +327,6 @@ class FinetuneConfig(Config):
     a small one, such as 0.01, spares the first updates (Lin et al. 2017, arXiv 1708.02002, section 4.1).
     """
 
-    OPTIONS = frozenset({"head_prior"})
-
     mask_probability: Probability = 0.825 / 4
     mask_length: int = Field(default=4, ge=0)
     mask_noise: float = Field(default=0.01, ge=0)
@@ -240,12 +343,19 @@ class FinetuneConfig(Config):
     layerdrop: Rate = 0.1
     freeze_front_end: bool = True
     head_only_updates: int = Field(default=10_000, ge=0)
-    head_prior: float | None = Field(default=None, gt=0, lt=1)
+    head_prior: float | None = Field(default=None, gt=0, lt=1, exclude_if=_is_none)
 
 
 def check_together(model: ModelConfig, objective: PretrainConfig | FinetuneConfig) -> None:
     """Raise ValueError where an objective asks for more than the model has."""
     depth, dim = model.encoder.depth, model.encoder.dim
+    if isinstance(model.encoder, ConvolutionConfig):
+        if isinstance(objective, PretrainConfig):
+            raise ValueError(
+                "pretrain needs a transformer (encoder.kind = transformer): the supervised baseline has none; "
+                "pretrain: null trains it on the labels alone"
+            )
+        depth = 1  # its one result
     if isinstance(objective, PretrainConfig):
         name, layers = "pretrain.target_layers", objective.target_layers
         if dim % objective.decoder.groups:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from a2v_model.ear import Ear, EarFilters
 from a2v_model.inference import Inference, Waveform
 from a2v_model.sinc import SincFilters
 
@@ -42,11 +43,16 @@ def cumulative_response(model: Inference, points: int = POINTS) -> CumulativeRes
 
     ValueError where the model has no Sinc filters (the `baseline` preset).
     """
-    sinc = model.inner.front_end.sinc
-    if sinc is None:
+    front_end = model.inner.front_end
+    learned: SincFilters | EarFilters
+    initial: SincFilters | EarFilters
+    if isinstance(front_end, Ear):
+        learned, initial = front_end.filters, EarFilters(front_end.config)
+    elif front_end.sinc is not None:
+        learned = front_end.sinc.filters
+        initial = SincFilters(len(learned.low_hz), learned.kernel, learned.sample_rate, learned.minimum_band_hz)
+    else:
         raise ValueError("this model has no Sinc filters (front_end.sinc is false): there is no response to show")
-    learned = sinc.filters
-    initial = SincFilters(len(learned.low_hz), learned.kernel, learned.sample_rate, learned.minimum_band_hz)
     frequency_hz, response_FQ = frequency_response(learned.filters(), learned.sample_rate, points)
     _, initial_FQ = frequency_response(initial.filters(), learned.sample_rate, points)
     return CumulativeResponse(frequency_hz, _to_maximum(response_FQ.sum(0)), _to_maximum(initial_FQ.sum(0)))
@@ -80,7 +86,7 @@ def attention_bytes(model: Inference, seconds: float) -> int:
     """About how much memory `mean_attention` takes for a waveform of so many seconds: five times one layer's maps
     (scores, bias, their sum, softmax, what is added up), each H x T x T float32."""
     frames = seconds * model.frame_rate
-    return round(5 * 4 * model.model_config.encoder.heads * frames**2)
+    return round(5 * 4 * model.inner.transformer.config.heads * frames**2)
 
 
 def _to_maximum(values: Tensor) -> Tensor:

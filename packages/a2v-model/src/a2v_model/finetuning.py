@@ -112,7 +112,7 @@ class Detector(Inference):
     ) -> Tensor:
         """What the head sees (B, T, D): the mean of the last layer results; else as `forward`."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_front_end):
-            x_BTC = self.backbone.local_features(waveform_BN, lengths)
+            x_BTC = self.backbone.local_features(waveform_BN, lengths, generator)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._backbone_learns()):
             return self._pooled(x_BTC, generator, lengths)
 

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from a2v_model.backbone import Backbone
-from a2v_model.config import FrontEndConfig, ModelConfig
+from a2v_model.config import AnyFrontEnd, ModelConfig
 from a2v_model.normalise import normalise
 
 Waveform = Any  # a torch tensor or numpy array, (N,) or (1, N)
 
 
-def checked_waveform(waveform: Waveform, front_end: FrontEndConfig, sample_rate: float | None = None) -> Tensor:
+def checked_waveform(waveform: Waveform, front_end: AnyFrontEnd, sample_rate: float | None = None) -> Tensor:
     """The waveform as float32 (N,), or ValueError saying what was expected: one channel, the model's sample rate,
     finite numbers, at least as many samples as one frame needs."""
     x = _tensor(waveform)
@@ -99,7 +99,7 @@ class Inference(nn.Module, ABC):
     @property
     def layer_count(self) -> int:
         """Number of transformer blocks, prenet and main ones."""
-        return self.model_config.encoder.prenet_depth + self.model_config.encoder.depth
+        return len(self.inner.prenet.blocks) + len(self.inner.blocks)
 
     def embed(
         self,
@@ -121,7 +121,7 @@ class Inference(nn.Module, ABC):
             first = self.layer_count - self.averaged
             wanted = range(first, self.layer_count) if chosen is None else chosen
             found: dict[int, Tensor] = {}
-            for number, step in enumerate(self.inner.encoder.walk(self.inner.features(x_BN))):
+            for number, step in enumerate(self.inner.transformer.walk(self.inner.features(x_BN))):
                 if number in wanted:
                     found[number] = step.result[0].float()
                 if number == max(wanted):
@@ -151,11 +151,11 @@ class Inference(nn.Module, ABC):
         keep (None: all). Raises ValueError as `embed`, when the first map is asked for.
         """
         wanted = range(self.layer_count) if layers is None else self._chosen(layers)
-        kept = None if heads is None else _numbers("head", heads, self.model_config.encoder.heads)
+        kept = None if heads is None else _numbers("head", heads, self.inner.transformer.config.heads)
         x_N = checked_waveform(waveform, self.model_config.front_end, sample_rate)
         with self._evaluating(), torch.no_grad():
             x_BTD = self.inner.features(self._normalised(x_N))
-            for number, step in enumerate(self.inner.encoder.walk(x_BTD)):
+            for number, step in enumerate(self.inner.transformer.walk(x_BTD)):
                 if number in wanted:
                     yield number, step.block.attention.weights(step.input, step.bias, kept)[0]
                 if number == max(wanted):

@@ -1,7 +1,7 @@
 """Small layers used everywhere. Shapes: B rows, T frames, C channels (channels last)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -87,3 +87,47 @@ class NormedConv(ChannelsLastConv):
     def forward(self, x_BTC: Tensor) -> Tensor:
         y_BTC = super().forward(x_BTC)
         return functional.gelu(functional.layer_norm(y_BTC.float(), y_BTC.shape[-1:]))
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation of (B, C, ...) whose running averages are made once an update, from all its micro-batches.
+
+    In train mode a micro-batch is normalised with its own statistics (where the weight learns; what is frozen uses the
+    running ones). They are added up in `pending` (2 C + 1: means, variances, how many) until `settle` takes their mean
+    over micro-batches and workers into the running averages: so the number of workers changes nothing.
+    """
+
+    def __init__(self, channels: int, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.mean: Tensor
+        self.var: Tensor
+        self.pending: Tensor
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("var", torch.ones(channels))
+        self.register_buffer("pending", torch.zeros(2 * channels + 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
+        if not (self.training and self.weight.requires_grad):
+            return functional.batch_norm(x, self.mean, self.var, self.weight, self.bias)
+        mean, var = torch.zeros_like(self.mean), torch.ones_like(self.var)
+        out = functional.batch_norm(x, mean, var, self.weight, self.bias, training=True, momentum=1.0)
+        self.pending += torch.cat([mean, var, mean.new_ones(1)])  # with momentum 1 they are the batch's own
+        return out
+
+
+def settle_batch_norms(model: nn.Module, across: Callable[[Tensor], Tensor]) -> None:
+    """After an update: its statistics go into the running averages. across: sum of a tensor over all workers."""
+    norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
+    if not norms:
+        return
+    totals = across(torch.cat([norm.pending for norm in norms])).split([len(norm.pending) for norm in norms])
+    for norm, total in zip(norms, totals, strict=True):
+        if float(total[-1]) > 0:
+            mean, var = (total[:-1] / total[-1]).chunk(2)
+            norm.mean.lerp_(mean, norm.momentum)
+            norm.var.lerp_(var, norm.momentum)
+        norm.pending.zero_()

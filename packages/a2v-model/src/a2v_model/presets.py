@@ -19,7 +19,16 @@ From `baseline` to `meerkat` every part that the paper ablates is one field, in 
 
 from typing import NamedTuple
 
-from a2v_model.config import DecoderConfig, EncoderConfig, FinetuneConfig, FrontEndConfig, ModelConfig, PretrainConfig
+from a2v_model.config import (
+    ConvolutionConfig,
+    DecoderConfig,
+    EarConfig,
+    EncoderConfig,
+    FinetuneConfig,
+    FrontEndConfig,
+    ModelConfig,
+    PretrainConfig,
+)
 
 
 class Preset(NamedTuple):
@@ -61,34 +70,58 @@ def baseline() -> Preset:
     return Preset(model, pretrain, finetune, source)
 
 
+def _own(stem: tuple[int, ...], encoder: EncoderConfig, decoder: DecoderConfig, clones: int, source: str) -> Preset:
+    """This project's own sizes: an ear in front of a transformer, sized by measurement (docs/log.md).
+
+    Masks, in pretraining, of 20 ms and more; in finetuning none: the ear's masks over bands and time regularise.
+    """
+    model = ModelConfig(front_end=EarConfig(sample_rate=8000, stem=stem), encoder=encoder)
+    pretrain = PretrainConfig(
+        mask_probability=0.25, mask_length=4, clones=clones, target_layers=encoder.depth, decoder=decoder
+    )
+    finetune = FinetuneConfig(
+        mask_probability=0.0, channel_mask_probability=0.0, average_layers=encoder.depth, focal=False, dropout=0.0,
+        activation_dropout=0.0, attention_dropout=0.0, head_dropout=0.0, layerdrop=0.0, freeze_front_end=False,
+        head_only_updates=0, head_prior=0.02,
+    )  # fmt: skip
+    return Preset(model, pretrain, finetune, source)
+
+
 def base() -> Preset:
-    """Embedding 256, 2 + 6 blocks, convolutions of 128: for one GPU."""
-    layers = _stack(128, (10, 5), (3, 2), (3, 2), (3, 2), (3, 1), (2, 1), (2, 1))
-    encoder = EncoderConfig(dim=256, heads=8, depth=6, prenet_depth=2)
-    pretrain = PretrainConfig(target_layers=6, decoder=DecoderConfig(dim=192))
-    model = ModelConfig(front_end=FrontEndConfig(layers=layers), encoder=encoder)
-    return Preset(model, pretrain, FinetuneConfig(average_layers=6), "this project: meerkat at a quarter of its width")
+    """Embedding 256, 2 + 6 blocks: for one GPU."""
+    encoder = EncoderConfig(dim=256, heads=8, depth=6, prenet_depth=2, init_std=0.06, attention_dropout=0.0)
+    return _own((32, 64, 96, 128), encoder, DecoderConfig(dim=192), 12, "this project: an ear and 8 blocks")
 
 
 def small() -> Preset:
-    """Embedding 128, 1 + 4 blocks: for a workstation."""
-    layers = _stack(64, (10, 5), (3, 2), (3, 2), (3, 2), (3, 1), (2, 1))
-    encoder = EncoderConfig(dim=128, heads=4, depth=4, prenet_depth=1)
-    pretrain = PretrainConfig(target_layers=4, clones=8, decoder=DecoderConfig(dim=96))
-    model = ModelConfig(front_end=FrontEndConfig(sinc_filters=64, layers=layers), encoder=encoder)
-    return Preset(model, pretrain, FinetuneConfig(average_layers=4), "this project: meerkat at an eighth of its width")
+    """Embedding 128, 4 blocks: for a workstation."""
+    encoder = EncoderConfig(
+        dim=128, heads=4, depth=4, prenet_depth=0, mlp_ratio=2.0, positional_depth=2, positional_width=30,
+        init_std=0.1, dropout=0.0, attention_dropout=0.0, prenet_dropout=0.0,
+    )  # fmt: skip
+    return _own((16, 32, 48, 64), encoder, DecoderConfig(dim=96, depth=2), 8, "this project: an ear and 4 blocks")
 
 
 def tiny() -> Preset:
-    """Under half a million parameters: for tests, quickstarts and laptops without a GPU."""
-    layers = ((32, 10, 5), (48, 3, 2), (64, 3, 2), (64, 3, 2), (64, 2, 1))
+    """Embedding 96, 2 blocks, 0.2 million parameters: for laptops without a GPU, and for minutes of labels."""
     encoder = EncoderConfig(
-        dim=96, heads=4, depth=3, prenet_depth=1, mlp_ratio=2.0, positional_depth=2, positional_width=30, init_std=0.12
+        dim=96, heads=4, depth=2, prenet_depth=0, mlp_ratio=2.0, positional_depth=2, positional_width=30,
+        init_std=0.1, dropout=0.0, attention_dropout=0.0, prenet_dropout=0.0,
+    )  # fmt: skip
+    return _own((8, 16, 24, 32), encoder, DecoderConfig(dim=64, depth=2), 4, "this project: an ear and 2 blocks")
+
+
+def crnn() -> Preset:
+    """No transformer, no pretraining: the supervised network that one would otherwise take, to stand beside.
+
+    Fixed bands, convolutions over bands and time, dilated convolutions over time; 0.27 million parameters.
+    """
+    model = ModelConfig(
+        front_end=EarConfig(sample_rate=8000, learned=False, stem=(16, 32, 48, 64)), encoder=ConvolutionConfig()
     )
-    pretrain = PretrainConfig(target_layers=3, clones=4, decoder=DecoderConfig(dim=64, depth=2))
-    model = ModelConfig(front_end=FrontEndConfig(sinc_filters=32, layers=layers), encoder=encoder)
-    finetune = FinetuneConfig(average_layers=3, channel_mask_probability=0.0)
-    return Preset(model, pretrain, finetune, "this project: the smallest that learns the synthetic corpus in minutes")
+    own = tiny()
+    finetune = own.finetune.model_copy(update={"average_layers": 1})
+    return Preset(model, own.pretrain, finetune, "this project: a supervised baseline")
 
 
 PRESETS: dict[str, Preset] = {
@@ -98,4 +131,5 @@ PRESETS: dict[str, Preset] = {
     "base": base(),
     "small": small(),
     "tiny": tiny(),
+    "crnn": crnn(),
 }

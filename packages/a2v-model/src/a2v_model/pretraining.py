@@ -64,7 +64,7 @@ class Pretrainer(Inference):
         self.model_config, self.config = model, pretrain
         self.student = Backbone(model)
         self.decoder = Decoder(model.encoder.dim, pretrain.decoder)
-        self.teacher = deepcopy(self.student.encoder).requires_grad_(False).eval()
+        self.teacher = deepcopy(self.student.transformer).requires_grad_(False).eval()
 
     @property
     def inner(self) -> Backbone:
@@ -88,7 +88,7 @@ class Pretrainer(Inference):
     ) -> PretrainOutput:
         """Loss of normalised waveforms (B, N). Mask and fill of masked frames are drawn from `generator`
         (CPU) where they are not given."""
-        x_BTD = self.student.features(waveform_BN)
+        x_BTD = self.student.features(waveform_BN, generator=generator)
         if mask_RT is None:
             rows, frames = len(x_BTD) * self.config.clones, x_BTD.shape[1]
             mask_RT = frame_mask(rows, frames, self.config.mask_probability, self.config.mask_length, generator)

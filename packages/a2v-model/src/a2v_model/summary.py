@@ -7,7 +7,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from a2v_model.checkpoints import WEIGHTS, read_description
-from a2v_model.config import FrontEndConfig
+from a2v_model.config import AnyFrontEnd, EarConfig, ModelConfig
 
 _PARTS = {  # own name, below student or backbone, begins with -> part
     "front_end.": "front_end",
@@ -22,8 +22,11 @@ _PARTS = {  # own name, below student or backbone, begins with -> part
 }
 
 
-def receptive_field(front_end: FrontEndConfig) -> int:
-    """Samples of the waveform that one frame of the front end depends on."""
+def receptive_field(front_end: AnyFrontEnd) -> int:
+    """Samples of the waveform that one frame of the front end depends on (an ear's slow level aside, which is that of
+    the segment)."""
+    if isinstance(front_end, EarConfig):
+        return front_end.energy_window + 2 * len(front_end.stem) * front_end.stride
     field, step = 1, 1
     sinc = ((front_end.filters, front_end.kernel, 1),) if front_end.sinc else ()
     for _, kernel, stride in (*sinc, *front_end.layers):
@@ -62,7 +65,7 @@ def summarise(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """
     description = read_description(folder)
     try:
-        front_end = FrontEndConfig.model_validate(description["model"]["front_end"])
+        front_end = ModelConfig.model_validate(description["model"]).front_end
         objective = description["pretrain" if description["kind"] == "pretrained" else "finetune"]
         keys = ("mask_probability", "mask_length", "mask_noise", "channel_mask_probability", "channel_mask_length")
         field = receptive_field(front_end)

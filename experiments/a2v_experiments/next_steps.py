@@ -1,0 +1,60 @@
+"""What to do after an experiment, as commands that can be pasted."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from a2v_eval.summary import spread
+
+from .commands.options import DEFAULT_WORK, a2v_command
+from .experiment import Outcome
+from .recipe_sections import Recipe
+
+ENOUGH = 0.5
+"""Strict micro AP below which a model is better trained on than used."""
+UPDATES = "finetune.updates"
+
+
+def next_steps(
+    outcome: Outcome,
+    recipe: Recipe,
+    given: tuple[str, Sequence[str]],
+    work: Path,
+    store_uri: str,
+    tracking_uri: str | None,
+) -> list[str]:
+    """A line that says what is next, and the commands for it, each on a line. Empty where there is no detector.
+
+    given: the recipe as it was named on the command line, and its `--set`s. store_uri: where the runs are,
+    tracking_uri: what the command line says of that. The model is that of the first fold with the most labels.
+    """
+    if not outcome.models or recipe.finetune is None:
+        return []
+    share = max(outcome.models)
+    name, overrides = given
+    folder = ["--work", str(work)] if work != DEFAULT_WORK else []
+    store = ["--tracking-uri", tracking_uri] if tracking_uri else []
+    known = [fold["strict/AP/micro"] for fold in outcome.scores[share] if "strict/AP/micro" in fold]
+    ap = spread(known).mean if known else None
+    lines = ["find the calls in your own recordings, NEW (files or folders):"]
+    if ap is not None and ap < ENOUGH:
+        kept = [part for text in overrides if not _sets_updates(text) for part in ("--set", text)]
+        more = ["--set", f"{UPDATES}={2 * recipe.finetune.updates}"]
+        lines = [
+            f"strict AP micro is {ap:.2f}: give it more updates or more labels first, then let it predict:",
+            f"  {_command(['experiment', 'run', name, *kept, *more, *folder, *store])}",
+        ]
+    # `a2v predict` looks for a run in the default work folder
+    where = store or ([] if work == DEFAULT_WORK else ["--tracking-uri", store_uri])
+    model = f"runs:/{outcome.models[share][0]}"
+    return [*lines, f"  {_command(['predict', 'NEW', '--model', model, '--out', 'calls', *where])}"]
+
+
+def _sets_updates(override: str) -> bool:
+    return override.partition("=")[0].strip() == UPDATES
+
+
+def _command(arguments: Sequence[str]) -> str:
+    return f"{shlex.quote(a2v_command())} {shlex.join(arguments)}"

@@ -1,0 +1,37 @@
+"""How many updates fit into some minutes on this machine: a straight line through what a few steps took."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from .plan import Mark, Planned
+from .plan_costs import Clock, with_updates
+from .recipe_sections import Recipe
+from .suggest import FINETUNE_SHARE, PRETRAIN_SHARE, Trainable
+
+FEWEST = 10  # updates, however short the time
+
+
+def updates_for(
+    minutes: float, recipe: Recipe, note: Callable[[str], None] = lambda line: None
+) -> dict[str, Trainable]:
+    """Updates for 70 % of the minutes of finetuning one fold, and for 15 % of pretraining if the recipe has one.
+
+    The start of workers counts as part of each. note(line) is told what is measured.
+    """
+    clock = Clock(note)
+    fits = {}
+    if recipe.pretrain is not None:
+        fits["pretrain"] = _fitting(clock, recipe, "pretrain", 60 * minutes * PRETRAIN_SHARE)
+    if recipe.finetune is not None:
+        fits["finetune"] = _fitting(clock, recipe, "finetune", 60 * minutes * FINETUNE_SHARE)
+    return fits
+
+
+def _fitting(clock: Clock, recipe: Recipe, stage: Literal["pretrain", "finetune"], seconds: float) -> Trainable:
+    planned = Planned(None, stage, stage, "runs", Mark("", False), None, 1, recipe)
+    update_s = clock.update_s(planned)
+    head_only = recipe.finetune.head_only_updates if stage == "finetune" and recipe.finetune is not None else 0
+    beyond = seconds - clock.training_s(with_updates(planned, head_only + 1))  # an update and what comes before it
+    return Trainable(max(FEWEST, head_only + 1 + int(beyond / update_s)), update_s)

@@ -1,0 +1,165 @@
+"""The recordings of a corpus that a training may hear, with their events indexed once.
+
+Sampling and augmentation read audio and labels through a `TrainingPart` only. It holds positions in its own list, not
+in the corpus, so a recording that was not given (one to evaluate on) cannot be reached.
+Legend: R recordings, E events, C classes, N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from a2v_data.corpus import FULL_SCALE, Corpus
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+LEAST_GAP_S = 0.05
+
+
+@dataclass(frozen=True)
+class EventIndex:
+    """Events of the training recordings, by recording, then onset.
+
+    recording: position in the part. number: class. onset_s, offset_s: as annotated. start, end: the samples of the
+    event, at least one. before, after: samples on either side up to the next event of any class, or to the
+    recording's end; 0 where another event overlaps that edge. by_class: the events of each class that has some.
+    """
+
+    recording: Ints
+    number: Ints
+    onset_s: NDArray[np.float64]
+    offset_s: NDArray[np.float64]
+    start: Ints
+    end: Ints
+    before: Ints
+    after: Ints
+    by_class: tuple[Ints, ...]
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def draw(self, class_power: float, rng: Generator) -> int:
+        """One event: a class by its number of events ** class_power, then one of its events uniformly."""
+        counts = np.array([len(events) for events in self.by_class], np.float64)
+        events = self.by_class[weighted(np.cumsum(counts**class_power), rng)]
+        return int(events[rng.integers(len(events))])
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Event-free stretches [start, end) of labelled training recordings, in samples, of 0.05 s or more."""
+
+    recording: Ints
+    start: Ints
+    end: Ints
+    until: Ints  # their lengths, summed up
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def draw(self, rng: Generator) -> int:
+        """One gap, each as likely as it is long."""
+        return weighted(self.until, rng)
+
+
+class TrainingPart:
+    """corpus: packed store; recordings: positions in it that may be heard, in any order.
+
+    Raises `ValueError` where there is no recording. Events are read when first asked for: pretraining never does.
+    """
+
+    def __init__(self, corpus: Corpus, recordings: Sequence[int]) -> None:
+        self._corpus = corpus
+        self._positions = np.unique(np.asarray(recordings, np.int64))
+        if not len(self._positions):
+            raise ValueError(f"{corpus.folder}: no recording to train on was given; give one or more")
+        chosen = [corpus.recordings[number] for number in self._positions]
+        self._offsets = np.array([recording.offset for recording in chosen], np.int64)
+        self._labelled = [recording.labelled for recording in chosen]
+        self.lengths: Ints = np.array([recording.n_samples for recording in chosen], np.int64)
+        self.sample_rate, self.classes = corpus.sample_rate, corpus.classes
+        self._until = np.cumsum(self.lengths)
+
+    def samples(self, recording: int, start: int, end: int) -> Floats:
+        """Samples [start, end) of a recording of this part, float32 in [-1, 1]."""
+        assert 0 <= recording < len(self.lengths) and 0 <= start <= end <= self.lengths[recording]
+        first = self._offsets[recording]
+        stored = self._corpus.audio[first + start : first + end]
+        return np.multiply(stored, np.float32(1 / FULL_SCALE), dtype=np.float32)
+
+    def read(self, segment: np.void, samples: int, frame_rate: float, frames: int) -> tuple[Floats, Floats]:
+        """The samples of a drawn segment (SEGMENT_DTYPE), fewer where its recording ends, and its targets (T, C)."""
+        recording = int(np.searchsorted(self._positions, segment["recording"]))
+        assert self.position(recording) == segment["recording"], "a segment of another part"
+        start = int(segment["start"])
+        waveform_N = self.samples(recording, start, min(start + samples, int(self.lengths[recording])))
+        return waveform_N, self._corpus.targets(np.array([segment]), frame_rate, frames)[0]
+
+    def position(self, recording: int) -> int:
+        """Where a recording of this part stands in the corpus."""
+        return int(self._positions[recording])
+
+    def draw_recording(self, rng: Generator) -> int:
+        """A recording, each as likely as it is long."""
+        return weighted(self._until, rng)
+
+    @cached_property
+    def events(self) -> EventIndex:
+        """The events of these recordings."""
+        found = [self._corpus.labels(int(number)) for number in self._positions]
+        sizes = [len(events) for events in found]
+        recording = np.repeat(np.arange(len(found)), sizes)
+        events = np.concatenate(found)
+        length = self.lengths[recording]
+        start = np.clip(np.round(events["onset_s"] * self.sample_rate).astype(np.int64), 0, length - 1)
+        end = np.clip(np.round(events["offset_s"] * self.sample_rate).astype(np.int64), start + 1, length)
+        before, after = np.empty_like(start), np.empty_like(start)
+        bounds = np.concatenate([[0], np.cumsum(sizes)])
+        for number, (first, last) in enumerate(pairwise(bounds)):
+            own = slice(first, last)
+            before[own], after[own] = _rooms(start[own], end[own], int(self.lengths[number]))
+        numbers = events["class"].astype(np.int64)
+        by_class = tuple(np.flatnonzero(numbers == number) for number in np.unique(numbers))
+        onset_s, offset_s = events["onset_s"].copy(), events["offset_s"].copy()
+        return EventIndex(recording, numbers, onset_s, offset_s, start, end, before, after, by_class)
+
+    @cached_property
+    def gaps(self) -> Gaps:
+        """What lies between the events of the labelled recordings; unlabelled ones may hold calls anywhere."""
+        events = self.events
+        bounds = np.searchsorted(events.recording, np.arange(len(self.lengths) + 1))
+        rows = []
+        for number in np.flatnonzero(self._labelled):
+            own = slice(bounds[number], bounds[number + 1])
+            starts = np.append(events.start[own], self.lengths[number])
+            ends = np.concatenate([[0], np.maximum.accumulate(events.end[own])])
+            free = starts - ends >= LEAST_GAP_S * self.sample_rate
+            rows.append(np.stack([np.full(free.sum(), number), ends[free], starts[free]]))
+        table = np.concatenate(rows, axis=1).astype(np.int64) if rows else np.empty((3, 0), np.int64)
+        recording, start, end = table
+        return Gaps(recording, start, end, np.cumsum(end - start))
+
+
+def weighted(cumulative: NDArray[np.generic], rng: Generator) -> int:
+    """A place of a rising cumulative sum, each as likely as its step is high."""
+    drawn = rng.random() * cumulative[-1]
+    return min(int(np.searchsorted(cumulative, drawn, side="right")), len(cumulative) - 1)
+
+
+def _rooms(start: Ints, end: Ints, length: int) -> tuple[Ints, Ints]:
+    """Samples before and after each event of one recording, sorted by start, that belong to no other event."""
+    if not len(start):
+        return start, end
+    latest = np.concatenate([[0], np.maximum.accumulate(end)])  # latest end of the first i events
+    before = start - latest[np.searchsorted(start, start, side="left")]
+    order = np.argsort(end, kind="stable")
+    earliest = np.append(np.minimum.accumulate(start[order][::-1])[::-1], length)  # earliest start of the last i
+    after = earliest[np.searchsorted(end[order], end, side="right")] - end
+    return np.maximum(before, 0), np.maximum(after, 0)

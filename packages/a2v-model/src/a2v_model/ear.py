@@ -1,0 +1,171 @@
+"""A front end that starts as an ear: band energies, their logarithm over a slow level, a stem of small convolutions.
+
+Sinc bands, energy and pooling in one step: by Parseval's theorem the energy of a windowed stretch of sound behind a
+filter is the sum over frequencies of its power times the filter's squared response, so a frame costs one Fourier
+transform and one matrix product instead of a convolution at the full rate (compare LEAF, Zeghidour et al. 2021, which
+filters, squares and pools in time). The band edges stay the parameters, as in SincNet.
+
+Shapes: B segments, N samples, T frames, F bands, K taps, Q frequencies, C channels.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from a2v_model.config import EarConfig
+from a2v_model.execution import Recomputing
+from a2v_model.layers import BatchNorm
+from a2v_model.sinc import mel_edges_hz
+
+SMALLEST_ENERGY = 1e-6  # of a waveform with unit variance; the quantisation of 16 bits lies below it
+LEVELS = (-4.0, 8.0)  # in units of exp(2): -35 to +69 dB around the level
+TIME_MASK_S = 0.06
+
+
+class EarFilters(nn.Module):
+    """Band-pass filters given by a learned low edge and bandwidth, in kHz so that an optimiser's steps suit them.
+
+    At first band i reaches from mel edge i to mel edge i + 2: neighbours overlap by half.
+    """
+
+    def __init__(self, config: EarConfig) -> None:
+        super().__init__()
+        self.time_s: Tensor
+        self.window: Tensor
+        self.sample_rate, self.kernel = config.sample_rate, config.taps
+        edges = mel_edges_hz(config.filters + 1, config.minimum_hz, config.sample_rate / 2)
+        self.low_khz = nn.Parameter(edges[:-2].float() / 1000, requires_grad=config.learned)
+        self.band_khz = nn.Parameter((edges[2:] - edges[:-2]).float() / 1000, requires_grad=config.learned)
+        half = config.taps // 2
+        self.register_buffer("time_s", torch.arange(-half, half + 1) / config.sample_rate, persistent=False)
+        self.register_buffer("window", torch.hamming_window(config.taps, periodic=False), persistent=False)
+
+    def bands_hz(self) -> tuple[Tensor, Tensor]:
+        """Lower and upper edge of every band in Hz, each (F,)."""
+        low = 1000 * self.low_khz.float().abs()
+        high = (low + 1000 * self.band_khz.float().abs()).clamp(max=self.sample_rate / 2)
+        return low, high
+
+    def filters(self) -> Tensor:
+        """Impulse responses (F, K): the difference of two sincs under a Hamming window, with unit energy."""
+        low_F1, high_F1 = (edge[:, None] for edge in self.bands_hz())
+        sincs = 2 * high_F1 * torch.sinc(2 * high_F1 * self.time_s) - 2 * low_F1 * torch.sinc(2 * low_F1 * self.time_s)
+        shaped = sincs * self.window
+        return shaped / (shaped.square().sum(1, keepdim=True) + 1e-9).sqrt()
+
+
+class BandEnergies(nn.Module):
+    """(B, N) -> (B, F, T): mean energy in every band, in a window around the middle of every frame."""
+
+    def __init__(self, config: EarConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.window: Tensor
+        self.filters = EarFilters(config)
+        self.register_buffer("window", torch.hann_window(config.energy_window), persistent=False)
+
+    def forward(self, waveform_BN: Tensor) -> Tensor:
+        config = self.config
+        frames = config.frames(waveform_BN.shape[1])
+        before = (config.transform - config.stride) // 2
+        padded_BN = functional.pad(waveform_BN, (before, config.transform))
+        spectrum_BQT = torch.stft(
+            padded_BN, config.transform, config.stride, config.energy_window, self.window, center=False,
+            return_complex=True,
+        )[..., :frames]  # fmt: skip
+        power_BQT = spectrum_BQT.real.square() + spectrum_BQT.imag.square()
+        response_FQ = torch.fft.rfft(self.filters.filters(), config.transform).abs().square()
+        return (response_FQ @ power_BQT) * (2 / (config.transform * self.window.square().sum()))
+
+
+class Stem(Recomputing):
+    """3 x 3 convolutions over bands and time, each with batch normalisation, ReLU, and pairs of bands pooled."""
+
+    def __init__(self, config: EarConfig) -> None:
+        super().__init__()
+        channels = (1, *config.stem)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(before, after, 3, padding=1, bias=False)
+            for before, after in zip(channels, channels[1:], strict=False)
+        )
+        self.norms = nn.ModuleList(BatchNorm(after) for after in config.stem)
+
+    def forward(self, x_BFT: Tensor, valid_BT: Tensor | None = None) -> Tensor:
+        """(B, F, T) -> (B, T, C). Frames that are not valid stay 0 throughout, as what lies beyond an end."""
+        x_BCFT = x_BFT[:, None]
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x_BCFT = self.part(self._layer, conv, norm, x_BCFT)
+            if valid_BT is not None:
+                x_BCFT = x_BCFT * valid_BT[:, None, None].to(x_BCFT.dtype)
+        return x_BCFT.flatten(1, 2).transpose(1, 2)
+
+    @staticmethod
+    def _layer(conv: nn.Module, norm: nn.Module, x_BCFT: Tensor) -> Tensor:
+        return functional.max_pool2d(functional.relu(norm(conv(x_BCFT))), (2, 1))
+
+
+class Ear(nn.Module):
+    """Frames (B, T, C) of normalised waveforms (B, N): each band's energies are taken relative to their own quantile
+    over the segment, so that neither a recorder's response nor stationary noise is heard."""
+
+    def __init__(self, config: EarConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.energies = BandEnergies(config)
+        self.stem = Stem(config)
+
+    @property
+    def filters(self) -> EarFilters:
+        return self.energies.filters
+
+    def forward(
+        self, waveform_BN: Tensor, lengths: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """lengths (B, samples): what of an item is no padding; the rest changes nothing and its frames are 0.
+        generator (CPU): in train mode, draws the masks over bands and time."""
+        valid_BT = None if lengths is None else self._valid(lengths, waveform_BN)
+        with torch.autocast(waveform_BN.device.type, enabled=False):
+            x_BFT = self.loudness(waveform_BN.float(), valid_BT)
+        if self.training and generator is not None:
+            x_BFT = x_BFT * self._mask(x_BFT, generator)
+        return self.stem(x_BFT, valid_BT)
+
+    def loudness(self, waveform_BN: Tensor, valid_BT: Tensor | None = None) -> Tensor:
+        """(B, F, T): log energy over the band's level, in units of exp(2), within LEVELS; 0 is the level."""
+        log_BFT = torch.log(self.energies(waveform_BN) + SMALLEST_ENERGY)
+        level_BF1 = self._level(log_BFT, valid_BT)
+        relative_BFT = ((log_BFT - level_BF1) / 2).clamp(*LEVELS)
+        return relative_BFT if valid_BT is None else relative_BFT * valid_BT[:, None]
+
+    def _level(self, log_BFT: Tensor, valid_BT: Tensor | None) -> Tensor:
+        if valid_BT is None:
+            rank = max(1, int(self.config.level_quantile * log_BFT.shape[-1]))
+            return log_BFT.kthvalue(rank, dim=-1, keepdim=True).values
+        # frames beyond an item's end sort behind all others
+        sorted_BFT = log_BFT.masked_fill(~valid_BT[:, None], torch.inf).sort(dim=-1).values
+        rank_B = (self.config.level_quantile * valid_BT.sum(1)).long().clamp(min=1) - 1
+        return sorted_BFT.gather(2, rank_B[:, None, None].expand(-1, sorted_BFT.shape[1], 1))
+
+    def _valid(self, lengths: Tensor, waveform_BN: Tensor) -> Tensor:
+        frames_B = lengths.to(waveform_BN.device) // self.config.stride
+        return torch.arange(self.config.frames(waveform_BN.shape[1]), device=waveform_BN.device) < frames_B[:, None]
+
+    def _mask(self, x_BFT: Tensor, generator: torch.Generator) -> Tensor:
+        """1, and 0 in masked bands and frames: there a sound is as loud as its surroundings (Park et al. 2019)."""
+        config, (batch, bands, frames) = self.config, x_BFT.shape
+        mask_BFT = torch.ones(batch, bands, frames)
+        longest = min(round(TIME_MASK_S * config.frame_rate), frames - 1)
+
+        def draw(high: int) -> int:
+            return int(torch.randint(high, (), generator=generator))
+
+        for row_FT in mask_BFT:
+            for _ in range(draw(config.band_masks + 1)):
+                width = 1 + draw(max(1, bands // 8))
+                first = draw(bands - width + 1)
+                row_FT[first : first + width] = 0
+            if longest > 0 and float(torch.rand((), generator=generator)) < config.time_mask_probability:
+                width = 1 + draw(longest)
+                first = draw(frames - width + 1)
+                row_FT[:, first : first + width] = 0
+        return mask_BFT.to(x_BFT.device)

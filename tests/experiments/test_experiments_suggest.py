@@ -1,0 +1,272 @@
+"""`a2v experiment suggest`: the recipe for a corpus, its reasons, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from a2v_experiments import plan_costs
+from a2v_experiments.corpus_facts import ClassFacts, CorpusFacts, Lengths, RecordingFacts, read_facts
+from a2v_experiments.name_groups import name_groups
+from a2v_experiments.plan_costs import WORKERS_START_S, StepTime
+from a2v_experiments.recipe import load_recipe
+from a2v_experiments.suggest import FEW, MANY, Suggestion, Trainable, front_end_at, suggest
+from a2v_experiments.suggest_text import to_yaml
+from a2v_experiments.training_budget import updates_for
+
+Call = tuple[float, float, str]  # onset, length, class
+
+
+@pytest.fixture(autouse=True)
+def known_speed(monkeypatch, tmp_path):
+    """A micro-batch takes 0.1 s, 0.05 s while the head alone learns, the rest of an update 0.2 s."""
+
+    def step(recipe, stage, segment_s):
+        return StepTime(0.1, 0.05 if hasattr(stage, "head_only_updates") else None, 0.2, stage.segments)
+
+    monkeypatch.setattr(plan_costs, "measure_step", step)
+    monkeypatch.setattr(plan_costs, "cores", lambda: 2)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def bases():
+    return {name: load_recipe(name) for name in (MANY, FEW)}
+
+
+def corpus(folder: Path, recordings: Mapping[str, tuple[int, float]], calls: Sequence[Call]) -> Path:
+    """Silent recordings, name -> (rate, seconds), all with the same calls."""
+    with (Path(folder).mkdir() or folder / "annotations.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "onset_s", "offset_s", "label"])
+        for name, (rate, seconds) in recordings.items():
+            path = folder / "audio" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, np.zeros(round(rate * seconds), np.int16), rate)
+            table.writerows([name, onset, onset + length, label] for onset, length, label in calls)
+    return folder
+
+
+def song(folder: Path) -> Path:
+    """Syllables of 40 to 80 ms, two in every 0.2 s: 60 % of the time."""
+    calls = [(0.1 * n, 0.04 if n % 2 else 0.08, "ab"[n % 2]) for n in range(40)]
+    return corpus(folder, {f"bird{n // 3}_{n:02d}.wav": (44100, 4.0) for n in range(12)}, calls)
+
+
+def crows(folder: Path) -> Path:
+    """Three calls in 30 s, in recordings of two rates."""
+    calls = [(2.0, 1.0, "rooster"), (12.0, 0.4, "gy"), (20.0, 2.0, "rooster")]
+    rates = {f"rec{n}.wav": (8000 if n < 5 else 22050, 30.0) for n in range(8)}
+    return corpus(folder, rates, calls)
+
+
+def facts_with(recordings: Sequence[RecordingFacts], **changes) -> CorpusFacts:
+    lengths = Lengths(0.1, 0.2, 0.3)
+    given = {"classes": {"a": ClassFacts(50, len(recordings), lengths)}, "lengths": lengths, "called_share": 0.05}
+    return CorpusFacts("f", "f", tuple(recordings), **{**given, **changes})
+
+
+def some(rate: int, seconds: float = 60.0, count: int = 6) -> list[RecordingFacts]:
+    return [RecordingFacts(f"{rate}rec{n}.wav", seconds, rate, True, frozenset("a")) for n in range(count)]
+
+
+def value(suggestion: Suggestion, key: str):
+    return {setting.key: setting.value for setting in suggestion.settings}[key]
+
+
+def why(suggestion: Suggestion, key: str) -> str:
+    return {setting.key: setting.why for setting in suggestion.settings}[key]
+
+
+def test_facts_of_a_corpus(tmp_path):
+    facts = read_facts(song(tmp_path / "song"))
+    assert len(facts.labelled) == 12 and facts.calls == 480 and {one.rate for one in facts.recordings} == {44100}
+    assert facts.classes["a"].calls == 240 and facts.classes["a"].lengths.median_s == pytest.approx(0.08)
+    assert facts.lengths.p5_s == pytest.approx(0.04) and facts.called_share == pytest.approx(0.6)
+
+
+def test_many_short_calls(tmp_path, bases):
+    found = suggest(read_facts(song(tmp_path / "song")), bases, 20)
+    assert found.extends.value == MANY and "60 %" in found.extends.why
+    assert value(found, "data.sample_rate") == 32000  # of 44100
+    assert value(found, "folds.group") == "^([^_/]+)_" and value(found, "folds.count") == 4
+    assert "4 groups (bird0, bird1, bird2, bird3)" in why(found, "folds.group")
+    frame_s = 0.0075  # of the base; a quarter of 40 ms is nearest to one of them
+    assert value(found, "evaluate.events.window_s") == pytest.approx(frame_s)
+    assert "calls last 0.04 to 0.08 s (5 % to 95 %)" in why(found, "evaluate.events.window_s")
+
+
+def test_few_calls_in_recordings_of_two_rates(tmp_path, bases):
+    found = suggest(read_facts(crows(tmp_path / "crows")), bases, 20)
+    assert found.extends.value == FEW
+    assert value(found, "data.sample_rate") == 8000 and "62 % of the audio has 8000" in why(found, "data.sample_rate")
+    assert "22050 Hz are resampled" in why(found, "data.sample_rate")
+    assert value(found, "data.segment_s") == pytest.approx(3.9)  # twice 2 s, in steps of 0.3 s: 40 frames of 7.5 ms
+    assert value(found, "folds.count") == 5 and value(found, "folds.group") is None
+    assert value(found, "evaluate.events.window_s") == pytest.approx(0.0975)  # 0.1 s in frames
+
+
+@pytest.mark.parametrize(
+    "rates, expected",
+    [([8000], 8000), ([16000], 16000), ([22050], 16000), ([24000], 24000), ([31999], 24000), ([44100], 32000),
+     ([4000], 8000), ([250_000], 32000), ([44100, 8000], 8000), ([8000, 44100], 8000)],
+)  # fmt: skip
+def test_the_sample_rate_is_the_highest_that_is_not_above_the_common_one(bases, rates, expected):
+    """Where two hold equally much, the lower one counts."""
+    found = suggest(facts_with([one for rate in rates for one in some(rate)]), bases, 20)
+    assert value(found, "data.sample_rate") == expected
+
+
+def test_the_common_rate_holds_most_of_the_audio_not_most_files(bases):
+    found = suggest(facts_with([*some(8000, 5.0, 9), *some(16000, 60.0, 2)]), bases, 20)
+    assert value(found, "data.sample_rate") == 16000
+
+
+@pytest.mark.parametrize("rate", [8000, 24000, 32000])
+def test_frames_last_as_long_at_every_rate(bases, rate):
+    base = bases[MANY].model.front_end
+    changed = front_end_at(base, rate)
+    assert changed.stride / rate == base.stride / base.sample_rate and changed.sample_rate == rate
+    assert [layer[0] for layer in changed.layers] == [layer[0] for layer in base.layers]
+
+
+@pytest.mark.parametrize(
+    "share, median_s, expected", [(0.16, 0.49, MANY), (0.14, 0.49, FEW), (0.16, 0.51, FEW), (0.02, 2.0, FEW)]
+)
+def test_which_recipe_is_the_base(bases, share, median_s, expected):
+    facts = facts_with(some(16000), called_share=share, lengths=Lengths(0.1, median_s, 3.0))
+    assert suggest(facts, bases, 20).extends.value == expected
+
+
+def test_a_segment_is_no_longer_than_recordings_are(bases):
+    assert value(suggest(facts_with(some(16000, 1.5)), bases, 20), "data.segment_s") == pytest.approx(1.5)
+    assert value(suggest(facts_with(some(16000, 0.2)), bases, 20), "data.segment_s") == pytest.approx(0.9)
+    long = {"a": ClassFacts(50, 6, Lengths(3.0, 8.0, 30.0))}
+    assert value(suggest(facts_with(some(16000), classes=long), bases, 20), "data.segment_s") == pytest.approx(9.9)
+
+
+def test_a_class_of_few_calls_does_not_shorten_the_window(bases):
+    classes = {
+        "click": ClassFacts(4, 1, Lengths(0.01, 0.01, 0.01)), "song": ClassFacts(90, 6, Lengths(0.3, 0.4, 0.5)),
+    }  # fmt: skip
+    found = suggest(facts_with(some(16000), classes=classes), bases, 20)
+    assert value(found, "evaluate.events.window_s") == pytest.approx(0.075)  # a quarter of 0.3 s
+
+
+@pytest.mark.parametrize(
+    "names, pattern",
+    [
+        (["a_1", "a_2", "b_1", "b_2", "c_1", "c_2"], "^([^_/]+)_"),
+        (["rec_1", "rec_2", "rec_3", "rec_4", "rec_5", "rec_6"], None),  # all begin alike
+        (["1", "2", "3", "4", "5", "6"], None),
+        (["a_1", "a_2", "b_1", "b_2", "b_3", "b_4"], None),  # two groups
+        (["a_1", "a_2", "b_1", "b_2", "c_1", "loose"], None),  # one name has no group
+        (["x_1_1", "x_1_2", "x_2_1", "x_2_2", "x_3_1", "x_3_2"], "^((?:[^_/]+_){1}[^_/]+)_"),
+        (["s1-01", "s1-02", "s2-01", "s2-02", "s3-01", "s3-02"], "^([^-/]+)-"),
+        (["s1/1", "s1/2", "s2/1", "s2/2", "s3/1", "s3/2"], "^([^/]+)/"),
+        (["20200101_060000", "20200101_070000", "20200102_060000", "20200102_070000", "20200103_060000",
+          "20200103_070000"], "^([^_/]+)_"),
+    ],
+)  # fmt: skip
+def test_groups_only_where_names_are_clear(names, pattern):
+    found = name_groups({f"{name}.wav": frozenset("z") for name in names})
+    assert found.pattern == pattern
+    assert pattern is None or len(found.groups) == 3
+
+
+def test_folders_of_one_class_each_are_no_groups():
+    """A species that is in one folder alone could not be learned and evaluated."""
+    names = {f"{species}/{n}.wav": frozenset([species]) for species in ("crow", "jay", "owl") for n in range(3)}
+    found = name_groups(names)
+    assert found.pattern is None and found.rejected == "^([^/]+)/" and found.alone_in_group == "crow"
+
+
+def test_updates_fill_their_shares_of_the_minutes(bases):
+    recipe = load_recipe(MANY, ["ray.num_workers=2", "pretrain.micro_batches=4", "finetune.micro_batches=4",
+                                "finetune.head_only_updates=10"])  # fmt: skip
+    fits = updates_for(20, recipe)
+    # an update: 2 micro-batches of a worker, 0.1 s each, and 0.2 s; the first 10 of finetuning 0.3 s; workers start
+    assert fits["finetune"].update_s == pytest.approx(0.4) == fits["pretrain"].update_s
+    assert fits["pretrain"].updates == pytest.approx((0.15 * 1200 - WORKERS_START_S) / 0.4, abs=1)
+    after_the_head = (0.7 * 1200 - WORKERS_START_S - 10 * 0.3) / 0.4
+    assert fits["finetune"].updates == pytest.approx(10 + after_the_head, abs=1)
+    assert "pretrain" not in updates_for(20, recipe.model_copy(update={"pretrain": None}))
+    assert updates_for(0.1, recipe)["finetune"].updates >= 1
+
+
+def test_a_short_training_has_a_short_warm_up(bases):
+    fits = {"pretrain": Trainable(1000, 1.0), "finetune": Trainable(40, 1.0)}
+    found = suggest(facts_with(some(16000)), bases, 20, fits)
+    assert value(found, "finetune.updates") == 40 and value(found, "finetune.optimizer.warmup_updates") == 8
+    assert "pretrain.optimizer" not in str([setting.key for setting in found.settings])
+
+
+def test_every_value_stands_below_its_reason(tmp_path, bases):
+    text = to_yaml(suggest(read_facts(song(tmp_path / "song")), bases, 20))
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        if ": " in line and not line.lstrip().startswith("#"):
+            assert lines[number - 1].lstrip().startswith("#"), line
+    assert max(map(len, lines)) <= 120
+
+
+@pytest.mark.parametrize("make, parent", [(song, MANY), (crows, FEW)])
+def test_the_file_loads_and_can_be_planned(a2v, tmp_path, make, parent):
+    make(tmp_path / "my animal")
+    said = a2v("experiment", "suggest", "my animal", "--minutes", 10)
+    assert said.code == 0, said.err
+    path = tmp_path / "my_animal.yaml"
+    recipe = load_recipe(str(path))
+    assert recipe.name == "my_animal" and recipe.data.source == "my animal" and recipe.folds.selected == [0]
+    assert recipe.finetune.updates > 100 and yaml.safe_load(path.read_text())["extends"] == parent
+    assert "finetune hears " in said.out
+    for verb in ("plan", "run"):
+        assert f"a2v experiment {verb} my_animal.yaml" in said.out and f"a2v experiment {verb}" in path.read_text()
+    said = a2v("experiment", "plan", "my_animal.yaml", "--no-measure")
+    assert said.code == 0 and "finetune hears " in said.out, said.err
+
+
+def test_a_file_is_never_overwritten(a2v, tmp_path):
+    song(tmp_path / "song")
+    (tmp_path / "song.yaml").write_text("mine")
+    said = a2v("experiment", "suggest", "song")
+    assert said.code == 2 and said.only_line() == (
+        "song.yaml: exists already, and is left as it is; name another file with --out"
+    )
+    assert (tmp_path / "song.yaml").read_text() == "mine"
+    said = a2v("experiment", "suggest", "song", "--out", "other.yaml", "--json")
+    found = json.loads(said.out)
+    assert found["recipe"] == "other.yaml" and found["extends"] == MANY and found["corpus"]["calls"] == 480
+    assert load_recipe("other.yaml").name == "song" and found["warnings"] == []
+
+
+@pytest.mark.parametrize("name", ["few_calls", "finch"])
+def test_a_folder_may_have_the_name_of_a_recipe(a2v, tmp_path, name):
+    crows(tmp_path / name)
+    assert a2v("experiment", "suggest", name).code == 0
+    assert load_recipe(f"{name}.yaml").data.source == name
+
+
+def test_mistakes_are_one_line(a2v, tmp_path):
+    calls = [(0.1, 0.1, "a")]
+    corpus(tmp_path / "one", {"a.wav": (8000, 1.0)}, calls)
+    corpus(tmp_path / "silent", {"a.wav": (8000, 1.0), "b.wav": (8000, 1.0)}, [])
+    corpus(tmp_path / "bare", {"a.wav": (8000, 1.0)}, calls)
+    (tmp_path / "bare" / "annotations.csv").unlink()
+    for name, told in {
+        "nowhere": "nowhere: no such folder; ",
+        "one": "one: only one recording is labelled (a.wav); label another, or cut it",
+        "silent": "silent: no call is labelled",
+        "bare": "bare: annotations.csv (file,onset_s,offset_s,label) is missing",
+    }.items():
+        said = a2v("experiment", "suggest", name)
+        assert said.code == 2 and said.only_line().startswith(told), said.err
+        assert not (tmp_path / f"{name}.yaml").exists()
+    said = a2v("experiment", "suggest", "one", "--out", "recipe")
+    assert said.code == 2 and "end its name in .yaml" in said.only_line()

@@ -160,9 +160,7 @@ class FinetuneTask(_TaskBase):
         """On the validation recordings."""
         spec, recordings = self.spec, self.corpus.indices(self.spec.validation)
         precision = self.config.precision
-        return score_validation(
-            model, self.corpus, recordings, spec.segment_s, spec.overlap_s, spec.scoring, precision
-        )
+        return score_validation(model, self.corpus, recordings, spec.segment_s, spec.overlap_s, spec.scoring, precision)
 
     def begin_update(self, update: int) -> None:
         self.model.set_trainable(update)

@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 from a2v_data.corpus import Corpus
 from a2v_data.folds import Folds, hold_out, label_share
@@ -21,6 +22,7 @@ from a2v_data.listing import Listing
 from a2v_data.manifests import read_manifests, write_manifests
 from a2v_data.validation import validation_split
 from a2v_eval.evaluation import EvaluationConfig
+from a2v_eval.fitting import fit_events
 
 from . import checkpoints
 from .backbones import Backbone
@@ -238,6 +240,20 @@ def _training_part(context: Context, corpus: Corpus, recordings: list[str]) -> t
     return found.train, found.validation or []
 
 
+def fitted(recipe: Recipe, corpus: Corpus, names: list[str]) -> Recipe:
+    """With `evaluate.fit_events`, the recipe with the event settings that the labels of its training recordings ask
+    for; else the recipe as it is."""
+    if not recipe.evaluate.fit_events:
+        return recipe
+    labels = np.concatenate([corpus.labels(recording) for recording in corpus.indices(names)])
+    durations_s = {
+        name: (labels["offset_s"] - labels["onset_s"])[labels["class"] == number]
+        for number, name in enumerate(corpus.classes)
+    }
+    events = fit_events(recipe.evaluate.events, durations_s, corpus.classes)
+    return recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"events": events})})
+
+
 def finetune(
     context: Context,
     corpus: Corpus,
@@ -262,7 +278,7 @@ def finetune(
     assert trained is not None
     chosen = label_share(folds[fold], share, recipe.folds.seed) if share < 1 else folds[fold]
 
-    def train(run_id: str) -> str:
+    def train(run_id: str, names: list[str], validation: list[str]) -> str:
         """The run that holds the model: this one, or that of the same training with another evaluation."""
         model_run = context.store.trained(trained)
         told = ""
@@ -278,18 +294,21 @@ def finetune(
             return model_run
         if not corpus.classes:
             raise UserError("the corpus has no labelled event, finetuning needs some: check annotations", FAILED)
-        names, validation = _training_part(context, corpus, chosen.train)
         spec = TrainingSpec(
             corpus=str(corpus.folder.resolve()), recordings=names, segment_s=recipe.data.segment_s,
             model=recipe.model, finetune=recipe.finetune, classes=list(corpus.classes),
             backbone=_folder_of(context, start), validation=validation, overlap_s=recipe.evaluate.overlap_s,
-            scoring=part(recipe.evaluate, EvaluationConfig),
+            window_s=recipe.evaluate.segment_s,
+            scoring=part(fitted(recipe, corpus, names).evaluate, EvaluationConfig),
         )  # fmt: skip
         _train(context, spec, run_id, stage.storage, stage.name)
         return run_id
 
     def work(run_id: str) -> None:
-        evaluate_model(context, run_id, train(run_id), corpus, chosen)
+        names, validation = _training_part(context, corpus, chosen.train)
+        model_run = train(run_id, names, validation)
+        scored = replace(context, recipe=fitted(recipe, corpus, names))
+        evaluate_model(scored, run_id, model_run, corpus, chosen, validation)
 
     tags = {"fold": str(fold), "label_share": f"{share:g}", "a2v.training": trained}
     if isinstance(start, Backbone):

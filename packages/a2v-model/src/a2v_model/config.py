@@ -118,10 +118,10 @@ class EarConfig(Config):
 
     filters: Sinc bands between `minimum_hz` and half the sample rate, at first on the mel scale, each as wide as two
     mel steps; `learned` lets training move their edges. kernel: taps of a band's impulse response (None: 16 ms, odd).
-    hop: samples of a frame (None: 10 ms); window: samples over which a band's energy is summed (None: two frames). A band's level
-    is the `level_quantile` of its log energies in a segment. stem: channels of the 3 x 3 convolutions, after each of
-    which neighbouring bands are pooled in pairs. Masks on the bands, in training: up to `band_masks` of up to an
-    eighth of the bands each; with probability `time_mask_probability` one of at most 60 ms.
+    hop: samples of a frame (None: 10 ms); window: samples over which a band's energy is summed (None: two frames). A
+    band's level is the `level_quantile` of its log energies in a segment. stem: channels of the 3 x 3 convolutions,
+    after each of which neighbouring bands are pooled in pairs. Masks on the bands, in training: up to `band_masks` of
+    up to an eighth of the bands each; with probability `time_mask_probability` one of at most 60 ms.
     """
 
     kind: Literal["ear"] = "ear"
@@ -257,17 +257,23 @@ class ConvolutionConfig(Config):
 
 
 def _kind(default: str) -> Any:
-    """Which configuration of a union is meant; without `kind` the paper's."""
-    return Discriminator(
-        lambda value: value.get("kind", default) if isinstance(value, dict) else getattr(value, "kind", default)
-    )
+    """Which configuration of a union is meant; without `kind` the paper's.
+
+    Its tag stands in an error's place; brackets mark it as no key.
+    """
+
+    def tag(value: Any) -> str:
+        kind = value.get("kind", default) if isinstance(value, dict) else getattr(value, "kind", default)
+        return f"[{kind}]"
+
+    return Discriminator(tag)
 
 
 AnyFrontEnd = Annotated[
-    Annotated[FrontEndConfig, Tag("waveform")] | Annotated[EarConfig, Tag("ear")], _kind("waveform")
+    Annotated[FrontEndConfig, Tag("[waveform]")] | Annotated[EarConfig, Tag("[ear]")], _kind("waveform")
 ]
 AnyEncoder = Annotated[
-    Annotated[EncoderConfig, Tag("transformer")] | Annotated[ConvolutionConfig, Tag("convolutions")],
+    Annotated[EncoderConfig, Tag("[transformer]")] | Annotated[ConvolutionConfig, Tag("[convolutions]")],
     _kind("transformer"),
 ]
 

@@ -8,6 +8,8 @@ filters, squares and pools in time). The band edges stay the parameters, as in S
 Shapes: B segments, N samples, T frames, F bands, K taps, Q frequencies, C channels.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -85,8 +87,7 @@ class Stem(Recomputing):
         super().__init__()
         channels = (1, *config.stem)
         self.convs = nn.ModuleList(
-            nn.Conv2d(before, after, 3, padding=1, bias=False)
-            for before, after in zip(channels, channels[1:], strict=False)
+            nn.Conv2d(before, after, 3, padding=1, bias=False) for before, after in pairwise(channels)
         )
         self.norms = nn.ModuleList(BatchNorm(after) for after in config.stem)
 

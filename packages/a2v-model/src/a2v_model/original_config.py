@@ -146,7 +146,7 @@ def _line(error: Any) -> str:
     """One of pydantic's errors."""
     if error["type"] == "value_error":  # of a validator of ours, which names the field itself
         return str(error["ctx"]["error"])
-    where = ".".join(str(part) for part in error["loc"])
+    where = ".".join(str(part) for part in error["loc"] if not str(part).startswith("["))  # kinds are no keys
     return f"{where} = {shown(error['input'], 60)}: {error['msg']}" if where else str(error["msg"])
 
 

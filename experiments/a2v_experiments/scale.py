@@ -76,7 +76,8 @@ def _shrink_model(model: Tree) -> None:
         front_end["filters"] = min(front_end["filters"], max(1, WIDTH // halved) * halved)
     else:
         front_end["layers"] = [[min(width, WIDTH), kernel, stride] for width, kernel, stride in front_end["layers"]]
-        front_end["sinc_filters"] = min(front_end["sinc_filters"] or WIDTH, WIDTH)
+        filters = WIDTH // 2 if front_end.get("start") == "filterbank" else WIDTH  # which has 2 channels for each
+        front_end["sinc_filters"] = min(front_end["sinc_filters"] or filters, filters)
     _cap(encoder, dim=DIM, depth=DEPTH)
     if encoder.get("kind") == "convolutions":
         return

@@ -27,6 +27,7 @@ _CARRIED = {
     "model.encoder.learned_alibi_scale",
     "model.front_end.sinc_filters",
     "model.front_end.sinc_kernel",
+    "model.front_end.start",
     "pretrain.collapse_after",
     "finetune.focal_gamma",
     "finetune.head_prior",

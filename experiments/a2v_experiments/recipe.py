@@ -130,8 +130,10 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
-        both = isinstance(value, dict) and isinstance(below, dict) and not _another_kind(key, below, value)
-        result[key] = merge(below, value) if both else value
+        if isinstance(value, dict) and isinstance(below, dict) and not _another_kind(key, below, value):
+            result[key] = merge(below, value)
+        else:
+            result[key] = value
     return result
 
 

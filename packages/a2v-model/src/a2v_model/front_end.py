@@ -55,13 +55,14 @@ class FrontEnd(Recomputing):
         self.config = config
         self.sinc = SincLayer(config) if config.sinc else None
         channels = config.filters if config.sinc else 1
-        self.layers = nn.ModuleList()
+        layers = []
         for filters, kernel, stride in config.layers:
-            self.layers.append(ConvLayer(channels, filters, kernel, stride))
+            layers.append(ConvLayer(channels, filters, kernel, stride))
             channels = filters
         if config.start == "filterbank" and self.sinc is not None:
-            sinc, convolutions = self.sinc, [layer.conv for layer in self.layers]
-            start_as_filterbank(sinc.filters, sinc.norm, sinc.activation, convolutions)
+            sinc = self.sinc
+            start_as_filterbank(sinc.filters, sinc.norm, sinc.activation, [layer.conv for layer in layers])
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, waveform_BN: Tensor) -> Tensor:
         """Frames (B, T, C) of normalised waveforms (B, N) at `config.sample_rate`."""

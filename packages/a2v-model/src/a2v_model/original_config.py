@@ -201,8 +201,9 @@ def _built(found: Tree, findings: _Findings, overrides: Any) -> OriginalConfig:
     objective_class = FinetuneConfig if detector else PretrainConfig
     objective = objective_class.model_validate(found[objective_name])
     check_together(model, objective)
-    if model.front_end.sinc and model.front_end.kernel > model.front_end.sample_rate:
-        raise ValueError(f"Sinc filters of {model.front_end.kernel} taps: longer than a second")
+    front_end, _ = fields.original_kinds(model)
+    if front_end.sinc and front_end.kernel > front_end.sample_rate:
+        raise ValueError(f"Sinc filters of {front_end.kernel} taps: longer than a second")
     return OriginalConfig(
         model, objective, found.get("classes", []), found["alibi_scale"], found["bcl"], findings.notes
     )

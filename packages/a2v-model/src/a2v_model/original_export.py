@@ -4,15 +4,7 @@ import math
 from typing import Any
 
 from a2v_model import original_fields as fields
-from a2v_model.config import (
-    ConvolutionConfig,
-    EarConfig,
-    EncoderConfig,
-    FinetuneConfig,
-    FrontEndConfig,
-    ModelConfig,
-    PretrainConfig,
-)
+from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig
 from a2v_model.finetuning import Detector
 from a2v_model.original_config import read_config
 from a2v_model.original_fields import Fields, Values
@@ -43,11 +35,8 @@ def write_config(model: Pretrainer | Detector) -> tuple[Tree, Tree, list[str]]:
     ValueError with one line for each field whose value the original cannot express.
     """
     config = model.model_config
-    if isinstance(config.front_end, EarConfig):
-        raise ValueError("front_end.kind = ear: the original has no such front end, it begins with convolutions")
-    if isinstance(config.encoder, ConvolutionConfig):
-        raise ValueError("encoder.kind = convolutions: the original always has a transformer")
-    if config.encoder.positional_depth == 0:
+    _, encoder = fields.original_kinds(config)
+    if encoder.positional_depth == 0:
         raise ValueError("encoder.positional_depth = 0: the original always has a relative positional encoder")
     if isinstance(model, Detector):
         kind, objective = "finetune", _own_part(model.config, FinetuneConfig)
@@ -101,22 +90,16 @@ def _first(table: Values) -> Tree:
     return {key: allowed[0] for key, allowed in table.items()}
 
 
-def _front_end(config: ModelConfig) -> FrontEndConfig:
-    assert isinstance(config.front_end, FrontEndConfig)  # write_config has refused any other
-    return config.front_end
-
-
 def _layers(config: ModelConfig) -> str:
-    front_end = _front_end(config)
+    front_end, _ = fields.original_kinds(config)
     sinc = ((front_end.filters, front_end.kernel, 1),) if front_end.sinc else ()
     return write_layers((*sinc, *front_end.layers))
 
 
 def _network(config: ModelConfig) -> tuple[Tree, Tree]:
     """Section model and section modalities.audio, as far as the network goes."""
-    encoder, front_end, layers = config.encoder, _front_end(config), _layers(config)
-    assert isinstance(encoder, EncoderConfig)  # write_config has refused any other
-    rate = front_end.sample_rate
+    front_end, encoder = fields.original_kinds(config)
+    rate, layers = front_end.sample_rate, _layers(config)
     model = {"_name": "data2vec_multi", **_given(fields.ENCODER, encoder), "post_mlp_drop": encoder.dropout}
     model |= {"sample_rate": rate, "conv_feature_layers": layers, **_first(fields.NETWORK)}
     audio = {**_given(fields.AUDIO, encoder), **_first(fields.AUDIO_NETWORK), **_first(fields.AUDIO_SINC)}

@@ -62,14 +62,15 @@ def measure_prediction(config: PredictConfig, progress: Progress) -> dict[str, A
         folder = Path(scratch)
         torch.manual_seed(0)
         preset = PRESETS[config.preset]
-        model = Detector(preset.model, preset.finetune, [f"class{number}" for number in range(CLASSES)])
+        finetune = preset.finetune.model_copy(update={"head_prior": None})  # likelihoods about 0.5: events to find
+        model = Detector(preset.model, finetune, [f"class{number}" for number in range(CLASSES)])
         save_model(model, folder / "model", {})
         del model
         number = config.recordings or processes
         _make_noise(folder / "recordings", number, config.minutes * 60 / number, config.sample_rate)
         choice = Choice(
             str(folder / "model"), ("raven",), {"threshold": 0.5}, precision=config.precision, processes=processes
-        )  # random likelihoods are about 0.5
+        )
         cpu_s = _cpu_s()
         with peak_memory() as memory:
             found = call([str(folder / "recordings")], folder / "out", choice, progress)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from .errors import UserError
 
+DEAF_DB = -30.0  # of a filterbank's response, relative to its maximum
 STRETCH_S = 10.0  # of the recordings whose mean spectrum is taken
 SHORTEST_S = 0.1  # what is left of a recording after whole stretches, unless it is all there is
 Model = Pretrainer | Detector
@@ -47,8 +48,10 @@ class Filters:
         return {name: value for name, value in vars(self).items() if value is not None}
 
     def largest_change(self) -> tuple[float, float]:
-        """dB by which the learned response differs most from mel's, each relative to its maximum; and where, in Hz."""
-        change_db = _amplitude_db(self.response) - _amplitude_db(self.mel)
+        """dB by which the learned response differs most from mel's, each relative to its maximum; and where, in Hz.
+        Not where both are as good as deaf."""
+        response_db, mel_db = _amplitude_db(self.response), _amplitude_db(self.mel)
+        change_db = np.where(np.maximum(response_db, mel_db) > DEAF_DB, response_db - mel_db, 0.0)
         place = int(np.argmax(np.abs(change_db)))
         return float(change_db[place]), float(self.frequency_hz[place])
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from a2v_model.config import EncoderConfig
 from a2v_model.presets import PRESETS
 from pydantic import ValidationError
 
@@ -24,6 +25,7 @@ from .recipe_sections import Recipe
 BUNDLED = Path(__file__).parent / "recipes"
 RENAMED = {"finch": "many_calls", "sparse_mix": "few_calls"}  # bundled recipes under their former names
 Scale = Literal["tiny"]
+USUAL_KINDS = {"front_end": "waveform", "encoder": "transformer"}  # what these are where no `kind` is said
 
 
 @dataclass(frozen=True)
@@ -123,12 +125,21 @@ def _with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`: mappings are merged key by key, everything else is replaced."""
+    """`over` on top of `base`: mappings are merged key by key, everything else is replaced, and so is a front end or
+    an encoder of which `over` says another kind."""
     result = dict(base)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = merge(result[key], value) if both else value
+        below = result.get(key)
+        if isinstance(value, dict) and isinstance(below, dict) and not _another_kind(key, below, value):
+            result[key] = merge(below, value)
+        else:
+            result[key] = value
     return result
+
+
+def _another_kind(key: str, base: dict[str, Any], over: dict[str, Any]) -> bool:
+    usual = USUAL_KINDS.get(key)
+    return usual is not None and "kind" in over and over["kind"] != base.get("kind", usual)
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -178,8 +189,15 @@ def _expand_preset(tree: dict[str, Any], where: str) -> None:
     if isinstance(tree.get("finetune"), dict):
         finetune = preset.finetune.model_dump(mode="json")
         if preset.finetune.average_layers == preset.model.encoder.depth and isinstance(tree["model"]["encoder"], dict):
-            finetune["average_layers"] = tree["model"]["encoder"].get("depth")
+            finetune["average_layers"] = _results(tree["model"]["encoder"])
         tree["finetune"] = merge(finetune, tree["finetune"])
+
+
+def _results(encoder: dict[str, Any]) -> Any:
+    """How many layer results an encoder has for finetuning to average."""
+    if encoder.get("kind") == "convolutions":
+        return 1
+    return encoder.get("depth", EncoderConfig().depth)
 
 
 def _complete_shares(tree: dict[str, Any]) -> None:

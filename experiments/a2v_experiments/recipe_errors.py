@@ -6,23 +6,33 @@ import difflib
 import re
 from typing import Any, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 KIND = re.compile(r"^constrained-|\[")  # what pydantic puts into an error's place for each kind a value may have
+TAG = re.compile(r"^\[.*\]$")  # and what a union whose `kind` says what is meant puts there: no key either
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     """Every problem of a configuration in one line each: file, key, value, what would be right."""
     lines = []
+    strangers: dict[str, list[str]] = {}
     for item in _as_meant(error):
-        keys = [str(part) for part in item["loc"]]
+        keys = [str(part) for part in item["loc"] if not TAG.match(str(part))]
         key = ".".join(keys)
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(keys[-1], _keys_at(model, keys[:-1]), n=1, cutoff=0.5)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(_keys_at(model, keys[:-1]))}"
+            if told := _of_another_kind(model, [str(part) for part in item["loc"]]):
+                strangers.setdefault(told, []).append(key)
+                continue
+            known = _keys_at(model, [str(part) for part in item["loc"][:-1]])
+            close = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
             lines.append(f"{where}: {key}: unknown key{hint}")
+        elif item["type"] == "union_tag_invalid":
+            tag, expected = item["ctx"]["tag"], re.findall(r"'\[(.*?)\]'", item["ctx"]["expected_tags"])
+            lines.append(f"{where}: {key}.kind = {tag.strip('[]')!r}: must be {' or '.join(expected)}")
         elif item["type"] == "missing":
             lines.append(f"{where}: {key}: missing")
         elif not key:
@@ -31,6 +41,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
             lines.append(f"{where}: {key}: {message}")
         else:
             lines.append(f"{where}: {key} = {item['input']!r}: {message[0].lower() + message[1:]}")
+    for told, keys in strangers.items():
+        lines.append(f"{where}: {', '.join(keys)}: {'a key' if len(keys) == 1 else 'keys'} of {told}")
     return "\n".join(lines)
 
 
@@ -39,7 +51,8 @@ def _as_meant(error: ValidationError) -> list[ErrorDetails]:
     groups: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
     for item in error.errors():
         loc = item["loc"]
-        kind = next((place for place, part in enumerate(loc) if KIND.search(str(part))), None)
+        kinds = (place for place, part in enumerate(loc) if KIND.search(str(part)) and not TAG.match(str(part)))
+        kind = next(kinds, None)
         field = loc if kind is None else loc[:kind]
         item["loc"] = field + (() if kind is None else loc[kind + 1 :])
         groups.setdefault(field, []).append(item)
@@ -50,18 +63,57 @@ def _as_meant(error: ValidationError) -> list[ErrorDetails]:
     return kept
 
 
+def _of_another_kind(model: type[BaseModel], loc: list[str]) -> str | None:
+    """Which other kind of a union has the key that ends `loc`, and what to do about it; None where none has."""
+    if len(loc) < 2 or not TAG.match(loc[-2]):
+        return None
+    own, parents = loc[-2].strip("[]"), loc[:-2]
+    field = _field_at(model, parents)
+    others = _tagged(field.annotation) if field else {}
+    for tag, other in others.items():
+        if tag != loc[-2] and loc[-1] in other.model_fields:
+            kind = tag.strip("[]")
+            place = ".".join(part for part in parents if not TAG.match(part))
+            return f"kind {kind!r}, but {place} is of kind {own!r}; say {place}.kind: {kind}, or leave it out"
+    return None
+
+
+def _field_at(model: type[BaseModel], keys: list[str]) -> FieldInfo | None:
+    *parents, last = keys
+    parent = _model_at(model, parents)
+    return parent.model_fields.get(last) if parent else None
+
+
 def _keys_at(model: type[BaseModel], keys: list[str]) -> list[str]:
-    """The known keys of the configuration that stands at a dotted path."""
+    """The known keys of the configuration that stands at a path, tags of kinds included."""
+    found = _model_at(model, keys)
+    return list(found.model_fields) if found else []
+
+
+def _model_at(model: type[BaseModel], keys: list[str]) -> type[BaseModel] | None:
     rest = list(keys)
     while rest:
         field = model.model_fields.get(rest.pop(0))
-        nested = _nested_model(field.annotation) if field else None
-        if field is None or nested is None:
-            return []
+        if field is None:
+            return None
         if get_origin(field.annotation) is dict and rest:  # the next key is the user's: a label share, a parameter
             rest.pop(0)
+        tag = rest.pop(0) if rest and TAG.match(rest[0]) else None
+        nested = _tagged(field.annotation).get(tag) if tag else _nested_model(field.annotation)
+        if nested is None:
+            return None
         model = nested
-    return list(model.model_fields)
+    return model
+
+
+def _tagged(annotation: Any) -> dict[str, type[BaseModel]]:
+    """Tag -> configuration, of a union whose parts are tagged."""
+    found: dict[str, type[BaseModel]] = {}
+    for part in getattr(annotation, "__args__", ()):
+        tags = [one.tag for one in getattr(part, "__metadata__", ()) if isinstance(one, Tag)]
+        nested = _nested_model(part)
+        found |= {tag: nested for tag in tags if nested} or _tagged(part)
+    return found
 
 
 def _nested_model(annotation: Any) -> type[BaseModel] | None:

@@ -70,9 +70,18 @@ def _shrink_folds(folds: Tree) -> None:
 
 def _shrink_model(model: Tree) -> None:
     front_end, encoder = model["front_end"], model["encoder"]
-    front_end["layers"] = [[min(width, WIDTH), kernel, stride] for width, kernel, stride in front_end["layers"]]
-    front_end["sinc_filters"] = min(front_end["sinc_filters"] or WIDTH, WIDTH)
-    _cap(encoder, dim=DIM, depth=DEPTH, prenet_depth=PRENET, mlp_ratio=2.0, positional_depth=2, positional_width=18)
+    if front_end.get("kind") == "ear":
+        front_end["stem"] = [min(width, WIDTH) for width in front_end["stem"]]
+        halved = 2 ** len(front_end["stem"])
+        front_end["filters"] = min(front_end["filters"], max(1, WIDTH // halved) * halved)
+    else:
+        front_end["layers"] = [[min(width, WIDTH), kernel, stride] for width, kernel, stride in front_end["layers"]]
+        filters = WIDTH // 2 if front_end.get("start") == "filterbank" else WIDTH  # which has 2 channels for each
+        front_end["sinc_filters"] = min(front_end["sinc_filters"] or filters, filters)
+    _cap(encoder, dim=DIM, depth=DEPTH)
+    if encoder.get("kind") == "convolutions":
+        return
+    _cap(encoder, prenet_depth=PRENET, mlp_ratio=2.0, positional_depth=2, positional_width=18)
     encoder["heads"] = math.gcd(min(encoder["heads"], HEADS), encoder["dim"])
     encoder["positional_groups"] = math.gcd(encoder["positional_groups"], encoder["dim"])
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from a2v_model.config import FrontEndConfig
+from a2v_model.config import AnyFrontEnd, EarConfig, FrontEndConfig
 
 from .corpus_facts import ClassFacts, CorpusFacts
 from .listing import duration
@@ -42,6 +42,7 @@ FINETUNE_SHARE, PRETRAIN_SHARE = 0.7, 0.15  # of the minutes; the rest is for pa
 WARMUP_SHARE = 5  # the warm-up is at most one in so many updates
 ULTRASOUND_HZ = 50_000  # such rates are used for what nobody hears
 SHOWN_GROUPS = 4
+IN_SAMPLES = ("hop", "window", "kernel")  # of an ear
 
 
 @dataclass(frozen=True)
@@ -167,10 +168,17 @@ def _sample_rate(facts: CorpusFacts) -> Setting:
     return Setting("data.sample_rate", rate, told)
 
 
-def front_end_at(base: FrontEndConfig, rate: int) -> FrontEndConfig:
+def front_end_at(base: AnyFrontEnd, rate: int) -> AnyFrontEnd:
     """The front end for another sample rate with frames as long as before: the first layer whose stride stays whole
-    has stride and kernel multiplied. Where there is none, frames become as much shorter as the rate is higher."""
+    has stride and kernel multiplied. Where there is none, frames become as much shorter as the rate is higher.
+    What an ear says in samples becomes as long in seconds as before."""
     ratio = Fraction(rate, base.sample_rate)
+    if isinstance(base, EarConfig):
+        said = {key: value for key in IN_SAMPLES if (value := getattr(base, key)) is not None}
+        scaled = {key: max(1, round(value * ratio)) for key, value in said.items()}
+        if "kernel" in scaled:
+            scaled["kernel"] = max(3, scaled["kernel"] // 2 * 2 + 1)
+        return EarConfig.model_validate({**base.model_dump(), **scaled, "sample_rate": rate})
     layers = list(base.layers)
     for place, (width, kernel, stride) in enumerate(layers):
         if (stride * ratio).denominator == 1:
@@ -179,12 +187,17 @@ def front_end_at(base: FrontEndConfig, rate: int) -> FrontEndConfig:
     return FrontEndConfig.model_validate({**base.model_dump(), "sample_rate": rate, "layers": layers})
 
 
-def _front_end(base: FrontEndConfig, changed: FrontEndConfig) -> list[Setting]:
+def _front_end(base: AnyFrontEnd, changed: AnyFrontEnd) -> list[Setting]:
     if changed == base:
         return []
     frame_ms = 1000 * changed.stride / changed.sample_rate
     settings = [Setting("model.front_end.sample_rate", changed.sample_rate, "as data.sample_rate")]
-    if changed.layers != base.layers:
+    if isinstance(changed, EarConfig):
+        told = "samples; as long as in the recipe that this one extends"
+        for key in IN_SAMPLES:
+            if (value := getattr(changed, key)) != getattr(base, key):
+                settings.append(Setting(f"model.front_end.{key}", value, told))
+    elif isinstance(base, FrontEndConfig) and changed.layers != base.layers:
         told = f"(filters, kernel, stride): strides of {changed.stride} samples in all, a frame is {frame_ms:.3g} ms as"
         told += " in the recipe that this one extends"
         settings.append(Setting("model.front_end.layers", [list(layer) for layer in changed.layers], told))

@@ -13,7 +13,7 @@ from a2v_data.stretch import read_stretch
 from a2v_experiments.errors import UserError
 from a2v_experiments.explain import Recordings, event_config, explain_attention
 from a2v_experiments.tasks import part
-from a2v_model import Detector, Pretrainer, load_model, save_model, write_thresholds
+from a2v_model import PRESETS, Detector, Pretrainer, load_model, save_model, write_thresholds
 from a2v_model.config import FinetuneConfig, PretrainConfig
 from a2v_model.explain import cumulative_response, mean_attention
 from experiments_world import CLASSES, RATE, calls, make_recipe
@@ -234,3 +234,20 @@ def test_paths_that_do_not_fit(csv_source, corpus: Corpus, tmp_path):
         Recordings([tmp_path / "nowhere"], RATE, 0, 1.0)
     with pytest.raises(UserError, match="packed at 4000 Hz, this model hears 8000 Hz"):
         Recordings([corpus.folder], 8000, 0, 1.0)
+
+
+def test_an_ear_has_filters_to_show_and_convolutions_no_attention(a2v, csv_source, tmp_path):
+    preset = PRESETS["crnn"]
+    save_model(Detector(preset.model, preset.finetune, ["cc"]), tmp_path / "crnn", {})
+    said = a2v("explain", "filters", "--model", tmp_path / "crnn", "--out", tmp_path / "f.png")
+    assert said.code == 0 and "+0 dB" in said.out  # its bands are fixed
+    info = a2v("model", "info", tmp_path / "crnn")
+    assert info.code == 0 and "7 dilated convolutions, no transformer" in info.out
+    file, out = csv_source / "audio" / "rec03.wav", tmp_path / "at.png"
+    said = a2v("explain", "attention", file, "--model", tmp_path / "crnn", "--start", 0, "--end", 1, "--out", out)
+    assert said.code == 2 and said.only_line().startswith("this model has no transformer (encoder.kind = convolutions)")
+    assert not out.exists()
+    model = load_model(tmp_path / "crnn")
+    assert model.embed(torch.randn(8000)).shape == (100, 96)
+    with pytest.raises(ValueError, match="no transformer"):
+        model.embed(torch.randn(8000), layers=0)

@@ -16,6 +16,7 @@ from a2v_experiments.loop import TrainingStopped, learning_rate, seeded
 from a2v_experiments.recipe_sections import OptimizerConfig
 from a2v_experiments.tasks import TrainingSpec
 from a2v_model import compile_model
+from a2v_model.layers import BatchNorm
 from experiments_training import gloo_worker, run_loop
 from experiments_world import make_recipe, training_spec
 
@@ -238,3 +239,36 @@ def test_two_processes_compute_what_one_does(tmp_path, corpus):
                 )
                 compared += 1
         assert compared > 1 and gradients.keys() == alone.moments(1).keys()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_batch_statistics_settle_once_an_update(tmp_path, corpus, stage, monkeypatch):
+    """The running averages of an ear against what its layers were given: per update the mean over micro-batches."""
+    given: dict[str, list[torch.Tensor]] = {}
+
+    def listening(*arguments):
+        task = tasks.build_task(*arguments)
+        for name, module in task.model.named_modules():
+            if isinstance(module, BatchNorm):
+
+                def hear(module, inputs, name=name):
+                    if module.training and module.weight.requires_grad:
+                        x = inputs[0].detach().double()
+                        given.setdefault(name, []).append(x.transpose(0, 1).flatten(1).mean(1))
+
+                module.register_forward_pre_hook(hear)
+        return task
+
+    monkeypatch.setattr("experiments_training.build_task", listening)
+    ear = "model.front_end={kind: ear, sample_rate: 4000, filters: 16, stem: [4, 6]}"
+    changes = [ear, "finetune.head_only_updates=2", "finetune.freeze_front_end=false", f"{stage}.precision=float32"]
+    whole = run_loop(spec(tmp_path, corpus, stage, *changes), tmp_path / "whole")
+    weights, frozen = whole.weights(6), 2 if stage == "finetune" else 0
+    assert len(given) == 2
+    for name, means in given.items():
+        assert len(means) == 2 * (6 - frozen)  # 2 micro-batches an update
+        expected = torch.zeros_like(means[0])
+        for first, second in zip(means[::2], means[1::2], strict=True):
+            expected = 0.9 * expected + 0.1 * (first + second) / 2
+        torch.testing.assert_close(weights[f"{name}.mean"].double(), expected, rtol=1e-4, atol=1e-6)
+        assert f"{name}.pending" not in weights

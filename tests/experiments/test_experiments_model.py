@@ -57,23 +57,37 @@ def test_export_reads_back(a2v: Any, source: Path, tmp_path: Path) -> None:
     assert one == two
 
 
+def _papers_kind() -> Any:
+    """The preset tiny, but with the paper's front end: what can be exported."""
+    from a2v_model import PRESETS, FrontEndConfig
+
+    tiny = PRESETS["tiny"]
+    front_end = FrontEndConfig(sinc_filters=8, layers=((8, 10, 5), (16, 8, 8)))
+    return tiny._replace(model=tiny.model.model_copy(update={"front_end": front_end}))
+
+
 def test_a_model_of_a_run_here_exports_with_its_updates(a2v: Any, tmp_path: Path) -> None:
     from a2v_model import PRESETS, Pretrainer, save_model
 
-    save_model(Pretrainer(*PRESETS["tiny"][:2]), tmp_path / "model", {"run_id": "abc", "updates": 120})
+    save_model(Pretrainer(*PRESETS["tiny"][:2]), tmp_path / "ear", {})
+    info = a2v("model", "info", tmp_path / "ear")
+    assert info.code == 0 and "8000 Hz" in info.out and "100 Hz, 80 samples per frame" in info.out
+    said = a2v("model", "export", tmp_path / "ear", tmp_path / "out.pt")
+    assert said.code == 2 and said.only_line().startswith("front_end.kind = ear: the original has no such front end")
+    save_model(Pretrainer(*_papers_kind()[:2]), tmp_path / "model", {"run_id": "abc", "updates": 120})
     info = a2v("model", "info", tmp_path / "model")
     assert info.code == 0 and "run_id" in info.out and "abc" in info.out
     said = a2v("model", "export", tmp_path / "model", tmp_path / "out.pt")
-    assert said.code == 0 and "only a2v reads back  model.encoder.init_std = 0.12" in said.out
+    assert said.code == 0 and "only a2v reads back  model.encoder.init_std = 0.1" in said.out
     contents = torch.load(tmp_path / "out.pt", weights_only=True)
     assert contents["optimizer_history"] == [{"num_updates": 120}]
 
 
 def test_info_and_export_of_a_run_and_its_thresholds(a2v: Any, new_work: Any, tmp_path: Path) -> None:
     from a2v_experiments.tracking import open_store
-    from a2v_model import PRESETS, Detector, save_model, write_thresholds
+    from a2v_model import Detector, save_model, write_thresholds
 
-    tiny = PRESETS["tiny"]
+    tiny = _papers_kind()
     place = tmp_path / "saved" / "model"
     save_model(Detector(tiny.model, tiny.finetune, ["cc", "sn"]), place, {"run": "x", "updates": 7})
     said = a2v("model", "info", place)

@@ -10,6 +10,7 @@ import yaml
 from a2v_experiments.errors import UserError
 from a2v_experiments.recipe import BUNDLED, load_recipe
 from a2v_experiments.tracking import flatten
+from a2v_model.config import ConvolutionConfig, FrontEndConfig
 from a2v_model.presets import PRESETS
 from experiments_world import make_recipe, recipe_tree, write_recipe
 
@@ -75,9 +76,15 @@ def test_values_of_a_recipe_and_defaults_of_the_rest(tmp_path):
         ("evaluate.overlap_s=1.0", "evaluate.overlap_s (1.0 s) must be less than data.segment_s"),
         ("finetune.average_layers=3", "finetune.average_layers = 3: the encoder has only encoder.depth = 2"),
         ("model.encoder.heads=3", "model.encoder: encoder.dim = 16 is not divisible by encoder.heads = 3"),
-        ("model.preset=huge", "model.preset = 'huge': unknown; one of: base, baseline, meerkat,"),
-        ("model=huge", "model.preset = 'huge': unknown; one of: base, baseline, meerkat,"),
-        ("model.preset=[tiny]", "model.preset = ['tiny']: unknown; one of: base, baseline, meerkat,"),
+        ("model.preset=huge", "model.preset = 'huge': unknown; one of: base, baseline, crnn, meerkat,"),
+        ("model.front_end.filtres=3", "model.front_end.filtres: unknown key; did you mean 'sinc_filters'?"),
+        ("model.front_end.kind=eer", "model.front_end.kind = 'eer': must be waveform or ear"),
+        ("model.front_end=loud", "model.front_end = 'loud': input should be a valid dictionary"),
+        ("model.front_end.hop=80", "model.front_end.hop: a key of kind 'ear', but model.front_end is of kind "
+         "'waveform'; say model.front_end.kind: ear, or leave it out"),
+        ("model={preset: crnn, front_end: {sample_rate: 4000}}", "pretrain needs a transformer"),
+        ("model=huge", "model.preset = 'huge': unknown; one of: base, baseline, crnn, meerkat,"),
+        ("model.preset=[tiny]", "model.preset = ['tiny']: unknown; one of: base, baseline, crnn, meerkat,"),
     ],
 )  # fmt: skip
 def test_one_line_names_file_key_and_what_would_be_right(tmp_path, override, told):
@@ -143,7 +150,7 @@ def test_a_preset_is_the_base_under_what_the_recipe_says(tmp_path):
     recipe = load_recipe(str(path))
     assert recipe.model == model
     assert recipe.pretrain.decoder == pretrain.decoder and recipe.pretrain.clones == 3
-    assert recipe.finetune.average_layers == model.encoder.depth == 3
+    assert recipe.finetune.average_layers == model.encoder.depth == 2
     assert recipe.finetune.channel_mask_probability == finetune.channel_mask_probability == 0
     changed = load_recipe(str(path), ["model.encoder.depth=4"])
     assert changed.model.encoder == model.encoder.model_copy(update={"depth": 4})
@@ -151,6 +158,48 @@ def test_a_preset_is_the_base_under_what_the_recipe_says(tmp_path):
     other = load_recipe(str(path), ["model=small", "model.encoder.dropout=0.2"])
     assert other.model.encoder == PRESETS["small"].model.encoder.model_copy(update={"dropout": 0.2})
     assert load_recipe(str(path), ["model.encoder.dropout=0.2", "model=small"]).model == PRESETS["small"].model
+
+
+@pytest.mark.parametrize(
+    "front_end, told",
+    [
+        ({"filtres": 3}, "model.front_end.filtres: unknown key; did you mean 'filters'?"),
+        ({"sample_rate": "fast"}, "model.front_end.sample_rate = 'fast': input should be a valid integer"),
+        ({"filters": 50}, "model.front_end: front_end.filters = 50: must be a multiple of 16"),
+        (
+            {"layers": [[4, 10, 5]], "sinc_filters": 8},
+            "model.front_end.layers, model.front_end.sinc_filters: keys of kind 'waveform', but model.front_end is of "
+            "kind 'ear'; say model.front_end.kind: waveform, or leave it out",
+        ),
+    ],
+)
+def test_a_key_of_an_ear_is_told_by_its_name(tmp_path, front_end, told):
+    """The tag of the kind that pydantic puts into a key's place is not shown; what is known is what this kind has."""
+    path = write_recipe(tmp_path / "p.yaml", preset_tree({"preset": "tiny", "front_end": front_end}))
+    with pytest.raises(UserError) as caught:
+        load_recipe(str(path))
+    assert str(caught.value).startswith(f"p.yaml: {told}") and "\n" not in str(caught.value)
+
+
+def test_two_mistakes_in_an_ear_are_two_lines(tmp_path):
+    wrong = {"preset": "tiny", "front_end": {"filtres": 3, "sample_rate": "fast"}}
+    with pytest.raises(UserError) as caught:
+        load_recipe(str(write_recipe(tmp_path / "p.yaml", preset_tree(wrong))))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_another_kind_replaces_the_presets(tmp_path):
+    """Keys of an ear do not stay under a front end of convolutions; what an encoder has to average follows its kind."""
+    waveform = {"kind": "waveform", "sinc_filters": 8, "layers": [[8, 10, 5], [8, 8, 8]]}
+    path = str(write_recipe(tmp_path / "p.yaml", preset_tree({"preset": "tiny", "front_end": waveform})))
+    front_end = load_recipe(path).model.front_end
+    assert isinstance(front_end, FrontEndConfig) and front_end.filters == 8 and front_end.stride == 40
+    recipe = load_recipe(path, ["model.encoder={kind: convolutions, dim: 32}", "pretrain=null"])
+    assert recipe.model.encoder == ConvolutionConfig(dim=32) and recipe.finetune.average_layers == 1
+    assert recipe.model.front_end == front_end
+    again = yaml.safe_load(yaml.safe_dump(recipe.model_dump(mode="json")))
+    assert load_recipe(str(write_recipe(tmp_path / "again.yaml", again))) == recipe
+    assert "kind" not in PRESETS["meerkat"].model.model_dump_json()  # so that fingerprints stay
 
 
 # The paper's ablation table from the speech baseline to animal2vec, a row each (order and values: spec, sections 2-7).

@@ -40,6 +40,24 @@ def test_every_bundled_recipe_becomes_small_enough_for_a_laptop(name):
             Detector(recipe.model, part(recipe.finetune, FinetuneConfig), ["cc"])
 
 
+@pytest.mark.parametrize("preset", ["base", "crnn"])
+def test_an_ear_becomes_small(tmp_path, preset):
+    tree = recipe_tree(data__sample_rate=8000, data__segment_s=2.0, model=preset, finetune={"updates": 6})
+    tree |= {"pretrain": None if preset == "crnn" else {"updates": 6}}
+    recipe = load_recipe(str(write_recipe(tmp_path / "p.yaml", tree)), scale="tiny")
+    assert recipe.model.front_end.kind == "ear" and recipe.data.segment_s == 2.0
+    assert recipe.model.encoder.kind == ("convolutions" if preset == "crnn" else "transformer")
+    model = Detector(recipe.model, part(recipe.finetune, FinetuneConfig), ["cc"])
+    assert sum(p.numel() for p in model.parameters()) < 60_000
+
+
+def test_a_start_as_filterbank_keeps_its_room(tmp_path):
+    path = str(write_recipe(tmp_path / "s.yaml", recipe_tree()))
+    over = ["model.front_end.start=filterbank", "model.front_end.layers=[[64, 10, 5], [64, 8, 8]]"]
+    front_end = load_recipe(path, [*over, "model.front_end.sinc_filters=20"], scale="tiny").model.front_end
+    assert (front_end.start, front_end.filters, front_end.layers[0][0]) == ("filterbank", 8, 16)
+
+
 def test_the_rows_of_the_ladder_stay_apart():
     rows = all_recipes("meerkat/ladder")[1:]
     assert len(rows) == 12

@@ -61,7 +61,7 @@ def test_a_variant_may_change_the_preset_as_set_does(tmp_path):
     tree = recipe_tree(data__sample_rate=8000, data__segment_s=2.0, model="small", pretrain={"updates": 6})
     tree |= {"finetune": {"updates": 6}, "sweep": {"parameters": {"model": ["tiny", "small"]}}}
     tiny, small = trials_of(read_recipe(str(write_recipe(tmp_path / "p.yaml", tree))))
-    assert (tiny.recipe.model.encoder.dim, tiny.recipe.pretrain.target_layers) == (96, 3)
+    assert (tiny.recipe.model.encoder.dim, tiny.recipe.pretrain.target_layers) == (96, 2)
     assert (small.recipe.model.encoder.dim, small.recipe.pretrain.target_layers) == (128, 4)
 
 

@@ -20,7 +20,7 @@ group.command("predict")(predict)
 
 @group.command("train")
 def train(
-    preset: Annotated[str, typer.Option(help="meerkat, xeno-canto, baseline, base, small or tiny.")] = "small",
+    preset: Annotated[str, typer.Option(help="meerkat, xeno-canto, baseline, base, small, tiny, crnn.")] = "small",
     stage: Annotated[str, typer.Option(help="pretrain or finetune (12 classes).")] = "pretrain",
     segments: Annotated[int, typer.Option(min=1, help="Segments in one step.")] = 1,
     segment_s: Annotated[float, typer.Option(min=0.1, help="Seconds of a segment.")] = 10.0,

@@ -112,7 +112,10 @@ def _sizes(summary: dict[str, Any]) -> list[tuple[str, str]]:
     parameters, encoder = summary["parameters"], summary["model"]["encoder"]
     rows = [("parameters", f"{parameters['model']:,}")]
     rows += [(f"  {part.replace('_', ' ')}", f"{count:,}") for part, count in parameters["parts"].items()]
-    layers = f"{encoder['prenet_depth']} + {encoder['depth']} blocks, {encoder['heads']} heads"
+    if encoder.get("kind") == "convolutions":
+        layers = f"{encoder['depth']} dilated convolutions, no transformer"
+    else:
+        layers = f"{encoder['prenet_depth']} + {encoder['depth']} blocks, {encoder['heads']} heads"
     return [*rows, ("encoder", f"embedding of {encoder['dim']}, {layers}")]
 
 

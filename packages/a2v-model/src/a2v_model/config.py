@@ -24,12 +24,18 @@ def _is_none(value: Any) -> bool:
     return value is None
 
 
+def _is_random(value: Any) -> bool:
+    """The paper's start: in no dump, as above."""
+    return value == "random"
+
+
 class FrontEndConfig(Config):
     """Waveform -> frames: an optional Sinc filterbank, then convolutions given as (filters, kernel, stride).
 
     `sinc_kernel` and `sinc_filters` are derived from the sample rate where they are None: the kernel is the
     largest odd integer up to sqrt(sr / 2) and there are round(sr / kernel) filters (paper, front end; 63 and
-    127 at 8 kHz).
+    127 at 8 kHz). `start`: what the weights of a new front end are, `random` as in the paper or a `filterbank` of
+    smoothed band energies in the first 2 * filters channels (filterbank_start.py).
     """
 
     kind: Literal["waveform"] = Field(default="waveform", exclude=True)  # the default, in no dump
@@ -41,6 +47,7 @@ class FrontEndConfig(Config):
     layers: tuple[tuple[int, int, int], ...] = (
         (512, 10, 5), (512, 3, 2), (512, 3, 2), (512, 3, 2), (512, 3, 1), (512, 2, 1), (512, 2, 1),
     )  # fmt: skip
+    start: Literal["random", "filterbank"] = Field(default="random", exclude_if=_is_random)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -57,7 +64,20 @@ class FrontEndConfig(Config):
                 f"front_end.sample_rate = {self.sample_rate}: too low for filters of {self.kernel} taps; "
                 "raise sinc_kernel or set sinc: false"
             )
+        if self.start == "filterbank":
+            self._check_filterbank()
         return self
+
+    def _check_filterbank(self) -> None:
+        if not self.sinc:
+            raise ValueError("front_end.start = filterbank: needs Sinc filters (front_end.sinc: true)")
+        narrow = min(width for width, _, _ in self.layers)
+        if narrow < 2 * self.filters:
+            raise ValueError(
+                f"front_end.start = filterbank: each of the {self.filters} Sinc filters needs 2 channels in every "
+                f"layer, but front_end.layers has one of {narrow}; at least {2 * self.filters}, or at most "
+                f"sinc_filters: {narrow // 2}"
+            )
 
     @property
     def kernel(self) -> int:
@@ -118,10 +138,10 @@ class EarConfig(Config):
 
     filters: Sinc bands between `minimum_hz` and half the sample rate, at first on the mel scale, each as wide as two
     mel steps; `learned` lets training move their edges. kernel: taps of a band's impulse response (None: 16 ms, odd).
-    hop: samples of a frame (None: 10 ms); window: samples over which a band's energy is summed (None: two frames). A band's level
-    is the `level_quantile` of its log energies in a segment. stem: channels of the 3 x 3 convolutions, after each of
-    which neighbouring bands are pooled in pairs. Masks on the bands, in training: up to `band_masks` of up to an
-    eighth of the bands each; with probability `time_mask_probability` one of at most 60 ms.
+    hop: samples of a frame (None: 10 ms); window: samples over which a band's energy is summed (None: two frames). A
+    band's level is the `level_quantile` of its log energies in a segment. stem: channels of the 3 x 3 convolutions,
+    after each of which neighbouring bands are pooled in pairs. Masks on the bands, in training: up to `band_masks` of
+    up to an eighth of the bands each; with probability `time_mask_probability` one of at most 60 ms.
     """
 
     kind: Literal["ear"] = "ear"
@@ -257,17 +277,23 @@ class ConvolutionConfig(Config):
 
 
 def _kind(default: str) -> Any:
-    """Which configuration of a union is meant; without `kind` the paper's."""
-    return Discriminator(
-        lambda value: value.get("kind", default) if isinstance(value, dict) else getattr(value, "kind", default)
-    )
+    """Which configuration of a union is meant; without `kind` the paper's.
+
+    Its tag stands in an error's place; brackets mark it as no key.
+    """
+
+    def tag(value: Any) -> str:
+        kind = value.get("kind", default) if isinstance(value, dict) else getattr(value, "kind", default)
+        return f"[{kind}]"
+
+    return Discriminator(tag)
 
 
 AnyFrontEnd = Annotated[
-    Annotated[FrontEndConfig, Tag("waveform")] | Annotated[EarConfig, Tag("ear")], _kind("waveform")
+    Annotated[FrontEndConfig, Tag("[waveform]")] | Annotated[EarConfig, Tag("[ear]")], _kind("waveform")
 ]
 AnyEncoder = Annotated[
-    Annotated[EncoderConfig, Tag("transformer")] | Annotated[ConvolutionConfig, Tag("convolutions")],
+    Annotated[EncoderConfig, Tag("[transformer]")] | Annotated[ConvolutionConfig, Tag("[convolutions]")],
     _kind("transformer"),
 ]
 

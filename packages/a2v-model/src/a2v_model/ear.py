@@ -8,6 +8,8 @@ filters, squares and pools in time). The band edges stay the parameters, as in S
 Shapes: B segments, N samples, T frames, F bands, K taps, Q frequencies, C channels.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -61,8 +63,13 @@ class BandEnergies(nn.Module):
         super().__init__()
         self.config = config
         self.window: Tensor
+        self.weight_Q: Tensor
         self.filters = EarFilters(config)
         self.register_buffer("window", torch.hann_window(config.energy_window), persistent=False)
+        weight_Q = torch.full((config.transform // 2 + 1,), 2.0)  # of both signs of a frequency
+        weight_Q[[0, -1]] = 1.0
+        weight_Q /= config.transform * self.window.square().sum()
+        self.register_buffer("weight_Q", weight_Q, persistent=False)
 
     def forward(self, waveform_BN: Tensor) -> Tensor:
         config = self.config
@@ -75,7 +82,7 @@ class BandEnergies(nn.Module):
         )[..., :frames]  # fmt: skip
         power_BQT = spectrum_BQT.real.square() + spectrum_BQT.imag.square()
         response_FQ = torch.fft.rfft(self.filters.filters(), config.transform).abs().square()
-        return (response_FQ @ power_BQT) * (2 / (config.transform * self.window.square().sum()))
+        return (response_FQ * self.weight_Q) @ power_BQT
 
 
 class Stem(Recomputing):
@@ -85,8 +92,7 @@ class Stem(Recomputing):
         super().__init__()
         channels = (1, *config.stem)
         self.convs = nn.ModuleList(
-            nn.Conv2d(before, after, 3, padding=1, bias=False)
-            for before, after in zip(channels, channels[1:], strict=False)
+            nn.Conv2d(before, after, 3, padding=1, bias=False) for before, after in pairwise(channels)
         )
         self.norms = nn.ModuleList(BatchNorm(after) for after in config.stem)
 
@@ -123,7 +129,14 @@ class Ear(nn.Module):
     ) -> Tensor:
         """lengths (B, samples): what of an item is no padding; the rest changes nothing and its frames are 0.
         generator (CPU): in train mode, draws the masks over bands and time."""
-        valid_BT = None if lengths is None else self._valid(lengths, waveform_BN)
+        valid_BT = None
+        if lengths is not None:
+            lengths = lengths.to(waveform_BN.device)
+            valid_BT = torch.arange(self.config.frames(waveform_BN.shape[1]), device=waveform_BN.device) < (
+                lengths[:, None] // self.config.stride
+            )
+            inside_BN = torch.arange(waveform_BN.shape[1], device=waveform_BN.device) < lengths[:, None]
+            waveform_BN = waveform_BN * inside_BN  # a frame's window reaches beyond the item's end
         with torch.autocast(waveform_BN.device.type, enabled=False):
             x_BFT = self.loudness(waveform_BN.float(), valid_BT)
         if self.training and generator is not None:
@@ -143,12 +156,8 @@ class Ear(nn.Module):
             return log_BFT.kthvalue(rank, dim=-1, keepdim=True).values
         # frames beyond an item's end sort behind all others
         sorted_BFT = log_BFT.masked_fill(~valid_BT[:, None], torch.inf).sort(dim=-1).values
-        rank_B = (self.config.level_quantile * valid_BT.sum(1)).long().clamp(min=1) - 1
+        rank_B = (self.config.level_quantile * valid_BT.sum(1).double()).long().clamp(min=1) - 1
         return sorted_BFT.gather(2, rank_B[:, None, None].expand(-1, sorted_BFT.shape[1], 1))
-
-    def _valid(self, lengths: Tensor, waveform_BN: Tensor) -> Tensor:
-        frames_B = lengths.to(waveform_BN.device) // self.config.stride
-        return torch.arange(self.config.frames(waveform_BN.shape[1]), device=waveform_BN.device) < frames_B[:, None]
 
     def _mask(self, x_BFT: Tensor, generator: torch.Generator) -> Tensor:
         """1, and 0 in masked bands and frames: there a sound is as loud as its surroundings (Park et al. 2019)."""

@@ -7,6 +7,7 @@ from torch.nn import functional
 from a2v_model.config import FrontEndConfig
 from a2v_model.cpu_kernels import sinc_norm_pswish
 from a2v_model.execution import Recomputing
+from a2v_model.filterbank_start import start_as_filterbank
 from a2v_model.layers import ChannelsLastConv, LayerNorm, autocast_dtype
 from a2v_model.sinc import PSwish, SincFilters
 
@@ -54,10 +55,14 @@ class FrontEnd(Recomputing):
         self.config = config
         self.sinc = SincLayer(config) if config.sinc else None
         channels = config.filters if config.sinc else 1
-        self.layers = nn.ModuleList()
+        layers = []
         for filters, kernel, stride in config.layers:
-            self.layers.append(ConvLayer(channels, filters, kernel, stride))
+            layers.append(ConvLayer(channels, filters, kernel, stride))
             channels = filters
+        if config.start == "filterbank" and self.sinc is not None:
+            sinc = self.sinc
+            start_as_filterbank(sinc.filters, sinc.norm, sinc.activation, [layer.conv for layer in layers])
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, waveform_BN: Tensor) -> Tensor:
         """Frames (B, T, C) of normalised waveforms (B, N) at `config.sample_rate`."""

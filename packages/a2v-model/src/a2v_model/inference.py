@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from a2v_model.backbone import Backbone
 from a2v_model.config import AnyFrontEnd, ModelConfig
+from a2v_model.encoder import Encoder
 from a2v_model.normalise import normalise
 
 Waveform = Any  # a torch tensor or numpy array, (N,) or (1, N)
@@ -98,7 +99,7 @@ class Inference(nn.Module, ABC):
 
     @property
     def layer_count(self) -> int:
-        """Number of transformer blocks, prenet and main ones."""
+        """Number of transformer blocks, prenet and main ones. ValueError for a model without a transformer."""
         return len(self.inner.prenet.blocks) + len(self.inner.blocks)
 
     def embed(
@@ -113,8 +114,13 @@ class Inference(nn.Module, ABC):
         result is the MLP output before its residual and norm: paper, targets); a number for that layer's result; a
         sequence of them for (L, T, D). sample_rate, Hz: what the waveform has, to be checked against the model's.
         A list of waveforms, of any lengths, gives a list of results, each as if it had been alone.
-        Raises ValueError as said above, and where a layer does not exist.
+        Raises ValueError as said above, where a layer does not exist, and for any layer of a model without a
+        transformer.
         """
+        if layers is None and not isinstance(self.inner.encoder, Encoder):  # convolutions: one result, which heads see
+            return self._each(
+                waveform, sample_rate, lambda x_BN: self.inner.contextualise(self.inner.features(x_BN))[0][0].float()
+            )
         chosen = None if layers is None else self._chosen(layers)
 
         def results(x_BN: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from a2v_model.config import FinetuneConfig
 from a2v_model.finetuning import Detector
 from a2v_model.original_config import OriginalConfig, read_config
 from a2v_model.original_export import write_config
+from a2v_model.original_fields import original_kinds
 from a2v_model.original_names import FINETUNED_BACKBONE, FINETUNED_HEAD, original_name, original_tensor, own_tensor
 from a2v_model.pickle_values import shown
 from a2v_model.pretraining import Pretrainer
@@ -110,7 +111,8 @@ def _filled(
             expected = {name: tensor.shape for name, tensor in _new(config).state_dict().items()}
     except (RuntimeError, OverflowError) as error:
         raise ValueError(f"no model can be built from its configuration: {shown(error)}") from error
-    names = {own: _original(own, config.model.front_end.sinc) for own in expected}
+    sinc = original_kinds(config.model)[0].sinc
+    names = {own: _original(own, sinc) for own in expected}
     optional = _optional(config, found, expected)
     problems = [f"missing weight {name}" for own, name in names.items() if name not in found and own not in optional]
     problems += [f"unexpected weight {shown(name)}" for name in found if name not in names.values()]
@@ -156,14 +158,15 @@ def _has_teacher(found: dict[str, StoredTensor]) -> bool:
 
 def _optional(config: OriginalConfig, found: dict[str, StoredTensor], expected: Collection[str]) -> set[str]:
     """Own names that a file may lack: a teacher as a whole (it starts as the student), scales that are not learned."""
-    fixed = set() if config.model.encoder.learned_alibi_scale else {n for n in expected if n.endswith("alibi.scale")}
+    learned = original_kinds(config.model)[1].learned_alibi_scale
+    fixed = set() if learned else {name for name in expected if name.endswith("alibi.scale")}
     teacher = set() if _has_teacher(found) else {name for name in expected if name.startswith("teacher.")}
     return fixed | teacher
 
 
 def _check_size(config: OriginalConfig, found: dict[str, StoredTensor]) -> None:
     """A configuration that asks for more layers or channels than the file has numbers would only fill the memory."""
-    encoder, front_end = config.model.encoder, config.model.front_end
+    front_end, encoder = original_kinds(config.model)
     layers = encoder.depth + encoder.prenet_depth + encoder.positional_depth + len(front_end.layers)
     decoder = getattr(config.objective, "decoder", None)
     layers += decoder.depth if decoder else 0
@@ -249,7 +252,7 @@ def export_checkpoint(
     if path.exists() or path.is_symlink():
         raise ValueError(f"{path}: exists already; name a new file or remove this one first")
     cfg, overrides, told = write_config(model)
-    sinc = model.model_config.front_end.sinc
+    sinc = original_kinds(model.model_config)[0].sinc
     weights: dict[str, Any] = {}
     teacher: dict[str, Tensor] = {}
     for own, tensor in model.state_dict().items():

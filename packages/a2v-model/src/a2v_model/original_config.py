@@ -146,7 +146,7 @@ def _line(error: Any) -> str:
     """One of pydantic's errors."""
     if error["type"] == "value_error":  # of a validator of ours, which names the field itself
         return str(error["ctx"]["error"])
-    where = ".".join(str(part) for part in error["loc"])
+    where = ".".join(str(part) for part in error["loc"] if not str(part).startswith("["))  # kinds are no keys
     return f"{where} = {shown(error['input'], 60)}: {error['msg']}" if where else str(error["msg"])
 
 
@@ -201,8 +201,9 @@ def _built(found: Tree, findings: _Findings, overrides: Any) -> OriginalConfig:
     objective_class = FinetuneConfig if detector else PretrainConfig
     objective = objective_class.model_validate(found[objective_name])
     check_together(model, objective)
-    if model.front_end.sinc and model.front_end.kernel > model.front_end.sample_rate:
-        raise ValueError(f"Sinc filters of {model.front_end.kernel} taps: longer than a second")
+    front_end, _ = fields.original_kinds(model)
+    if front_end.sinc and front_end.kernel > front_end.sample_rate:
+        raise ValueError(f"Sinc filters of {front_end.kernel} taps: longer than a second")
     return OriginalConfig(
         model, objective, found.get("classes", []), found["alibi_scale"], found["bcl"], findings.notes
     )

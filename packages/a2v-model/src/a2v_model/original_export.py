@@ -19,8 +19,10 @@ _CARRIED = {
     "model.encoder.learned_alibi_scale",
     "model.front_end.sinc_filters",
     "model.front_end.sinc_kernel",
+    "model.front_end.start",
     "pretrain.collapse_after",
     "finetune.focal_gamma",
+    "finetune.head_prior",
     "finetune.focal_alpha",
     "finetune.mask_probability",
     "finetune.mask_noise",
@@ -33,7 +35,8 @@ def write_config(model: Pretrainer | Detector) -> tuple[Tree, Tree, list[str]]:
     ValueError with one line for each field whose value the original cannot express.
     """
     config = model.model_config
-    if config.encoder.positional_depth == 0:
+    _, encoder = fields.original_kinds(config)
+    if encoder.positional_depth == 0:
         raise ValueError("encoder.positional_depth = 0: the original always has a relative positional encoder")
     if isinstance(model, Detector):
         kind, objective = "finetune", _own_part(model.config, FinetuneConfig)
@@ -88,20 +91,21 @@ def _first(table: Values) -> Tree:
 
 
 def _layers(config: ModelConfig) -> str:
-    front_end = config.front_end
+    front_end, _ = fields.original_kinds(config)
     sinc = ((front_end.filters, front_end.kernel, 1),) if front_end.sinc else ()
     return write_layers((*sinc, *front_end.layers))
 
 
 def _network(config: ModelConfig) -> tuple[Tree, Tree]:
     """Section model and section modalities.audio, as far as the network goes."""
-    encoder, rate, layers = config.encoder, config.front_end.sample_rate, _layers(config)
+    front_end, encoder = fields.original_kinds(config)
+    rate, layers = front_end.sample_rate, _layers(config)
     model = {"_name": "data2vec_multi", **_given(fields.ENCODER, encoder), "post_mlp_drop": encoder.dropout}
     model |= {"sample_rate": rate, "conv_feature_layers": layers, **_first(fields.NETWORK)}
     audio = {**_given(fields.AUDIO, encoder), **_first(fields.AUDIO_NETWORK), **_first(fields.AUDIO_SINC)}
     audio |= {**_first(fields.AUDIO_ALIBI), "learned_alibi_scale": encoder.learned_alibi_scale, "alibi_scale": 1.0}
     audio |= {"learned_alibi_scale_per_head": True, "num_alibi_heads": encoder.heads, "model_depth": encoder.depth}
-    audio |= {"sinc_input": config.front_end.sinc, "use_pswish": config.front_end.sinc_activation == "pswish"}
+    audio |= {"sinc_input": front_end.sinc, "use_pswish": front_end.sinc_activation == "pswish"}
     return model, audio | {"sample_rate": rate, "conv_feature_layers": layers}
 
 

@@ -6,6 +6,8 @@ only: the values that mean it, the first of them being what export writes.
 
 from typing import Any
 
+from a2v_model.config import EncoderConfig, FrontEndConfig, ModelConfig
+
 Fields = dict[str, str]
 Values = dict[str, tuple[Any, ...]]
 
@@ -104,3 +106,12 @@ FINETUNE_MEANINGLESS = (
 
 # keys that older files lack, and what their absence means
 ABSENT: dict[str, Any] = {"layerdrop": 0.0, "clone_batch": 1, "sinc_input": False, "use_pswish": False}
+
+
+def original_kinds(model: ModelConfig) -> tuple[FrontEndConfig, EncoderConfig]:
+    """Front end and encoder of a model of the original's kinds; ValueError for what the original does not have."""
+    if not isinstance(model.front_end, FrontEndConfig):
+        raise ValueError("front_end.kind = ear: the original has no such front end, it begins with convolutions")
+    if not isinstance(model.encoder, EncoderConfig):
+        raise ValueError("encoder.kind = convolutions: the original always has a transformer")
+    return model.front_end, model.encoder

@@ -16,6 +16,8 @@ _PARTS = {  # own name, below student or backbone, begins with -> part
     "encoder.alibi.": "alibi_scales",
     "encoder.prenet.": "prenet",
     "encoder.blocks.": "blocks",
+    "encoder.convs.": "convolutions",
+    "encoder.norms.": "convolutions",
     "decoder.": "decoder",
     "head.": "head",
     "teacher.": "teacher",

@@ -84,7 +84,7 @@ def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus
     steps = collected.timesteps.scores()
     energy = evaluate(_energy(corpus, recordings, frame_rate), corpus.classes, frame_rate, settings)
     metrics = scores.metrics() | scores.call_counts() | _any_class_metrics(any_scores, steps)
-    metrics |= _sample_sizes(corpus, fold)
+    metrics |= sample_sizes(corpus, fold)
     baseline = {f"energy/{key}": value for key, value in energy.metrics().items() if "AP/" in key}
     store.log_metrics(run_id, metrics, recipe.finetune.updates, model_of(store.client, model_run))
     store.log_metrics(run_id, baseline, recipe.finetune.updates)
@@ -128,7 +128,7 @@ def _any_class_metrics(scores: Evaluation, timesteps: TimestepScores) -> dict[st
     return found | {name: value for name, value in steps.items() if value is not None}
 
 
-def _sample_sizes(corpus: Corpus, fold: Fold) -> dict[str, float]:
+def sample_sizes(corpus: Corpus, fold: Fold) -> dict[str, float]:
     """Labels of each class in the training and the evaluation recordings."""
     sizes: dict[str, float] = {}
     for prefix, names in ((TRAIN_LABELS, fold.train), (EVALUATION_LABELS, fold.evaluation)):

@@ -18,7 +18,7 @@ from a2v_eval.evaluation import Evaluation, EvaluationConfig, evaluate
 from a2v_eval.events import EventConfig
 from a2v_eval.scores import none_if_nan
 from a2v_model import Detector
-from torch import Tensor
+from torch import Tensor, nn
 
 from .group import Group
 from .inference import recording_likelihoods
@@ -66,14 +66,14 @@ class Validation:
     equal ones the last, on rank 0.
     """
 
-    score: Callable[[Detector], Evaluation]
+    score: Callable[[Any], Evaluation]
     every: int
     patience: int | None = None
     history: list[tuple[int, float | None]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
 
     def look(
-        self, updates: int, last: bool, model: Detector, applied: AbstractContextManager[None], group: Group
+        self, updates: int, last: bool, model: nn.Module, applied: AbstractContextManager[None], group: Group
     ) -> dict[str, float]:
         """Where it is time for it: score the weights that the model has within `applied`; returns the metrics."""
         if not last and updates % self.every:

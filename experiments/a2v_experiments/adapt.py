@@ -42,8 +42,15 @@ from .logged_models import MODEL, finish_model, model_of
 from .name_groups import name_groups
 from .predict_settings import OVERLAP_S, SEGMENT_S
 from .progress import advancing, bar, watching
-from .recipe_sections import DataConfig, EvaluateStage, FinetuneStage, OptimizerConfig, RayConfig, Recipe
-from .recipe_sections import ValidationConfig
+from .recipe_sections import (
+    DataConfig,
+    EvaluateStage,
+    FinetuneStage,
+    OptimizerConfig,
+    RayConfig,
+    Recipe,
+    ValidationConfig,
+)
 from .stage import Context, begin_alone, ending
 from .suggest import event_window
 from .tasks import TrainingSpec
@@ -93,8 +100,8 @@ def adapt(
 ) -> dict[str, Any]:
     """Make the model; returns what is known of it, JSON data (see `_record`). say(line) tells what happens.
 
-    What was done before with the same recordings, model and options is taken from MLflow. Raises UserError or ValueError
-    for what cannot be adapted to, before anything is written.
+    What was done before with the same recordings, model and options is taken from MLflow. Raises UserError or
+    ValueError for what cannot be adapted to, before anything is written.
     """
     refuse_existing(options.out)
     facts = read_facts(options.folder, options.labelled)
@@ -158,7 +165,8 @@ def recipe_for(
     return Recipe(
         name=EXPERIMENT,
         data=DataConfig(
-            source=str(options.folder), sample_rate=front_end.sample_rate, labelled=options.labelled, segment_s=segment_s
+            source=str(options.folder), sample_rate=front_end.sample_rate, labelled=options.labelled,
+            segment_s=segment_s,
         ),
         model=source.model_config, pretrain=None, finetune=stage,
         evaluate=EvaluateStage(events=EventConfig(window_s=window.value), overlap_s=overlap_s),
@@ -237,10 +245,9 @@ class _Adaptation:
         left = missing(self.detector, self.corpus, files)
         dim, rate = self.detector.model_config.encoder.dim, self.detector.frame_rate
         there = len(files) - len(left.recordings)
-        self.say(
-            f"features: {left.seconds / 60:.1f} min of audio to compute, {left.bytes / 1e6:.1f} MB on disk ({dim} numbers"
-            f" a frame, {rate:g} frames a second, float16)" + (f"; {there} recordings are there already" if there else "")
-        )
+        told = f"features: {left.seconds / 60:.1f} min of audio to compute, {left.bytes / 1e6:.1f} MB on disk ({dim}"
+        told += f" numbers a frame, {rate:g} frames a second, float16)"
+        self.say(told + (f"; {there} recordings are there already" if there else ""))
         began = time.perf_counter()
         with bar("features", round(left.seconds), "s of audio") as shown:
             compute(cache, self.detector, self.corpus, files, shown.update)
@@ -267,8 +274,8 @@ class _Adaptation:
             )  # fmt: skip
         ap = "undefined" if trained.best_ap is None else f"{trained.best_ap:.3g}"
         self.say(
-            f"head: {trained.updates} updates in {trained.seconds:.0f} s; strict AP {ap} at update {trained.best_update},"
-            " whose weights are kept"
+            f"head: {trained.updates} updates in {trained.seconds:.0f} s; strict AP {ap} at update"
+            f" {trained.best_update}, whose weights are kept"
         )
         return trained
 

@@ -59,7 +59,7 @@ class HeadTraining:
 
 @dataclass(frozen=True)
 class Trained:
-    """How a training went: updates done, the one whose weights were kept, and strict AP micro there (None: undefined)."""
+    """How a training went: updates done, the one whose weights were kept, strict AP micro there (None: undefined)."""
 
     updates: int
     best_update: int

@@ -43,8 +43,8 @@ def final_scores(
 ) -> FinalScores:  # fmt: skip
     """recordings: likelihoods (T, C) and labels. chosen: how and on what thresholds are chosen.
 
-    AP and mAP are of the whole ranking, at a low threshold; precision, recall, F1 and calls are at the threshold of each
-    class that has the highest F1, which is what prediction will use.
+    AP and mAP are of the whole ranking, at a low threshold; precision, recall, F1 and calls are at the threshold of
+    each class that has the highest F1, which is what prediction will use.
     """
     kept: list[Labelled] = list(recordings)
     ranking = Collector(classes, frame_rate, scoring.model_copy(update={"events": validation_events(scoring.events)}))

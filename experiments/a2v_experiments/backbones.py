@@ -43,7 +43,7 @@ def find_backbone(recipe: Recipe, work: Path, tracking_uri: str) -> Backbone | N
 def fetch_backbone(
     source: str, work: Path, tracking_uri: str | None, check: Callable[[Path], None] = lambda folder: None
 ) -> Backbone:
-    """A model's folder, or one in MLflow, which is fetched to WORK/backbones. check(folder) raises where it does not fit.
+    """A model's folder, or one in MLflow, fetched to WORK/backbones. check(folder) raises where it does not fit.
 
     Raises UserError or ValueError where there is no model.
     """

@@ -72,8 +72,8 @@ class CorpusFacts:
 
 
 def read_facts(folder: Path, labelled: Literal["annotated", "all"] = "annotated") -> CorpusFacts:
-    """Look at a folder of recordings; labelled: as in `PackConfig`. Raises UserError, ValueError or AnnotationError for what no recipe fits: no
-    folder, audio or annotations, one labelled recording, no call."""
+    """Look at a folder of recordings; labelled: as in `PackConfig`. Raises UserError, ValueError or AnnotationError for
+    what no recipe fits: no folder, audio or annotations, one labelled recording, no call."""
     if (folder / META).is_file():
         raise UserError(f"{folder}: is a packed corpus; name the folder of recordings that it was packed from")
     listing = open_listing(folder, labelled)

@@ -29,7 +29,7 @@ from a2v_model import Detector, FinetuneConfig, Pretrainer, load_model, save_mod
 from safetensors.torch import load_file
 
 from . import checkpoints, stages
-from .adapt_head import HeadTraining, Trained, head_likelihoods, train_head
+from .adapt_head import RATES, HeadTraining, Trained, head_likelihoods, train_head
 from .adapt_scores import FinalScores, final_scores, score_rows
 from .backbones import Backbone, fetch_backbone
 from .corpus_facts import CorpusFacts, read_facts
@@ -110,7 +110,7 @@ def adapt(
     detector_config = head_config(source, options.head)
     recipe = recipe_for(options, source, facts, detector_config)
     folder, origin = stages.origin_of(recipe.data, work)
-    training = HeadTraining(minutes=options.minutes, seed=options.seed)
+    training = HeadTraining(minutes=options.minutes, learning_rate=RATES[options.head], seed=options.seed)
     config = {
         "head": asdict(training),
         "unfreeze_updates": options.unfreeze_updates,

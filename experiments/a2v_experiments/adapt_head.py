@@ -37,19 +37,20 @@ from .validation import Validation, best_of, validation_events
 FRAMES_AT_ONCE = 50_000  # of a recording, whose likelihoods are computed
 MEASURED_UPDATES = 8
 MOMENT_FRAMES = 200_000
+RATES = {"linear": 1e-2, "temporal": 3e-3}  # learning rates of heads, on standardised features
 
 
 @dataclass(frozen=True)
 class HeadTraining:
-    """updates at most, fewer where `minutes` would be over; stretches of stretch_s seconds in an update; looks:
-    validations; patience: of them without a new best, after which training ends; average: decay of the weights'
-    average."""
+    """updates at most, fewer where `minutes` would be over (only then does the result depend on the machine's speed);
+    stretches of stretch_s seconds in an update; looks: validations; patience: of them without a new best, after which
+    training ends; average: decay of the weights' average."""
 
     updates: int = 2000
     minutes: float = 5.0
     stretches: int = 32
     stretch_s: float = 1.0
-    learning_rate: float = 3e-3
+    learning_rate: float = RATES["linear"]
     weight_decay: float = 0.01
     average: float = 0.99
     looks: int = 20

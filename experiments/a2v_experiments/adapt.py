@@ -242,14 +242,14 @@ class _Adaptation:
             self.context.work / "features", self.backbone.fingerprint, data.segment_s, recipe.evaluate.overlap_s
         )
         files = feature_files(cache, self.detector, self.corpus, sorted({*self.train, *self.scored}))
-        left = missing(self.detector, self.corpus, files)
+        left = missing(cache, self.detector, self.corpus, files)
         dim, rate = self.detector.model_config.encoder.dim, self.detector.frame_rate
         there = len(files) - len(left.recordings)
         told = f"features: {left.seconds / 60:.1f} min of audio to compute, {left.bytes / 1e6:.1f} MB on disk ({dim}"
         told += f" numbers a frame, {rate:g} frames a second, float16)"
         self.say(told + (f"; {there} recordings are there already" if there else ""))
         began = time.perf_counter()
-        with bar("features", round(left.seconds), "s of audio") as shown:
+        with bar("features", left.windows, f"windows of {data.segment_s:g} s") as shown:
             compute(cache, self.detector, self.corpus, files, shown.update)
         seconds = time.perf_counter() - began
         self.detector.to("cpu")

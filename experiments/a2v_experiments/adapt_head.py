@@ -145,7 +145,7 @@ def train_head(
     stretches = Stretches(features, corpus, train, front_end, training)
     start = copy.deepcopy(detector.head).cpu()
     temporal = start if isinstance(start, TemporalHead) else None
-    first = start if temporal is None else temporal.project
+    first = start.project if isinstance(start, TemporalHead) else start
     mean_D, spread_D = moments(features, train, temporal.norm if temporal else nn.Identity())
     standardised = _Standardised(first, mean_D, spread_D, detector.config.head_dropout, new)
     head: nn.Module = standardised
@@ -227,7 +227,7 @@ def _update(head: nn.Module, optimizer: torch.optim.Optimizer, stretches: Stretc
     logits_BTC = apply_head(head, x_BTD, valid_BT)
     loss = functional.binary_cross_entropy_with_logits(logits_BTC[valid_BT], target_BTC[valid_BT])
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimizer.step()
     return loss.detach()
 

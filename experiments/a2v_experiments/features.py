@@ -25,7 +25,7 @@ from a2v_model import Detector
 from numpy.typing import NDArray
 
 from .fingerprint import fingerprint
-from .inference import recording_features
+from .inference import Windows, recording_features
 from .loop import in_bfloat16
 
 Features = NDArray[np.float16]
@@ -61,10 +61,12 @@ class FeatureCache:
 
 @dataclass(frozen=True)
 class Missing:
-    """What is still to be computed. seconds: of audio; bytes: on disk, all_bytes with what is there already."""
+    """What is still to be computed. seconds: of audio; windows: of it; bytes: on disk, all_bytes with what is there
+    already."""
 
     recordings: list[int]
     seconds: float
+    windows: int
     bytes: int
     all_bytes: int
 
@@ -73,7 +75,7 @@ def recording_mark(corpus: Corpus, recording: int) -> str:
     """Fingerprint of a recording's samples as they are packed."""
     one = corpus.recordings[recording]
     samples_N = np.ascontiguousarray(corpus.audio[one.offset : one.offset + one.n_samples])
-    return hashlib.blake2b(samples_N, digest_size=16).hexdigest()
+    return hashlib.blake2b(samples_N.data, digest_size=16).hexdigest()
 
 
 def feature_files(cache: FeatureCache, model: Detector, corpus: Corpus, recordings: Sequence[int]) -> dict[int, Path]:
@@ -87,15 +89,17 @@ def frames_of(model: Detector, corpus: Corpus, recording: int) -> int:
     return -(-corpus.recordings[recording].n_samples // model.model_config.front_end.stride)
 
 
-def missing(model: Detector, corpus: Corpus, files: dict[int, Path]) -> Missing:
+def missing(cache: FeatureCache, model: Detector, corpus: Corpus, files: dict[int, Path]) -> Missing:
     """What `compute` would do for these files."""
 
     def size(recording: int) -> int:
         return HEADER_BYTES + 2 * frames_of(model, corpus, recording) * model.model_config.encoder.dim
 
     left = [number for number, path in files.items() if not path.is_file()]
-    seconds = sum(corpus.recordings[number].n_samples for number in left) / corpus.sample_rate
-    return Missing(left, seconds, sum(map(size, left)), sum(map(size, files)))
+    samples = [corpus.recordings[number].n_samples for number in left]
+    front_end = model.model_config.front_end
+    windows = sum(len(Windows.of(n, front_end, cache.segment_s, cache.overlap_s)) for n in samples)
+    return Missing(left, sum(samples) / corpus.sample_rate, windows, sum(map(size, left)), sum(map(size, files)))
 
 
 def compute(
@@ -103,26 +107,25 @@ def compute(
     model: Detector,
     corpus: Corpus,
     files: dict[int, Path],
-    progress: Callable[[float], None] = lambda seconds: None,
+    progress: Callable[[int], object] = lambda windows: None,
 ) -> None:
-    """Compute and write the files that are not there. progress is called with the seconds of audio done since.
+    """Compute and write the files that are not there. progress is called with the number of windows done since.
 
     Raises ValueError where the disk has no room for them, before anything is computed, or features are no numbers.
     """
-    left = missing(model, corpus, files)
+    left = missing(cache, model, corpus, files)
     if not left.recordings:
         return
     place = cache.place(model)
     require_free_space(place, left.bytes)
     place.mkdir(parents=True, exist_ok=True)
     found = recording_features(
-        model, corpus, left.recordings, cache.segment_s, cache.overlap_s, precision=cache.precision
+        model, corpus, left.recordings, cache.segment_s, cache.overlap_s, precision=cache.precision, progress=progress
     )
     for recording, features_TD in found:
         if not np.isfinite(features_TD).all():
             raise ValueError(f"{corpus.recordings[recording].name}: the model's features hold NaN: its weights are bad")
         _write(files[recording], np.clip(features_TD, -LARGEST, LARGEST).astype(np.float16))
-        progress(corpus.recordings[recording].n_samples / corpus.sample_rate)
 
 
 def read_features(files: dict[int, Path]) -> dict[int, Features]:

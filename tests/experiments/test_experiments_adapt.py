@@ -83,23 +83,26 @@ def test_a_stopped_cache_goes_on_and_equals_one_made_in_one_go(corpus: Corpus, t
     whole = feature_files(one, detector, corpus, list(range(RECORDINGS)))
     compute(one, detector, corpus, whole)
     files = feature_files(two, detector, corpus, list(range(RECORDINGS)))
-    done: list[float] = []
+    whole_windows = missing(two, detector, corpus, files).windows
+    done: list[int] = []
 
-    def stop(seconds: float) -> None:
-        done.append(seconds)
+    def stop(windows: int) -> None:
+        done.append(windows)
         if len(done) == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         compute(two, detector, corpus, files, stop)
-    left = missing(detector, corpus, files)
-    assert left.recordings == list(range(4, RECORDINGS))
-    compute(two, detector, corpus, files, done.append)
-    assert len(done) == RECORDINGS and missing(detector, corpus, files).recordings == []
+    left = missing(two, detector, corpus, files)
+    # of 4 and 5 and 5 windows are the first three recordings, of the fourth only 2 of its 5 were done
+    assert sum(done) == 16 and left.recordings == list(range(3, RECORDINGS)) and left.windows == whole_windows - 14
+    again: list[int] = []
+    compute(two, detector, corpus, files, again.append)
+    assert sum(again) == left.windows and missing(two, detector, corpus, files).recordings == []
     for recording, path in whole.items():
         assert files[recording].read_bytes() == path.read_bytes()
     size = sum(path.stat().st_size for path in files.values())
-    assert missing(detector, corpus, files).all_bytes == size
+    assert missing(two, detector, corpus, files).all_bytes == size
 
 
 def test_features_of_another_backbone_or_window_are_others(corpus: Corpus, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,22 +37,30 @@ def find_backbone(recipe: Recipe, work: Path, tracking_uri: str) -> Backbone | N
     """
     if recipe.backbone is None:
         return None
-    if not is_uri(recipe.backbone):
-        return _checked(recipe, Path(recipe.backbone))
+    return fetch_backbone(recipe.backbone, work, tracking_uri, lambda folder: _check(recipe, folder))
+
+
+def fetch_backbone(
+    source: str, work: Path, tracking_uri: str | None, check: Callable[[Path], None] = lambda folder: None
+) -> Backbone:
+    """A model's folder, or one in MLflow, fetched to WORK/backbones. check(folder) raises where it does not fit.
+
+    Raises UserError or ValueError where there is no model.
+    """
+    if not is_uri(source):
+        return _checked(source, Path(source), check)
     place = work / "backbones"
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place, prefix=".fetching-") as aside:
-        fetched = fetch_model(recipe.backbone, Path(aside), tracking_uri)
-        found = _checked(recipe, fetched)
+        fetched = fetch_model(source, Path(aside), tracking_uri)
+        found = _checked(source, fetched, check)
         kept = place / found.fingerprint[:16]
         if not kept.exists():
             shutil.move(fetched, kept)
-    return Backbone(kept, recipe.backbone, found.fingerprint)
+    return Backbone(kept, source, found.fingerprint)
 
 
-def _checked(recipe: Recipe, folder: Path) -> Backbone:
-    if not folder.is_dir():
-        raise UserError(f"backbone: {folder}: no such folder; a model's folder, or its URI in MLflow (runs:/RUN_ID)")
+def _check(recipe: Recipe, folder: Path) -> None:
     shapes = _shapes(read_description(folder)["model"])
     wanted = _shapes(recipe.model.model_dump(mode="json"))
     for key, value in wanted.items():
@@ -60,14 +69,21 @@ def _checked(recipe: Recipe, folder: Path) -> Backbone:
                 f"backbone: {recipe.backbone}: its model has {key} = {shapes.get(key)}, the recipe model.{key} ="
                 f" {value}; they must be equal"
             )
+
+
+def _checked(source: str, folder: Path, check: Callable[[Path], None]) -> Backbone:
+    if not folder.exists():
+        raise UserError(f"backbone: {folder}: no such folder; a model's folder, or its URI in MLflow (runs:/RUN_ID)")
+    description = read_description(folder)
+    check(folder)
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise UserError(f"backbone: {folder}: no {WEIGHTS} there; the folder is incomplete")
-    content = hashlib.sha256(json.dumps(shapes, sort_keys=True).encode())
+    content = hashlib.sha256(json.dumps(_shapes(description["model"]), sort_keys=True).encode())
     with weights.open("rb") as file:
         while block := file.read(1 << 20):
             content.update(block)
-    return Backbone(folder, str(recipe.backbone), content.hexdigest())
+    return Backbone(folder, source, content.hexdigest())
 
 
 def _shapes(model: dict[str, Any]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import sys
 import typer
 
 from .commands import (
+    adapt,
     bench,
     data,
     evaluate,
@@ -39,6 +40,7 @@ app.add_typer(data.group, name="data")
 app.add_typer(bench.group, name="bench")
 app.add_typer(model.group, name="model")
 app.add_typer(explain.group, name="explain")
+app.command("adapt")(adapt.adapt)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ui")(ui.ui)

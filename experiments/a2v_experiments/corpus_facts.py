@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from a2v_data.corpus import META
@@ -70,22 +71,22 @@ class CorpusFacts:
         return sum(of_class.calls for of_class in self.classes.values())
 
 
-def read_facts(folder: Path) -> CorpusFacts:
-    """Look at a folder of recordings. Raises UserError, ValueError or AnnotationError for what no recipe fits: no
-    folder, audio or annotations, one labelled recording, no call."""
+def read_facts(folder: Path, labelled: Literal["annotated", "all"] = "annotated") -> CorpusFacts:
+    """Look at a folder of recordings; labelled: as in `PackConfig`. Raises UserError, ValueError or AnnotationError for
+    what no recipe fits: no folder, audio or annotations, one labelled recording, no call."""
     if (folder / META).is_file():
         raise UserError(f"{folder}: is a packed corpus; name the folder of recordings that it was packed from")
-    listing = open_listing(folder)
+    listing = open_listing(folder, labelled)
     events = listing.events
     numbers = [number for number, name in enumerate(listing.classes) if name != FOCAL]  # marks calls of the others
     events = events[np.isin(events["class"], numbers)]
     labelled_s = sum(duration_s(recording) for recording in listing.recordings if recording.labelled)
     if not len(events):
-        raise UserError(f"{folder}: no call is labelled in its recordings: a recipe needs some")
-    labelled = [recording.name for recording in listing.recordings if recording.labelled]
-    if len(labelled) < 2:
+        raise UserError(f"{folder}: no call is labelled in its recordings: training needs some")
+    names = [recording.name for recording in listing.recordings if recording.labelled]
+    if len(names) < 2:
         raise UserError(
-            f"{folder}: only one recording is labelled ({labelled[0]}); label another, or cut it into several files:"
+            f"{folder}: only one recording is labelled ({names[0]}); label another, or cut it into several files:"
             " some are kept apart, to score the model on"
         )
     present: list[set[str]] = [set() for _ in listing.recordings]

@@ -100,7 +100,7 @@ def evaluate_model(
     metrics = scores.metrics() | scores.call_counts() | _any_class_metrics(any_scores, steps)
     if counted is not None:
         metrics |= operating_point(counted.evaluation())
-    metrics |= _sample_sizes(corpus, fold)
+    metrics |= sample_sizes(corpus, fold)
     baseline = {f"energy/{key}": value for key, value in energy.metrics().items() if "AP/" in key}
     store.log_metrics(run_id, metrics, recipe.finetune.updates, model_of(store.client, model_run))
     store.log_metrics(run_id, baseline, recipe.finetune.updates)
@@ -178,7 +178,7 @@ def _any_class_metrics(scores: Evaluation, timesteps: TimestepScores) -> dict[st
     return found | {name: value for name, value in steps.items() if value is not None}
 
 
-def _sample_sizes(corpus: Corpus, fold: Fold) -> dict[str, float]:
+def sample_sizes(corpus: Corpus, fold: Fold) -> dict[str, float]:
     """Labels of each class in the training and the evaluation recordings."""
     sizes: dict[str, float] = {}
     for prefix, names in ((TRAIN_LABELS, fold.train), (EVALUATION_LABELS, fold.evaluation)):

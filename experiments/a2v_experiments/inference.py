@@ -10,6 +10,7 @@ B windows, N samples, T frames, D embedding, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -84,17 +85,35 @@ def window_outputs(
 ) -> tuple[Frames, Frames | None]:
     """Likelihoods (B, T, C) of windows as they were read, and with_features the features behind them (B, T, D); each
     window is normalised here. lengths_B: samples of each that belong to the recording. precision: as in recipes."""
+    with _window_features(model, waveform_BN, lengths_B, precision) as (features_BTD, lengths, frames):
+        logits_BTC = model.classify(features_BTD, lengths)
+    likelihood_BTC: Frames = torch.sigmoid(logits_BTC[:, :frames].float()).cpu().numpy()
+    return likelihood_BTC, features_BTD[:, :frames].float().cpu().numpy() if with_features else None
+
+
+@contextmanager
+def _window_features(
+    model: Detector, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64], precision: str
+) -> Iterator[tuple[torch.Tensor, torch.Tensor | None, int]]:
+    """Features of windows (B, T, D), the lengths that they were made with, and how many frames are the window's; the
+    block runs with the same precision."""
     front_end = model.model_config.front_end
     device = next(model.parameters()).device
     samples = waveform_BN.shape[1]
     lengths = torch.from_numpy(np.asarray(lengths_B, dtype=np.int64)).to(device)
     x_BN = normalise(torch.from_numpy(waveform_BN).to(device), lengths)
     with torch.inference_mode(), autocast(precision, device):
-        features_BTD = model.features(x_BN, lengths=padded_lengths(lengths, samples, front_end))
-        logits_BTC = model.classify(features_BTD)
-    frames = samples // front_end.stride  # a front end may give one frame more
-    likelihood_BTC: Frames = torch.sigmoid(logits_BTC[:, :frames].float()).cpu().numpy()
-    return likelihood_BTC, features_BTD[:, :frames].float().cpu().numpy() if with_features else None
+        valid = padded_lengths(lengths, samples, front_end)
+        # a front end may give one frame more
+        yield model.features(x_BN, lengths=valid), valid, samples // front_end.stride
+
+
+def window_features(
+    model: Detector, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64], precision: str
+) -> Frames:
+    """What the head sees (B, T, D) of windows, as in `window_outputs`."""
+    with _window_features(model, waveform_BN, lengths_B, precision) as (features_BTD, _, frames):
+        return features_BTD[:, :frames].float().cpu().numpy()
 
 
 def recording_likelihoods(
@@ -112,6 +131,41 @@ def recording_likelihoods(
     segment_s, overlap_s: seconds of a window and of what neighbouring windows share. progress is called with the
     number of windows done.
     """
+
+    def outputs(waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Frames:
+        return window_outputs(model, waveform_BN, lengths_B, precision)[0]
+
+    return _recording_outputs(model, corpus, recordings, segment_s, overlap_s, batch, progress, outputs)
+
+
+def recording_features(
+    model: Detector,
+    corpus: Corpus,
+    recordings: Iterable[int],
+    segment_s: float,
+    overlap_s: float,
+    batch: int = 4,
+    precision: str = "auto",
+    progress: Callable[[int], Any] = lambda done: None,
+) -> Iterator[tuple[int, Frames]]:
+    """Yield (recording index, what the head sees (T, D)), else as `recording_likelihoods`."""
+
+    def outputs(waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Frames:
+        return window_features(model, waveform_BN, lengths_B, precision)
+
+    return _recording_outputs(model, corpus, recordings, segment_s, overlap_s, batch, progress, outputs)
+
+
+def _recording_outputs(
+    model: Detector,
+    corpus: Corpus,
+    recordings: Iterable[int],
+    segment_s: float,
+    overlap_s: float,
+    batch: int,
+    progress: Callable[[int], Any],
+    outputs: Callable[[NDArray[np.float32], NDArray[np.int64]], Frames],
+) -> Iterator[tuple[int, Frames]]:
     front_end = model.model_config.front_end
     model.eval()
 
@@ -125,9 +179,8 @@ def recording_likelihoods(
         starts = [(recording, windows.start(index) * front_end.stride) for recording, windows, index in group]
         samples = group[0][1].size * front_end.stride
         waveform_BN, lengths_B = corpus.waveforms(np.array(starts, dtype=SEGMENT_DTYPE), samples)
-        likelihood_BTC, _ = window_outputs(model, waveform_BN, lengths_B, precision)
-        for (recording, windows, index), likelihood_TC in zip(group, likelihood_BTC, strict=True):
-            pending.append(likelihood_TC)
+        for (recording, windows, index), output in zip(group, outputs(waveform_BN, lengths_B), strict=True):
+            pending.append(output)
             if index == len(windows) - 1:
                 yield recording, stitch(windows, 0, pending)
                 pending = []

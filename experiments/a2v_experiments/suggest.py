@@ -100,7 +100,7 @@ def suggest(
     for stage in ("pretrain", "finetune"):
         if trainable is not None and stage in trainable:
             settings += _training(base, stage, trainable[stage], minutes)
-    settings.append(_window(facts, frame_s))
+    settings.append(event_window(facts, frame_s))
     return Suggestion(chosen, _head(facts), tuple(settings))
 
 
@@ -263,7 +263,8 @@ def _training(base: Recipe, stage: str, fits: Trainable, minutes: float) -> list
     return settings
 
 
-def _window(facts: CorpusFacts, frame_s: Fraction) -> Setting:
+def event_window(facts: CorpusFacts, frame_s: Fraction) -> Setting:
+    """Over how many seconds likelihoods are averaged, for frames of `frame_s` seconds."""
     typical = {name: one for name, one in facts.classes.items() if one.calls >= TYPICAL_CALLS} or dict(facts.classes)
     name, shortest = min(typical.items(), key=_shortness)
     shortest_s = shortest.lengths.p5_s

@@ -30,7 +30,8 @@ class TrainingSpec(BaseModel):
     """All that a worker needs to train: plain data, so it travels to any node.
 
     corpus: folder of the packed store; recordings: names of those to train on; backbone: folder of the pretrained
-    model, or None to start from random weights. validation: names of recordings, others than those to train on, to
+    model, or None to start from random weights; keep_head: it is a detector of the same classes and kind of head, whose
+    head is what finetuning starts from too. validation: names of recordings, others than those to train on, to
     score as `scoring` says, with windows of window_s seconds (None: segment_s) that share overlap_s seconds; none for
     no validation.
     """
@@ -45,6 +46,7 @@ class TrainingSpec(BaseModel):
     finetune: FinetuneStage | None = None
     classes: list[str] = []
     backbone: str | None = None
+    keep_head: bool = False
     validation: list[str] = []
     overlap_s: float = 0.5
     window_s: float | None = None
@@ -148,7 +150,12 @@ class FinetuneTask(_TaskBase):
         torch.manual_seed(self.config.seed)
         self.model = Detector(spec.model, part(self.config, FinetuneConfig), spec.classes)
         if spec.backbone:
-            self.model.load_backbone(load_model(spec.backbone).state_dict())
+            start = load_model(spec.backbone)
+            self.model.load_backbone(start.state_dict())
+            if spec.keep_head:
+                if not isinstance(start, Detector):
+                    raise ValueError(f"{spec.backbone}: a pretrained model has no head to keep; it must be a detector")
+                self.model.load_head(start)
         self.weight_average = self.config.weight_average
         if spec.validation:
             settings = self.config.validation or ValidationConfig()

@@ -91,7 +91,13 @@ PREDICT = {
         "--address", "--figures", "--report", "--tracking-uri", "--json",
     ],
 }  # fmt: skip
-SURFACE = EXPERIMENT | DATA | BENCH | MODEL | EXPLAIN | EVALUATE | PREDICT
+ADAPT = {
+    "adapt": [
+        "folder", "--model", "--out", "--minutes", "--head", "--unfreeze-updates", "--labelled", "--work",
+        "--tracking-uri", "--json",
+    ],
+}  # fmt: skip
+SURFACE = EXPERIMENT | DATA | BENCH | MODEL | EXPLAIN | EVALUATE | PREDICT | ADAPT
 
 
 def surface() -> dict[str, list[str]]:

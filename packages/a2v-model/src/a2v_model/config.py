@@ -351,6 +351,7 @@ class FinetuneConfig(Config):
     `freeze_front_end` the convolutions before the projection never do. `head_prior` is the likelihood that a new
     head gives every class at first (its bias starts at the logit of it; None: at 0, as in the paper): with rare calls
     a small one, such as 0.01, spares the first updates (Lin et al. 2017, arXiv 1708.02002, section 4.1).
+    `head`: linear, as in the paper, or temporal, a small stack of convolutions that sees neighbouring frames too.
     """
 
     mask_probability: Probability = 0.825 / 4
@@ -370,6 +371,7 @@ class FinetuneConfig(Config):
     freeze_front_end: bool = True
     head_only_updates: int = Field(default=10_000, ge=0)
     head_prior: float | None = Field(default=None, gt=0, lt=1, exclude_if=_is_none)
+    head: Literal["linear", "temporal"] = Field(default="linear", exclude_if=lambda kind: kind == "linear")
 
 
 def check_together(model: ModelConfig, objective: PretrainConfig | FinetuneConfig) -> None:

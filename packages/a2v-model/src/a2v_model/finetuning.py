@@ -3,7 +3,6 @@
 Shapes: B segments, N samples, T frames, D embedding, C classes.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.nn import functional
 
 from a2v_model.backbone import Backbone
 from a2v_model.config import FinetuneConfig, ModelConfig, check_together
+from a2v_model.heads import apply_head, new_head
 from a2v_model.inference import Inference, Waveform
 from a2v_model.layers import Dropout
 from a2v_model.losses import focal_loss
@@ -28,7 +28,7 @@ def _finetune_dropouts(model: ModelConfig, finetune: FinetuneConfig) -> ModelCon
 
 
 class Detector(Inference):
-    """A pretrained backbone with a linear head on the mean of its last layer results.
+    """A pretrained backbone with a head, linear or temporal (`heads.py`), on the mean of its last layer results.
 
     Under DistributedDataParallel, blocks that layerdrop skips have no gradient (find_unused_parameters=True),
     and `set_trainable` changes which parameters need one (wrap again when it returns True).
@@ -42,10 +42,7 @@ class Detector(Inference):
         self.model_config, self.config, self.classes = model, finetune, list(classes)
         self.backbone = Backbone(_finetune_dropouts(model, finetune))
         self.dropout = Dropout(finetune.head_dropout)
-        self.head = nn.Linear(model.encoder.dim, len(classes))
-        nn.init.xavier_uniform_(self.head.weight)
-        prior = finetune.head_prior
-        nn.init.constant_(self.head.bias, math.log(prior / (1 - prior)) if prior else 0.0)
+        self.head = new_head(model.encoder.dim, len(classes), finetune)
         self.backbone.front_end.requires_grad_(not finetune.freeze_front_end)
         self.thresholds: dict[str, float] = {}
         """Class -> threshold on the pooled likelihood above which there is an event; classes without one have none
@@ -80,6 +77,15 @@ class Detector(Inference):
                 state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         load_exactly(self.backbone, state)
 
+    def load_head(self, other: "Detector") -> None:
+        """Take the head of another detector. ValueError where classes or kind of head differ."""
+        if other.classes != self.classes or other.config.head != self.config.head:
+            raise ValueError(
+                f"head: that of the other model is {other.config.head} for {', '.join(other.classes)}, here it is "
+                f"{self.config.head} for {', '.join(self.classes)}; they must be equal"
+            )
+        load_exactly(self.head, other.head.state_dict())
+
     def set_trainable(self, update: int) -> bool:
         """Freeze all but the head before `head_only_updates`, then all but a frozen front end.
 
@@ -106,7 +112,7 @@ class Detector(Inference):
         `lengths` (B, samples) excludes padding: frames beyond an item's end have meaningless logits and
         change nothing before it.
         """
-        return self.classify(self.features(waveform_BN, generator, lengths))
+        return self.classify(self.features(waveform_BN, generator, lengths), lengths)
 
     def features(
         self, waveform_BN: Tensor, generator: torch.Generator | None = None, lengths: Tensor | None = None
@@ -117,9 +123,13 @@ class Detector(Inference):
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._backbone_learns()):
             return self._pooled(x_BTC, generator, lengths)
 
-    def classify(self, features_BTD: Tensor) -> Tensor:
-        """Logits (B, T, C) of `features`."""
-        return self.head(self.dropout(features_BTD)).float()
+    def classify(self, features_BTD: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Logits (B, T, C) of `features`, with the `lengths` that they were made with."""
+        return apply_head(self.head, self.dropout(features_BTD), self._valid(lengths, features_BTD))
+
+    def _valid(self, lengths: Tensor | None, x_BTD: Tensor) -> Tensor | None:
+        """bool (B, T): the frames within `lengths` (B, samples); None where all are."""
+        return None if lengths is None else self.backbone.valid_frames(lengths.to(x_BTD.device), x_BTD.shape[1])
 
     def _backbone_learns(self) -> bool:
         return any(parameter.requires_grad for parameter in self.backbone.projection.parameters())
@@ -129,11 +139,8 @@ class Detector(Inference):
         x_BTD = self.backbone.projection(x_BTC)
         if self.training:
             x_BTD = self._mask(x_BTD, generator)
-        valid_BT = None
-        if lengths is not None:
-            valid_BT = self.backbone.valid_frames(lengths.to(x_BTD.device), x_BTD.shape[1])
         _, results = self.backbone.contextualise(
-            x_BTD, valid_BT=valid_BT, results=self.config.average_layers, generator=generator
+            x_BTD, valid_BT=self._valid(lengths, x_BTD), results=self.config.average_layers, generator=generator
         )
         return torch.stack([result.float() for result in results]).mean(0)
 

@@ -26,6 +26,7 @@ _CARRIED = {
     "finetune.focal_alpha",
     "finetune.mask_probability",
     "finetune.mask_noise",
+    "finetune.head_prior",
 }
 
 
@@ -34,6 +35,8 @@ def write_config(model: Pretrainer | Detector) -> tuple[Tree, Tree, list[str]]:
 
     ValueError with one line for each field whose value the original cannot express.
     """
+    if isinstance(model, Detector) and model.config.head != "linear":
+        raise ValueError(f"finetune.head = {model.config.head}: only models with a linear head can be exported")
     config = model.model_config
     _, encoder = fields.original_kinds(config)
     if encoder.positional_depth == 0:

@@ -166,7 +166,8 @@ def _chosen_on(context: Context, run_id: str, n_validation: int, n_evaluation: i
         "iou_threshold": settings.iou_threshold,
         "recordings": f"{n_validation} validation recordings, held out of the training part of fold {fold}"
         if n_validation
-        else f"the {n_evaluation} evaluation recordings of fold {fold}: scores on them at these thresholds are too good",
+        else f"the {n_evaluation} evaluation recordings of fold {fold}: scores on them at these thresholds are"
+        " too good",
     }
 
 

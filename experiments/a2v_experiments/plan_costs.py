@@ -38,7 +38,7 @@ from .tasks import part
 from .training_step import CLASSES, StepSettings, TrainingStep, new_model, wait_for
 
 WORKERS_START_S = 22.0  # until the first update: two Ray workers on two idle cores; 44 s were seen on busy ones
-FIGURES_S = 5.0  # a fold's figures and confidence intervals: 4.4 s in one run of quickstart, on two cores that were in use
+FIGURES_S = 5.0  # a fold's figures and confidence intervals: 4.4 s in one run of quickstart, on two busy cores
 HELD_FRAMES = 8  # a likelihood stays about the same
 SCORED_S = 60.0  # noise that scoring is measured on
 INFERENCE_BATCH = 16  # windows, as in evaluation

@@ -50,7 +50,7 @@ def find_events_in_blocks(
 
 def _streams(
     config: EventConfig, frame_rate: float, n_classes: int, classes: Sequence[str] | None
-) -> list["_Stream"]:
+) -> list[_Stream]:
     """One for all classes that share a pooling window."""
     windows_C, threshold_C = config.windows_s(n_classes, classes), config.thresholds(n_classes, classes)
     widths_C = np.array([window_frames(float(window_s), frame_rate) for window_s in windows_C])

@@ -26,7 +26,6 @@ _CARRIED = {
     "finetune.focal_alpha",
     "finetune.mask_probability",
     "finetune.mask_noise",
-    "finetune.head_prior",
 }
 
 

@@ -1,0 +1,102 @@
+"""How a trained detector is scored by `a2v bench detect`: event settings chosen on valid, scores on test."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from a2v_data.corpus import Corpus
+from a2v_eval.evaluation import Collector, EvaluationConfig, evaluate
+from a2v_eval.thresholds import ThresholdSweep
+from a2v_model import Detector
+from numpy.typing import NDArray
+
+from .inference import recording_likelihoods
+from .loop import threads
+from .validation import LOW_THRESHOLD
+
+Labelled = tuple[NDArray[np.float32], NDArray[np.void]]  # likelihoods (T, C) of a recording, and its labels
+RANKED = re.compile(r"(^|/)m?AP/")
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How recordings are searched: seconds of a window and of what neighbours share, and the precision."""
+
+    segment_s: float
+    overlap_s: float
+    precision: str
+
+
+def chosen_settings(
+    valid: Sequence[Labelled], classes: Sequence[str], frame_rate: float, settings: EvaluationConfig
+) -> EvaluationConfig:
+    """`settings` with the threshold of each class that gives the best strict F1 on valid.
+
+    A class that valid does not have, or of which no threshold finds a call, keeps the threshold that it has.
+    """
+    sweep = ThresholdSweep(classes, frame_rate, settings)
+    for likelihood_TC, labels in valid:
+        sweep.add(likelihood_TC, labels)
+    before = dict(zip(classes, settings.events.thresholds(len(classes), classes).tolist(), strict=True))
+    events = settings.events.model_copy(update={"threshold": before | sweep.result().best()})
+    return settings.model_copy(update={"events": events})
+
+
+def ranking_settings(chosen: EvaluationConfig) -> EvaluationConfig:
+    """The same with one threshold so low that AP sees the whole ranking, whatever was chosen for F1."""
+    return chosen.model_copy(update={"events": chosen.events.model_copy(update={"threshold": LOW_THRESHOLD})})
+
+
+@dataclass(frozen=True)
+class Scored:
+    """metrics: by their names in MLflow; AP and mAP of the whole ranking, all others at the chosen settings.
+    cpu_s_per_s: seconds of the processor for a second of audio, likelihoods and events."""
+
+    metrics: dict[str, float]
+    record: dict[str, Any]
+    chosen: EvaluationConfig
+    cpu_s_per_s: float
+
+
+def score(
+    model: Detector, corpus: Corpus, parts: tuple[list[str], list[str]], windows: Windows, settings: EvaluationConfig
+) -> Scored:
+    """Choose on the first part, score the second. parts: names of valid and of test recordings."""
+    classes, frame_rate = corpus.classes, model.model_config.front_end.frame_rate
+    with threads(1):
+        chosen = chosen_settings(list(_labelled(model, corpus, parts[0], windows)), classes, frame_rate, settings)
+        collector, kept = Collector(classes, frame_rate, chosen), []
+        begun = time.process_time()
+        for likelihood_TC, labels in _labelled(model, corpus, parts[1], windows):
+            collector.add(likelihood_TC, labels)
+            kept.append((likelihood_TC, labels))
+        cpu_s = time.process_time() - begun
+        at_chosen, ranking = collector.evaluation(), evaluate(kept, classes, frame_rate, ranking_settings(chosen))
+        metrics = {name: value for name, value in at_chosen.metrics().items() if not RANKED.search(name)}
+        metrics |= {name: value for name, value in ranking.metrics().items() if RANKED.search(name)}
+        metrics |= at_chosen.call_counts()
+        seconds = sum(corpus.recordings[number].n_samples for number in corpus.indices(parts[1])) / corpus.sample_rate
+        record = {"at_chosen": at_chosen.to_dict(), "ranking": ranking.to_dict()}
+    return Scored(strict_first(metrics), record, chosen, cpu_s / seconds)
+
+
+def strict_first(metrics: dict[str, float]) -> dict[str, float]:
+    """The same, in the order in which they are told: `strict/` first, and of each micro and macro before classes."""
+    names = sorted(metrics, key=lambda name: (not name.startswith("strict/"), not _is_mean(name)))
+    return {name: metrics[name] for name in names}
+
+
+def _is_mean(name: str) -> bool:
+    return name.rpartition("/")[2] in ("micro", "macro")
+
+
+def _labelled(model: Detector, corpus: Corpus, names: Iterable[str], windows: Windows) -> Iterator[Labelled]:
+    found = recording_likelihoods(
+        model, corpus, corpus.indices(names), windows.segment_s, windows.overlap_s, precision=windows.precision
+    )
+    return ((likelihood_TC, corpus.labels(recording)) for recording, likelihood_TC in found)

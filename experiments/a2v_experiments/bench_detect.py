@@ -124,7 +124,7 @@ def specs_of(
     of = {recording.name: recording.n_samples for recording in corpus.recordings}
     heard = [name for name in splits.heard if of[name] >= samples]
     if not heard:
-        raise UserError(f"data.segment_s = {recipe.data.segment_s}: no train recording is that long; give a shorter one")
+        raise UserError(f"data.segment_s = {recipe.data.segment_s}: no train recording is that long; shorten it")
     stage = recipe.pretrain.model_copy(update={"seed": seed})
     return finetune, TrainingSpec(**common, recordings=heard, pretrain=stage)
 

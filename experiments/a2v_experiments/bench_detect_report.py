@@ -119,8 +119,10 @@ def text_of(found: Mapping[str, Any]) -> str:
         if any(value is not None for value in values):
             table.append([label, *[shown(value) for value in values]])
     widths = [max(len(row[number]) for row in table) for number in range(len(table[0]))]
-    lines = ["  ".join(cell.ljust(w) if n == 0 else cell.rjust(w) for n, (cell, w) in enumerate(zip(row, widths)))
-             for row in table]  # fmt: skip
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *[cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)]])
+        for row in table
+    ]
     for name, difference in found["difference"].items():
         lines += _difference_line(name, difference) if several else []
     return "\n".join(lines)
@@ -135,4 +137,6 @@ def shown(value: float | None) -> str:
     """A number of the table."""
     if value is None:
         return "-"
-    return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 2 else f"{value:.3g}"
+    if float(value).is_integer() and value != 1:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if 0.01 <= abs(value) < 10 else f"{value:.3g}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from a2v_data.corpus import Corpus
-from a2v_eval.evaluation import Collector, EvaluationConfig, evaluate
+from a2v_eval.evaluation import RESERVED, Collector, EvaluationConfig, evaluate
 from a2v_eval.thresholds import ThresholdSweep
 from a2v_model import Detector
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from .loop import threads
 from .validation import LOW_THRESHOLD
 
 Labelled = tuple[NDArray[np.float32], NDArray[np.void]]  # likelihoods (T, C) of a recording, and its labels
+ORDER = ("AP", "mAP", "F1", "precision", "recall", "found", "predicted", "labelled")
 RANKED = re.compile(r"(^|/)m?AP/")
 
 
@@ -47,9 +48,11 @@ def chosen_settings(
     return settings.model_copy(update={"events": events})
 
 
-def ranking_settings(chosen: EvaluationConfig) -> EvaluationConfig:
-    """The same with one threshold so low that AP sees the whole ranking, whatever was chosen for F1."""
-    return chosen.model_copy(update={"events": chosen.events.model_copy(update={"threshold": LOW_THRESHOLD})})
+def ranking_settings(chosen: EvaluationConfig, classes: Sequence[str]) -> EvaluationConfig:
+    """The same with thresholds so low that AP sees the whole ranking, whatever was chosen for F1."""
+    thresholds = zip(classes, chosen.events.thresholds(len(classes), classes).tolist(), strict=True)
+    low = {name: min(threshold, LOW_THRESHOLD) for name, threshold in thresholds}
+    return chosen.model_copy(update={"events": chosen.events.model_copy(update={"threshold": low})})
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ def score(
             collector.add(likelihood_TC, labels)
             kept.append((likelihood_TC, labels))
         cpu_s = time.process_time() - begun
-        at_chosen, ranking = collector.evaluation(), evaluate(kept, classes, frame_rate, ranking_settings(chosen))
+        at_chosen = collector.evaluation()
+        ranking = evaluate(kept, classes, frame_rate, ranking_settings(chosen, classes))
         metrics = {name: value for name, value in at_chosen.metrics().items() if not RANKED.search(name)}
         metrics |= {name: value for name, value in ranking.metrics().items() if RANKED.search(name)}
         metrics |= at_chosen.call_counts()
@@ -86,13 +90,13 @@ def score(
 
 
 def strict_first(metrics: dict[str, float]) -> dict[str, float]:
-    """The same, in the order in which they are told: `strict/` first, and of each micro and macro before classes."""
-    names = sorted(metrics, key=lambda name: (not name.startswith("strict/"), not _is_mean(name)))
-    return {name: metrics[name] for name in names}
+    """The same, in the order in which they are told: `strict/` first, of each micro and macro before classes."""
 
+    def place(name: str) -> tuple[bool, bool, int]:
+        score, _, of = name.removeprefix("strict/").partition("/")
+        return not name.startswith("strict/"), of not in RESERVED, ORDER.index(score) if score in ORDER else len(ORDER)
 
-def _is_mean(name: str) -> bool:
-    return name.rpartition("/")[2] in ("micro", "macro")
+    return {name: metrics[name] for name in sorted(metrics, key=place)}
 
 
 def _labelled(model: Detector, corpus: Corpus, names: Iterable[str], windows: Windows) -> Iterator[Labelled]:

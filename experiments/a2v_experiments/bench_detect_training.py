@@ -7,11 +7,14 @@ measuring of an update's cost on a copy of the task that is thrown away, scoring
 
 from __future__ import annotations
 
+import math
 import resource
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,8 @@ VALIDATIONS = 5  # of a training
 VALIDATED_SHARE = 0.2  # of the budget, at most; fewer validations where they take longer
 MARGIN = 0.95  # of the budget is planned, so that the schedule ends within it
 FEWEST_UPDATES = 10
-PROBE_SHARE, PROBE_UPDATES = 0.04, (4, 30)  # of the budget, and at least and at most so many
+PROBE_SHARE, PROBE_UPDATES = 0.05, (8, 40)  # of the budget, and at least and at most so many
+WARMING_UP = 2  # first updates that are not typical
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def train_within(budget: Budget, finetune: TrainingSpec, pretrain: TrainingSpec 
             finetune = finetune.model_copy(
                 update={"backbone": _pretrain(pretrain, pretrain_updates, Path(scratch))}
             )
-        pretrained_s = time.process_time() - begun
+        pretrained_s = time.process_time() - begun if pretrain else 0.0
         updates, every = plan(budget.seconds, budget.seconds - pretrained_s, cost)
         trained = _finetune(with_schedule(finetune, updates, every), begun, budget.seconds, cost, Path(scratch))
         return replace(
@@ -106,22 +110,21 @@ def measure(spec: TrainingSpec, budget_s: float) -> Cost:
     begun = time.process_time()
     task = PretrainTask(spec, torch.device("cpu")) if spec.pretrain else FinetuneTask(spec, torch.device("cpu"))
     building_s = time.process_time() - begun
-    # with everything trained, which is what costs most; the first update, which warms up, is not counted
-    changes = {"updates": PROBE_UPDATES[1] + 1, "log_every": 1, "checkpoint_every": PROBE_UPDATES[1] + 1}
+    most = WARMING_UP + PROBE_UPDATES[1]
+    changes = {"updates": most, "log_every": 1, "checkpoint_every": most + 1}
     if isinstance(task, FinetuneTask):
-        task.validation = None
+        task.validation = None  # and with everything trained, which is what costs most
         task.model.config = task.model.config.model_copy(update={"head_only_updates": 0})
     times: list[float] = []
 
     def enough() -> bool:
-        long = len(times) > 1 and times[-1] - times[0] > PROBE_SHARE * budget_s
-        return len(times) > PROBE_UPDATES[0] and long
+        return len(times) >= WARMING_UP + PROBE_UPDATES[0] and times[-1] - times[0] > PROBE_SHARE * budget_s
 
     train(
         task, spec.loop.model_copy(update=changes), Group(), None, lambda update, found: times.append(_now()),
         lambda update, write: None, lambda: [], enough,
     )  # fmt: skip
-    update_s = (times[-1] - times[0]) / (len(times) - 1)
+    update_s = statistics.median(after - before for before, after in pairwise(times[WARMING_UP - 1 :]))
     if not isinstance(task, FinetuneTask):
         return Cost(building_s, update_s)
     begun = _now()
@@ -143,7 +146,7 @@ def plan(budget_s: float, left_s: float, cost: Cost) -> tuple[int, int]:
         needed = (FEWEST_UPDATES * cost.update_s + cost.building_s + cost.validation_s) / MARGIN + budget_s - left_s
         raise UserError(
             f"--cpu-seconds {budget_s:g}: leaves {left_s:.3g} s for finetuning, where an update takes"
-            f" {cost.update_s:.2g} s and a validation {cost.validation_s:.2g} s here; give {needed:.0f} or more"
+            f" {cost.update_s:.2g} s and a validation {cost.validation_s:.2g} s here; give {math.ceil(needed)} or more"
         )
     return updates, -(-updates // validations)
 

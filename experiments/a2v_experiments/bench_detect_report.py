@@ -22,7 +22,8 @@ ROWS = {
     "F1/micro": "paper F1", "cpu_seconds": "CPU-s of training", "pretraining_cpu_seconds": "  of them pretraining",
     "validation_cpu_seconds": "  of them validation", "measuring_cpu_seconds": "CPU-s to measure an update, beside",
     "scoring_cpu_seconds_per_audio_second": "CPU-s to search a second of audio", "parameters": "parameters",
-    "updates": "updates", "schedule_share": "share of the schedule done", "best_update": "chosen update",
+    "pretrain_updates": "updates of pretraining", "updates": "updates",
+    "schedule_share": "share of the schedule done", "best_update": "chosen update",
     "peak_memory_gib": "peak memory in training (GiB)",
 }  # fmt: skip
 

@@ -112,7 +112,9 @@ def specs_of(
 ) -> tuple[TrainingSpec, TrainingSpec | None]:
     """The finetuning, and the pretraining if there is one: on all train recordings of a segment or more."""
     assert recipe.finetune is not None
-    common = {"corpus": str(corpus.folder.resolve()), "segment_s": recipe.data.segment_s, "model": recipe.model}
+    common: dict[str, Any] = {
+        "corpus": str(corpus.folder.resolve()), "segment_s": recipe.data.segment_s, "model": recipe.model,
+    }  # fmt: skip
     finetune = TrainingSpec(
         **common, recordings=splits.train, classes=list(corpus.classes), backbone=backbone, validation=splits.valid,
         finetune=recipe.finetune.model_copy(update={"seed": seed}), overlap_s=recipe.evaluate.overlap_s,
@@ -229,4 +231,3 @@ def _config(bench: Bench, recipe: Recipe, role: str, seed: int) -> dict[str, Any
     parts = {"data", "model", "backbone", "pretrain", "finetune", "evaluate"}
     about = {"role": role, "seed": seed, "share": bench.asked.share, "cpu_seconds": bench.budget.seconds}
     return about | recipe.model_dump(mode="json", include=parts)
-

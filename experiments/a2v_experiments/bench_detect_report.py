@@ -102,21 +102,17 @@ def text_of(found: Mapping[str, Any]) -> str:
     """The table: mean, and each seed where there are several; then each class's strict AP and labelled calls."""
     seeds = found["seeds"]
     several = len(seeds) > 1
-    heads = [f"{role} {found[role]['model']}" for role in ROLES]
-    columns = [(role, "mean" if several else "", lambda of, name: of.get(name)) for role in ROLES]
-    if several:
-        for number, seed in enumerate(seeds):
-            columns += [
-                (role, f"{role} seed {seed}", lambda of, name, n=number: of["runs"][n].get(name)) for role in ROLES
-            ]
+    columns: list[tuple[str, Mapping[str, Any]]] = [(f"{role} {found[role]['model']}", found[role]) for role in ROLES]
+    for number, seed in enumerate(seeds if several else []):
+        columns += [(f"{role} seed {seed}", found[role]["runs"][number]) for role in ROLES]
     classes = sorted(
         name.removeprefix("strict/labelled/") for name in found["a2v"]
         if name.startswith("strict/labelled/") and not name.endswith("/micro")
     )  # fmt: skip
     rows = dict(ROWS) | {f"strict/AP/{name}": f"strict AP, {name}" for name in classes}
-    table = [["", *heads, *[label for _, label, _ in columns[2:]]]]
+    table = [["", *[label for label, _ in columns]]]
     for name, label in rows.items():
-        values = [get(found[role], name) for role, _, get in columns]
+        values = [numbers.get(name) for _, numbers in columns]
         if any(value is not None for value in values):
             table.append([label, *[shown(value) for value in values]])
     widths = [max(len(row[number]) for row in table) for number in range(len(table[0]))]

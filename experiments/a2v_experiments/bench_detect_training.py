@@ -28,7 +28,7 @@ from .errors import UserError
 from .group import Group
 from .loop import threads, train
 from .recipe_sections import LoopConfig, ValidationConfig
-from .tasks import FinetuneTask, PretrainTask, TrainingSpec
+from .tasks import TrainingSpec, build_task
 from .validation import METRIC
 
 VALIDATIONS = 5  # of a training
@@ -94,9 +94,7 @@ def train_within(budget: Budget, finetune: TrainingSpec, pretrain: TrainingSpec 
         _forget_peak()
         begun = time.process_time()
         if pretrain and pretrain_cost:
-            finetune = finetune.model_copy(
-                update={"backbone": _pretrain(pretrain, pretrain_updates, Path(scratch))}
-            )
+            finetune = finetune.model_copy(update={"backbone": _pretrain(pretrain, pretrain_updates, Path(scratch))})
         pretrained_s = time.process_time() - begun if pretrain else 0.0
         updates, every = plan(budget.seconds, budget.seconds - pretrained_s, cost)
         trained = _finetune(with_schedule(finetune, updates, every), begun, budget.seconds, cost, Path(scratch))
@@ -108,11 +106,11 @@ def train_within(budget: Budget, finetune: TrainingSpec, pretrain: TrainingSpec 
 def measure(spec: TrainingSpec, budget_s: float) -> Cost:
     """What a training costs here, from a few real updates, and a validation, of a copy."""
     begun = time.process_time()
-    task = PretrainTask(spec, torch.device("cpu")) if spec.pretrain else FinetuneTask(spec, torch.device("cpu"))
+    task = build_task(spec, torch.device("cpu"))
     building_s = time.process_time() - begun
     most = WARMING_UP + PROBE_UPDATES[1]
     changes = {"updates": most, "log_every": 1, "checkpoint_every": most + 1}
-    if isinstance(task, FinetuneTask):
+    if spec.finetune is not None:
         task.validation = None  # and with everything trained, which is what costs most
         task.model.config = task.model.config.model_copy(update={"head_only_updates": 0})
     times: list[float] = []
@@ -125,7 +123,7 @@ def measure(spec: TrainingSpec, budget_s: float) -> Cost:
         lambda update, write: None, lambda: [], enough,
     )  # fmt: skip
     update_s = statistics.median(after - before for before, after in pairwise(times[WARMING_UP - 1 :]))
-    if not isinstance(task, FinetuneTask):
+    if spec.finetune is None:
         return Cost(building_s, update_s)
     begun = _now()
     task.score(task.model)
@@ -190,7 +188,7 @@ def _pretrain(spec: TrainingSpec, updates: int, scratch: Path) -> str:
     stage = spec.pretrain
     changes = {"updates": updates, "optimizer": _warming_up(stage, updates // 5), "checkpoint_every": updates + 1}
     spec = spec.model_copy(update={"pretrain": stage.model_copy(update=changes)})
-    task = PretrainTask(spec, torch.device("cpu"))
+    task = build_task(spec, torch.device("cpu"))
     train(task, spec.loop, Group(), None, lambda update, found: None, lambda update, write: None, lambda: [])
     folder = scratch / "pretrained"
     save_model(task.model, folder, {"updates": updates})
@@ -198,9 +196,8 @@ def _pretrain(spec: TrainingSpec, updates: int, scratch: Path) -> str:
 
 
 def _finetune(spec: TrainingSpec, begun: float, budget_s: float, cost: Cost, scratch: Path) -> Trained:
-    task = FinetuneTask(spec, torch.device("cpu"))
+    task = build_task(spec, torch.device("cpu"))
     found = Trained(task.model, spec.loop.updates)
-    assert task.validation is not None
     score = task.validation.score
 
     def timed(model: Detector) -> Evaluation:

@@ -74,10 +74,10 @@ def measure_detectors(checked: Checked, work: Path, store: Store, say: Callable[
     bench, pair = checked.bench, checked.pair
     parent = _begin(store, f"{bench.folder.resolve().name} {bench.budget.seconds:g} s", _described(bench, pair), None)
     with ending(store, parent):
+        backbone = find_backbone(pair.a2v, work, store.uri)
         context = Context(pair.a2v, store, work, parent, say)
         _, corpus = prepare(context, pair.a2v.data, *origin_of(pair.a2v.data, work))
         splits = with_labels(checked.splits, corpus, bench.asked.share, bench.share_seed)
-        backbone = find_backbone(pair.a2v, work, store.uri)
         models = {"a2v": bench.asked.preset or f"{pair.a2v.name}'s model", "peer": bench.asked.peer}
         runs: dict[str, list[dict[str, Any]]] = {role: [] for role in ROLES}
         for seed in bench.seeds:

@@ -37,7 +37,8 @@ def write(
 ) -> None:
     """Write a checkpoint beside its place and rename it there. `state` must be JSON data.
 
-    more: file name -> further weights; files of none are not written. Raises UserError where the disk is full; then nothing of it remains.
+    more: file name -> further weights; one without any is not written. Raises UserError where the disk is full; then
+    nothing of it remains.
     """
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)

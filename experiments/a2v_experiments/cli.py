@@ -22,7 +22,7 @@ from .commands import (
     predict,
     ui,
 )
-from .errors import FAILED, INTERRUPTED, USAGE, UserError, disk_full, is_disk_full
+from .errors import FAILED, INTERRUPTED, TERMINATED, USAGE, UserError, disk_full, is_disk_full
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,14 +46,21 @@ app.command("ui")(ui.ui)
 
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error, never a traceback."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    terminated: list[int] = []
+
+    def interrupt(signum: int, frame: object) -> None:
+        """A polite kill ends as Ctrl-C does: runs read KILLED and the next call goes on."""
+        terminated.append(signum)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         code = app(standalone_mode=False)  # typer returns the code of an Exit, and 130 for Ctrl-C
         if code == INTERRUPTED:
-            _die("stopped", INTERRUPTED)  # a command that can say more raises UserError itself
+            _die("stopped", TERMINATED if terminated else INTERRUPTED)  # who can say more raises UserError itself
         sys.exit(code)
     except UserError as error:
-        _die(str(error), error.code)
+        _die(str(error), TERMINATED if terminated and error.code == INTERRUPTED else error.code)
     except ValueError as error:
         _die(str(error), USAGE)
     except OSError as error:
@@ -70,11 +77,6 @@ def main() -> None:
             typer.echo(usage(), err=True)
             sys.exit(USAGE)
         _die(usage(), getattr(error, "exit_code", USAGE))
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    """A polite kill ends as Ctrl-C does: runs read KILLED and the next call goes on."""
-    raise KeyboardInterrupt
 
 
 def _die(message: str, code: int) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 USAGE = 2  # the command, the recipe or the input is wrong
 FAILED = 1  # the machine, the store or the training failed, or something was left out
-INTERRUPTED = 130  # Ctrl-C or a polite kill
+INTERRUPTED = 130  # Ctrl-C
+TERMINATED = 143  # a polite kill (SIGTERM), where Ctrl-C would have given INTERRUPTED
 
 
 class UserError(Exception):

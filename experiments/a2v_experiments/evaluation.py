@@ -15,7 +15,7 @@ from a2v_eval.any_class import TimestepCounter, TimestepScores, one_class, one_c
 from a2v_eval.bootstrap import confidence_intervals, intervals_csv
 from a2v_eval.energy import energy_likelihood
 from a2v_eval.evaluation import Collector, Evaluation, EvaluationConfig, evaluate
-from a2v_eval.events import PROTOCOLS, find_events
+from a2v_eval.events import PROTOCOLS, EventConfig, find_events
 from a2v_eval.figures import likelihood_figure
 from a2v_eval.label_shares import EVALUATION_LABELS, TRAIN_LABELS
 from a2v_eval.thresholds import ThresholdSweep
@@ -61,8 +61,14 @@ class Collectors:
         self.sweep.add(likelihood_TC, labels)
 
 
-def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus, fold: Fold) -> None:
+def evaluate_model(
+    context: Context, run_id: str, model_run: str, corpus: Corpus, fold: Fold, validation: Sequence[str] = ()
+) -> None:
     """Score the fold's evaluation recordings, in one pass.
+
+    validation: held out training recordings, on which the threshold of each class is chosen; calls are then counted at
+    these thresholds. Without any, they are counted at the recipe's, and the thresholds of the model are the best on the
+    evaluation recordings.
 
     Metrics: both protocols (`AP/micro`, `strict/AP/micro`, ...), calls (`strict/found/CLASS`, `strict/predicted/CLASS`,
     `strict/labelled/CLASS`), events whatever their class (`any_class/F1`), timesteps (`timestep/F1`), sample sizes
@@ -78,12 +84,22 @@ def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus
     frame_rate = model.model_config.front_end.frame_rate
     settings = recipe.evaluate
     collected = Collectors.of(corpus.classes, frame_rate, settings)
+    chosen = _chosen_on(context, run_id, len(validation), len(recordings))
+    thresholds = choose_thresholds(
+        _with_labels(context, model, corpus, corpus.indices(validation), "choosing thresholds"),
+        corpus.classes, frame_rate, settings, chosen,
+    ) if validation else None  # fmt: skip
+    counted = None if thresholds is None else at_thresholds(thresholds["thresholds"], collected.by_class)
     for likelihood_TC, labels in _with_labels(context, model, corpus, recordings):
         collected.add(likelihood_TC, labels)
+        if counted is not None:
+            counted.add(likelihood_TC, labels)
     scores, any_scores = collected.by_class.evaluation(), collected.any_class.evaluation()
     steps = collected.timesteps.scores()
     energy = evaluate(_energy(corpus, recordings, frame_rate), corpus.classes, frame_rate, settings)
     metrics = scores.metrics() | scores.call_counts() | _any_class_metrics(any_scores, steps)
+    if counted is not None:
+        metrics |= operating_point(counted.evaluation())
     metrics |= _sample_sizes(corpus, fold)
     baseline = {f"energy/{key}": value for key, value in energy.metrics().items() if "AP/" in key}
     store.log_metrics(run_id, metrics, recipe.finetune.updates, model_of(store.client, model_run))
@@ -95,28 +111,62 @@ def evaluate_model(context: Context, run_id: str, model_run: str, corpus: Corpus
         intervals = {protocol: confidence_intervals(scores, protocol) for protocol in PROTOCOLS}
         store.client.log_text(run_id, intervals_csv(intervals), "confidence_intervals.csv")
     data = FigureData.of({"model": scores, "energy": energy}, collected.sweep.result())
-    chosen = _chosen_on(context, run_id, len(recordings))
     log_fold(context, run_id, data, chosen)
     _log_example(context, run_id, model, corpus, recordings)
     if model_run == run_id:  # that of another run stays as it was
         folder = Path(store.fetch(run_id, "model", context.work))
-        write_thresholds(folder, **best_thresholds(data.thresholds, chosen))
+        write_thresholds(folder, **(thresholds or best_thresholds(data.thresholds, chosen)))
         store.put_back(run_id, folder / DESCRIPTION, "model")
         finish_model(store.client, run_id)
 
 
-def _chosen_on(context: Context, run_id: str, n_recordings: int) -> dict[str, Any]:
+SHARED_LABELS = 10.0  # a class with fewer validation labels than these leans on what suits all classes
+
+
+def choose_thresholds(
+    labelled: Iterable[Labelled],
+    classes: Sequence[str],
+    frame_rate: float,
+    settings: EvaluationConfig,
+    chosen: dict[str, Any],
+) -> dict[str, Any]:
+    """The best threshold of each class on some recordings, given as likelihoods (T, C) and labels: what
+    `write_thresholds` takes. chosen: how and on what, see `_chosen_on`."""
+    sweep = ThresholdSweep(classes, frame_rate, settings)
+    for likelihood_TC, labels in labelled:
+        sweep.add(likelihood_TC, labels)
+    return best_thresholds(sweep.result(), chosen, SHARED_LABELS)
+
+
+def at_thresholds(thresholds: dict[str, float], ranked: Collector) -> Collector:
+    """A collector like `ranked` that finds events at these thresholds; classes without one, since none of their labels
+    was found, have that of EventConfig."""
+    default = EventConfig.model_fields["threshold"].default
+    of_each = {name: thresholds.get(name, default) for name in ranked.classes}
+    events = ranked.config.events.model_copy(update={"threshold": of_each})
+    return Collector(ranked.classes, ranked.frame_rate, ranked.config.model_copy(update={"events": events}))
+
+
+def operating_point(scores: Evaluation) -> dict[str, float]:
+    """Those metrics that say what is found at thresholds, and not how well events are ranked."""
+    ranking = ("AP/", "mAP/")
+    counted = {k: v for k, v in scores.metrics().items() if not k.removeprefix("strict/").startswith(ranking)}
+    return counted | scores.call_counts()
+
+
+def _chosen_on(context: Context, run_id: str, n_validation: int, n_evaluation: int) -> dict[str, Any]:
     """What a model's thresholds hold for: the event settings, and on which recordings they are the best."""
     settings = context.recipe.evaluate
     fold = context.store.client.get_run(run_id).data.tags["fold"]
     return {
         **settings.events.model_dump(mode="json", exclude={"threshold"}),
-        "segment_s": context.recipe.data.segment_s,
+        "segment_s": context.recipe.window_s,
         "overlap_s": settings.overlap_s,
         "score": "F1, strict protocol",
         "iou_threshold": settings.iou_threshold,
-        "recordings": f"the {n_recordings} evaluation recordings of fold {fold}: scores on them at these thresholds are"
-        " too good",
+        "recordings": f"{n_validation} validation recordings, held out of the training part of fold {fold}"
+        if n_validation
+        else f"the {n_evaluation} evaluation recordings of fold {fold}: scores on them at these thresholds are too good",
     }
 
 
@@ -138,8 +188,10 @@ def _sample_sizes(corpus: Corpus, fold: Fold) -> dict[str, float]:
     return sizes
 
 
-def _with_labels(context: Context, model: Detector, corpus: Corpus, recordings: list[int]) -> Iterator[Labelled]:
-    with bar("evaluating", len(recordings), "recordings") as shown:
+def _with_labels(
+    context: Context, model: Detector, corpus: Corpus, recordings: list[int], doing: str = "evaluating"
+) -> Iterator[Labelled]:
+    with bar(doing, len(recordings), "recordings") as shown:
         for recording, likelihood in _likelihoods(context, model, corpus, recordings):
             shown.update()
             yield likelihood, corpus.labels(recording)
@@ -151,7 +203,7 @@ def _likelihoods(
     """(recording, likelihoods) with the recipe's windows and precision."""
     recipe = context.recipe
     assert recipe.finetune is not None
-    segment_s, overlap_s, precision = recipe.data.segment_s, recipe.evaluate.overlap_s, recipe.finetune.precision
+    segment_s, overlap_s, precision = recipe.window_s, recipe.evaluate.overlap_s, recipe.finetune.precision
     return recording_likelihoods(model, corpus, recordings, segment_s, overlap_s, precision=precision)
 
 

@@ -120,11 +120,12 @@ def _log(context: Context, run_id: str, folds: list[FigureData], prefix: str, ch
     store.log_json(run_id, best_thresholds(thresholds, chosen), f"{prefix}thresholds.json")
 
 
-def best_thresholds(scores: ThresholdScores, chosen: dict[str, Any]) -> dict[str, Any]:
+def best_thresholds(scores: ThresholdScores, chosen: dict[str, Any], shared_labels: float = 0.0) -> dict[str, Any]:
     """`thresholds.json`, and what a model's description says: class -> threshold; how and on what they were chosen,
     with F1, precision and recall there and the number of labels, since of a class that is hardly ever found even the
-    best threshold is of little use (`a2v_eval.learned`). Classes without a threshold have a number of labels only."""
-    best = scores.best()
+    best threshold is of little use (`a2v_eval.learned`). Classes without a threshold have a number of labels only.
+    shared_labels: see `ThresholdScores.best`."""
+    best = scores.best(shared_labels)
     places = {
         name: (scores.classes.index(name), int(np.flatnonzero(scores.thresholds == value)[0]))
         for name, value in best.items()

@@ -30,7 +30,7 @@ from a2v_model.config import FinetuneConfig, PretrainConfig
 
 from . import stages
 from .evaluation import Collectors
-from .loop import autocast, threads
+from .loop import autocast, own_threads, threads
 from .plan import Planned
 from .progress import bar
 from .recipe_sections import DataConfig, FinetuneStage, PretrainStage, Recipe
@@ -49,7 +49,8 @@ BYTES = 4  # of a float32
 # what changes neither the arithmetic nor the memory of a step
 NO_COST = {
     "updates", "micro_batches", "optimizer", "log_every", "checkpoint_every", "seed", "ema_start", "ema_end",
-    "ema_updates", "random_offset", "sampling", "augment", "head_only_updates",
+    "ema_updates", "random_offset", "sampling", "augment", "head_only_updates", "head_prior",
+    "weight_average", "validation",
 }  # fmt: skip
 
 
@@ -125,7 +126,10 @@ def sizes_of(planned: Planned) -> Sizes:
         model.set_trainable(recipe.finetune.head_only_updates)
     weights = sum(value.numel() for value in model.state_dict().values())
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
-    return Sizes(BYTES * (weights + 2 * trained), BYTES * weights)  # AdamW keeps two moments
+    more = 0
+    if planned.stage == "finetune" and recipe.finetune is not None:  # the average and the best weights
+        more = bool(recipe.finetune.weight_average) + (recipe.finetune.validation is not None)
+    return Sizes(BYTES * ((1 + more) * weights + 2 * trained), BYTES * weights)  # AdamW keeps two moments
 
 
 def _model(recipe: Recipe, stage: str) -> Pretrainer | Detector:
@@ -177,7 +181,7 @@ class Clock:
         held = recipe.folds.holdout
         share = held if isinstance(held, float) else 1 / recipe.folds.number if held is None else 0.2
         held_s = audio.labelled_s * share
-        windows = held_s / (recipe.data.segment_s - recipe.evaluate.overlap_s)
+        windows = held_s / (recipe.window_s - recipe.evaluate.overlap_s)
         return windows * self.window(planned) + held_s * self.scoring(recipe) + FIGURES_S
 
     def step(self, planned: Planned, stage: PretrainStage | FinetuneStage, segment_s: float) -> StepTime:
@@ -186,13 +190,13 @@ class Clock:
         if key not in self.steps:
             kind = "pretraining" if isinstance(stage, PretrainStage) else "finetuning"
             self.note(f"measuring a step of {kind}")
-            with threads(_thread_count(planned)):
+            with threads(_training_threads(planned)):
                 self.steps[key] = measure_step(recipe, stage, segment_s)
         return self.steps[key]
 
     def window(self, planned: Planned) -> float:
         recipe = planned.recipe
-        key = f"{recipe.model.model_dump_json()} {recipe.data.segment_s} {_place(planned)}"
+        key = f"{recipe.model.model_dump_json()} {recipe.window_s} {_place(planned)}"
         if key not in self.windows:
             self.note("measuring inference")
             with threads(_thread_count(planned)):
@@ -257,11 +261,11 @@ def _timed(step: TrainingStep, device: torch.device) -> tuple[float, float]:
 
 
 def measure_window(recipe: Recipe) -> float:
-    """Seconds of inference for one window of a segment's length."""
+    """Seconds of inference for one window of a recording."""
     assert recipe.finetune is not None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # evaluation is the driver's
     model = _model(recipe, "finetune").to(device).eval()
-    samples = round(recipe.data.segment_s * recipe.model.front_end.sample_rate)
+    samples = round(recipe.window_s * recipe.model.front_end.sample_rate)
     wave = torch.randn(2, samples, device=device)
 
     def infer(wave_BN: torch.Tensor) -> None:
@@ -333,6 +337,15 @@ def _thread_count(planned: Planned) -> int:
     ray = planned.recipe.ray
     alone = planned.trial is None and not ray.num_workers
     return torch.get_num_threads() if alone else max(1, int(ray.cpus_per_worker))
+
+
+def _training_threads(planned: Planned) -> int:
+    """Threads that training computes with: in this process, fewer where the model is small."""
+    if planned.recipe.ray.num_workers:
+        return _thread_count(planned)
+    with torch.device("meta"):
+        model = _model(planned.recipe, planned.stage)
+    return min(_thread_count(planned), own_threads(model, device_of(planned.recipe)))
 
 
 def packed(data: Planned, work: Path) -> bool:

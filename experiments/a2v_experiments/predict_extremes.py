@@ -97,7 +97,9 @@ def why_none(name: str, one: Extremes, settings: PredictSettings, not_learned: M
         return "not asked for"
     if one.highest <= settings.threshold(name):
         return BELOW
-    reasons = [f"above it too briefly ({settings.events.method} over {settings.events.window_s:g} s)"]
+    window = settings.events.window_s
+    window_s = window[name] if isinstance(window, dict) else window
+    reasons = [f"above it too briefly ({settings.events.method} over {window_s:g} s)"]
     if settings.min_duration_s is not None or settings.max_duration_s is not None:
         reasons.append("of another duration than asked for")
     return ", or ".join(reasons)

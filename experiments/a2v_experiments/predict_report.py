@@ -151,6 +151,12 @@ def _classes(summary: Summary, seen: Seen) -> list[dict[str, Any]]:
     ]
 
 
+def _each(value: float | dict[str, float]) -> str:
+    """Seconds, of each class where they differ."""
+    given = value.items() if isinstance(value, dict) else [("", value)]
+    return ", ".join(f"{label} {seconds:.3g} s".strip() for label, seconds in given)
+
+
 def _settings(summary: Summary) -> list[tuple[str, str]]:
     """What decided which events were found, beside the thresholds, in words."""
     options = summary.options
@@ -158,7 +164,7 @@ def _settings(summary: Summary) -> list[tuple[str, str]]:
     said = [
         ("Sound", f"channel {options['channel']}, up to {summary.sample_rate / 2000:g} kHz"),
         ("Windows", f"{options['segment_s']:g} s, {options['overlap_s']:g} s shared by neighbours"),
-        ("Events", f"{events['method']} pooling over {events['window_s']:g} s"),
+        ("Events", f"{events['method']} pooling over {_each(events['window_s'])}"),
     ]
     for key, name in (
         ("min_duration_s", "Shorter ones dropped"),
@@ -166,8 +172,7 @@ def _settings(summary: Summary) -> list[tuple[str, str]]:
         ("merge_gap_s", "Joined where this close"),
     ):
         if (value := options[key]) is not None:
-            given = value.items() if isinstance(value, dict) else [("", value)]
-            said.append((name, ", ".join(f"{label} {seconds:g} s".strip() for label, seconds in given)))
+            said.append((name, _each(value)))
     return [*said, ("Precision", options["precision"])]
 
 

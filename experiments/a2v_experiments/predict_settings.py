@@ -67,6 +67,8 @@ def settings_for(model: Detector, **given: Any) -> tuple[PredictSettings, list[s
         events["window_s"] = given["window_s"]
     thresholds, notices = _thresholds(model, given.get("threshold"), left_out)
     fields: dict[str, Any] = {key: float(known[key]) for key in ("segment_s", "overlap_s") if key in known}
+    if same and "min_duration_s" in known and "window_s" not in given:
+        fields["min_duration_s"] = known["min_duration_s"]
     fields |= {key: given[key] for key in PredictSettings.model_fields if key in given}
     try:
         settings = PredictSettings(**{**fields, "events": EventConfig(method=method, threshold=thresholds, **events)})
@@ -77,7 +79,8 @@ def settings_for(model: Detector, **given: Any) -> tuple[PredictSettings, list[s
         ) from None
     _check(model, settings)
     if model.thresholds and not given.keys().isdisjoint({"method", "window_s"}) and "threshold" not in given:
-        chosen = f"method {known.get('method')}, window_s {known.get('window_s')}"
+        window = known.get("window_s")
+        chosen = f"method {known.get('method')}, window_s {'of each class' if isinstance(window, dict) else window}"
         notices.append(f"the model's thresholds were chosen for {chosen}; they may not fit other settings")
     return settings, notices
 

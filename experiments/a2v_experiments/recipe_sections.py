@@ -199,8 +199,15 @@ def _check_offset(sampling: ActiveConfig | SamplingConfig | None, random_offset:
 class EvaluateStage(EvaluationConfig):
     """Scores on a fold's evaluation recordings, by both protocols.
 
-    overlap_s: seconds that neighbouring windows share when a recording is longer than a segment.
+    overlap_s: seconds that neighbouring windows share when a recording is longer than a segment. fit_events: window and
+    shortest duration of each class's events follow from the lengths of its training labels (`a2v_eval.fitting`), and
+    events are ranked from a low threshold on; the thresholds at which calls are counted are chosen on the validation
+    recordings, where there are some. segment_s: seconds of a window (None: data.segment_s); a longer one than in
+    training lets a long call be heard against more of its surroundings.
     """
+
+    fit_events: bool = Field(default=False, exclude_if=lambda wanted: not wanted)
+    segment_s: float | None = Field(default=None, gt=0, exclude_if=_left_out)
 
     overlap_s: float = Field(default=0.5, ge=0)
 
@@ -258,8 +265,9 @@ class Recipe(Section):
         self._check_data("data", self.data)
         if self.pretrain_data is not None:
             self._check_data("pretrain_data", self.pretrain_data)
-        if self.evaluate.overlap_s >= self.data.segment_s:
-            raise ValueError(f"evaluate.overlap_s ({self.evaluate.overlap_s} s) must be less than data.segment_s")
+        if self.evaluate.overlap_s >= self.window_s:
+            key = "data.segment_s" if self.evaluate.segment_s is None else "evaluate.segment_s"
+            raise ValueError(f"evaluate.overlap_s ({self.evaluate.overlap_s} s) must be less than {key}")
         for name, stage in self._trainings():
             if self.ray.num_workers > stage.micro_batches:
                 raise ValueError(
@@ -307,6 +315,11 @@ class Recipe(Section):
                 f" {len(self.folds.selected)}; after the last one nothing is left to prune"
             )
         return self
+
+    @property
+    def window_s(self) -> float:
+        """Seconds of a window in which whole recordings are heard."""
+        return self.evaluate.segment_s or self.data.segment_s
 
     @property
     def pretrain_source(self) -> DataConfig:

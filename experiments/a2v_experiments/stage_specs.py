@@ -80,13 +80,24 @@ def finetune_spec(
     data, folds, start: fingerprints of these stages; start is that of the pretraining or backbone, None for random
     weights. in_trial: its name leaves the variant out, which the run of its trial, above it, says.
     """
-    config = {**training_config(recipe, "finetune"), "fold": fold, "label_share": share}
+    config = {**training_config(recipe, "finetune"), **_chooses_by(recipe), "fold": fold, "label_share": share}
     trained = fingerprint("finetune", config, folds, start or "random")
     variant = "" if recipe.variant == "default" or in_trial else f" {recipe.variant}"
     name = f"finetune fold {fold}" + (f" labels {share:g}" if share != 1 else "") + variant
     config = {**config, "evaluate": recipe.evaluate.model_dump(mode="json")}
     inputs = {"folds": folds, "pretrain": start or RANDOM_WEIGHTS, "data": data}
     return StageSpec("finetune", name, config, inputs, trained)
+
+
+def _chooses_by(recipe: Recipe) -> dict[str, Any]:
+    """With validation: how it scores, since that chooses which weights become the model."""
+    if recipe.finetune is None or recipe.finetune.validation is None:
+        return {}
+    from .validation import validation_events  # and with it torch, which nothing else here needs
+
+    settings = recipe.evaluate
+    events = validation_events(settings.events).model_dump(mode="json")
+    return {"scoring": {"events": events, "iou": settings.iou_threshold, "overlap_s": settings.overlap_s}}
 
 
 def experiment_config(recipe: Recipe) -> dict[str, Any]:

@@ -12,25 +12,31 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 from a2v_data.corpus import Corpus
 from a2v_data.folds import Folds, hold_out, label_share
 from a2v_data.folds import make_folds as stratify
-from a2v_data.groups import by_pattern
+from a2v_data.groups import Grouping, by_pattern
 from a2v_data.listing import Listing
 from a2v_data.manifests import read_manifests, write_manifests
+from a2v_data.validation import validation_split
+from a2v_eval.evaluation import EvaluationConfig
+from a2v_eval.fitting import fit_events
 
+from . import checkpoints
 from .backbones import Backbone
 from .claims import owner_of
 from .errors import FAILED, UserError, naming_full_disk
 from .evaluation import evaluate_model
 from .logged_models import MODEL
 from .progress import advancing, bar, watching
-from .recipe_sections import DataConfig, Recipe
+from .recipe_sections import DataConfig, FoldsConfig, Recipe
 from .stage import WAIT_S, Context, Result, run_stage
 from .stage_specs import audio_of, data_spec, finetune_spec, folds_spec, pretrain_spec
-from .tasks import TrainingSpec, build_task
+from .tasks import TrainingSpec, build_task, part
 from .tracking import scratch
+from .validation_report import summary
 from .workers import run_training
 
 
@@ -126,7 +132,7 @@ def prepare(context: Context, data: DataConfig, source: Path, origin: str, name:
 def split(recipe: Recipe, corpus: Listing) -> Folds:
     """The recipe's folds of a corpus, packed or not. Raises UserError naming the key that is wrong."""
     settings = recipe.folds
-    group = by_pattern(settings.group) if settings.group else "recording"
+    group = _grouping(settings)
     try:
         if settings.holdout is None:
             return stratify(corpus, settings.count, settings.seed, group)
@@ -184,11 +190,16 @@ def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: 
     if context.store.client.get_run(run_id).data.tags.get("a2v.model") == "logged":
         return
     storage = context.work / "checkpoints"
-    with watching(context.store, run_id, label, spec.loop.updates):
+    _say_where_it_goes_on(context, run_id, checkpoints.newest(storage / name), spec.loop.updates)
+    with watching(context.store, run_id, label, spec.loop.updates, context.say):
         last = run_training(spec, context.recipe.ray, storage, name, context.store.uri, run_id)
+    state = checkpoints.read_state(last)
+    if ended := summary(state, spec.loop.updates):
+        context.say(f"  {ended}")
     model = build_task(spec, torch.device("cpu")).model
-    model.load_state_dict(load_file(last / "model.safetensors"))
-    provenance = {"run_id": run_id, "updates": spec.loop.updates, "experiment": context.recipe.name}
+    model.load_state_dict(load_file(checkpoints.final_weights(last)))
+    updates = state.get("best_update") or state["updates"]
+    provenance = {"run_id": run_id, "updates": updates, "experiment": context.recipe.name}
     with scratch() as aside:
         folder = Path(aside) / MODEL
         with naming_full_disk(Path(aside)):
@@ -199,6 +210,48 @@ def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: 
             context.store.log_folder(run_id, folder, MODEL)
     context.store.tag(run_id, "a2v.model", "logged")
     shutil.rmtree(storage / name, ignore_errors=True)
+
+
+def _say_where_it_goes_on(context: Context, run_id: str, checkpoint: Path | None, updates: int) -> None:
+    """Of a training that was stopped: from which update, and how many later ones the store has that were not saved."""
+    state = checkpoints.read_state(checkpoint) if checkpoint else {"updates": 0}
+    done = state["updates"]
+    logged = int(context.store.client.get_run(run_id).data.metrics.get("update", 0))
+    lost = f"; {logged - done} updates after it were not saved" if logged > done else ""
+    if (done or lost) and not checkpoints.is_finished(state, updates):
+        context.say(f"  going on from update {done} ({'checkpoint' if done else 'the start'}){lost}")
+
+
+def _grouping(settings: FoldsConfig) -> Grouping:
+    """What of a recording's name stays together in folds and in validation."""
+    return by_pattern(settings.group) if settings.group else "recording"
+
+
+def _training_part(context: Context, corpus: Corpus, recordings: list[str]) -> tuple[list[str], list[str]]:
+    """The recordings to train on, and those to validate on, if the recipe wants any and there can be some."""
+    recipe = context.recipe
+    if recipe.finetune is None or recipe.finetune.validation is None:
+        return recordings, []
+    found = validation_split(
+        corpus, recordings, recipe.finetune.validation.share, recipe.folds.seed, _grouping(recipe.folds)
+    )
+    for notice in found.notices:
+        context.say(f"  {notice}")
+    return found.train, found.validation or []
+
+
+def fitted(recipe: Recipe, corpus: Corpus, names: list[str]) -> Recipe:
+    """With `evaluate.fit_events`, the recipe with the event settings that the labels of its training recordings ask
+    for; else the recipe as it is."""
+    if not recipe.evaluate.fit_events:
+        return recipe
+    labels = np.concatenate([corpus.labels(recording) for recording in corpus.indices(names)])
+    durations_s = {
+        name: (labels["offset_s"] - labels["onset_s"])[labels["class"] == number]
+        for number, name in enumerate(corpus.classes)
+    }
+    events = fit_events(recipe.evaluate.events, durations_s, corpus.classes)
+    return recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"events": events})})
 
 
 def finetune(
@@ -225,7 +278,7 @@ def finetune(
     assert trained is not None
     chosen = label_share(folds[fold], share, recipe.folds.seed) if share < 1 else folds[fold]
 
-    def train(run_id: str) -> str:
+    def train(run_id: str, names: list[str], validation: list[str]) -> str:
         """The run that holds the model: this one, or that of the same training with another evaluation."""
         model_run = context.store.trained(trained)
         told = ""
@@ -242,15 +295,20 @@ def finetune(
         if not corpus.classes:
             raise UserError("the corpus has no labelled event, finetuning needs some: check annotations", FAILED)
         spec = TrainingSpec(
-            corpus=str(corpus.folder.resolve()), recordings=chosen.train, segment_s=recipe.data.segment_s,
+            corpus=str(corpus.folder.resolve()), recordings=names, segment_s=recipe.data.segment_s,
             model=recipe.model, finetune=recipe.finetune, classes=list(corpus.classes),
-            backbone=_folder_of(context, start),
+            backbone=_folder_of(context, start), validation=validation, overlap_s=recipe.evaluate.overlap_s,
+            window_s=recipe.evaluate.segment_s,
+            scoring=part(fitted(recipe, corpus, names).evaluate, EvaluationConfig),
         )  # fmt: skip
         _train(context, spec, run_id, stage.storage, stage.name)
         return run_id
 
     def work(run_id: str) -> None:
-        evaluate_model(context, run_id, train(run_id), corpus, chosen)
+        names, validation = _training_part(context, corpus, chosen.train)
+        model_run = train(run_id, names, validation)
+        scored = replace(context, recipe=fitted(recipe, corpus, names))
+        evaluate_model(scored, run_id, model_run, corpus, chosen, validation)
 
     tags = {"fold": str(fold), "label_share": f"{share:g}", "a2v.training": trained}
     if isinstance(start, Backbone):

@@ -18,15 +18,13 @@ from a2v_eval.evaluation import Evaluation, EvaluationConfig, evaluate
 from a2v_eval.events import EventConfig
 from a2v_eval.scores import none_if_nan
 from a2v_model import Detector
-from torch import Tensor
+from torch import Tensor, nn
 
 from .group import Group
 from .inference import recording_likelihoods
+from .validation_report import AP, BEST_METRIC, BEST_UPDATE, STOPPED, best_of
 
 LOW_THRESHOLD = 0.05
-AP = ("strict/AP/micro", "strict/AP/macro")  # the first one chooses
-METRIC, BEST_METRIC, BEST_UPDATE = f"validation/{AP[0]}", f"validation/best/{AP[0]}", "validation/best_update"
-STOPPED = "stopped_at_update"
 
 
 def validation_events(events: EventConfig) -> EventConfig:
@@ -66,14 +64,14 @@ class Validation:
     equal ones the last, on rank 0.
     """
 
-    score: Callable[[Detector], Evaluation]
+    score: Callable[[Any], Evaluation]
     every: int
     patience: int | None = None
     history: list[tuple[int, float | None]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
 
     def look(
-        self, updates: int, last: bool, model: Detector, applied: AbstractContextManager[None], group: Group
+        self, updates: int, last: bool, model: nn.Module, applied: AbstractContextManager[None], group: Group
     ) -> dict[str, float]:
         """Where it is time for it: score the weights that the model has within `applied`; returns the metrics."""
         if not last and updates % self.every:
@@ -113,25 +111,3 @@ class Validation:
         """Go on with what `state` and `best` were."""
         self.history = [(update, score) for update, score in state["history"]]
         self.best = best
-
-
-def best_of(history: list[tuple[int, float | None]]) -> tuple[int, float | None]:
-    """The update with the highest score, of equal ones the last; an undefined score is below all."""
-    return max(history, key=lambda entry: (-1.0 if entry[1] is None else entry[1], entry[0]))
-
-
-def told(update: int, score: float, best: tuple[int, float]) -> str:
-    """One line about one validation."""
-    return f"validation: strict AP {score:.3g} at update {update} (best {best[1]:.3g} at {best[0]})"
-
-
-def summary(state: Mapping[str, Any], updates: int) -> str | None:
-    """One line about a training that is over, from its loop.json: when validation stopped rising, and why it stopped
-    before `updates`; None without validation."""
-    if not state.get("history"):
-        return None
-    rose = f"validation AP rose until update {state['best_update']} of {state['updates']}; its weights are the model"
-    if state["updates"] == updates:
-        return rose
-    later = sum(update > state["best_update"] for update, _ in state["history"])
-    return f"stopped at update {state['updates']} of {updates}, after {later} validations without a better one; {rose}"

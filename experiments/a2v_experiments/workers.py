@@ -78,7 +78,7 @@ def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, nam
     trainer = TorchTrainer(
         loop,
         train_loop_config=payload,
-        torch_config=TorchOnNodes(**({"timeout_s": VALIDATION_S} if spec.validation else {})),
+        torch_config=TorchOnNodes(timeout_s=VALIDATION_S if spec.validation else TorchOnNodes.timeout_s),
         scaling_config=ray.train.ScalingConfig(
             num_workers=elastic if config.min_workers else config.num_workers,
             use_gpu=config.use_gpu,

@@ -223,7 +223,7 @@ def test_a_polite_kill_ends_as_ctrl_c_does(fresh):
     """What Slurm, `kill` and a stopped Ray job send."""
     command = [sys.executable, "-c", TERMINATED, "experiment", "run", str(fresh.recipe), "--work", str(fresh.work)]
     ended = subprocess.run(command, capture_output=True, text=True)
-    assert ended.returncode == 130
+    assert ended.returncode == 143
     assert ended.stderr.splitlines()[-1] == "a2v: stopped; the same command goes on from the last checkpoint"
     found = statuses(fresh)
     assert {stage for stage, status in found.items() if status == "KILLED"} == {"experiment", "pretrain"}

@@ -208,3 +208,9 @@ def test_training_learns_where_a_tone_is() -> None:
     with torch.no_grad():
         likelihood = detector.eval()(wave).sigmoid()
     assert likelihood[:, 23:37].mean() > 0.5 > 0.2 > likelihood[:, 45:].mean()
+
+
+def test_a_new_head_gives_every_class_the_prior_likelihood_or_one_half() -> None:
+    assert _detector().head.bias.sigmoid().tolist() == [0.5] * 4
+    assert _detector(head_prior=0.01).head.bias.sigmoid().tolist() == pytest.approx([0.01] * 4)
+    assert "head_prior" not in _detector().config.model_dump()  # off, it is no part of what a configuration is

@@ -44,7 +44,7 @@ def validation_split(
     counts_RC = class_counts(corpus)
     counts_GC = np.array([counts_RC[of].sum(0) for of in rows]).reshape(len(rows), len(corpus.classes))
     there_GC = counts_GC > 0
-    held_G = np.zeros(len(rows), bool)
+    held_G: np.ndarray = np.zeros(len(rows), bool)
     if (there_GC.sum(0) > 1).any():
         held_G = best_split(with_sizes(counts_RC, rows), np.array([1 - share, share]), seed) == 1
         held_G = _share_classes(there_GC, held_G, share, np.random.default_rng(seed))
@@ -69,13 +69,13 @@ def _share_classes(there_GC: np.ndarray, held_G: np.ndarray, share: float, rng: 
         gain_G = np.where(held_G, (there_GC & missing_C).sum(1), -1)
         held_G[_one_of_the_best(gain_G, rng)] = False
 
-    def spare_G() -> np.ndarray:
+    def spare() -> np.ndarray:
         """Which groups training can do without: others there have each of their classes too."""
         return ~held_G & (there_GC.sum(1) > 0) & ~(there_GC & (there_GC[~held_G].sum(0) < 2)).any(1)
 
     while held_G.sum() < max(wanted, int(LARGEST * share * len(held_G))):
         missing_C = there_GC.any(0) & ~there_GC[held_G].any(0)
-        gain_G = np.where(spare_G(), (there_GC & missing_C).sum(1), -1)
+        gain_G = np.where(spare(), (there_GC & missing_C).sum(1), -1)
         if gain_G.max() < (1 if held_G.sum() >= wanted else 0):
             break
         held_G[_one_of_the_best(gain_G, rng)] = True

@@ -35,10 +35,10 @@ def one_class(likelihood_TC: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray
 
 
 def one_class_config(config: EvaluationConfig) -> EvaluationConfig:
-    """For one class: of thresholds per class the lowest."""
-    threshold = config.events.threshold
-    lowest = min(threshold.values()) if isinstance(threshold, Mapping) else threshold
-    return config.model_copy(update={"events": config.events.model_copy(update={"threshold": lowest})})
+    """For one class: of what is given per class (threshold, window, shortest duration) the lowest."""
+    given = {name: getattr(config.events, name) for name in ("threshold", "window_s", "min_duration_s")}
+    lowest = {name: min(value.values()) for name, value in given.items() if isinstance(value, Mapping)}
+    return config.model_copy(update={"events": config.events.model_copy(update=lowest)})
 
 
 @dataclass(frozen=True)

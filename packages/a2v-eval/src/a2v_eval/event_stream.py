@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from .events import EVENT, EventConfig, find_events, window_frames
+from .events import EVENT, EventConfig, find_events, shortest_frames, window_frames
 from .runs import runs_of_ones
 
 Blocks = Callable[[], Iterable[np.ndarray]]
@@ -31,23 +31,38 @@ def find_events_in_blocks(
     config = config or EventConfig()
     if config.method == "canny":
         return _by_class(blocks, frame_rate, config, classes)
-    stream: _Stream | None = None
+    streams: list[_Stream] | None = None
     for block_TC in blocks():
         if not len(block_TC):
             continue
         if np.isnan(block_TC).any():
             raise ValueError("likelihood: holds NaN; should be within [0, 1]")
-        stream = stream or _Stream(config, frame_rate, config.thresholds(block_TC.shape[1], classes))
-        stream.add(block_TC)
-    return stream.events() if stream is not None else np.zeros(0, EVENT)
+        streams = streams or _streams(config, frame_rate, block_TC.shape[1], classes)
+        for stream in streams:
+            stream.add(block_TC)
+    if streams is None:
+        return np.zeros(0, EVENT)
+    events = _timed(np.concatenate([stream.events() for stream in streams]), frame_rate)
+    n_classes = sum(len(stream.classes) for stream in streams)
+    least_C = shortest_frames(config.min_durations_s(n_classes, classes), frame_rate)
+    return events[events["stop"] - events["start"] >= least_C[events["class"]]]
+
+
+def _streams(
+    config: EventConfig, frame_rate: float, n_classes: int, classes: Sequence[str] | None
+) -> list["_Stream"]:
+    """One for all classes that share a pooling window."""
+    windows_C, threshold_C = config.windows_s(n_classes, classes), config.thresholds(n_classes, classes)
+    widths_C = np.array([window_frames(float(window_s), frame_rate) for window_s in windows_C])
+    shared = [np.flatnonzero(widths_C == width) for width in np.unique(widths_C)]
+    return [_Stream(config.method, int(widths_C[own[0]]), own, threshold_C[own]) for own in shared]
 
 
 class _Stream:
-    """Pooling and runs over blocks. Places count from the recording's start."""
+    """Pooling and runs over blocks, of some of the classes. Places count from the recording's start."""
 
-    def __init__(self, config: EventConfig, frame_rate: float, threshold_C: np.ndarray) -> None:
-        self.frame_rate, self.method = frame_rate, config.method
-        self.width = window_frames(config.window_s, frame_rate)
+    def __init__(self, method: str, width: int, classes: np.ndarray, threshold_C: np.ndarray) -> None:
+        self.method, self.width, self.classes = method, width, classes
         self.threshold_C = threshold_C.astype(np.float32)
         n_classes = len(threshold_C)
         self.first = 0  # place of the first kept sum
@@ -58,6 +73,7 @@ class _Stream:
         self.found: list[np.ndarray] = []
 
     def add(self, block_TC: np.ndarray) -> None:
+        block_TC = block_TC[:, self.classes]
         total_SC = _running(self.total_SC, block_TC)
         count_SC = self.count_SC
         if self.method == "avg":
@@ -98,7 +114,9 @@ class _Stream:
         half = self.width // 2
         for class_ in np.flatnonzero(self.open_C >= 0).tolist():
             self._end(class_, self.first + half, self.total_SC[half, class_])
-        return _timed(np.concatenate([np.zeros(0, EVENT), *self.found]), self.frame_rate)
+        events = np.concatenate([np.zeros(0, EVENT), *self.found])
+        events["class"] = self.classes[events["class"]]
+        return events
 
 
 def _running(sums_SC: np.ndarray, values_TC: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ E events. Frame rate f' in Hz. Runs are half-open in frames: `start` belongs to 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -36,6 +36,7 @@ EVENT = np.dtype(
 BLOCK_FRAMES = 8_000_000
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
+Seconds = Annotated[float, Field(gt=0)]
 
 
 class EventConfig(BaseModel):
@@ -49,15 +50,19 @@ class EventConfig(BaseModel):
                      likelihood must exceed it somewhere. One number, or class name -> number.
     low_threshold    `canny` only: where an event without an edge ends.
     max_duration_s   `canny` only: seconds; longer events are cut.
+    min_duration_s   seconds; shorter events are none. One number, or class name -> number.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: Literal["avg", "max", "canny"] = "avg"
-    window_s: float = Field(default=0.1, gt=0)
+    window_s: Seconds | dict[str, Seconds] = 0.1
     threshold: Probability | dict[str, Probability] = 0.15
     low_threshold: Probability = 0.125
     max_duration_s: float = Field(default=0.5, gt=0)
+    min_duration_s: Annotated[float, Field(ge=0)] | dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default=0.0, exclude_if=lambda seconds: seconds == 0
+    )  # in no dump where it is off, so that recipes of before it keep their fingerprints
 
     @model_validator(mode="after")
     def _canny_only(self) -> Self:
@@ -65,20 +70,34 @@ class EventConfig(BaseModel):
             value, default = getattr(self, name), type(self).model_fields[name].default
             if self.method != "canny" and value != default:
                 raise ValueError(f"{name}: {value} has no effect with method {self.method}; it is for canny only")
+        if self.method == "canny" and isinstance(self.window_s, Mapping):
+            raise ValueError("window_s: is given per class, canny has one for all classes; give a number")
         return self
 
     def thresholds(self, n_classes: int, classes: Sequence[str] | None = None) -> np.ndarray:
         """One threshold per class, (C,) float64. ValueError when class names are missing or do not fit."""
-        if not isinstance(self.threshold, Mapping):
-            return np.full(n_classes, self.threshold, dtype=np.float64)
-        if classes is None:
-            raise ValueError("threshold: given per class, so the class names are needed (classes=...)")
-        if set(self.threshold) != set(classes):
-            odd = sorted(set(self.threshold) ^ set(classes))
-            raise ValueError(
-                f"threshold: {odd} should be given exactly once for each class of {list(classes)}"
-            )
-        return np.array([self.threshold[name] for name in classes], dtype=np.float64)
+        return _of_classes("threshold", self.threshold, n_classes, classes)
+
+    def windows_s(self, n_classes: int, classes: Sequence[str] | None = None) -> np.ndarray:
+        """One pooling window per class in seconds, (C,); ValueError as `thresholds`."""
+        return _of_classes("window_s", self.window_s, n_classes, classes)
+
+    def min_durations_s(self, n_classes: int, classes: Sequence[str] | None = None) -> np.ndarray:
+        """The shortest event of each class in seconds, (C,); ValueError as `thresholds`."""
+        return _of_classes("min_duration_s", self.min_duration_s, n_classes, classes)
+
+
+def _of_classes(
+    name: str, given: float | Mapping[str, float], n_classes: int, classes: Sequence[str] | None
+) -> np.ndarray:
+    if not isinstance(given, Mapping):
+        return np.full(n_classes, given, dtype=np.float64)
+    if classes is None:
+        raise ValueError(f"{name}: given per class, so the class names are needed (classes=...)")
+    if set(given) != set(classes):
+        odd = sorted(set(given) ^ set(classes))
+        raise ValueError(f"{name}: {odd} should be given exactly once for each class of {list(classes)}")
+    return np.array([given[name] for name in classes], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -181,18 +200,31 @@ def frame_events(
         raise ValueError(f"likelihood: NaN in segment {segment}, class {class_}; should be within [0, 1]")
     # A mean or a maximum above the threshold needs a frame above it: most columns are done here.
     active_N2 = np.argwhere(peak_BC > thresholds_C)
+    windows_C = config.windows_s(n_classes, classes)
+    least_C = shortest_frames(config.min_durations_s(n_classes, classes), frame_rate)
     parts = []
-    for block_N2 in _blocks(active_N2, n_frames):
+    for block_N2, window_s in _blocks(active_N2, n_frames, windows_C):
         segment_N, class_N = block_N2.T
         likelihood_NT = likelihood_BTC[segment_N, :, class_N]
         total_NS = prefix_sums(likelihood_NT)
-        row, start, stop = _runs(likelihood_NT, total_NS, thresholds_C[class_N], frame_rate, config)
+        row, start, stop = _runs(likelihood_NT, total_NS, thresholds_C[class_N], frame_rate, config, window_s)
+        long_enough = stop - start >= least_C[class_N[row]]
+        row, start, stop = row[long_enough], start[long_enough], stop[long_enough]
         total = total_NS[row, stop] - total_NS[row, start]
         without_last = total_NS[row, stop - 1] - total_NS[row, start]
         with np.errstate(invalid="ignore"):
             mean_open = without_last / (stop - 1 - start)
         parts.append((segment_N[row], class_N[row], start, stop, total / (stop - start), mean_open))
-    return _join(parts)
+    found = _join(parts)
+    if len(np.unique(windows_C)) == 1:
+        return found
+    order = np.lexsort((found.start, found.class_, found.segment))
+    return FrameEvents(*(getattr(found, field.name)[order] for field in fields(FrameEvents)))
+
+
+def shortest_frames(min_duration_s: np.ndarray, frame_rate: float) -> np.ndarray:
+    """The fewest frames of an event that lasts at least so many seconds, whatever their floats say."""
+    return np.ceil(np.round(min_duration_s * frame_rate, 6)).astype(np.int64)
 
 
 def window_frames(window_s: float, frame_rate: float) -> int:
@@ -206,13 +238,14 @@ def _runs(
     threshold_N: np.ndarray,
     frame_rate: float,
     config: EventConfig,
+    window_s: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(row, start, stop) of every event, each (E,)."""
     if config.method == "canny":
-        sigma = frames_below(config.window_s, frame_rate)
+        sigma = frames_below(window_s, frame_rate)
         longest = frames_below(config.max_duration_s, frame_rate)
         return canny_runs(likelihood_NT, threshold_N, sigma, longest, config.low_threshold)
-    width = window_frames(config.window_s, frame_rate)
+    width = window_frames(window_s, frame_rate)
     if likelihood_NT.shape[1] < width:
         empty = np.zeros(0, dtype=np.int64)
         return empty, empty, empty
@@ -228,10 +261,13 @@ def _runs(
     return row, start + width // 2, stop + width // 2
 
 
-def _blocks(active_N2: np.ndarray, n_frames: int) -> Iterator[np.ndarray]:
+def _blocks(active_N2: np.ndarray, n_frames: int, windows_C: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
+    """Columns that share a window, and that window in seconds."""
     rows = max(1, BLOCK_FRAMES // n_frames)
-    for first in range(0, len(active_N2), rows):
-        yield active_N2[first : first + rows]
+    for window_s in np.unique(windows_C):
+        own_N2 = active_N2[windows_C[active_N2[:, 1]] == window_s]
+        for first in range(0, len(own_N2), rows):
+            yield own_N2[first : first + rows], float(window_s)
 
 
 def _join(parts: Sequence[tuple[np.ndarray, ...]]) -> FrameEvents:

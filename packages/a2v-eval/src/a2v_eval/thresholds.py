@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .evaluation import EvaluationConfig
-from .events import as_segments, frame_events
+from .events import EventConfig, as_segments, frame_events
 from .labels import label_frames
 from .matching import SPAN, match
 
@@ -50,14 +50,24 @@ class ThresholdScores:
         """(C, K); NaN for a class without labels."""
         return _ratio(self.hits, np.broadcast_to(self.labelled[:, None], self.hits.shape))
 
-    def best(self) -> dict[str, float]:
+    def best(self, shared_labels: float = 0.0) -> dict[str, float]:
         """Class -> the threshold with the highest F1, of several equal ones that in their middle. Classes without
-        labels, or of which no threshold finds a label, have none."""
+        labels, or of which no threshold finds a label, have none.
+
+        shared_labels: so many labels' worth of what all classes have together is added to the counts of each, so that
+        a class with few labels does not get a threshold by chance.
+        """
         chosen = {}
-        for name, f1_K in zip(self.classes, self.f1, strict=True):
-            if np.nan_to_num(f1_K).max(initial=0) > 0:
-                highest = np.flatnonzero(f1_K == f1_K.max())
-                chosen[name] = float(self.thresholds[highest[(len(highest) - 1) // 2]])
+        every = shared_labels / max(int(self.labelled.sum()), 1)
+        hits, predicted = (counts + every * counts.sum(0) for counts in (self.hits, self.predicted))
+        labelled = self.labelled + every * self.labelled.sum()
+        f1_CK = _ratio(2 * hits, predicted + labelled[:, None])
+        found_C = np.nan_to_num(self.f1).max(axis=1, initial=0) > 0
+        for name, f1_K, found in zip(self.classes, f1_CK, found_C, strict=True):
+            if not found:
+                continue
+            highest = np.flatnonzero(f1_K == np.nanmax(f1_K))
+            chosen[name] = float(self.thresholds[highest[(len(highest) - 1) // 2]])
         return chosen
 
     def __add__(self, other: ThresholdScores) -> ThresholdScores:
@@ -129,14 +139,26 @@ class ThresholdSweep:
             active = np.flatnonzero(peak_C > threshold)
             if not len(active):
                 break
-            events = self.config.events.model_copy(update={"threshold": float(threshold)})
-            runs = frame_events(as_segments(likelihood_TC[:, active]), self.frame_rate, events)
+            events = self._of(active).model_copy(update={"threshold": float(threshold)})
+            names = [self.classes[class_] for class_ in active]
+            runs = frame_events(as_segments(likelihood_TC[:, active]), self.frame_rate, events, names)
             self._events.append(_spans(first + k, active[runs.class_], runs.start, runs.stop, runs.mean))
             self._held += len(runs.start)
         self._held += len(places)
         self._recordings += 1
         if self._held > HELD_SPANS:
             self._match()
+
+    def _of(self, active: np.ndarray) -> EventConfig:
+        """The event settings of some of the classes."""
+        events = self.config.events
+        given = {name: getattr(events, name) for name in ("window_s", "min_duration_s")}
+        own = {
+            name: {self.classes[class_]: value[self.classes[class_]] for class_ in active}
+            for name, value in given.items()
+            if isinstance(value, dict)
+        }
+        return events.model_copy(update=own)
 
     def result(self) -> ThresholdScores:
         """Of everything added so far."""

@@ -1,0 +1,43 @@
+"""Event settings that follow from the labels: a window and a shortest duration for each class.
+
+Labels say how long calls are, so nothing has to be searched for: a pooling window of 0.3 of the short calls' length
+smooths without moving edges, and what is shorter than 0.3 of them is no call. On sparse_mix a search over windows,
+durations, gaps and thresholds on the validation recordings lost .03 to .05 strict AP against this (docs/log.md): with
+a handful of labels of a class the search fits chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .events import EventConfig
+
+SHARE = 0.3
+SHORT = 5  # the percentile of durations that stands for the short calls of a class
+RANKING_THRESHOLD = 0.05
+LONGEST_WINDOW_S = 0.5
+
+
+def fit_events(config: EventConfig, durations_s: Mapping[str, np.ndarray], classes: Sequence[str]) -> EventConfig:
+    """`config` with `window_s` and `min_duration_s` of each class, and the threshold from which events are ranked.
+
+    durations_s: lengths of the training labels of each class, seconds; a class without any has those of all labels
+    together. ValueError where there is no label at all, or for `canny`, which has one window.
+    """
+    if config.method == "canny":
+        raise ValueError("method: canny has one window for all classes, so it cannot be fitted to their labels")
+    every = np.concatenate([np.zeros(0), *durations_s.values()])
+    if not len(every):
+        raise ValueError("no labelled event: event settings cannot be fitted to labels")
+    short = {
+        name: float(np.percentile(lengths if len(lengths := durations_s.get(name, every)) else every, SHORT))
+        for name in classes
+    }
+    return EventConfig(
+        method=config.method,
+        threshold=min(RANKING_THRESHOLD, config.threshold) if isinstance(config.threshold, float) else config.threshold,
+        window_s={name: min(SHARE * seconds, LONGEST_WINDOW_S) for name, seconds in short.items()},
+        min_duration_s={name: SHARE * seconds for name, seconds in short.items()},
+    )

@@ -28,10 +28,10 @@ from .fingerprint import fingerprint
 from .metric_log import MetricLog
 from .recipe_sections import Recipe
 from .stage import Context, ending
-from .stages import origin_of, prepare
-from .tasks import TrainingSpec
+from .stages import fitted, origin_of, prepare
+from .tasks import TrainingSpec, part
 from .tracking import Store
-from .validation import METRIC
+from .validation_report import METRIC
 
 EXPERIMENT = "bench-detect"
 
@@ -78,7 +78,8 @@ def measure_detectors(checked: Checked, work: Path, store: Store, say: Callable[
         context = Context(pair.a2v, store, work, parent, say)
         _, corpus = prepare(context, pair.a2v.data, *origin_of(pair.a2v.data, work))
         splits = with_labels(checked.splits, corpus, bench.asked.share, bench.share_seed)
-        models = {"a2v": bench.asked.preset or f"{pair.a2v.name}'s model", "peer": bench.asked.peer}
+        pair = Pair(fitted(pair.a2v, corpus, splits.train), fitted(pair.peer, corpus, splits.train))
+        models = {"a2v": bench.asked.preset or pair.a2v.name, "peer": bench.asked.peer}
         runs: dict[str, list[dict[str, Any]]] = {role: [] for role in ROLES}
         for seed in bench.seeds:
             for role in ROLES:  # in turn, so that a change of the machine's speed meets both
@@ -118,7 +119,7 @@ def specs_of(
     finetune = TrainingSpec(
         **common, recordings=splits.train, classes=list(corpus.classes), backbone=backbone, validation=splits.valid,
         finetune=recipe.finetune.model_copy(update={"seed": seed}), overlap_s=recipe.evaluate.overlap_s,
-        scoring=_scoring(recipe),
+        window_s=recipe.evaluate.segment_s, scoring=part(recipe.evaluate, EvaluationConfig),
     )  # fmt: skip
     if recipe.pretrain is None:
         return finetune, None
@@ -144,8 +145,8 @@ def _one(
     assert recipe.finetune is not None
     store, run_id, name = run
     trained = train_within(budget, *specs)
-    windows = Windows(recipe.data.segment_s, recipe.evaluate.overlap_s, recipe.finetune.precision)
-    scored = score(trained.model, corpus, (splits.valid, splits.test), windows, _scoring(recipe))
+    windows = Windows(recipe.window_s, recipe.evaluate.overlap_s, recipe.finetune.precision)
+    scored = score(trained.model, corpus, (splits.valid, splits.test), windows, part(recipe.evaluate, EvaluationConfig))
     numbers = scored.metrics | _costs(trained, scored)
     _log_run(store, run_id, trained, scored, numbers)
     ap = numbers.get("strict/AP/micro")
@@ -207,10 +208,6 @@ def curves_of(found: dict[str, Any]) -> Any:
 
     curves = {f"{role} ({found[role]['model']})": [run["curve"] for run in found[role]["runs"]] for role in ROLES}
     return training_figure(curves)
-
-
-def _scoring(recipe: Recipe) -> EvaluationConfig:
-    return EvaluationConfig.model_validate(recipe.evaluate.model_dump(exclude={"overlap_s"}))
 
 
 def _begin(store: Store, name: str, config: dict[str, Any], parent: str | None) -> str:

@@ -46,7 +46,10 @@ def pair_of(asked: Asked, folder: Path) -> Pair:
     """
     file = _for_folder(read_recipe(asked.recipe, list(asked.overrides)), folder, asked.share)
     if asked.pretrain and not isinstance(file.tree.get("pretrain"), dict):
-        raise UserError(f"{file.name}: pretrain: null, so it does not say how to pretrain; leave pretraining out")
+        raise UserError(
+            f"{file.name}: pretrain: null, so it does not say how to pretrain; say it, for example with"
+            " --set 'pretrain={updates: 1, segments: 8, optimizer: {learning_rate: 0.001}}'"
+        )
     own = file if asked.preset is None else with_preset(file, asked.preset, asked.overrides)
     own = _changed(own, {"backbone": asked.backbone} | ({} if asked.pretrain else {"pretrain": None}))
     peer = _changed(with_preset(file, asked.peer, asked.peer_overrides), {"backbone": None, "pretrain": None})

@@ -8,18 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from a2v_data.corpus import Corpus
 from a2v_eval.evaluation import RESERVED, Collector, EvaluationConfig, evaluate
-from a2v_eval.thresholds import ThresholdSweep
 from a2v_model import Detector
-from numpy.typing import NDArray
 
+from .evaluation import Labelled, at_thresholds, choose_thresholds, operating_point
 from .inference import recording_likelihoods
 from .loop import threads
-from .validation import LOW_THRESHOLD
+from .validation import validation_events
 
-Labelled = tuple[NDArray[np.float32], NDArray[np.void]]  # likelihoods (T, C) of a recording, and its labels
 ORDER = ("AP", "mAP", "F1", "precision", "recall", "found", "predicted", "labelled")
 RANKED = re.compile(r"(^|/)m?AP/")
 
@@ -36,23 +33,14 @@ class Windows:
 def chosen_settings(
     valid: Sequence[Labelled], classes: Sequence[str], frame_rate: float, settings: EvaluationConfig
 ) -> EvaluationConfig:
-    """`settings` with the threshold of each class that gives the best strict F1 on valid.
-
-    A class that valid does not have, or of which no threshold finds a call, keeps the threshold that it has.
-    """
-    sweep = ThresholdSweep(classes, frame_rate, settings)
-    for likelihood_TC, labels in valid:
-        sweep.add(likelihood_TC, labels)
-    before = dict(zip(classes, settings.events.thresholds(len(classes), classes).tolist(), strict=True))
-    events = settings.events.model_copy(update={"threshold": before | sweep.result().best()})
-    return settings.model_copy(update={"events": events})
+    """`settings` with the threshold of each class that suits valid best, as in an experiment's finetuning."""
+    thresholds = choose_thresholds(valid, classes, frame_rate, settings, {})["thresholds"]
+    return at_thresholds(thresholds, Collector(classes, frame_rate, settings)).config
 
 
-def ranking_settings(chosen: EvaluationConfig, classes: Sequence[str]) -> EvaluationConfig:
-    """The same with thresholds so low that AP sees the whole ranking, whatever was chosen for F1."""
-    thresholds = zip(classes, chosen.events.thresholds(len(classes), classes).tolist(), strict=True)
-    low = {name: min(threshold, LOW_THRESHOLD) for name, threshold in thresholds}
-    return chosen.model_copy(update={"events": chosen.events.model_copy(update={"threshold": low})})
+def ranking_settings(settings: EvaluationConfig) -> EvaluationConfig:
+    """Those at which AP is scored, on test as in validation: a threshold so low that the whole ranking is seen."""
+    return settings.model_copy(update={"events": validation_events(settings.events)})
 
 
 @dataclass(frozen=True)
@@ -80,10 +68,9 @@ def score(
             kept.append((likelihood_TC, labels))
         cpu_s = time.process_time() - begun
         at_chosen = collector.evaluation()
-        ranking = evaluate(kept, classes, frame_rate, ranking_settings(chosen, classes))
-        metrics = {name: value for name, value in at_chosen.metrics().items() if not RANKED.search(name)}
-        metrics |= {name: value for name, value in ranking.metrics().items() if RANKED.search(name)}
-        metrics |= at_chosen.call_counts()
+        ranking = evaluate(kept, classes, frame_rate, ranking_settings(settings))
+        metrics = {name: value for name, value in ranking.metrics().items() if RANKED.search(name)}
+        metrics |= operating_point(at_chosen)
         seconds = sum(corpus.recordings[number].n_samples for number in corpus.indices(parts[1])) / corpus.sample_rate
         record = {"at_chosen": at_chosen.to_dict(), "ranking": ranking.to_dict()}
     return Scored(strict_first(metrics), record, chosen, cpu_s / seconds)

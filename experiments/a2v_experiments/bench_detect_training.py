@@ -29,13 +29,13 @@ from .group import Group
 from .loop import threads, train
 from .recipe_sections import LoopConfig, ValidationConfig
 from .tasks import TrainingSpec, build_task
-from .validation import METRIC
+from .validation_report import METRIC
 
 VALIDATIONS = 5  # of a training
 VALIDATED_SHARE = 0.2  # of the budget, at most; fewer validations where they take longer
 MARGIN = 0.93  # of the budget is planned: an update's cost changes by some percent, and the schedule should end
 FEWEST_UPDATES = 10
-PROBE_SHARE, PROBE_UPDATES = 0.05, (8, 40)  # of the budget, and at least and at most so many
+PROBE_SHARE, PROBE_UPDATES = 0.05, (8, 200)  # of the budget, and at least and at most so many
 WARMING_UP = 2  # first updates that are not typical
 
 

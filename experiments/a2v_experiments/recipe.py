@@ -70,7 +70,7 @@ def read_recipe(name: str, overrides: list[str] | None = None, scale: Scale | No
     path = find_recipe(name)
     tree = _with_parents(path, ())
     for override in overrides or []:
-        _apply(tree, override)
+        apply_override(tree, override)
     return RecipeFile(path.name, tree, scale)
 
 
@@ -142,7 +142,8 @@ def _another_kind(key: str, base: dict[str, Any], over: dict[str, Any]) -> bool:
     return usual is not None and "kind" in over and over["kind"] != base.get("kind", usual)
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Put one `key.path=value` of the command line into the tree. UserError for what is not of this form."""
     keys, sign, text = override.partition("=")
     if not sign or not keys:
         raise UserError(f"--set {override}: expected KEY=VALUE, for example pretrain.mask_probability=0.5")

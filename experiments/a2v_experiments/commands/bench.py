@@ -1,4 +1,4 @@
-"""`a2v bench`: speed and memory on this machine."""
+"""`a2v bench`: speed, memory and scores on this machine."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UserError
+from .bench_detect import detect
 from .bench_eval import eval_
 from .bench_predict import predict
 from .options import say
 
-group = typer.Typer(no_args_is_help=True, help="Measure speed and memory on this machine.")
+group = typer.Typer(no_args_is_help=True, help="Measure speed, memory and scores on this machine.")
+group.command("detect")(detect)
 group.command("eval")(eval_)
 group.command("predict")(predict)
 

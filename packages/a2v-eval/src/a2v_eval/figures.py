@@ -11,6 +11,7 @@ from .figures_explain import Level, attention_figure, filters_figure
 from .figures_predictions import EventPanel, activity_figure, strip_figure
 from .figures_scores import ap_per_class_figure, precision_recall_figure, threshold_figure
 from .figures_sweep import TrialPoint, parameter_figure, variant_figure
+from .figures_training import training_figure
 
 __all__ = [
     "EventPanel",
@@ -28,6 +29,7 @@ __all__ = [
     "save",
     "strip_figure",
     "threshold_figure",
+    "training_figure",
     "variant_figure",
     "within",
 ]

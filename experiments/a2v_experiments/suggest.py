@@ -4,10 +4,11 @@ base         many_calls where calls fill more than 15 % of the labelled time and
              else few_calls
 sample_rate  of 8000, 16000, 24000 and 32000 Hz the highest that is not above the rate of most of the audio (8000 for
              recordings below it); the front end's strides follow, so that a frame stays as long as it is in the base
-segment_s    the base's, or twice the longest calls where that is more, at most 10 s; not above what half of the
+segment_s    the base's, or twice the longest calls (once, where evaluate.segment_s is longer) where that is more, at
+             most 10 s; not above what half of the
              labelled recordings have, as far as it stays above 1 s and twice evaluate.overlap_s; whole frames
 folds        5, or as many as there are labelled recordings (groups); the group as `name_groups` finds it
-window_s     a quarter of the shortest calls, at most 0.1 s, in whole frames, 1 or more
+window_s     a quarter of the shortest calls, at most 0.1 s, in whole frames, 1 or more; not with evaluate.fit_events
 updates      what fits into a share of the minutes, by the seconds of an update that were measured
 """
 
@@ -100,7 +101,8 @@ def suggest(
     for stage in ("pretrain", "finetune"):
         if trainable is not None and stage in trainable:
             settings += _training(base, stage, trainable[stage], minutes)
-    settings.append(event_window(facts, frame_s))
+    if not base.evaluate.fit_events:  # else each class's follows from its labels
+        settings.append(event_window(facts, frame_s))
     return Suggestion(chosen, _head(facts), tuple(settings))
 
 
@@ -206,7 +208,9 @@ def _front_end(base: AnyFrontEnd, changed: AnyFrontEnd) -> list[Setting]:
 
 def _segment(facts: CorpusFacts, base: Recipe, frame_s: Fraction) -> Setting:
     name, longest_s = max(((name, one.lengths.p95_s) for name, one in facts.classes.items()), key=lambda item: item[1])
-    wanted = min(max(base.data.segment_s, SEGMENT_CALLS * longest_s), LONGEST_SEGMENT_S)
+    # where whole recordings are heard in longer windows, a segment of training need not show a call's surroundings
+    calls = SEGMENT_CALLS if base.evaluate.segment_s is None else 1.0
+    wanted = min(max(base.data.segment_s, calls * longest_s), LONGEST_SEGMENT_S)
     told = f"seconds; the longest calls ({name}) last {longest_s:.3g} s (95 %)"
     usual = statistics.median(one.seconds for one in facts.labelled)
     if usual < wanted:

@@ -10,6 +10,7 @@ from a2v_data.bcl import BclConfig
 from a2v_data.pack import PackConfig
 from a2v_data.sampling import ActiveConfig, SamplingConfig
 from a2v_eval.evaluation import EvaluationConfig
+from a2v_eval.events import EventConfig
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig, check_together
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -196,6 +197,9 @@ def _check_offset(sampling: ActiveConfig | SamplingConfig | None, random_offset:
         raise ValueError("random_offset = false: sampling draws at any offset; leave one of the two out")
 
 
+FITTED = ("window_s", "min_duration_s", "threshold")  # what `fit_events` decides
+
+
 class EvaluateStage(EvaluationConfig):
     """Scores on a fold's evaluation recordings, by both protocols.
 
@@ -208,6 +212,19 @@ class EvaluateStage(EvaluationConfig):
 
     fit_events: bool = Field(default=False, exclude_if=lambda wanted: not wanted)
     segment_s: float | None = Field(default=None, gt=0, exclude_if=_left_out)
+
+    @model_validator(mode="after")
+    def _fitted_or_given(self) -> EvaluateStage:
+        usual = EventConfig()
+        given = [name for name in FITTED if getattr(self.events, name) != getattr(usual, name)]
+        if self.fit_events and given:
+            raise ValueError(
+                f"fit_events = true: the labels decide events.{given[0]}, so what is given has no effect; leave it out,"
+                " or say fit_events: false"
+            )
+        if self.fit_events and self.events.method == "canny":
+            raise ValueError("fit_events = true: canny has one window for all classes; leave one of the two out")
+        return self
 
     overlap_s: float = Field(default=0.5, ge=0)
 

@@ -9,11 +9,17 @@ Score = TypeVar("Score", float, float | None)
 AP = ("strict/AP/micro", "strict/AP/macro")  # the first one chooses
 METRIC, BEST_METRIC, BEST_UPDATE = f"validation/{AP[0]}", f"validation/best/{AP[0]}", "validation/best_update"
 STOPPED = "stopped_at_update"
+AS_GOOD = 0.02  # of AP; what one call among fifty decides
 
 
 def best_of(history: Sequence[tuple[int, Score]]) -> tuple[int, Score]:
-    """The update with the highest score, of equal ones the last; an undefined score is below all."""
-    return max(history, key=lambda entry: (-1.0 if entry[1] is None else entry[1], entry[0]))
+    """The last update whose score is as good as the highest, within AS_GOOD; an undefined score is below all.
+
+    With few validation labels the highest score is often an early one by chance, while recordings of other sources
+    still gain from training on.
+    """
+    scores = [-1.0 if score is None else score for _, score in history]
+    return [entry for entry, score in zip(history, scores, strict=True) if score >= max(scores) - AS_GOOD][-1]
 
 
 def told(update: int, score: float, best: tuple[int, float]) -> str:

@@ -86,8 +86,8 @@ def scored(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
 
 
 @pytest.mark.parametrize("average, file", [("0", MODEL), ("0.5", AVERAGE)])
-def test_the_model_is_that_of_the_best_validation_of_equal_ones_the_last(tmp_path, corpus, monkeypatch, average, file):
-    scored(monkeypatch, [float("nan"), 0.2, 0.7, 0.7, 0.3, 0.6])
+def test_the_model_is_that_of_the_last_validation_as_good_as_the_best(tmp_path, corpus, monkeypatch, average, file):
+    scored(monkeypatch, [float("nan"), 0.2, 0.71, 0.7, 0.3, 0.6])
     changes = [f"weight_average={average}", "validation={every: 1}", "checkpoint_every=1"]
     training = run_loop(spec(tmp_path, corpus, *changes), tmp_path / "t")
     last = training.folder / checkpoints.name(6)

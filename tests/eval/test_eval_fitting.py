@@ -69,5 +69,5 @@ def test_a_class_with_few_labels_leans_on_what_suits_all() -> None:
     predicted = np.array([[1, 1], [400, 90]])
     scores = ThresholdScores(CLASSES, np.array([0.1, 0.5]), hits, predicted, np.array([2, 90]))
     assert scores.best() == {"click": 0.1, "song": 0.5}
-    # 10 of 92 labels are shared; click at 0.1: 2 (1 + 4.46) / (1 + 43.6 + 12) = .19, at 0.5: 2 (8.7) / (1 + 9.9 + 12) = .76
+    # 10 of 92 are shared; click at 0.1: 2 (1 + 4.46) / (1 + 43.6 + 12) = .19, at 0.5: 2 (8.7) / (1 + 9.9 + 12) = .76
     assert scores.best(10) == {"click": 0.5, "song": 0.5}

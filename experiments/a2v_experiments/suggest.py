@@ -215,7 +215,8 @@ def _segment(facts: CorpusFacts, base: Recipe, frame_s: Fraction) -> Setting:
     usual = statistics.median(one.seconds for one in facts.labelled)
     if usual < wanted:
         told += f"; half of the labelled recordings are shorter than {usual:.3g} s"
-        wanted = max(usual, SHORTEST_SEGMENT_S, 2 * base.evaluate.overlap_s)
+        shared_s = 0.0 if base.evaluate.segment_s is not None else base.evaluate.overlap_s
+        wanted = max(usual, SHORTEST_SEGMENT_S, 2 * shared_s)
     step = next((n * frame_s for n in range(1, 200) if (n * frame_s * 10).denominator == 1), frame_s)
     step = step if step <= SHORTEST_SEGMENT_S else frame_s
     segment_s = max(1, math.floor(Fraction(wanted) / step + Fraction(1, 2))) * step

@@ -35,7 +35,7 @@ def test_there_are_bundled_recipes():
 def test_every_bundled_recipe_validates_with_and_without_its_suffix(name):
     recipe = load_recipe(name)
     assert load_recipe(name.removesuffix(".yaml")) == recipe
-    assert recipe.evaluate.overlap_s < recipe.data.segment_s
+    assert recipe.evaluate.overlap_s < recipe.window_s
 
 
 def test_values_of_a_recipe_and_defaults_of_the_rest(tmp_path):

@@ -304,7 +304,7 @@ class _Adaptation:
             overlap_s=overlap_s, scoring=self.scoring,
         )  # fmt: skip
         began = time.perf_counter()
-        with watching(self.store, self.run_id, "finetuning", self.stage.updates):
+        with watching(self.store, self.run_id, "finetuning", self.stage.updates, self.say):
             last = run_training(spec, RayConfig(), place, name, self.store.uri, self.run_id)
         detector = Detector(self.detector.model_config, self.detector.config, self.detector.classes)
         detector.load_state_dict(load_file(checkpoints.final_weights(last)))

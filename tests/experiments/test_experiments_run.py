@@ -285,7 +285,7 @@ def test_fewer_labels_train_on_a_part_of_the_recordings_and_share_everything_els
     evaluated: list[Fold] = []
     train, evaluate = stages.run_training, stages.evaluate_model
     monkeypatch.setattr(stages, "run_training", lambda spec, *rest: trained.append(spec) or train(spec, *rest))
-    monkeypatch.setattr(stages, "evaluate_model", lambda *rest: evaluated.append(rest[-1]) or evaluate(*rest))
+    monkeypatch.setattr(stages, "evaluate_model", lambda *rest: evaluated.append(rest[4]) or evaluate(*rest))
     said = world.call("folds.label_shares=[0.5, 1.0]", "folds.run=[1]", "variant=few")
     assert said.code == 0, said.err
     assert f": reused, run {first_runs['finetune'][1].info.run_id}" in said.out  # all the labels: known already

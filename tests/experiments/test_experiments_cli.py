@@ -63,6 +63,11 @@ BENCH = {
     "bench predict": [
         "--preset", "--precision", "--minutes", "--recordings", "--sample-rate", "--processes", "--json",
     ],
+    "bench detect": [
+        "folder", "--cpu-seconds", "--recipe", "--preset", "--peer", "--seeds", "--share", "--seed",
+        "--pretrain-updates", "--pretrain-share", "--backbone", "--figure", "--set", "--peer-set", "--work",
+        "--tracking-uri", "--json",
+    ],
     "bench data": ["store", "--segment-s", "--segments", "--processes", "--seconds", "--json"],
 }  # fmt: skip
 MODEL = {

@@ -208,8 +208,7 @@ def _front_end(base: AnyFrontEnd, changed: AnyFrontEnd) -> list[Setting]:
 
 def _segment(facts: CorpusFacts, base: Recipe, frame_s: Fraction) -> Setting:
     name, longest_s = max(((name, one.lengths.p95_s) for name, one in facts.classes.items()), key=lambda item: item[1])
-    # where whole recordings are heard in longer windows, a segment of training need not show a call's surroundings
-    calls = SEGMENT_CALLS if base.evaluate.segment_s is None else 1.0
+    calls = 1.0 if isinstance(base.model.front_end, EarConfig) else SEGMENT_CALLS  # an ear takes a band's level off
     wanted = min(max(base.data.segment_s, calls * longest_s), LONGEST_SEGMENT_S)
     told = f"seconds; the longest calls ({name}) last {longest_s:.3g} s (95 %)"
     usual = statistics.median(one.seconds for one in facts.labelled)

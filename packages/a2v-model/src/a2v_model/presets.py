@@ -77,8 +77,9 @@ def _own(stem: tuple[int, ...], encoder: EncoderConfig, decoder: DecoderConfig, 
     """
     model = ModelConfig(front_end=EarConfig(sample_rate=8000, stem=stem), encoder=encoder)
     pretrain = PretrainConfig(
-        mask_probability=0.25, mask_length=4, clones=clones, target_layers=encoder.depth, decoder=decoder
-    )
+        mask_probability=0.25, mask_length=4, clones=clones, target_layers=encoder.depth, decoder=decoder,
+        ema_start=0.99, ema_end=0.999, ema_updates=2000,  # the teacher forgets its random start within 100 updates
+    )  # fmt: skip
     finetune = FinetuneConfig(
         mask_probability=0.0, channel_mask_probability=0.0, average_layers=encoder.depth, focal=False, dropout=0.0,
         activation_dropout=0.0, attention_dropout=0.0, head_dropout=0.0, layerdrop=0.0, freeze_front_end=False,

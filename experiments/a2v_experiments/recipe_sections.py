@@ -206,8 +206,8 @@ class EvaluateStage(EvaluationConfig):
     overlap_s: seconds that neighbouring windows share when a recording is longer than a segment. fit_events: window and
     shortest duration of each class's events follow from the lengths of its training labels (`a2v_eval.fitting`), and
     events are ranked from a low threshold on; the thresholds at which calls are counted are chosen on the validation
-    recordings, where there are some. segment_s: seconds of a window (None: data.segment_s); a longer one than in
-    training lets a long call be heard against more of its surroundings.
+    recordings, where there are some. segment_s: seconds of a window (None: data.segment_s, which is
+    best where bands have a level of their own segment, as an ear's: docs/log.md).
     """
 
     fit_events: bool = Field(default=False, exclude_if=lambda wanted: not wanted)

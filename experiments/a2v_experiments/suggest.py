@@ -4,7 +4,7 @@ base         many_calls where calls fill more than 15 % of the labelled time and
              else few_calls
 sample_rate  of 8000, 16000, 24000 and 32000 Hz the highest that is not above the rate of most of the audio (8000 for
              recordings below it); the front end's strides follow, so that a frame stays as long as it is in the base
-segment_s    the base's, or twice the longest calls (once, where evaluate.segment_s is given) where that is more, at
+segment_s    the base's, or twice the longest calls (once, for an ear) where that is more, at
              most 10 s; not above what half of the labelled recordings have, as far as it stays above 1 s and, where
              evaluate.segment_s is not given, twice evaluate.overlap_s; whole frames
 folds        5, or as many as there are labelled recordings (groups); the group as `name_groups` finds it

@@ -132,7 +132,7 @@ def test_many_short_calls(tmp_path, bases):
     assert value(found, "data.sample_rate") == 32000  # of 44100
     assert value(found, "folds.group") == "^([^_/]+)_" and value(found, "folds.count") == 4
     assert "4 groups (bird0, bird1, bird2, bird3)" in why(found, "folds.group")
-    assert value(found, "data.segment_s") == pytest.approx(2.0)  # the base's: calls are shorter
+    assert value(found, "data.segment_s") == pytest.approx(2.4)  # the base's: calls are shorter
     assert keys(found, "model.") == ["model.front_end.sample_rate"]  # an ear's frames are 10 ms at any rate
     assert value(found, "model.front_end.sample_rate") == 32000
     assert keys(found, "evaluate.") == []  # windows and thresholds of events follow from the labels
@@ -154,8 +154,8 @@ def test_few_calls_in_recordings_of_two_rates(tmp_path, bases):
     assert found.extends.value == FEW
     assert value(found, "data.sample_rate") == 8000 and "62 % of the audio has 8000" in why(found, "data.sample_rate")
     assert "22050 Hz are resampled" in why(found, "data.sample_rate")
-    assert value(found, "data.segment_s") == pytest.approx(2.0)  # once 2 s, which the base has too
-    assert "(rooster) last 2 s (95 %); 200 frames of 10 ms" in why(found, "data.segment_s")
+    assert value(found, "data.segment_s") == pytest.approx(2.4)  # once 2 s; the base has more
+    assert "(rooster) last 2 s (95 %); 240 frames of 10 ms" in why(found, "data.segment_s")
     assert value(found, "folds.count") == 5 and value(found, "folds.group") is None
     assert keys(found, "model.") == ["model.front_end.sample_rate"] and keys(found, "evaluate.") == []
 
@@ -216,15 +216,15 @@ def test_which_recipe_is_the_base(bases, share, median_s, expected):
 
 
 def test_a_segment_is_no_longer_than_recordings_are(bases):
-    """But of 1 s at least, whatever the windows share in which recordings are heard: those are 10 s long."""
-    assert bases[FEW].evaluate.overlap_s == 2.0
-    assert value(suggest(facts_with(some(16000, 1.5)), bases, 20), "data.segment_s") == pytest.approx(1.5)
-    assert value(suggest(facts_with(some(16000, 0.2)), bases, 20), "data.segment_s") == pytest.approx(1.0)
+    """But twice as long as what the windows share in which recordings are heard, 0.8 s."""
+    for seconds, expected in ((2.0, 2.0), (1.5, 1.6), (0.2, 1.6)):
+        found = suggest(facts_with(some(16000, seconds)), bases, 20)
+        assert value(found, "data.segment_s") == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("longest_s, expected", [(1.7, 2.0), (3.14, 3.1), (8.0, 8.0), (30.0, 10.0)])
+@pytest.mark.parametrize("longest_s, expected", [(1.7, 2.4), (3.14, 3.1), (8.0, 8.0), (30.0, 10.0)])
 def test_a_segment_has_room_for_the_longest_calls(bases, longest_s, expected):
-    """Once, in steps of 0.1 s (10 frames of 10 ms), from the base's 2 s to 10 s: windows of 10 s show the rest."""
+    """Once, in steps of 0.1 s (10 frames of 10 ms), from the base's 2.4 s to 10 s: an ear takes off what all of a segment has."""
     classes = {"a": ClassFacts(50, 6, Lengths(1.0, 1.5, longest_s))}
     assert value(suggest(facts_with(some(16000), classes=classes), bases, 20), "data.segment_s") == expected
 

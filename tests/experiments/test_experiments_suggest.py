@@ -224,7 +224,7 @@ def test_a_segment_is_no_longer_than_recordings_are(bases):
 
 @pytest.mark.parametrize("longest_s, expected", [(1.7, 2.4), (3.14, 3.1), (8.0, 8.0), (30.0, 10.0)])
 def test_a_segment_has_room_for_the_longest_calls(bases, longest_s, expected):
-    """Once, in steps of 0.1 s (10 frames of 10 ms), from the base's 2.4 s to 10 s: an ear takes off what all of a segment has."""
+    """Once, in steps of 0.1 s (10 frames of 10 ms), from the base's 2.4 s to 10 s: an ear's level is the segment's."""
     classes = {"a": ClassFacts(50, 6, Lengths(1.0, 1.5, longest_s))}
     assert value(suggest(facts_with(some(16000), classes=classes), bases, 20), "data.segment_s") == expected
 

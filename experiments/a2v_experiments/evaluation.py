@@ -66,9 +66,10 @@ def evaluate_model(
 ) -> None:
     """Score the fold's evaluation recordings, in one pass.
 
-    validation: held out training recordings, on which the threshold of each class is chosen; calls are then counted at
-    these thresholds. Without any, they are counted at the recipe's, and the thresholds of the model are the best on the
-    evaluation recordings.
+    validation: held out training recordings, on which the threshold of each class is chosen; the metrics of classes that
+    count calls (F1, precision, recall, found, ...) are then those at these thresholds. Without any, they are those at
+    the recipe's, and the thresholds of the model are the best on the evaluation recordings. What ranks (AP, mAP), what
+    asks for no class (`any_class`, `timestep`), `scores.csv`, `evaluation.json` and `example.png` have the recipe's.
 
     Metrics: both protocols (`AP/micro`, `strict/AP/micro`, ...), calls (`strict/found/CLASS`, `strict/predicted/CLASS`,
     `strict/labelled/CLASS`), events whatever their class (`any_class/F1`), timesteps (`timestep/F1`), sample sizes

@@ -67,7 +67,7 @@ def settings_for(model: Detector, **given: Any) -> tuple[PredictSettings, list[s
         events["window_s"] = given["window_s"]
     thresholds, notices = _thresholds(model, given.get("threshold"), left_out)
     fields: dict[str, Any] = {key: float(known[key]) for key in ("segment_s", "overlap_s") if key in known}
-    if same and "min_duration_s" in known and "window_s" not in given:
+    if same and "min_duration_s" in known:
         fields["min_duration_s"] = known["min_duration_s"]
     fields |= {key: given[key] for key in PredictSettings.model_fields if key in given}
     try:

@@ -162,7 +162,8 @@ class ValidationConfig(Section):
     """Validation on held out training recordings, never on those that are evaluated.
 
     share: of a fold's training recordings, in whole groups (`folds.group`); every: updates between two validations
-    (one more is at the end); patience: validations without a new best after which training stops (None: never).
+    (one more is at the end); patience: after so many validations in a row that are not as good as the best, within .02
+    of AP, training stops (None: never).
     """
 
     share: float = Field(default=0.2, gt=0, lt=1)
@@ -301,11 +302,14 @@ class Recipe(Section):
             raise ValueError(
                 f"model.front_end.sample_rate ({model_rate} Hz) and {key}.sample_rate ({data_rate} Hz) must be equal"
             )
-        samples, stride = data.segment_s * data_rate, self.model.front_end.stride
+        self._check_frames(f"{key}.segment_s", data.segment_s, data_rate)
+        if self.evaluate.segment_s is not None:
+            self._check_frames("evaluate.segment_s", self.evaluate.segment_s, self.data.sample_rate)
+
+    def _check_frames(self, key: str, seconds: float, rate: int) -> None:
+        samples, stride = seconds * rate, self.model.front_end.stride
         if abs(samples / stride - round(samples / stride)) > 1e-6:
-            raise ValueError(
-                f"{key}.segment_s = {data.segment_s}: must be a whole number of frames of {stride / data_rate} s"
-            )
+            raise ValueError(f"{key} = {seconds}: must be a whole number of frames of {stride / rate} s")
 
     def _trainings(self) -> list[tuple[str, PretrainStage | FinetuneStage]]:
         by_share = [(f"finetune_by_share.{share:g}", stage) for share, stage in self.finetune_by_share.items()]

@@ -107,9 +107,10 @@ def _shrink_finetuning(stage: Tree, depth: int, dim: int) -> None:
 
 def _shrink_evaluation(evaluate: Tree, segment_s: float) -> None:
     _cap(evaluate, overlap_s=segment_s / 4)
-    threshold = evaluate["events"]["threshold"]
-    if isinstance(threshold, dict):  # for classes of other recordings
-        evaluate["events"]["threshold"] = min(threshold.values())
+    events = evaluate["events"]
+    for name in ("threshold", "window_s", "min_duration_s"):
+        if isinstance(events.get(name), dict):  # for classes of other recordings
+            events[name] = min(events[name].values())
 
 
 def _shrink_sweep(sweep: Tree, recipe: Recipe) -> None:

@@ -97,7 +97,9 @@ def _chooses_by(recipe: Recipe) -> dict[str, Any]:
 
     settings = recipe.evaluate
     events = validation_events(settings.events).model_dump(mode="json")
-    return {"scoring": {"events": events, "iou": settings.iou_threshold, "overlap_s": settings.overlap_s}}
+    scoring = {"events": events, "iou": settings.iou_threshold, "overlap_s": settings.overlap_s}
+    scoring |= settings.model_dump(mode="json", include={"fit_events", "segment_s"})  # in no dump where they are off
+    return {"scoring": scoring}
 
 
 def experiment_config(recipe: Recipe) -> dict[str, Any]:

@@ -60,8 +60,8 @@ class Validation:
     """score(model) is called every `every` updates and at the end; `patience`: how many scores without a new best
     end the training (None: never).
 
-    history: (update, strict AP micro) of all so far, None where undefined; best: the weights with the highest, of
-    equal ones the last, on rank 0.
+    history: (update, strict AP micro) of all so far, None where undefined; best: the weights of the
+    last that is as good as the highest (`best_of`), on rank 0.
     """
 
     score: Callable[[Any], Evaluation]

@@ -33,6 +33,7 @@ def summary(state: Mapping[str, Any], updates: int) -> str | None:
     if not state.get("history"):
         return None
     rose = f"validation AP rose until update {state['best_update']} of {state['updates']}; its weights are the model"
+    # 'rose' within AS_GOOD: what came later was lower by more than chance
     if state["updates"] == updates:
         return rose
     later = sum(update > state["best_update"] for update, _ in state["history"])

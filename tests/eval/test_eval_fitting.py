@@ -65,9 +65,10 @@ def test_per_class_values_need_every_class_and_no_canny() -> None:
 
 
 def test_a_class_with_few_labels_leans_on_what_suits_all() -> None:
-    hits = np.array([[1, 0], [40, 80]])
-    predicted = np.array([[1, 1], [400, 90]])
+    hits, predicted = np.array([[2, 1], [40, 80]]), np.array([[2, 2], [400, 90]])
     scores = ThresholdScores(CLASSES, np.array([0.1, 0.5]), hits, predicted, np.array([2, 90]))
     assert scores.best() == {"click": 0.1, "song": 0.5}
-    # 10 of 92 are shared; click at 0.1: 2 (1 + 4.46) / (1 + 43.6 + 12) = .19, at 0.5: 2 (8.7) / (1 + 9.9 + 12) = .76
+    # 10 of 92 are shared; click at 0.1: 2 (2 + 4.57) / (2 + 43.7 + 12) = .23, at 0.5: 2 (1 + 8.8) / (2 + 10 + 12) = .82
     assert scores.best(10) == {"click": 0.5, "song": 0.5}
+    rare = ThresholdScores(CLASSES, scores.thresholds, np.array([[1, 0], [40, 80]]), predicted, scores.labelled)
+    assert rare.best(10)["click"] == 0.1  # never where nothing of the class is found

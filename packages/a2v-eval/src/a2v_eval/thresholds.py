@@ -62,6 +62,7 @@ class ThresholdScores:
         hits, predicted = (counts + every * counts.sum(0) for counts in (self.hits, self.predicted))
         labelled = self.labelled + every * self.labelled.sum()
         f1_CK = _ratio(2 * hits, predicted + labelled[:, None])
+        f1_CK = np.where(self.hits > 0, f1_CK, np.nan)  # never a threshold at which nothing of the class is found
         found_C = np.nan_to_num(self.f1).max(axis=1, initial=0) > 0
         for name, f1_K, found in zip(self.classes, f1_CK, found_C, strict=True):
             if not found:

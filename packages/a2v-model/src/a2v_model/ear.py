@@ -127,7 +127,8 @@ class Ear(nn.Module):
     def forward(
         self, waveform_BN: Tensor, lengths: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """lengths (B, samples): what of an item is no padding; the rest changes nothing and its frames are 0.
+        """lengths (B, samples): what of an item is no padding; in eval mode the rest changes nothing, in train mode
+        it counts in the batch's statistics as silence. Frames of padding are 0.
         generator (CPU): in train mode, draws the masks over bands and time."""
         valid_BT = None
         if lengths is not None:

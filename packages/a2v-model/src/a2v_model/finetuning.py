@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from a2v_model.backbone import Backbone
-from a2v_model.config import FinetuneConfig, ModelConfig, check_together
+from a2v_model.config import EarConfig, FinetuneConfig, ModelConfig, check_together
 from a2v_model.heads import apply_head, new_head
 from a2v_model.inference import Inference, Waveform
 from a2v_model.layers import Dropout
@@ -43,7 +43,9 @@ class Detector(Inference):
         self.backbone = Backbone(_finetune_dropouts(model, finetune))
         self.dropout = Dropout(finetune.head_dropout)
         self.head = new_head(model.encoder.dim, len(classes), finetune)
-        self.backbone.front_end.requires_grad_(not finetune.freeze_front_end)
+        for name, parameter in self.backbone.named_parameters():
+            if name.startswith("front_end."):
+                parameter.requires_grad_(not self._frozen(name))
         self.thresholds: dict[str, float] = {}
         """Class -> threshold on the pooled likelihood above which there is an event; classes without one have none
         that was chosen for them (`checkpoints.write_thresholds`)."""
@@ -86,6 +88,14 @@ class Detector(Inference):
             )
         load_exactly(self.head, other.head.state_dict())
 
+    def _frozen(self, name: str) -> bool:
+        """Whether a parameter of the backbone never learns: a frozen front end's, or the edges of fixed bands."""
+        front_end = self.model_config.front_end
+        fixed_bands = isinstance(front_end, EarConfig) and not front_end.learned
+        if fixed_bands and name.startswith("front_end.energies.filters."):
+            return True
+        return self.config.freeze_front_end and name.startswith("front_end.")
+
     def set_trainable(self, update: int) -> bool:
         """Freeze all but the head before `head_only_updates`, then all but a frozen front end.
 
@@ -94,8 +104,7 @@ class Detector(Inference):
         training = update >= self.config.head_only_updates
         changed = False
         for name, parameter in self.backbone.named_parameters():
-            frozen = self.config.freeze_front_end and name.startswith("front_end.")
-            wanted = training and not frozen
+            wanted = training and not self._frozen(name)
             changed |= parameter.requires_grad != wanted
             parameter.requires_grad_(wanted)
         return changed

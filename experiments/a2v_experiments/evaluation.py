@@ -66,9 +66,9 @@ def evaluate_model(
 ) -> None:
     """Score the fold's evaluation recordings, in one pass.
 
-    validation: held out training recordings, on which the threshold of each class is chosen; the metrics of classes that
-    count calls (F1, precision, recall, found, ...) are then those at these thresholds. Without any, they are those at
-    the recipe's, and the thresholds of the model are the best on the evaluation recordings. What ranks (AP, mAP), what
+    validation: held out training recordings, on which the threshold of each class is chosen; what counts calls of a
+    class (F1, precision, recall, found, ...) is then at these thresholds. Without any, it is at the recipe's, and the
+    thresholds of the model are the best on the evaluation recordings. What ranks (AP, mAP), what
     asks for no class (`any_class`, `timestep`), `scores.csv`, `evaluation.json` and `example.png` have the recipe's.
 
     Metrics: both protocols (`AP/micro`, `strict/AP/micro`, ...), calls (`strict/found/CLASS`, `strict/predicted/CLASS`,

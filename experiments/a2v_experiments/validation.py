@@ -16,6 +16,7 @@ import torch
 from a2v_data.corpus import Corpus
 from a2v_eval.evaluation import Evaluation, EvaluationConfig, evaluate
 from a2v_eval.events import EventConfig
+from a2v_eval.fitting import RANKING_THRESHOLD
 from a2v_eval.scores import none_if_nan
 from a2v_model import Detector
 from torch import Tensor, nn
@@ -24,15 +25,13 @@ from .group import Group
 from .inference import recording_likelihoods
 from .validation_report import AP, BEST_METRIC, BEST_UPDATE, STOPPED, best_of
 
-LOW_THRESHOLD = 0.05
-
 
 def validation_events(events: EventConfig) -> EventConfig:
     """The event settings of validation: the recipe's, with a threshold so low that AP sees the whole ranking and no
     choice of a threshold; those given per class were chosen, and stay."""
     if isinstance(events.threshold, Mapping):
         return events
-    return events.model_copy(update={"threshold": min(events.threshold, LOW_THRESHOLD)})
+    return events.model_copy(update={"threshold": min(events.threshold, RANKING_THRESHOLD)})
 
 
 def score_validation(

@@ -42,11 +42,15 @@ CONFIGS = [
     EventConfig(method="avg", window_s=0.1, threshold=0.0),
     EventConfig(method="max", window_s=0.1, threshold=0.6),
     EventConfig(method="max", window_s=0.02, threshold=0.5),
+    EventConfig(method="avg", window_s=0.02, threshold=0.05, peak_share=0.35),
+    EventConfig(method="avg", window_s=0.08, threshold={"a": 0.2, "b": 0.1, "c": 0.0}, peak_share=0.5),
+    EventConfig(method="max", window_s=0.06, threshold=0.05, peak_share=0.35),
+    EventConfig(method="max", window_s=0.02, threshold=0.0, min_duration_s=0.06, peak_share=0.5),
     EventConfig(method="canny", window_s=0.1, threshold=0.5, low_threshold=0.3, max_duration_s=0.4),
 ]
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.method}-{c.window_s}-{c.threshold}")
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.method}-{c.window_s}-{c.threshold}-{c.peak_share}")
 @pytest.mark.parametrize("sizes", [1, 2, 3, 7, 64, 5000, [0, 1, 0, 5, 400]], ids=str)
 def test_blocks_give_the_events_of_the_whole_to_the_bit(config, sizes):
     for frames in (1, 4, 5, 6, 26, 700):

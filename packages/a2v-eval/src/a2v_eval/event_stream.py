@@ -1,8 +1,9 @@
 """Events of a recording whose likelihoods come in blocks: the same, to the bit, as `find_events` of the whole.
 
-`avg` and `max` go through the blocks once and keep one pooling window and the events that are still open; what makes
-the result equal is that sums run on over the blocks in the order of the frames. `canny` looks at the whole recording,
-so it takes one class after another: memory is that of one class.
+`avg` and `max` go through the blocks once and keep one pooling window and the runs that are still open; what makes
+the result equal is that sums run on over the blocks in the order of the frames. With `peak_share` the frames of open
+runs are kept, too, 12 bytes each, since a run is taken apart when all of it is there. `canny` looks at the whole
+recording, so it takes one class after another: memory is that of one class.
 
 T frames, C classes, W frames of the pooling window, S = T + 1 places between frames.
 """
@@ -10,10 +11,12 @@ T frames, C classes, W frames of the pooling window, S = T + 1 places between fr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from .events import EVENT, EventConfig, find_events, shortest_frames, window_frames
+from .peaks import moving_maximum, split_runs
 from .runs import runs_of_ones
 
 Blocks = Callable[[], Iterable[np.ndarray]]
@@ -48,72 +51,101 @@ def find_events_in_blocks(
     return events[events["stop"] - events["start"] >= least_C[events["class"]]]
 
 
-def _streams(
-    config: EventConfig, frame_rate: float, n_classes: int, classes: Sequence[str] | None
-) -> list[_Stream]:
+def _streams(config: EventConfig, frame_rate: float, n_classes: int, classes: Sequence[str] | None) -> list[_Stream]:
     """One for all classes that share a pooling window."""
     windows_C, threshold_C = config.windows_s(n_classes, classes), config.thresholds(n_classes, classes)
     widths_C = np.array([window_frames(float(window_s), frame_rate) for window_s in windows_C])
     shared = [np.flatnonzero(widths_C == width) for width in np.unique(widths_C)]
-    return [_Stream(config.method, int(widths_C[own[0]]), own, threshold_C[own]) for own in shared]
+    return [_Stream(config, int(widths_C[own[0]]), own, threshold_C[own]) for own in shared]
+
+
+@dataclass
+class _Run:
+    """A run that has not ended yet.
+
+    start   its first frame. total: the sum of the likelihoods before that.
+    pooled  with `peak_share`, the pooled likelihoods of the run, a piece from each block. totals: for each of them, the
+            sum before the frame in the middle of its window.
+    """
+
+    start: int
+    total: float
+    pooled: list[np.ndarray] = field(default_factory=list)
+    totals: list[np.ndarray] = field(default_factory=list)
 
 
 class _Stream:
     """Pooling and runs over blocks, of some of the classes. Places count from the recording's start."""
 
-    def __init__(self, method: str, width: int, classes: np.ndarray, threshold_C: np.ndarray) -> None:
-        self.method, self.width, self.classes = method, width, classes
+    def __init__(self, config: EventConfig, width: int, classes: np.ndarray, threshold_C: np.ndarray) -> None:
+        self.method, self.share, self.width, self.classes = config.method, config.peak_share, width, classes
         self.threshold_C = threshold_C.astype(np.float32)
         n_classes = len(threshold_C)
         self.first = 0  # place of the first kept sum
         self.total_SC = np.zeros((1, n_classes))  # sums of the likelihoods before each of the last places
         self.count_SC = np.zeros((1, n_classes))  # the same of frames above the threshold
-        self.open_C = np.full(n_classes, -1)  # where the event begins that has not ended yet
-        self.open_total_C = np.zeros(n_classes)
+        self.last_TC = np.zeros((0, n_classes), np.float32)  # the frames between them, for the maximum
+        self.open: list[_Run | None] = [None] * n_classes
         self.found: list[np.ndarray] = []
 
     def add(self, block_TC: np.ndarray) -> None:
         block_TC = block_TC[:, self.classes]
         total_SC = _running(self.total_SC, block_TC)
-        count_SC = self.count_SC
+        count_SC, frames_TC, pooled_VC = self.count_SC, self.last_TC, None
         if self.method == "avg":
-            pooled_VC = (total_SC[self.width :] - total_SC[: -self.width]) / self.width
-            above_VC = pooled_VC.astype(np.float32) > self.threshold_C
+            pooled_VC = ((total_SC[self.width :] - total_SC[: -self.width]) / self.width).astype(np.float32)
+            above_VC = pooled_VC > self.threshold_C
         else:
             count_SC = _running(count_SC, block_TC > self.threshold_C)
             above_VC = count_SC[self.width :] > count_SC[: -self.width]
+            if self.share:
+                frames_TC = np.concatenate([frames_TC, block_TC.astype(np.float32)])
+                pooled_VC = moving_maximum(frames_TC.T, self.width).T if len(above_VC) else None
         if len(above_VC):
-            self._take(above_VC, total_SC)
+            self._take(above_VC, total_SC, pooled_VC if self.share else None)
         kept = min(self.width, len(total_SC))  # the next window starts at the first of these
         self.first += len(total_SC) - kept
         self.total_SC, self.count_SC = total_SC[-kept:], count_SC[-kept:]
+        self.last_TC = frames_TC[max(len(frames_TC) - (kept - 1), 0) :]
 
-    def _take(self, above_VC: np.ndarray, total_SC: np.ndarray) -> None:
+    def _take(self, above_VC: np.ndarray, total_SC: np.ndarray, pooled_VC: np.ndarray | None) -> None:
         half, length = self.width // 2, len(above_VC)
         class_E, start_E, stop_E = runs_of_ones(above_VC.T)
-        going_on_C = (self.open_C >= 0) & ~above_VC[0]
-        for class_ in np.flatnonzero(going_on_C).tolist():  # ended with the block before
-            self._end(class_, self.first + half, total_SC[half, class_])
+        for class_, run in enumerate(self.open):
+            if run is not None and not above_VC[0, class_]:  # ended with the block before
+                self._end(class_, run, self.first + half, total_SC[half, class_])
         for class_, start, stop in zip(class_E.tolist(), start_E.tolist(), stop_E.tolist(), strict=True):
-            if start > 0 or self.open_C[class_] < 0:
-                self.open_C[class_] = self.first + start + half
-                self.open_total_C[class_] = total_SC[start + half, class_]
+            run = self.open[class_]
+            if run is None:
+                run = self.open[class_] = _Run(self.first + start + half, total_SC[start + half, class_])
+            if pooled_VC is not None:  # copies, so that the block can go
+                run.pooled.append(pooled_VC[start:stop, class_].copy())
+                run.totals.append(total_SC[start + half : stop + half, class_].copy())
             if stop < length:
-                self._end(class_, self.first + stop + half, total_SC[stop + half, class_])
+                self._end(class_, run, self.first + stop + half, total_SC[stop + half, class_])
 
-    def _end(self, class_: int, stop: int, total: float) -> None:
-        start = int(self.open_C[class_])
-        event = np.zeros(1, EVENT)
-        event["class"], event["start"], event["stop"] = class_, start, stop
-        event["likelihood"] = (total - self.open_total_C[class_]) / (stop - start)
-        self.found.append(event)
-        self.open_C[class_] = -1
+    def _end(self, class_: int, run: _Run, stop: int, total: float) -> None:
+        self.open[class_] = None
+        if not self.share:
+            self._add(class_, np.array([run.start]), np.array([stop]), np.array([total - run.total]))
+            return
+        total_S = np.concatenate([*run.totals, [total]])
+        row, length = np.zeros(1, np.int64), np.array([stop - run.start])
+        _, start_E, stop_E = split_runs(np.concatenate(run.pooled)[None], row, row, length, self.share)
+        self._add(class_, run.start + start_E, run.start + stop_E, total_S[stop_E] - total_S[start_E])
+
+    def _add(self, class_: int, start_E: np.ndarray, stop_E: np.ndarray, total_E: np.ndarray) -> None:
+        events = np.zeros(len(start_E), EVENT)
+        events["class"], events["start"], events["stop"] = class_, start_E, stop_E
+        events["likelihood"] = total_E / (stop_E - start_E)
+        self.found.append(events)
 
     def events(self) -> np.ndarray:
         """All events; what is open ends with the last window that lies within the recording."""
         half = self.width // 2
-        for class_ in np.flatnonzero(self.open_C >= 0).tolist():
-            self._end(class_, self.first + half, self.total_SC[half, class_])
+        for class_, run in enumerate(self.open):
+            if run is not None:
+                self._end(class_, run, self.first + half, self.total_SC[half, class_])
         events = np.concatenate([np.zeros(0, EVENT), *self.found])
         events["class"] = self.classes[events["class"]]
         return events

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .canny import canny_runs, frames_below
+from .peaks import moving_maximum, split_runs
 from .runs import prefix_sums, runs_of_ones
 
 Protocol = Literal["paper", "strict"]
@@ -51,6 +52,9 @@ class EventConfig(BaseModel):
     low_threshold    `canny` only: where an event without an edge ends.
     max_duration_s   `canny` only: seconds; longer events are cut.
     min_duration_s   seconds; shorter events are none. One number, or class name -> number.
+    peak_share       `avg`, `max`: a run above the threshold is as many events as it has peaks between which the pooled
+                     likelihood falls below this share of the lower one, and an event is what exceeds this share of its
+                     own peak (see `peaks.py`). 0: a run is an event.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,13 +67,16 @@ class EventConfig(BaseModel):
     min_duration_s: Annotated[float, Field(ge=0)] | dict[str, Annotated[float, Field(ge=0)]] = Field(
         default=0.0, exclude_if=lambda seconds: seconds == 0
     )  # in no dump where it is off, so that recipes of before it keep their fingerprints
+    peak_share: Probability = Field(default=0.0, exclude_if=lambda share: share == 0)  # neither is this one
 
     @model_validator(mode="after")
-    def _canny_only(self) -> Self:
+    def _of_the_method(self) -> Self:
         for name in ("low_threshold", "max_duration_s"):
             value, default = getattr(self, name), type(self).model_fields[name].default
             if self.method != "canny" and value != default:
                 raise ValueError(f"{name}: {value} has no effect with method {self.method}; it is for canny only")
+        if self.method == "canny" and self.peak_share != 0:
+            raise ValueError(f"peak_share: {self.peak_share} has no effect with method canny; it is for avg and max")
         if self.method == "canny" and isinstance(self.window_s, Mapping):
             raise ValueError("window_s: is given per class, canny has one for all classes; give a number")
         return self
@@ -257,7 +264,11 @@ def _runs(
     else:
         count_NS = prefix_sums(likelihood_NT > threshold_N1)
         above_NV = count_NS[:, width:] > count_NS[:, :-width]
+        if config.peak_share:
+            pooled_NV = moving_maximum(likelihood_NT, width)
     row, start, stop = runs_of_ones(above_NV)
+    if config.peak_share:
+        row, start, stop = split_runs(pooled_NV, row, start, stop, config.peak_share)
     return row, start + width // 2, stop + width // 2
 
 

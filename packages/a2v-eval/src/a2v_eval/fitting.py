@@ -18,10 +18,14 @@ SHARE = 0.3
 SHORT = 5  # the percentile of durations that stands for the short calls of a class
 RANKING_THRESHOLD = 0.05
 LONGEST_WINDOW_S = 0.5
+# Above so low a threshold, calls that follow one another closely are one run, and its edges spread. Taking runs apart
+# at this share raised strict mAP over IoU .1 to .9 from .74-.79 to .78-.85 on the same likelihoods.
+PEAK_SHARE = 0.35
 
 
 def fit_events(config: EventConfig, durations_s: Mapping[str, np.ndarray], classes: Sequence[str]) -> EventConfig:
-    """`config` with `window_s` and `min_duration_s` of each class, and the threshold from which events are ranked.
+    """`config` with `window_s` and `min_duration_s` of each class, the threshold from which events are ranked, and
+    runs above it taken apart (`peak_share`: config's own, where it has one).
 
     durations_s: lengths of the training labels of each class, seconds; a class without any has those of all labels
     together. ValueError where there is no label at all, or for `canny`, which has one window.
@@ -40,4 +44,5 @@ def fit_events(config: EventConfig, durations_s: Mapping[str, np.ndarray], class
         threshold=min(RANKING_THRESHOLD, config.threshold) if isinstance(config.threshold, float) else config.threshold,
         window_s={name: min(SHARE * seconds, LONGEST_WINDOW_S) for name, seconds in short.items()},
         min_duration_s={name: SHARE * seconds for name, seconds in short.items()},
+        peak_share=config.peak_share or PEAK_SHARE,
     )

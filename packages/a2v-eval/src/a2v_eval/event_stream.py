@@ -86,6 +86,7 @@ class _Stream:
         self.count_SC = np.zeros((1, n_classes))  # the same of frames above the threshold
         self.last_TC = np.zeros((0, n_classes), np.float32)  # the frames between them, for the maximum
         self.open: list[_Run | None] = [None] * n_classes
+        self.ended: list[tuple[int, _Run]] = []  # class and run, with `peak_share`
         self.found: list[np.ndarray] = []
 
     def add(self, block_TC: np.ndarray) -> None:
@@ -123,22 +124,39 @@ class _Stream:
                 run.totals.append(total_SC[start + half : stop + half, class_].copy())
             if stop < length:
                 self._end(class_, run, self.first + stop + half, total_SC[stop + half, class_])
+        self._take_apart()
 
     def _end(self, class_: int, run: _Run, stop: int, total: float) -> None:
         self.open[class_] = None
-        if not self.share:
-            self._add(class_, np.array([run.start]), np.array([stop]), np.array([total - run.total]))
+        if self.share:
+            run.totals.append(np.array([total]))
+            self.ended.append((class_, run))
             return
-        total_S = np.concatenate([*run.totals, [total]])
-        row, length = np.zeros(1, np.int64), np.array([stop - run.start])
-        _, start_E, stop_E = split_runs(np.concatenate(run.pooled)[None], row, row, length, self.share)
-        self._add(class_, run.start + start_E, run.start + stop_E, total_S[stop_E] - total_S[start_E])
+        event = np.zeros(1, EVENT)
+        event["class"], event["start"], event["stop"] = class_, run.start, stop
+        event["likelihood"] = (total - run.total) / (stop - run.start)
+        self.found.append(event)
 
-    def _add(self, class_: int, start_E: np.ndarray, stop_E: np.ndarray, total_E: np.ndarray) -> None:
+    def _take_apart(self) -> None:
+        """The events of the runs that have ended, which are laid end to end."""
+        if not self.ended:
+            return
+        class_R = np.array([class_ for class_, _ in self.ended])
+        place_R = np.array([run.start for _, run in self.ended])
+        pooled_V = np.concatenate([piece for _, run in self.ended for piece in run.pooled])
+        total_S = np.concatenate([piece for _, run in self.ended for piece in run.totals])  # one more for each run
+        length_R = np.array([sum(len(piece) for piece in run.pooled) for _, run in self.ended])
+        last_R = np.cumsum(length_R)
+        first_R = last_R - length_R
+        _, start_E, stop_E = split_runs(pooled_V[None], np.zeros_like(first_R), first_R, last_R, self.share)
+        run_E = np.searchsorted(last_R, start_E, side="right")
         events = np.zeros(len(start_E), EVENT)
-        events["class"], events["start"], events["stop"] = class_, start_E, stop_E
-        events["likelihood"] = total_E / (stop_E - start_E)
+        events["class"] = class_R[run_E]
+        events["start"] = place_R[run_E] + start_E - first_R[run_E]
+        events["stop"] = events["start"] + (stop_E - start_E)
+        events["likelihood"] = (total_S[stop_E + run_E] - total_S[start_E + run_E]) / (stop_E - start_E)
         self.found.append(events)
+        self.ended = []
 
     def events(self) -> np.ndarray:
         """All events; what is open ends with the last window that lies within the recording."""
@@ -146,6 +164,7 @@ class _Stream:
         for class_, run in enumerate(self.open):
             if run is not None:
                 self._end(class_, run, self.first + half, self.total_SC[half, class_])
+        self._take_apart()
         events = np.concatenate([np.zeros(0, EVENT), *self.found])
         events["class"] = self.classes[events["class"]]
         return events

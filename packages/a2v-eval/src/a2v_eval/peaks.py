@@ -10,7 +10,6 @@ N rows of V pooled positions, R runs, E events. Runs and events are half-open.
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d
 
 
 def split_runs(
@@ -47,6 +46,8 @@ def split_runs(
 
 def moving_maximum(likelihood_NT: np.ndarray, width: int) -> np.ndarray:
     """(N, V) float32, V = T - width + 1: the maximum over each window that lies within the row. T >= width."""
+    from scipy.ndimage import maximum_filter1d  # slow to import, and only needed with method max
+
     likelihood_NT = likelihood_NT.astype(np.float32)
     before = width // 2  # the filter's window begins so many frames before its place
     every_NT = maximum_filter1d(likelihood_NT, width, axis=1)

@@ -22,8 +22,10 @@ import torch
 from a2v_data.corpus import Corpus
 from a2v_data.scheduling import cores
 from a2v_data.sources import Source, open_source
+from a2v_eval.any_class import one_class_config
 from a2v_eval.energy import energy_likelihood
 from a2v_eval.evaluation import evaluate
+from a2v_eval.fitting import fit_events
 from a2v_eval.labels import LABEL
 from a2v_model import Detector, Pretrainer
 from a2v_model.config import FinetuneConfig, PretrainConfig
@@ -41,6 +43,7 @@ WORKERS_START_S = 22.0  # until the first update: two Ray workers on two idle co
 FIGURES_S = 5.0  # a fold's figures and confidence intervals: 4.4 s in one run of quickstart, on two busy cores
 HELD_FRAMES = 8  # a likelihood stays about the same
 SCORED_S = 60.0  # noise that scoring is measured on
+LABEL_S = 0.2
 INFERENCE_BATCH = 16  # windows, as in evaluation
 QUICK_S = 2.0  # a step of 2 segments that takes longer is not measured with more
 TIMED = 3  # steps, after one that is not timed
@@ -287,16 +290,16 @@ def measure_scoring(recipe: Recipe) -> float:
     frame_rate, sample_rate = recipe.model.front_end.frame_rate, recipe.model.front_end.sample_rate
     rng = np.random.default_rng(0)
     frames = round(SCORED_S * frame_rate)
-    events = recipe.evaluate.events
-    if isinstance(events.threshold, dict):  # of classes whose names are not known here
-        events = events.model_copy(update={"threshold": min(events.threshold.values())})
-    settings = recipe.evaluate.model_copy(update={"events": events})
+    settings = one_class_config(recipe.evaluate)  # what is given per class is for names that are not known here
     classes = [f"class {number}" for number in range(CLASSES)]
+    if recipe.evaluate.fit_events:
+        fitted = fit_events(settings.events, {classes[0]: np.array([LABEL_S])}, classes)
+        settings = settings.model_copy(update={"events": fitted})
     coarse = rng.uniform(0, 1, (frames // HELD_FRAMES + 1, CLASSES)) ** 4  # most likelihoods are low
     likelihood_TC = coarse.repeat(HELD_FRAMES, 0)[:frames].astype(np.float32)
     labels = np.zeros(round(SCORED_S), LABEL)
     labels["class"], labels["onset_s"] = rng.integers(0, CLASSES, len(labels)), np.arange(len(labels))
-    labels["offset_s"] = labels["onset_s"] + 0.2
+    labels["offset_s"] = labels["onset_s"] + LABEL_S
     wave = rng.normal(size=round(SCORED_S * sample_rate)).astype(np.float32)
     started = time.perf_counter()
     collected = Collectors.of(classes, frame_rate, settings)

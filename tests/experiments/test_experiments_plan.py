@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from a2v_eval.events import EventConfig
 from a2v_experiments import plan_costs
 from a2v_experiments.plan import Mark, Planned
 from a2v_experiments.plan_costs import Audio, Clock, StepTime
@@ -250,3 +251,7 @@ def test_a_step_of_the_recipes_own_model_is_measured(tmp_path):
     assert plan_costs.measure_step(recipe, recipe.pretrain, 1.0).head_micro_s is None
     assert plan_costs.measure_window(recipe) > 0
     assert 0 < plan_costs.measure_scoring(recipe) < 0.1  # a fraction of what is heard
+    per_class = EventConfig(window_s={"cc": 0.1, "sn": 0.2}, min_duration_s={"cc": 0.0, "sn": 0.1}, peak_share=0.35)
+    for evaluate in ({"fit_events": True}, {"events": per_class}):
+        given = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update=evaluate)})
+        assert 0 < plan_costs.measure_scoring(given) < 0.2

@@ -166,6 +166,8 @@ def _settings(summary: Summary) -> list[tuple[str, str]]:
         ("Windows", f"{options['segment_s']:g} s, {options['overlap_s']:g} s shared by neighbours"),
         ("Events", f"{events['method']} pooling over {_each(events['window_s'])}"),
     ]
+    if share := events.get("peak_share"):
+        said.append(("Parted", f"where the likelihood falls below {share:.3g} of the lower of two peaks"))
     for key, name in (
         ("min_duration_s", "Shorter ones dropped"),
         ("max_duration_s", "Longer ones dropped"),

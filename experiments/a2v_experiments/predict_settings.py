@@ -13,6 +13,7 @@ from a2v_model import Detector
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 SEGMENT_S, OVERLAP_S = 10.0, 0.5
+OF_EVENTS = ("window_s", "peak_share")  # how `avg` and `max` find events, beside their thresholds
 Seconds = Annotated[float, Field(ge=0)]
 OfClass = Seconds | dict[str, Seconds]
 """One number, or class -> number: classes without one are left as they are."""
@@ -47,13 +48,13 @@ class PredictSettings(BaseModel):
 def settings_for(model: Detector, **given: Any) -> tuple[PredictSettings, list[str]]:
     """The settings for a model, and what a user should know about them, a line each.
 
-    given: fields of PredictSettings, and `method`, `window_s` and `threshold` of EventConfig; what is None or missing
-    is the model's own: its thresholds, and the event settings and windows that they were chosen for. A class without a
-    threshold has EventConfig's. Classes that are `not_written` are left out, with all_classes=True none are. Raises
-    ValueError for a wrong value or a class that the model does not know.
+    given: fields of PredictSettings, and `method`, `window_s`, `peak_share` and `threshold` of EventConfig; what is
+    None or missing is the model's own: its thresholds, and the event settings and windows that they were chosen for. A
+    class without a threshold has EventConfig's. Classes that are `not_written` are left out, with all_classes=True none
+    are. Raises ValueError for a wrong value or a class that the model does not know.
     """
     given = {key: value for key, value in given.items() if value is not None}
-    odd = given.keys() - PredictSettings.model_fields.keys() - {"method", "window_s", "threshold", "all_classes"}
+    odd = given.keys() - PredictSettings.model_fields.keys() - {"method", *OF_EVENTS, "threshold", "all_classes"}
     assert not odd, f"{odd}: no such setting"
     left_out = not_written(model, **given)
     if left_out:
@@ -61,10 +62,9 @@ def settings_for(model: Detector, **given: Any) -> tuple[PredictSettings, list[s
     known = model.thresholds_from
     method = given.get("method", known.get("method", "avg"))
     same = method == known.get("method")
-    keys = ("window_s", "low_threshold", "max_duration_s") if method == "canny" else ("window_s",)
+    keys = ("window_s", "low_threshold", "max_duration_s") if method == "canny" else OF_EVENTS
     events = {key: known[key] for key in keys if same and key in known}
-    if "window_s" in given:
-        events["window_s"] = given["window_s"]
+    events |= {key: given[key] for key in OF_EVENTS if key in given}
     thresholds, notices = _thresholds(model, given.get("threshold"), left_out)
     fields: dict[str, Any] = {key: float(known[key]) for key in ("segment_s", "overlap_s") if key in known}
     if same and "min_duration_s" in known:
@@ -78,9 +78,10 @@ def settings_for(model: Detector, **given: Any) -> tuple[PredictSettings, list[s
             f"{first['loc'][0] if first['loc'] else 'settings'}: {first['msg'].removeprefix('Value error, ')}"
         ) from None
     _check(model, settings)
-    if model.thresholds and not given.keys().isdisjoint({"method", "window_s"}) and "threshold" not in given:
+    if model.thresholds and not given.keys().isdisjoint({"method", *OF_EVENTS}) and "threshold" not in given:
         window = known.get("window_s")
         chosen = f"method {known.get('method')}, window_s {'of each class' if isinstance(window, dict) else window}"
+        chosen += f", peak_share {known['peak_share']}" if "peak_share" in known else ""
         notices.append(f"the model's thresholds were chosen for {chosen}; they may not fit other settings")
     return settings, notices
 

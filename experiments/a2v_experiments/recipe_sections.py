@@ -205,10 +205,11 @@ class EvaluateStage(EvaluationConfig):
     """Scores on a fold's evaluation recordings, by both protocols.
 
     overlap_s: seconds that neighbouring windows share when a recording is longer than a segment. fit_events: window and
-    shortest duration of each class's events follow from the lengths of its training labels (`a2v_eval.fitting`), and
-    events are ranked from a low threshold on; the thresholds at which calls are counted are chosen on the validation
-    recordings, where there are some. segment_s: seconds of a window (None: data.segment_s, which is
-    best where bands have a level of their own segment, as an ear's: docs/log.md).
+    shortest duration of each class's events follow from the lengths of its training labels (`a2v_eval.fitting`), events
+    are ranked from a low threshold on, and calls that follow closely are parted (events.peak_share, .35 where it is 0);
+    the thresholds at which calls are counted are chosen on the validation recordings, where there are some. segment_s:
+    seconds of a window (None: data.segment_s, which is best where bands have a level of their own segment, as an ear's:
+    docs/log.md).
     """
 
     fit_events: bool = Field(default=False, exclude_if=lambda wanted: not wanted)

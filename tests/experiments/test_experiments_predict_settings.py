@@ -46,6 +46,16 @@ def test_thresholds_for_other_event_settings_are_pointed_out(detector):
     assert settings_for(detector, window_s=0.2, threshold=0.3)[1] == []
 
 
+def test_calls_are_parted_as_where_the_thresholds_were_chosen_or_as_asked_for(detector):
+    assert settings_for(detector, peak_share=0.2)[0].events.peak_share == 0.2
+    detector.thresholds_from |= {"peak_share": 0.35}
+    own = EventConfig(window_s=WINDOW_S, threshold=THRESHOLDS, peak_share=0.35)
+    assert settings_for(detector)[0].events == own
+    settings, (notice,) = settings_for(detector, peak_share=0)
+    assert settings.events == EventConfig(window_s=WINDOW_S, threshold=THRESHOLDS) and "peak_share 0.35;" in notice
+    assert settings_for(detector, method="canny")[0].events == EventConfig(method="canny", threshold=THRESHOLDS)
+
+
 def test_a_model_for_canny_keeps_what_belongs_to_it(detector):
     detector.thresholds_from |= {"method": "canny", "low_threshold": 0.1, "max_duration_s": 0.7}
     canny = EventConfig(method="canny", window_s=WINDOW_S, low_threshold=0.1, max_duration_s=0.7, threshold=THRESHOLDS)

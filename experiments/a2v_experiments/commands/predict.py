@@ -95,6 +95,14 @@ def predict(
     window_s: Annotated[
         float | None, typer.Option("--window-s", help="Seconds of the pooling. Default: as the model's thresholds.")
     ] = None,
+    peak_share: Annotated[
+        float | None,
+        typer.Option(
+            "--peak-share",
+            help="Part calls that follow closely, where the likelihood falls below this share of both peaks; 0: never."
+            " Default: as the model's thresholds.",
+        ),
+    ] = None,
     segment_s: Annotated[
         float | None,
         typer.Option("--segment-s", help="Seconds that the model hears at once. Default: the model's, or 10."),
@@ -154,6 +162,7 @@ def predict(
             "merge_gap_s": seconds_of("--merge-gap", merge_gap),
             "method": method.value if method else None,
             "window_s": window_s,
+            "peak_share": peak_share,
             "segment_s": segment_s,
             "overlap_s": overlap_s,
         },

@@ -92,8 +92,8 @@ PREDICT = {
     "predict": [
         "recordings", "--model", "--out", "--format", "--likelihoods", "--embeddings", "--thresholds", "--threshold",
         "--classes", "--all-classes", "--min-duration", "--max-duration", "--merge-gap", "--method", "--window-s",
-        "--segment-s", "--overlap-s", "--channel", "--device", "--precision", "--batch", "--processes", "--ray",
-        "--address", "--figures", "--report", "--tracking-uri", "--json",
+        "--peak-share", "--segment-s", "--overlap-s", "--channel", "--device", "--precision", "--batch", "--processes",
+        "--ray", "--address", "--figures", "--report", "--tracking-uri", "--json",
     ],
 }  # fmt: skip
 ADAPT = {

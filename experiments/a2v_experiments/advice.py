@@ -16,6 +16,7 @@ from a2v_data.folds import Fold, Folds, class_counts, label_share
 from a2v_data.listing import Listing, duration_s, list_source
 
 from . import stages
+from .event_classes import check_event_classes
 from .listing import duration
 from .recipe_sections import FinetuneStage, Recipe
 
@@ -134,7 +135,7 @@ def advice_before(recipe: Recipe, work: Path, corpus: Path | None, update_s: flo
     """The same before anything ran, from the packed corpus if it is there, else from headers and annotations.
 
     There is none for a synthetic corpus that is not made yet, nor without finetuning. Raises UserError or ValueError
-    for folds that cannot be made and annotations that are wrong, as `run` would.
+    for folds that cannot be made, event settings of other classes and annotations that are wrong, as `run` would.
     """
     data = recipe.data
     if recipe.finetune is None:
@@ -151,6 +152,7 @@ def advice_before(recipe: Recipe, work: Path, corpus: Path | None, update_s: flo
         if len(open_source(folder, data.annotations).names) > LISTED:
             return Advice((f"more than {LISTED} recordings: what finetuning hears of them, `run` will say",))
         listing = list_source(folder, data, strict=True)
+    check_event_classes(recipe, listing.classes)
     return advice_on(recipe, listing, stages.split(recipe, listing), update_s)
 
 

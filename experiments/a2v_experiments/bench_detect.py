@@ -24,6 +24,7 @@ from .bench_detect_scores import Scored, Windows, score
 from .bench_detect_training import Budget, Trained, train_within
 from .bench_splits import Splits, read_splits, sizes, with_labels
 from .errors import UserError
+from .event_classes import check_event_classes
 from .fingerprint import fingerprint
 from .metric_log import MetricLog
 from .recipe_sections import Recipe
@@ -77,6 +78,8 @@ def measure_detectors(checked: Checked, work: Path, store: Store, say: Callable[
         backbone = find_backbone(pair.a2v, work, store.uri)
         context = Context(pair.a2v, store, work, parent, say)
         _, corpus = prepare(context, pair.a2v.data, *origin_of(pair.a2v.data, work))
+        for recipe in (pair.a2v, pair.peer):
+            check_event_classes(recipe, corpus.classes)
         splits = with_labels(checked.splits, corpus, bench.asked.share, bench.share_seed)
         pair = Pair(fitted(pair.a2v, corpus, splits.train), fitted(pair.peer, corpus, splits.train))
         models = {"a2v": bench.asked.preset or pair.a2v.name, "peer": bench.asked.peer}

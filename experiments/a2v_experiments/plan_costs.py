@@ -30,6 +30,7 @@ from a2v_model.config import FinetuneConfig, PretrainConfig
 
 from . import stages
 from .evaluation import Collectors
+from .event_classes import for_any_class
 from .loop import autocast, own_threads, threads
 from .plan import Planned
 from .progress import bar
@@ -203,7 +204,6 @@ class Clock:
                 self.windows[key] = measure_window(recipe)
         return self.windows[key]
 
-
     def scoring(self, recipe: Recipe) -> float:
         """Seconds for a second of recordings; few enough to be measured for each recipe anew, but not for each fold."""
         key = f"{recipe.model.front_end.model_dump_json()} {recipe.evaluate.model_dump_json()}"
@@ -287,10 +287,7 @@ def measure_scoring(recipe: Recipe) -> float:
     frame_rate, sample_rate = recipe.model.front_end.frame_rate, recipe.model.front_end.sample_rate
     rng = np.random.default_rng(0)
     frames = round(SCORED_S * frame_rate)
-    events = recipe.evaluate.events
-    if isinstance(events.threshold, dict):  # of classes whose names are not known here
-        events = events.model_copy(update={"threshold": min(events.threshold.values())})
-    settings = recipe.evaluate.model_copy(update={"events": events})
+    settings = recipe.evaluate.model_copy(update={"events": for_any_class(recipe.evaluate.events)})
     classes = [f"class {number}" for number in range(CLASSES)]
     coarse = rng.uniform(0, 1, (frames // HELD_FRAMES + 1, CLASSES)) ** 4  # most likelihoods are low
     likelihood_TC = coarse.repeat(HELD_FRAMES, 0)[:frames].astype(np.float32)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import stages
+from .event_classes import check_event_classes
 from .fingerprint import fingerprint
 from .graph import say_advice
 from .progress import bar
@@ -47,7 +48,8 @@ class SweepOutcome:
 def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], None]) -> SweepOutcome:
     """Run the trials that are missing; returns when the sweep's run holds the summary. say(line) tells what happens.
 
-    Raises UserError before anything runs where a trial's recipe is wrong or its recordings are not there.
+    Raises UserError before anything runs where a trial's recipe is wrong or its recordings are not there, and
+    before any trial where its event settings are for other classes than the corpus has.
     """
     trials = trials_of(file)
     base = file.resolve()
@@ -74,6 +76,10 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
     with ending(store, run_id):
         context = Context(base, store, work, run_id, say)
         data, corpus = stages.prepare(context, base.data, *sources.of(base).data)
+        check_event_classes(base, corpus.classes)
+        for one in trials:
+            if one.recipe.data == base.data:  # else the trial does it, once its corpus is packed
+                check_event_classes(one.recipe, corpus.classes, f"trial {one.name}: ")
         say_advice(context, corpus, stages.make_folds(context, data, corpus)[1])
         failed = _run(task, base, store, rows, say)
         rows = rows_of(task, store, sources)

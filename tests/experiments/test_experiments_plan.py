@@ -250,3 +250,6 @@ def test_a_step_of_the_recipes_own_model_is_measured(tmp_path):
     assert plan_costs.measure_step(recipe, recipe.pretrain, 1.0).head_micro_s is None
     assert plan_costs.measure_window(recipe) > 0
     assert 0 < plan_costs.measure_scoring(recipe) < 0.1  # a fraction of what is heard
+    per_class = {"threshold": {"cc": 0.1, "sn": 0.2}, "window_s": {"cc": 0.03, "sn": 0.05}, "min_duration_s": {"cc": 0}}
+    given = make_recipe(tmp_path, data__source="x", evaluate__events=per_class)
+    assert plan_costs.measure_scoring(given) > 0  # on classes of other names

@@ -10,7 +10,8 @@ segment_s    the base's, or twice the longest calls (once, for an ear) where tha
              evaluate.segment_s is not given, twice evaluate.overlap_s; whole frames
 folds        5, or as many as there are labelled recordings (groups); the group as `name_groups` finds it
 window_s     a quarter of the shortest calls, at most 0.1 s, in whole frames, 1 or more; not with evaluate.fit_events
-updates      what fits into a share of the minutes, by the seconds of an update that were measured
+updates      what fits into a share of the minutes, by the seconds of an update that were measured; of finetuning no
+             more than hear each labelled second of the training part 200 times
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ WINDOW_SHARE, LONGEST_WINDOW_S = 0.25, 0.1  # of the shortest calls
 MOST_FOLDS = 5
 TYPICAL_CALLS = 5  # a class with fewer does not say how short its calls are
 FINETUNE_SHARE, PRETRAIN_SHARE = 0.7, 0.15  # of the minutes; the rest is for packing and scoring
+MOST_PASSES = 200  # over the labelled recordings of the training part
 WARMUP_SHARE = 5  # the warm-up is at most one in so many updates
 ULTRASOUND_HZ = 50_000  # such rates are used for what nobody hears
 SHOWN_GROUPS = 4
@@ -59,10 +61,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Trainable:
-    """Updates of a stage that fit into its share of the minutes, and the seconds that one takes."""
+    """Updates of a stage that fit into its share of the minutes, and the seconds that one takes. fitting: where that
+    would be more than hear the labelled recordings 200 times, those that would fit; audio_s: seconds of these."""
 
     updates: int
     update_s: float
+    fitting: int | None = None
+    audio_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -284,6 +289,10 @@ def _why_group(found: NameGroups) -> str:
 def _training(base: Recipe, stage: str, fits: Trainable, minutes: float) -> list[Setting]:
     share = FINETUNE_SHARE if stage == "finetune" else PRETRAIN_SHARE
     told = f"{100 * share:.0f} % of {minutes:g} min, at {fits.update_s:.2g} s an update (measured here)"
+    if fits.fitting is not None:
+        told += f", has room for {fits.fitting}; but {fits.updates} hear each second of the {duration(fits.audio_s)} of"
+        told += f" labelled audio in the training part {MOST_PASSES} times, and more would learn it by heart: more"
+        told += " labels help"
     settings = [Setting(f"{stage}.updates", fits.updates, told)]
     loop = base.finetune if stage == "finetune" else base.pretrain
     assert loop is not None

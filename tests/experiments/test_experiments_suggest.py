@@ -288,6 +288,21 @@ def test_updates_fill_their_shares_of_the_minutes(waveform_file):
     assert updates_for(0.1, recipe)["finetune"].updates >= 1
 
 
+def test_few_labels_are_not_heard_more_than_200_times(a2v, tmp_path):
+    """10 recordings of 6 s: 8 to train on, a fifth of them (2) for validation, 6 are 3 segments of 2.4 s each: 18, of
+    which an update hears 4."""
+    corpus(tmp_path / "few", {f"rec{n}.wav": (16000, 6.0) for n in range(10)}, [(1.0, 0.5, "a"), (3.0, 0.5, "b")])
+    assert a2v("experiment", "suggest", "few", "--minutes", 60).code == 0
+    found, text = load_recipe("few.yaml"), (tmp_path / "few.yaml").read_text(encoding="utf-8")
+    assert found.finetune.updates == 200 * 18 // 4 == 900 and found.finetune.optimizer.warmup_updates == 180
+    told = " ".join(text.replace("#", " ").split())
+    assert "but 900 hear each second of the 36 s of labelled audio in the training part 200 times" in told
+    assert a2v("experiment", "suggest", "few", "--minutes", 2, "--out", "short.yaml").code == 0
+    fitting = 2 * 60 * 0.7 / 0.3  # of 0.1 s a micro-batch and 0.2 s more: fewer
+    assert load_recipe("short.yaml").finetune.updates == pytest.approx(fitting, abs=1)
+    assert "200 times" not in (tmp_path / "short.yaml").read_text(encoding="utf-8")
+
+
 def test_a_base_without_pretraining_is_given_none(bases):
     fits = updates_for(20, bases[FEW])
     assert set(fits) == {"finetune"}

@@ -97,7 +97,10 @@ def test_the_model_is_that_of_the_last_validation_as_good_as_the_best(tmp_path, 
     assert training.metrics[5]["validation/strict/AP/micro"] == 0.3
     assert training.metrics[5]["validation/best/strict/AP/micro"] == 0.7
     assert "validation/strict/AP/micro" not in training.metrics[1]
-    assert summary(state, 6) == "validation AP rose until update 4 of 6; its weights are the model"
+    assert summary(state, 6) == (
+        "validation AP was 0.7 at update 4 of 6, as good within 0.02 as the highest, 0.71 at update 3; its weights are"
+        " the model"
+    )
 
 
 def test_without_patience_left_it_stops_and_stays_stopped(tmp_path, corpus, monkeypatch):
@@ -107,8 +110,8 @@ def test_without_patience_left_it_stops_and_stays_stopped(tmp_path, corpus, monk
     assert list(training.metrics) == [1, 2, 3, 4] and training.metrics[4]["stopped_at_update"] == 4
     state = read_state(checkpoints.newest(training.folder))
     assert state["updates"] == 4 and checkpoints.is_finished(state, 6)
-    told = "stopped at update 4 of 6, after 2 validations without a better one; validation AP rose until update 2 of 4"
-    assert summary(state, 6) == f"{told}; its weights are the model"
+    told = "stopped at update 4 of 6, after 2 validations more than 0.02 below the highest; validation AP was highest"
+    assert summary(state, 6) == f"{told} at update 2 of 4, 0.5; its weights are the model"
     assert run_loop(one, tmp_path / "t", checkpoints.newest(training.folder)).metrics == {}
 
 
@@ -144,7 +147,7 @@ def test_an_experiment_validates_on_whole_groups_of_training_recordings(world, m
         assert one.data.metrics["validation/strict/AP/micro"] <= one.data.metrics["validation/best/strict/AP/micro"]
     lines = said.out.splitlines()
     assert sum(line.startswith("  validation: strict AP ") for line in lines) == 4  # two folds, at 3 and 6 updates
-    assert sum(line.startswith("  validation AP rose until update ") for line in lines) == 2
+    assert sum(line.startswith("  validation AP was ") for line in lines) == 2
 
 
 TERMINATED = """

@@ -109,7 +109,7 @@ def suggest(
         if trainable is not None and stage in trainable:
             settings += _training(base, stage, trainable[stage], minutes)
     if not base.evaluate.fit_events:  # else each class's follows from its labels
-        settings.append(event_window(facts, frame_s))
+        settings.append(_event_window(facts, frame_s))
     return Suggestion(chosen, _head(facts), tuple(settings))
 
 
@@ -303,7 +303,7 @@ def _training(base: Recipe, stage: str, fits: Trainable, minutes: float) -> list
     return settings
 
 
-def event_window(facts: CorpusFacts, frame_s: Fraction) -> Setting:
+def _event_window(facts: CorpusFacts, frame_s: Fraction) -> Setting:
     """Over how many seconds likelihoods are averaged, for frames of `frame_s` seconds."""
     name, shortest = _shortest(facts)
     shortest_s = shortest.lengths.p5_s

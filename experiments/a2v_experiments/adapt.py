@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import torch
 from a2v_data.corpus import Corpus
-from a2v_data.folds import Fold
 from a2v_data.groups import by_pattern
 from a2v_data.sampling import SamplingConfig
 from a2v_data.storage import refuse_existing
@@ -350,7 +349,7 @@ class _Adaptation:
             save_model(self.detector, folder, provenance)
             log_detector(store, run_id, self.detector, folder)
         held = self.parts.scored if self.parts.held_out else []
-        sizes = sample_sizes(self.corpus, Fold(0, self.parts.train, held))
+        sizes = sample_sizes(self.corpus, self.parts.train, held)
         store.log_metrics(run_id, scores.metrics | sizes, 0, model_of(store.client, run_id))
         store.log_json(run_id, record, RECORD)
         log_fold(self.context, run_id, scores.figures, scores.thresholds["thresholds_from"])

@@ -140,7 +140,10 @@ def test_an_experiment_validates_on_whole_groups_of_training_recordings(world, m
         assert set(spec.recordings) | set(spec.validation) == world.manifest(folds, f"train_{fold}.tsv")
         assert not {name[4] for name in spec.recordings} & {name[4] for name in spec.validation}
         assert not set(spec.validation) & world.manifest(folds, f"valid_{fold}.tsv") and len(spec.validation) >= 2
-    for one in runs:
+    for one, spec in zip(sorted(runs, key=lambda run: run.data.tags["fold"]), specs, strict=True):
+        # every recording has two calls of each class
+        labels = {part: one.data.metrics[f"labels/{part}/cc"] / 2 for part in ("train", "validation", "evaluation")}
+        assert labels == {"train": len(spec.recordings), "validation": len(spec.validation), "evaluation": 4}
         best = one.data.metrics["validation/best_update"]
         described = json.loads((world.fetch(one, "model") / "model.json").read_text(encoding="utf-8"))
         assert described["extra"]["updates"] == best

@@ -122,7 +122,7 @@ def specs_of(
     finetune = TrainingSpec(
         **common, recordings=splits.train, classes=list(corpus.classes), backbone=backbone, validation=splits.valid,
         finetune=recipe.finetune.model_copy(update={"seed": seed}), overlap_s=recipe.evaluate.overlap_s,
-        window_s=recipe.evaluate.segment_s, scoring=part(recipe.evaluate, EvaluationConfig),
+        scoring=part(recipe.evaluate, EvaluationConfig),
     )  # fmt: skip
     if recipe.pretrain is None:
         return finetune, None
@@ -148,7 +148,7 @@ def _one(
     assert recipe.finetune is not None
     store, run_id, name = run
     trained = train_within(budget, *specs)
-    windows = Windows(recipe.window_s, recipe.evaluate.overlap_s, recipe.finetune.precision)
+    windows = Windows(recipe.data.segment_s, recipe.evaluate.overlap_s, recipe.finetune.precision)
     scored = score(trained.model, corpus, (splits.valid, splits.test), windows, part(recipe.evaluate, EvaluationConfig))
     numbers = scored.metrics | _costs(trained, scored)
     _log_run(store, run_id, trained, scored, numbers)

@@ -162,7 +162,7 @@ def _chosen_on(context: Context, run_id: str, n_validation: int, n_evaluation: i
     fold = context.store.client.get_run(run_id).data.tags["fold"]
     return {
         **settings.events.model_dump(mode="json", exclude={"threshold"}),
-        "segment_s": context.recipe.window_s,
+        "segment_s": context.recipe.data.segment_s,
         "overlap_s": settings.overlap_s,
         "score": "F1, strict protocol",
         "iou_threshold": settings.iou_threshold,
@@ -211,7 +211,7 @@ def _likelihoods(
     """(recording, likelihoods) with the recipe's windows and precision."""
     recipe = context.recipe
     assert recipe.finetune is not None
-    segment_s, overlap_s, precision = recipe.window_s, recipe.evaluate.overlap_s, recipe.finetune.precision
+    segment_s, overlap_s, precision = recipe.data.segment_s, recipe.evaluate.overlap_s, recipe.finetune.precision
     return recording_likelihoods(model, corpus, recordings, segment_s, overlap_s, precision=precision)
 
 

@@ -182,7 +182,7 @@ class Clock:
         held = recipe.folds.holdout
         share = held if isinstance(held, float) else 1 / recipe.folds.number if held is None else 0.2
         held_s = audio.labelled_s * share
-        windows = held_s / (recipe.window_s - recipe.evaluate.overlap_s)
+        windows = held_s / (recipe.data.segment_s - recipe.evaluate.overlap_s)
         return windows * self.window(planned) + held_s * self.scoring(recipe) + FIGURES_S
 
     def step(self, planned: Planned, stage: PretrainStage | FinetuneStage, segment_s: float) -> StepTime:
@@ -197,7 +197,7 @@ class Clock:
 
     def window(self, planned: Planned) -> float:
         recipe = planned.recipe
-        key = f"{recipe.model.model_dump_json()} {recipe.window_s} {_place(planned)}"
+        key = f"{recipe.model.model_dump_json()} {recipe.data.segment_s} {_place(planned)}"
         if key not in self.windows:
             self.note("measuring inference")
             with threads(_thread_count(planned)):
@@ -265,7 +265,7 @@ def measure_window(recipe: Recipe) -> float:
     assert recipe.finetune is not None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # evaluation is the driver's
     model = _model(recipe, "finetune").to(device).eval()
-    samples = round(recipe.window_s * recipe.model.front_end.sample_rate)
+    samples = round(recipe.data.segment_s * recipe.model.front_end.sample_rate)
     wave = torch.randn(2, samples, device=device)
 
     def infer(wave_BN: torch.Tensor) -> None:

@@ -294,7 +294,6 @@ def finetune(
             corpus=str(corpus.folder.resolve()), recordings=names, segment_s=recipe.data.segment_s,
             model=recipe.model, finetune=recipe.finetune, classes=list(corpus.classes),
             backbone=_folder_of(context, start), validation=validation, overlap_s=recipe.evaluate.overlap_s,
-            window_s=recipe.evaluate.segment_s,
             scoring=part(fitted(recipe, corpus, names).evaluate, EvaluationConfig),
         )  # fmt: skip
         _train(context, spec, run_id, stage.storage, stage.name)

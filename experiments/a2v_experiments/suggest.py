@@ -6,8 +6,8 @@ sample_rate  of 8000, 16000, 24000 and 32000 Hz the highest that is not above th
              recordings below it); the front end's strides follow, so that a frame stays as long as it is in the base
 frames       an ear's of 10 ms become 5 ms where the shortest calls have fewer than 3 of them
 segment_s    the base's, or twice the longest calls (once, for an ear) where that is more, at
-             most 10 s; not above what half of the labelled recordings have, as far as it stays above 1 s and, where
-             evaluate.segment_s is not given, twice evaluate.overlap_s; whole frames
+             most 10 s; not above what half of the labelled recordings have, as far as it stays above 1 s and twice
+             evaluate.overlap_s; whole frames
 folds        5, or as many as there are labelled recordings (groups); the group as `name_groups` finds it
 window_s     a quarter of the shortest calls, at most 0.1 s, in whole frames, 1 or more; not with evaluate.fit_events
 updates      what fits into a share of the minutes, by the seconds of an update that were measured; of finetuning no
@@ -243,8 +243,7 @@ def _segment(facts: CorpusFacts, base: Recipe, frame_s: Fraction) -> Setting:
     usual = statistics.median(one.seconds for one in facts.labelled)
     if usual < wanted:
         told += f"; half of the labelled recordings are shorter than {usual:.3g} s"
-        shared_s = 0.0 if base.evaluate.segment_s is not None else base.evaluate.overlap_s
-        wanted = max(usual, SHORTEST_SEGMENT_S, 2 * shared_s)
+        wanted = max(usual, SHORTEST_SEGMENT_S, 2 * base.evaluate.overlap_s)
     step = next((n * frame_s for n in range(1, 200) if (n * frame_s * 10).denominator == 1), frame_s)
     step = step if step <= SHORTEST_SEGMENT_S else frame_s
     segment_s = max(1, math.floor(Fraction(wanted) / step + Fraction(1, 2))) * step

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +19,7 @@ from a2v_experiments.stopping import finishing_update
 from a2v_experiments.tasks import TrainingSpec, build_task
 from a2v_experiments.validation import validation_events
 from a2v_experiments.validation_report import summary
+from experiments_faults import run_terminated
 from experiments_training import Training, run_loop
 from experiments_world import RECORDINGS, make_recipe, training_spec
 
@@ -153,25 +152,10 @@ def test_an_experiment_validates_on_whole_groups_of_training_recordings(world, m
     assert sum(line.startswith("  validation AP was ") for line in lines) == 2
 
 
-TERMINATED = """
-import os, signal, sys
-from a2v_experiments import cli, loop
-rate = loop.learning_rate
-def learning_rate(update, *rest):
-    if update == 3:
-        os.kill(os.getpid(), signal.SIGTERM)
-    return rate(update, *rest)
-loop.learning_rate = learning_rate
-sys.argv = ["a2v", *sys.argv[1:]]
-cli.main()
-"""
-
-
 def test_a_polite_kill_saves_the_update_it_came_in(world):
     settings = ("finetune.seed=21", "finetune.checkpoint_every=100", "variant=terminated", "folds.run=[0]")
     sets = [part for setting in settings for part in ("--set", setting)]
-    command = [sys.executable, "-c", TERMINATED, "experiment", "run", str(world.recipe), "--work", str(world.work)]
-    ended = subprocess.run([*command, *sets], capture_output=True, text=True)
+    ended = run_terminated("experiment", "run", world.recipe, "--work", world.work, *sets)
     assert ended.returncode == 128 + signal.SIGTERM, ended.stderr
     assert "stopping after this update" in ended.stderr and "Traceback" not in ended.stderr
     (run,) = [run for run in world.runs("finetune") if run.data.tags["variant"] == "terminated"]

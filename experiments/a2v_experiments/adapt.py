@@ -11,20 +11,18 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from a2v_data.corpus import Corpus
-from a2v_data.folds import Fold
 from a2v_data.groups import by_pattern
 from a2v_data.sampling import SamplingConfig
 from a2v_data.storage import refuse_existing
 from a2v_data.validation import validation_split
 from a2v_eval.evaluation import EvaluationConfig
-from a2v_eval.events import EventConfig
 from a2v_model import Detector, FinetuneConfig, Pretrainer, load_model, save_model
 from safetensors.torch import load_file
 
@@ -52,8 +50,7 @@ from .recipe_sections import (
     ValidationConfig,
 )
 from .stage import Context, begin_alone, ending
-from .suggest import event_window
-from .tasks import TrainingSpec
+from .tasks import TrainingSpec, part
 from .tracking import Store, open_store, scratch
 from .workers import run_training
 
@@ -154,7 +151,6 @@ def recipe_for(
     wanted = min(float(known.get("segment_s", SEGMENT_S)), longest_s)
     segment_s = float(max(1, round(Fraction(wanted) / frame_s)) * frame_s)
     overlap_s = min(float(known.get("overlap_s", OVERLAP_S)), segment_s / 2)
-    window = event_window(facts, frame_s)
     updates = max(1, options.unfreeze_updates)
     stage = FinetuneStage(
         **config.model_dump(), updates=updates, segments=UNFREEZE_SEGMENTS, sampling=SamplingConfig(),
@@ -169,7 +165,7 @@ def recipe_for(
             segment_s=segment_s,
         ),
         model=source.model_config, pretrain=None, finetune=stage,
-        evaluate=EvaluateStage(events=EventConfig(window_s=window.value), overlap_s=overlap_s),
+        evaluate=EvaluateStage(fit_events=True, overlap_s=overlap_s),
     )  # fmt: skip
 
 
@@ -197,18 +193,16 @@ class _Adaptation:
         self, options: AdaptOptions, context: Context, corpus: Corpus, backbone: Backbone,
         source: Pretrainer | Detector, training: HeadTraining, mark: str,
     ) -> None:  # fmt: skip
-        self.options, self.context, self.corpus, self.backbone = options, context, corpus, backbone
+        self.options, self.corpus, self.backbone = options, corpus, backbone
         self.store, self.run_id, self.say = context.store, context.parent, context.say
         self.training, self.mark = training, mark
-        recipe = context.recipe
-        assert recipe.finetune is not None
-        self.stage, self.data = recipe.finetune, recipe.data
-        self.scoring = EvaluationConfig.model_validate(
-            recipe.evaluate.model_dump(include=set(EvaluationConfig.model_fields))
-        )
         self.parts, notices = parts_of(corpus, options.seed)
         for notice in notices:
             self.say(f"  {notice}")
+        recipe = stages.fitted(context.recipe, corpus, self.parts.train)
+        self.context = replace(context, recipe=recipe)
+        assert recipe.finetune is not None
+        self.stage, self.data, self.scoring = recipe.finetune, recipe.data, part(recipe.evaluate, EvaluationConfig)
         self.train, self.scored = corpus.indices(self.parts.train), corpus.indices(self.parts.scored)
         torch.manual_seed(options.seed)
         self.detector = Detector(source.model_config, head_config(source, options.head), list(corpus.classes))
@@ -355,7 +349,7 @@ class _Adaptation:
             save_model(self.detector, folder, provenance)
             log_detector(store, run_id, self.detector, folder)
         held = self.parts.scored if self.parts.held_out else []
-        sizes = sample_sizes(self.corpus, Fold(0, self.parts.train, held))
+        sizes = sample_sizes(self.corpus, self.parts.train, held)
         store.log_metrics(run_id, scores.metrics | sizes, 0, model_of(store.client, run_id))
         store.log_json(run_id, record, RECORD)
         log_fold(self.context, run_id, scores.figures, scores.thresholds["thresholds_from"])

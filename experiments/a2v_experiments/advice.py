@@ -16,6 +16,7 @@ from a2v_data.folds import Fold, Folds, class_counts, label_share
 from a2v_data.listing import Listing, duration_s, list_source
 
 from . import stages
+from .event_classes import check_event_classes
 from .listing import duration
 from .recipe_sections import FinetuneStage, Recipe
 
@@ -41,9 +42,10 @@ class Advice:
     warnings: tuple[str, ...] = ()
 
 
-def training_part(listing: Listing, fold: Fold) -> TrainingPart:
-    """What stands in a fold's training recordings."""
-    rows = listing.indices(fold.train)
+def training_part(recipe: Recipe, listing: Listing, fold: Fold) -> TrainingPart:
+    """What stands in a fold's training recordings, less those that are held out for validation. recipe: with the
+    settings of its label share."""
+    rows = listing.indices(stages.held_out(recipe, listing, fold.train).train)
     counts_C = class_counts(listing)[rows].sum(0).tolist()
     lengths = tuple(duration_s(listing.recordings[row]) for row in rows)
     return TrainingPart(lengths, dict(zip(listing.classes, counts_C, strict=True)))
@@ -120,38 +122,49 @@ def _by_count(calls: Mapping[str, int]) -> dict[str, int]:
 
 def advice_on(recipe: Recipe, listing: Listing, folds: Folds, update_s: float | None = None) -> Advice:
     """The advice for the first fold that runs: `run` gives it once the folds are there, `plan` and `suggest` before."""
-    if recipe.finetune is None:
-        return Advice()
+    return advise(recipe, training_parts(recipe, listing, folds), update_s) if recipe.finetune else Advice()
+
+
+def training_parts(recipe: Recipe, listing: Listing, folds: Folds) -> dict[float, TrainingPart]:
+    """Label share -> what finetuning hears of the first fold that runs."""
     first = folds[recipe.folds.selected[0]]
     parts = {}
     for share in recipe.folds.label_shares:
         chosen = label_share(first, share, recipe.folds.seed) if share < 1 else first
-        parts[share] = training_part(listing, chosen)
-    return advise(recipe, parts, update_s)
+        parts[share] = training_part(recipe.at_share(share), listing, chosen)
+    return parts
 
 
 def advice_before(recipe: Recipe, work: Path, corpus: Path | None, update_s: float | None = None) -> Advice:
     """The same before anything ran, from the packed corpus if it is there, else from headers and annotations.
 
     There is none for a synthetic corpus that is not made yet, nor without finetuning. Raises UserError or ValueError
-    for folds that cannot be made and annotations that are wrong, as `run` would.
+    for folds that cannot be made, event settings of other classes and annotations that are wrong, as `run` would.
     """
     data = recipe.data
     if recipe.finetune is None:
         return Advice()
-    listing: Listing
     if corpus is not None and (corpus / META).is_file():
-        listing = Corpus.open(corpus)
+        listing: Listing | None = Corpus.open(corpus)
+    elif data.source == "synthetic" and not stages.synthetic_folder(data, work).is_dir():
+        return Advice()
     else:
-        if data.source == "synthetic" and not stages.synthetic_folder(data, work).is_dir():
-            return Advice()
-        from a2v_data.sources import open_source
-
-        folder = stages.source_folder(data, work)
-        if len(open_source(folder, data.annotations).names) > LISTED:
-            return Advice((f"more than {LISTED} recordings: what finetuning hears of them, `run` will say",))
-        listing = list_source(folder, data, strict=True)
+        listing = listing_of(recipe, work)
+    if listing is None:
+        return Advice((f"more than {LISTED} recordings: what finetuning hears of them, `run` will say",))
+    check_event_classes(recipe, listing.classes)
     return advice_on(recipe, listing, stages.split(recipe, listing), update_s)
+
+
+def listing_of(recipe: Recipe, work: Path) -> Listing | None:
+    """The recipe's recordings from headers and annotations; None where there are too many to read before a run.
+    Raises as `advice_before` does."""
+    from a2v_data.sources import open_source
+
+    folder = stages.source_folder(recipe.data, work)
+    if len(open_source(folder, recipe.data.annotations).names) > LISTED:
+        return None
+    return list_source(folder, recipe.data, strict=True)
 
 
 def texts(advice: Advice) -> Sequence[str]:

@@ -24,6 +24,7 @@ from .bench_detect_scores import Scored, Windows, score
 from .bench_detect_training import Budget, Trained, train_within
 from .bench_splits import Splits, read_splits, sizes, with_labels
 from .errors import UserError
+from .event_classes import check_event_classes
 from .fingerprint import fingerprint
 from .metric_log import MetricLog
 from .recipe_sections import Recipe
@@ -77,6 +78,8 @@ def measure_detectors(checked: Checked, work: Path, store: Store, say: Callable[
         backbone = find_backbone(pair.a2v, work, store.uri)
         context = Context(pair.a2v, store, work, parent, say)
         _, corpus = prepare(context, pair.a2v.data, *origin_of(pair.a2v.data, work))
+        for recipe in (pair.a2v, pair.peer):
+            check_event_classes(recipe, corpus.classes)
         splits = with_labels(checked.splits, corpus, bench.asked.share, bench.share_seed)
         pair = Pair(fitted(pair.a2v, corpus, splits.train), fitted(pair.peer, corpus, splits.train))
         models = {"a2v": bench.asked.preset or pair.a2v.name, "peer": bench.asked.peer}
@@ -119,7 +122,7 @@ def specs_of(
     finetune = TrainingSpec(
         **common, recordings=splits.train, classes=list(corpus.classes), backbone=backbone, validation=splits.valid,
         finetune=recipe.finetune.model_copy(update={"seed": seed}), overlap_s=recipe.evaluate.overlap_s,
-        window_s=recipe.evaluate.segment_s, scoring=part(recipe.evaluate, EvaluationConfig),
+        scoring=part(recipe.evaluate, EvaluationConfig),
     )  # fmt: skip
     if recipe.pretrain is None:
         return finetune, None
@@ -145,7 +148,7 @@ def _one(
     assert recipe.finetune is not None
     store, run_id, name = run
     trained = train_within(budget, *specs)
-    windows = Windows(recipe.window_s, recipe.evaluate.overlap_s, recipe.finetune.precision)
+    windows = Windows(recipe.data.segment_s, recipe.evaluate.overlap_s, recipe.finetune.precision)
     scored = score(trained.model, corpus, (splits.valid, splits.test), windows, part(recipe.evaluate, EvaluationConfig))
     numbers = scored.metrics | _costs(trained, scored)
     _log_run(store, run_id, trained, scored, numbers)

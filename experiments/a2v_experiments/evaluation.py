@@ -17,7 +17,7 @@ from a2v_eval.energy import energy_likelihood
 from a2v_eval.evaluation import Collector, Evaluation, EvaluationConfig, evaluate
 from a2v_eval.events import PROTOCOLS, EventConfig, find_events
 from a2v_eval.figures import likelihood_figure
-from a2v_eval.label_shares import EVALUATION_LABELS, TRAIN_LABELS
+from a2v_eval.label_shares import EVALUATION_LABELS, TRAIN_LABELS, VALIDATION_LABELS
 from a2v_eval.thresholds import ThresholdSweep
 from a2v_model import Detector, load_model, write_thresholds
 from a2v_model.checkpoints import DESCRIPTION
@@ -73,8 +73,8 @@ def evaluate_model(
 
     Metrics: both protocols (`AP/micro`, `strict/AP/micro`, ...), calls (`strict/found/CLASS`, `strict/predicted/CLASS`,
     `strict/labelled/CLASS`), events whatever their class (`any_class/F1`), timesteps (`timestep/F1`), sample sizes
-    (`labels/train/CLASS`), and `energy/...` for the baseline. Artifacts: tables, confidence intervals over recordings,
-    figures.
+    (`labels/train/CLASS` of what was trained on, `labels/validation/CLASS`, `labels/evaluation/CLASS`), and
+    `energy/...` for the baseline. Artifacts: tables, confidence intervals over recordings, figures.
     """
     recipe, store = context.recipe, context.store
     assert recipe.finetune is not None
@@ -101,7 +101,8 @@ def evaluate_model(
     metrics = scores.metrics() | scores.call_counts() | _any_class_metrics(any_scores, steps)
     if counted is not None:
         metrics |= operating_point(counted.evaluation())
-    metrics |= sample_sizes(corpus, fold)
+    trained = [name for name in fold.train if name not in set(validation)]
+    metrics |= sample_sizes(corpus, trained, validation, fold.evaluation)
     baseline = {f"energy/{key}": value for key, value in energy.metrics().items() if "AP/" in key}
     store.log_metrics(run_id, metrics, recipe.finetune.updates, model_of(store.client, model_run))
     store.log_metrics(run_id, baseline, recipe.finetune.updates)
@@ -161,7 +162,7 @@ def _chosen_on(context: Context, run_id: str, n_validation: int, n_evaluation: i
     fold = context.store.client.get_run(run_id).data.tags["fold"]
     return {
         **settings.events.model_dump(mode="json", exclude={"threshold"}),
-        "segment_s": context.recipe.window_s,
+        "segment_s": context.recipe.data.segment_s,
         "overlap_s": settings.overlap_s,
         "score": "F1, strict protocol",
         "iou_threshold": settings.iou_threshold,
@@ -180,11 +181,16 @@ def _any_class_metrics(scores: Evaluation, timesteps: TimestepScores) -> dict[st
     return found | {name: value for name, value in steps.items() if value is not None}
 
 
-def sample_sizes(corpus: Corpus, fold: Fold) -> dict[str, float]:
-    """Labels of each class in the training and the evaluation recordings."""
+def sample_sizes(
+    corpus: Corpus, train: Sequence[str], validation: Sequence[str] = (), evaluation: Sequence[str] = ()
+) -> dict[str, float]:
+    """Labels of each class in the recordings that were trained on, and in those for validation and evaluation, as far
+    as there are any."""
     sizes: dict[str, float] = {}
-    for prefix, names in ((TRAIN_LABELS, fold.train), (EVALUATION_LABELS, fold.evaluation)):
-        labels = [corpus.labels(recording)["class"] for recording in corpus.indices(names)]
+    for prefix, names in ((TRAIN_LABELS, train), (VALIDATION_LABELS, validation), (EVALUATION_LABELS, evaluation)):
+        if not names:
+            continue
+        labels = [corpus.labels(recording)["class"] for recording in corpus.indices(list(names))]
         counts_C = np.bincount(np.concatenate([[], *labels]).astype(np.int64), minlength=len(corpus.classes))
         sizes |= {f"{prefix}/{name}": float(n) for name, n in zip(corpus.classes, counts_C, strict=True)}
     return sizes
@@ -205,7 +211,7 @@ def _likelihoods(
     """(recording, likelihoods) with the recipe's windows and precision."""
     recipe = context.recipe
     assert recipe.finetune is not None
-    segment_s, overlap_s, precision = recipe.window_s, recipe.evaluate.overlap_s, recipe.finetune.precision
+    segment_s, overlap_s, precision = recipe.data.segment_s, recipe.evaluate.overlap_s, recipe.finetune.precision
     return recording_likelihoods(model, corpus, recordings, segment_s, overlap_s, precision=precision)
 
 

@@ -75,13 +75,14 @@ def complete(
     tables = [_titled_table(share, metrics) for share, metrics in scores.items()]
     if len(scores) > 1:
         tables.append(_share_tables(scores))
-    models = {share: [_model_run(context, one.run_id) for one in by_fold] for share, by_fold in results.folds.items()}
+    store = context.store
+    models = {share: [model_run(store, one.run_id) for one in by_fold] for share, by_fold in results.folds.items()}
     return Outcome(context.parent, scores, "\n\n".join(tables), models)
 
 
-def _model_run(context: Context, run_id: str) -> str:
+def model_run(store: Store, run_id: str) -> str:
     """The run that holds a finetuning's model: its own, or that of the same training with another evaluation."""
-    return str(context.store.client.get_run(run_id).data.tags.get("a2v.input_run.model", run_id))
+    return str(store.client.get_run(run_id).data.tags.get("a2v.input_run.model", run_id))
 
 
 def _pretrained(context: Context, results: Results) -> Outcome:
@@ -101,10 +102,12 @@ def _pretrained(context: Context, results: Results) -> Outcome:
 
 
 def _scores_of(context: Context, folds: Mapping[float, list[Result]]) -> Scores:
-    return {share: [_scores(context.store, result.run_id) for result in by_fold] for share, by_fold in folds.items()}
+    store = context.store
+    return {share: [scores_of_run(store, result.run_id) for result in by_fold] for share, by_fold in folds.items()}
 
 
-def _scores(store: Store, run_id: str) -> dict[str, float]:
+def scores_of_run(store: Store, run_id: str) -> dict[str, float]:
+    """The metrics of a finetuning's evaluation."""
     metrics = store.client.get_run(run_id).data.metrics
     return {name: value for name, value in metrics.items() if "/" in name and not name.startswith("system/")}
 

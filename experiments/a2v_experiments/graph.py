@@ -13,6 +13,7 @@ from a2v_data.folds import Folds as StratifiedFolds
 from . import stages
 from .advice import advice_on, texts
 from .backbones import Backbone, find_backbone
+from .event_classes import check_event_classes
 from .lookup import FINETUNE_RUNS
 from .recipe_sections import DataConfig, Recipe
 from .stage import Context, Result
@@ -63,6 +64,7 @@ def run_graph(context: Context, sources: Sources, after_fold: Callable[[Folds], 
     """
     recipe = context.recipe
     data, corpus = stages.prepare(context.for_all, recipe.data, *sources.data)
+    check_event_classes(recipe, corpus.classes)  # before anything is trained
     heard = corpus
     if recipe.pretrain_data is not None and sources.pretrain_data is not None:
         _, heard = stages.prepare(context.for_all, recipe.pretrain_data, *sources.pretrain_data, "pretraining data")

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import yaml
 from a2v_eval.summary import spread
 
 from .commands.options import DEFAULT_WORK, a2v_command
 from .experiment import Outcome
+from .recipe import RecipeFile
 from .recipe_sections import Recipe
+
+if TYPE_CHECKING:
+    from .sweep import BestTrial
 
 ENOUGH = 0.5
 """Strict micro AP below which a model is better trained on than used."""
@@ -50,6 +57,43 @@ def next_steps(
     where = store or ([] if work == DEFAULT_WORK else ["--tracking-uri", store_uri])
     model = f"runs:/{outcome.models[share][0]}"
     return [*lines, f"  {_command(['predict', 'NEW', '--model', model, '--out', 'calls', *where])}"]
+
+
+def after_sweep(
+    best: BestTrial, given: tuple[str, Sequence[str]], work: Path, store_uri: str, tracking_uri: str | None
+) -> list[str]:
+    """The same for the best trial of a sweep, whose values stand as `--set` where it is trained on."""
+    name, overrides = given
+    values = [f"{key}={_yaml(value)}" for key, value in best.parameters.items()]
+    sets = [*overrides, "sweep=null", *values]
+    lines = next_steps(best.outcome, best.recipe, (name, sets), work, store_uri, tracking_uri)
+    return [f"of the best trial, {lines[0]}", *lines[1:]] if lines else []
+
+
+def after_scale(file: RecipeFile, given: tuple[str, Sequence[str]], work: Path, tracking_uri: str | None) -> list[str]:
+    """After a run that was made small: the recipe as it is, first what it would take. FOLDER stands where the recipe
+    names no folder of recordings that is there."""
+    recipe = replace(file, scale=None).resolve()
+    name, overrides = given
+    absent = [
+        f"{key}.source=FOLDER"
+        for key, data in (("data", recipe.data), ("pretrain_data", recipe.pretrain_data))
+        if data is not None and data.source != "synthetic" and not Path(data.source).is_dir()
+    ]
+    sets = [part for text in (*overrides, *absent) for part in ("--set", text)]
+    folder = ["--work", str(work)] if work != DEFAULT_WORK else []
+    store = ["--tracking-uri", tracking_uri] if tracking_uri else []
+    where = " on your recordings, FOLDER" if absent else ""
+    return [
+        f"as the recipe has it{where}, first what it would take:",
+        *(f"  {_command(['experiment', verb, name, *sets, *folder, *store])}" for verb in ("plan", "run")),
+    ]
+
+
+def _yaml(value: Any) -> str:
+    """A value as `--set` reads it."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1_000_000)
+    return text.strip().removesuffix("...").strip()
 
 
 def _sets_updates(override: str) -> bool:

@@ -2,8 +2,8 @@
 
 time   updates x (micro-batches of one worker x seconds of a micro-batch + seconds of the rest of an update), and
        windows of the evaluation recordings x seconds of a window, on noise of the right size, and the seconds of
-       scoring them. Packing and the summary are not counted; the start of Ray's workers and a fold's figures are, with
-       what they took on two cores.
+       scoring them; the same for the validation recordings, as often as they are looked at. Packing and the summary
+       are not counted; the start of Ray's workers and a fold's figures are, with what they took on two cores.
 disk   corpora that are not packed yet, the checkpoints that a training keeps while it runs, and every model.
 """
 
@@ -19,10 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from a2v_data.corpus import Corpus
 from a2v_data.scheduling import cores
-from a2v_data.sources import Source, open_source
-from a2v_eval.any_class import one_class_config
 from a2v_eval.energy import energy_likelihood
 from a2v_eval.evaluation import evaluate
 from a2v_eval.fitting import fit_events
@@ -32,22 +29,23 @@ from a2v_model.config import FinetuneConfig, PretrainConfig
 
 from . import stages
 from .evaluation import Collectors
+from .event_classes import for_any_class
 from .loop import autocast, own_threads, threads
 from .plan import Planned
-from .progress import bar
-from .recipe_sections import DataConfig, FinetuneStage, PretrainStage, Recipe
+from .plan_audio import Audio, audio_of
+from .recipe_sections import FinetuneStage, PretrainStage, Recipe
 from .tasks import part
 from .training_step import CLASSES, StepSettings, TrainingStep, new_model, wait_for
 
 WORKERS_START_S = 22.0  # until the first update: two Ray workers on two idle cores; 44 s were seen on busy ones
 FIGURES_S = 5.0  # a fold's figures and confidence intervals: 4.4 s in one run of quickstart, on two busy cores
+EXPRESSION_SHARE = 0.2  # of the recordings, held out by an expression on names that may not be known yet
 HELD_FRAMES = 8  # a likelihood stays about the same
 SCORED_S = 60.0  # noise that scoring is measured on
 LABEL_S = 0.2
 INFERENCE_BATCH = 16  # windows, as in evaluation
 QUICK_S = 2.0  # a step of 2 segments that takes longer is not measured with more
 TIMED = 3  # steps, after one that is not timed
-HEADERS = 1000  # recordings whose headers are read; of more, as many evenly among them
 BYTES = 4  # of a float32
 # what changes neither the arithmetic nor the memory of a step
 NO_COST = {
@@ -74,50 +72,6 @@ class StepTime:
     head_micro_s: float | None
     update_s: float
     segments: int
-
-
-@dataclass(frozen=True)
-class Audio:
-    """Seconds of recordings, and of those that were listened to. exact: of the packed corpus, else from headers."""
-
-    total_s: float
-    labelled_s: float
-    exact: bool
-
-
-def audio_of(data: DataConfig, work: Path, corpus: Path | None) -> Audio:
-    """How long the recordings are; corpus: the packed one's folder, None or not there where it is not packed."""
-    if corpus is not None and (corpus / "corpus.json").is_file():
-        opened = Corpus.open(corpus)
-        rate = opened.sample_rate
-        seconds = [(recording.n_samples / rate, recording.labelled) for recording in opened.recordings]
-        return Audio(sum(s for s, _ in seconds), sum(s for s, labelled in seconds if labelled), True)
-    if data.source == "synthetic":
-        return Audio(data.synthetic.minutes * 60, data.synthetic.minutes * 60, False)
-    return _from_headers(open_source(Path(data.source), data.annotations), data.labelled == "all")
-
-
-def _from_headers(source: Source, all_labelled: bool) -> Audio:
-    """Bad recordings count as none; they are reported when they are packed."""
-    import soundfile
-
-    listened = None
-    if not all_labelled:
-        listened = {path.stem for path in source.label_files()} if source.form == "meerkat" else source.read().annotated
-    looked_at = source.names[:: max(1, len(source.names) // HEADERS)]
-    total = labelled = 0.0
-    with bar("reading headers", len(looked_at), "recordings") as shown:
-        for name in looked_at:
-            shown.update()
-            try:
-                seconds = soundfile.info(source.audio_folder / name).duration
-            except (OSError, soundfile.LibsndfileError):
-                continue
-            total += seconds
-            known = name if source.form != "meerkat" else Path(name).stem
-            labelled += seconds if listened is None or known in listened else 0.0
-    scale = len(source.names) / len(looked_at)
-    return Audio(total * scale, labelled * scale, False)
 
 
 def sizes_of(planned: Planned) -> Sizes:
@@ -180,12 +134,24 @@ class Clock:
 
     def evaluation_s(self, planned: Planned, audio: Audio) -> float:
         """Seconds of inference on one fold's evaluation recordings, of scoring them and of drawing figures."""
+        held_s = audio.labelled_s * _held_out(planned.recipe)
+        return self.inference_s(planned, held_s) + held_s * self.scoring(planned.recipe) + FIGURES_S
+
+    def validation_s(self, planned: Planned, audio: Audio) -> float:
+        """Seconds of the validations that a finetuning has left, and of choosing thresholds on their recordings. With
+        patience there may be fewer."""
         recipe = planned.recipe
-        held = recipe.folds.holdout
-        share = held if isinstance(held, float) else 1 / recipe.folds.number if held is None else 0.2
-        held_s = audio.labelled_s * share
-        windows = held_s / (recipe.window_s - recipe.evaluate.overlap_s)
-        return windows * self.window(planned) + held_s * self.scoring(recipe) + FIGURES_S
+        if recipe.finetune is None or recipe.finetune.validation is None:
+            return 0.0
+        trained_s = audio.labelled_s * (1 - _held_out(recipe)) * (planned.share or 1.0)
+        held_s = trained_s * recipe.finetune.validation.share
+        looks = validations(recipe.finetune, planned.updates) + 1  # thresholds
+        return looks * (self.inference_s(planned, held_s) + held_s * self.scoring(recipe, whole=False))
+
+    def inference_s(self, planned: Planned, heard_s: float) -> float:
+        """Seconds of inference on so many seconds of recordings."""
+        recipe = planned.recipe
+        return heard_s / (recipe.data.segment_s - recipe.evaluate.overlap_s) * self.window(planned)
 
     def step(self, planned: Planned, stage: PretrainStage | FinetuneStage, segment_s: float) -> StepTime:
         recipe = planned.recipe
@@ -199,21 +165,36 @@ class Clock:
 
     def window(self, planned: Planned) -> float:
         recipe = planned.recipe
-        key = f"{recipe.model.model_dump_json()} {recipe.window_s} {_place(planned)}"
+        key = f"{recipe.model.model_dump_json()} {recipe.data.segment_s} {_place(planned)}"
         if key not in self.windows:
             self.note("measuring inference")
             with threads(_thread_count(planned)):
                 self.windows[key] = measure_window(recipe)
         return self.windows[key]
 
-
-    def scoring(self, recipe: Recipe) -> float:
+    def scoring(self, recipe: Recipe, whole: bool = True) -> float:
         """Seconds for a second of recordings; few enough to be measured for each recipe anew, but not for each fold."""
-        key = f"{recipe.model.front_end.model_dump_json()} {recipe.evaluate.model_dump_json()}"
+        key = f"{recipe.model.front_end.model_dump_json()} {recipe.evaluate.model_dump_json()} {whole}"
         if key not in self.scores:
             self.note("measuring scoring")
-            self.scores[key] = measure_scoring(recipe)
+            self.scores[key] = measure_scoring(recipe, whole)
         return self.scores[key]
+
+
+def validations(stage: FinetuneStage, left: int) -> int:
+    """How often a finetuning with so many updates left validates: every so many updates, and at the end."""
+    if stage.validation is None or not left:
+        return 0
+    every = stage.validation.every
+    return -(-stage.updates // every) - (stage.updates - left) // every
+
+
+def _held_out(recipe: Recipe) -> float:
+    """The share of the labelled recordings that one fold evaluates."""
+    held = recipe.folds.holdout
+    if isinstance(held, float):
+        return held
+    return 1 / recipe.folds.number if held is None else EXPRESSION_SHARE
 
 
 def with_updates(planned: Planned, updates: int) -> Planned:
@@ -268,7 +249,7 @@ def measure_window(recipe: Recipe) -> float:
     assert recipe.finetune is not None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # evaluation is the driver's
     model = _model(recipe, "finetune").to(device).eval()
-    samples = round(recipe.window_s * recipe.model.front_end.sample_rate)
+    samples = round(recipe.data.segment_s * recipe.model.front_end.sample_rate)
     wave = torch.randn(2, samples, device=device)
 
     def infer(wave_BN: torch.Tensor) -> None:
@@ -285,12 +266,14 @@ def measure_window(recipe: Recipe) -> float:
     return _seconds(partial(infer, batch), device) / INFERENCE_BATCH
 
 
-def measure_scoring(recipe: Recipe) -> float:
-    """Seconds of scoring for a second of recordings: the model, and the energy threshold beside it, on noise."""
+def measure_scoring(recipe: Recipe, whole: bool = True) -> float:
+    """Seconds of scoring for a second of recordings, on noise: the model, and the energy threshold beside it; not
+    whole: what a validation has of it."""
     frame_rate, sample_rate = recipe.model.front_end.frame_rate, recipe.model.front_end.sample_rate
     rng = np.random.default_rng(0)
     frames = round(SCORED_S * frame_rate)
-    settings = one_class_config(recipe.evaluate)  # what is given per class is for names that are not known here
+    # what is given per class is for names that are not known here
+    settings = recipe.evaluate.model_copy(update={"events": for_any_class(recipe.evaluate.events)})
     classes = [f"class {number}" for number in range(CLASSES)]
     if recipe.evaluate.fit_events:
         fitted = fit_events(settings.events, {classes[0]: np.array([LABEL_S])}, classes)
@@ -302,6 +285,9 @@ def measure_scoring(recipe: Recipe) -> float:
     labels["offset_s"] = labels["onset_s"] + LABEL_S
     wave = rng.normal(size=round(SCORED_S * sample_rate)).astype(np.float32)
     started = time.perf_counter()
+    if not whole:
+        evaluate([(likelihood_TC, labels)], classes, frame_rate, settings).metrics()
+        return (time.perf_counter() - started) / SCORED_S
     collected = Collectors.of(classes, frame_rate, settings)
     collected.add(likelihood_TC, labels)
     collected.by_class.evaluation().metrics()

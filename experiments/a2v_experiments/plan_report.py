@@ -17,7 +17,8 @@ from . import plan_costs, stages
 from .advice import Advice
 from .listing import duration, shortest_ids
 from .plan import Plan, Planned
-from .plan_costs import Audio, Clock
+from .plan_audio import Audio, audio_of
+from .plan_costs import Clock
 from .progress import bar
 from .recipe_sections import Recipe
 from .sweep_search import needs
@@ -76,8 +77,8 @@ def _measured(plan: Plan, work: Path) -> tuple[list[float | None], float | None]
                     update_s = update_s or (clock.update_s(one) if one.updates else None)
                     key = one.recipe.data.model_dump_json()
                     if key not in audio:
-                        audio[key] = plan_costs.audio_of(one.recipe.data, work, _corpus(plan, one, work))
-                    spent += clock.evaluation_s(one, audio[key])
+                        audio[key] = audio_of(one.recipe.data, work, _corpus(plan, one, work))
+                    spent += clock.evaluation_s(one, audio[key]) + clock.validation_s(one, audio[key])
                 spent *= one.times
             seconds.append(spent)
             shown.update()
@@ -181,7 +182,7 @@ def _totals(plan: Plan, base: Recipe, costs: Costs) -> list[str]:
     lines = [f"to run  {', '.join(runs)}" + (f"; {updates:,} updates" if updates else "")]
     if costs.total_s is not None:
         lines.append(f"time    about {duration(costs.total_s)} {_where(base, costs)}")
-        lines.append("        measured by a few steps; scoring counts, packing and the summary do not")
+        lines.append("        measured by a few steps; validation and scoring count, packing and the summary do not")
     used = [f"{_bytes(size)} {what}" for what, size in costs.disk.items() if size]
     lines.append(f"disk    {'about ' + ', '.join(used) if used else 'hardly any'}; {_bytes(costs.free)} are free")
     return lines

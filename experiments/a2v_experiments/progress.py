@@ -126,7 +126,7 @@ class _Watch:
         shown.update(int(metrics["update"]) - shown.n)
         said = f"{LOSS} {metrics[LOSS]:.4g}"
         if METRIC in metrics and BEST_METRIC in metrics:
-            said += f", validation AP {metrics[METRIC]:.3g} (best {metrics[BEST_METRIC]:.3g})"
+            said += f", validation AP {metrics[METRIC]:.3g} (kept: {metrics[BEST_METRIC]:.3g})"
             self.tell(shown.external_write_mode)
         shown.set_postfix_str(said, refresh=False)
 

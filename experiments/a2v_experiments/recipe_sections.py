@@ -206,14 +206,13 @@ class EvaluateStage(EvaluationConfig):
 
     overlap_s: seconds that neighbouring windows share when a recording is longer than a segment. fit_events: window and
     shortest duration of each class's events follow from the lengths of its training labels (`a2v_eval.fitting`), events
-    are ranked from a low threshold on, and calls that follow closely are parted (events.peak_share, .35 where it is 0);
-    the thresholds at which calls are counted are chosen on the validation recordings, where there are some. segment_s:
-    seconds of a window (None: data.segment_s, which is best where bands have a level of their own segment, as an ear's:
-    docs/log.md).
+    are ranked from a low threshold on, and calls that follow closely are parted (events.peak_share, .2 where it is 0);
+    the thresholds at which calls are counted are chosen on the validation recordings, where there are some. Windows are
+    as long as training's segments: longer ones found less, since an ear's bands have a level of their own segment
+    (docs/log.md).
     """
 
     fit_events: bool = Field(default=False, exclude_if=lambda wanted: not wanted)
-    segment_s: float | None = Field(default=None, gt=0, exclude_if=_left_out)
 
     @model_validator(mode="after")
     def _fitted_or_given(self) -> EvaluateStage:
@@ -284,9 +283,8 @@ class Recipe(Section):
         self._check_data("data", self.data)
         if self.pretrain_data is not None:
             self._check_data("pretrain_data", self.pretrain_data)
-        if self.evaluate.overlap_s >= self.window_s:
-            key = "data.segment_s" if self.evaluate.segment_s is None else "evaluate.segment_s"
-            raise ValueError(f"evaluate.overlap_s ({self.evaluate.overlap_s} s) must be less than {key}")
+        if self.evaluate.overlap_s >= self.data.segment_s:
+            raise ValueError(f"evaluate.overlap_s ({self.evaluate.overlap_s} s) must be less than data.segment_s")
         for name, stage in self._trainings():
             if self.ray.num_workers > stage.micro_batches:
                 raise ValueError(
@@ -303,14 +301,11 @@ class Recipe(Section):
             raise ValueError(
                 f"model.front_end.sample_rate ({model_rate} Hz) and {key}.sample_rate ({data_rate} Hz) must be equal"
             )
-        self._check_frames(f"{key}.segment_s", data.segment_s, data_rate)
-        if self.evaluate.segment_s is not None:
-            self._check_frames("evaluate.segment_s", self.evaluate.segment_s, self.data.sample_rate)
-
-    def _check_frames(self, key: str, seconds: float, rate: int) -> None:
-        samples, stride = seconds * rate, self.model.front_end.stride
+        samples, stride = data.segment_s * data_rate, self.model.front_end.stride
         if abs(samples / stride - round(samples / stride)) > 1e-6:
-            raise ValueError(f"{key} = {seconds}: must be a whole number of frames of {stride / rate} s")
+            raise ValueError(
+                f"{key}.segment_s = {data.segment_s}: must be a whole number of frames of {stride / data_rate} s"
+            )
 
     def _trainings(self) -> list[tuple[str, PretrainStage | FinetuneStage]]:
         by_share = [(f"finetune_by_share.{share:g}", stage) for share, stage in self.finetune_by_share.items()]
@@ -337,11 +332,6 @@ class Recipe(Section):
                 f" {len(self.folds.selected)}; after the last one nothing is left to prune"
             )
         return self
-
-    @property
-    def window_s(self) -> float:
-        """Seconds of a window in which whole recordings are heard."""
-        return self.evaluate.segment_s or self.data.segment_s
 
     @property
     def pretrain_source(self) -> DataConfig:

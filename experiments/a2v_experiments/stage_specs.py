@@ -98,7 +98,7 @@ def _chooses_by(recipe: Recipe) -> dict[str, Any]:
     settings = recipe.evaluate
     events = validation_events(settings.events).model_dump(mode="json")
     scoring = {"events": events, "iou": settings.iou_threshold, "overlap_s": settings.overlap_s}
-    scoring |= settings.model_dump(mode="json", include={"fit_events", "segment_s"})  # in no dump where they are off
+    scoring |= settings.model_dump(mode="json", include={"fit_events"})  # in no dump where it is off
     return {"scoring": scoring}
 
 

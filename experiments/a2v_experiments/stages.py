@@ -20,7 +20,7 @@ from a2v_data.folds import make_folds as stratify
 from a2v_data.groups import Grouping, by_pattern
 from a2v_data.listing import Listing
 from a2v_data.manifests import read_manifests, write_manifests
-from a2v_data.validation import validation_split
+from a2v_data.validation import ValidationSplit, validation_split
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_eval.fitting import fit_events
 
@@ -227,17 +227,13 @@ def _grouping(settings: FoldsConfig) -> Grouping:
     return by_pattern(settings.group) if settings.group else "recording"
 
 
-def _training_part(context: Context, corpus: Corpus, recordings: list[str]) -> tuple[list[str], list[str]]:
-    """The recordings to train on, and those to validate on, if the recipe wants any and there can be some."""
-    recipe = context.recipe
+def held_out(recipe: Recipe, corpus: Listing, recordings: list[str]) -> ValidationSplit:
+    """Of a fold's training recordings, those to train on, and those to validate on, if the recipe wants any and there
+    can be some. recipe: with the settings of its label share."""
     if recipe.finetune is None or recipe.finetune.validation is None:
-        return recordings, []
-    found = validation_split(
-        corpus, recordings, recipe.finetune.validation.share, recipe.folds.seed, _grouping(recipe.folds)
-    )
-    for notice in found.notices:
-        context.say(f"  {notice}")
-    return found.train, found.validation or []
+        return ValidationSplit(recordings, None, ())
+    share = recipe.finetune.validation.share
+    return validation_split(corpus, recordings, share, recipe.folds.seed, _grouping(recipe.folds))
 
 
 def fitted(recipe: Recipe, corpus: Corpus, names: list[str]) -> Recipe:
@@ -298,14 +294,16 @@ def finetune(
             corpus=str(corpus.folder.resolve()), recordings=names, segment_s=recipe.data.segment_s,
             model=recipe.model, finetune=recipe.finetune, classes=list(corpus.classes),
             backbone=_folder_of(context, start), validation=validation, overlap_s=recipe.evaluate.overlap_s,
-            window_s=recipe.evaluate.segment_s,
             scoring=part(fitted(recipe, corpus, names).evaluate, EvaluationConfig),
         )  # fmt: skip
         _train(context, spec, run_id, stage.storage, stage.name)
         return run_id
 
     def work(run_id: str) -> None:
-        names, validation = _training_part(context, corpus, chosen.train)
+        parts = held_out(recipe, corpus, chosen.train)
+        for notice in parts.notices:
+            context.say(f"  {notice}")
+        names, validation = parts.train, parts.validation or []
         model_run = train(run_id, names, validation)
         scored = replace(context, recipe=fitted(recipe, corpus, names))
         evaluate_model(scored, run_id, model_run, corpus, chosen, validation)

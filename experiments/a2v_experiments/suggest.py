@@ -4,12 +4,14 @@ base         many_calls where calls fill more than 15 % of the labelled time and
              else few_calls
 sample_rate  of 8000, 16000, 24000 and 32000 Hz the highest that is not above the rate of most of the audio (8000 for
              recordings below it); the front end's strides follow, so that a frame stays as long as it is in the base
+frames       an ear's of 10 ms become 5 ms where the shortest calls have fewer than 3 of them
 segment_s    the base's, or twice the longest calls (once, for an ear) where that is more, at
-             most 10 s; not above what half of the labelled recordings have, as far as it stays above 1 s and, where
-             evaluate.segment_s is not given, twice evaluate.overlap_s; whole frames
+             most 10 s; not above what half of the labelled recordings have, as far as it stays above 1 s and twice
+             evaluate.overlap_s; whole frames
 folds        5, or as many as there are labelled recordings (groups); the group as `name_groups` finds it
 window_s     a quarter of the shortest calls, at most 0.1 s, in whole frames, 1 or more; not with evaluate.fit_events
-updates      what fits into a share of the minutes, by the seconds of an update that were measured
+updates      what fits into a share of the minutes, by the seconds of an update that were measured; of finetuning no
+             more than hear each labelled second of the training part 200 times
 """
 
 from __future__ import annotations
@@ -40,10 +42,12 @@ WINDOW_SHARE, LONGEST_WINDOW_S = 0.25, 0.1  # of the shortest calls
 MOST_FOLDS = 5
 TYPICAL_CALLS = 5  # a class with fewer does not say how short its calls are
 FINETUNE_SHARE, PRETRAIN_SHARE = 0.7, 0.15  # of the minutes; the rest is for packing and scoring
+MOST_PASSES = 200  # over the labelled recordings of the training part
 WARMUP_SHARE = 5  # the warm-up is at most one in so many updates
 ULTRASOUND_HZ = 50_000  # such rates are used for what nobody hears
 SHOWN_GROUPS = 4
 IN_SAMPLES = ("hop", "window", "kernel")  # of an ear
+SHORT_FRAMES, SHORT_FRAME_S = 3, Fraction(5, 1000)  # a call of fewer frames than these has shorter ones
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Trainable:
-    """Updates of a stage that fit into its share of the minutes, and the seconds that one takes."""
+    """Updates of a stage that fit into its share of the minutes, and the seconds that one takes. fitting: where that
+    would be more than hear the labelled recordings 200 times, those that would fit; audio_s: seconds of these."""
 
     updates: int
     update_s: float
+    fitting: int | None = None
+    audio_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ def suggest(
     chosen = _base(facts)
     base = bases[chosen.value]
     rate = _sample_rate(facts)
-    front_end = front_end_at(base.model.front_end, rate.value)
+    front_end = for_short_calls(front_end_at(base.model.front_end, rate.value), _shortest(facts)[1].lengths.p5_s)
     frame_s = Fraction(front_end.stride, rate.value)
     settings = [
         Setting("name", recipe_name(facts.name), "of the experiment; from the folder's name"),
@@ -96,13 +103,13 @@ def suggest(
         rate,
         _segment(facts, base, frame_s),
         *_folds(facts),
-        *_front_end(base.model.front_end, front_end),
+        *_front_end(base.model.front_end, front_end, facts),
     ]
     for stage in ("pretrain", "finetune"):
         if trainable is not None and stage in trainable:
             settings += _training(base, stage, trainable[stage], minutes)
     if not base.evaluate.fit_events:  # else each class's follows from its labels
-        settings.append(event_window(facts, frame_s))
+        settings.append(_event_window(facts, frame_s))
     return Suggestion(chosen, _head(facts), tuple(settings))
 
 
@@ -189,16 +196,38 @@ def front_end_at(base: AnyFrontEnd, rate: int) -> AnyFrontEnd:
     return FrontEndConfig.model_validate({**base.model_dump(), "sample_rate": rate, "layers": layers})
 
 
-def _front_end(base: AnyFrontEnd, changed: AnyFrontEnd) -> list[Setting]:
+def for_short_calls(front_end: AnyFrontEnd, shortest_s: float) -> AnyFrontEnd:
+    """An ear with frames of 5 ms where the shortest calls have fewer than 3 of its own, else the front end as it is."""
+    hop = round(SHORT_FRAME_S * front_end.sample_rate)
+    if not isinstance(front_end, EarConfig) or not 0 < hop < front_end.stride:
+        return front_end
+    if _has_frames(shortest_s, Fraction(front_end.stride, front_end.sample_rate)):
+        return front_end
+    return EarConfig.model_validate({**front_end.model_dump(), "hop": hop})
+
+
+def _has_frames(shortest_s: float, frame_s: Fraction) -> bool:
+    """Whether calls have 3 frames; those whose length was rounded to less in a table do."""
+    return shortest_s >= SHORT_FRAMES * frame_s - 1e-6
+
+
+def _front_end(base: AnyFrontEnd, changed: AnyFrontEnd, facts: CorpusFacts) -> list[Setting]:
     if changed == base:
         return []
     frame_ms = 1000 * changed.stride / changed.sample_rate
     settings = [Setting("model.front_end.sample_rate", changed.sample_rate, "as data.sample_rate")]
     if isinstance(changed, EarConfig):
-        told = "samples; as long as in the recipe that this one extends"
+        usual = front_end_at(base, changed.sample_rate)
         for key in IN_SAMPLES:
-            if (value := getattr(changed, key)) != getattr(base, key):
-                settings.append(Setting(f"model.front_end.{key}", value, told))
+            if (value := getattr(changed, key)) == getattr(base, key):
+                continue
+            told = "samples; as long as in the recipe that this one extends"
+            if value != getattr(usual, key):
+                name, shortest = _shortest(facts)
+                told = f"samples: a frame is {frame_ms:.3g} ms, since the shortest calls ({name}) last"
+                told += f" {1000 * shortest.lengths.p5_s:.3g} ms (5 %), fewer than {SHORT_FRAMES} of the usual"
+                told += f" {1000 * usual.stride / usual.sample_rate:.3g} ms; it hears finer, and an update takes longer"
+            settings.append(Setting(f"model.front_end.{key}", value, told))
     elif isinstance(base, FrontEndConfig) and changed.layers != base.layers:
         told = f"(filters, kernel, stride): strides of {changed.stride} samples in all, a frame is {frame_ms:.3g} ms as"
         told += " in the recipe that this one extends"
@@ -214,12 +243,14 @@ def _segment(facts: CorpusFacts, base: Recipe, frame_s: Fraction) -> Setting:
     usual = statistics.median(one.seconds for one in facts.labelled)
     if usual < wanted:
         told += f"; half of the labelled recordings are shorter than {usual:.3g} s"
-        shared_s = 0.0 if base.evaluate.segment_s is not None else base.evaluate.overlap_s
-        wanted = max(usual, SHORTEST_SEGMENT_S, 2 * shared_s)
+        wanted = max(usual, SHORTEST_SEGMENT_S, 2 * base.evaluate.overlap_s)
     step = next((n * frame_s for n in range(1, 200) if (n * frame_s * 10).denominator == 1), frame_s)
     step = step if step <= SHORTEST_SEGMENT_S else frame_s
     segment_s = max(1, math.floor(Fraction(wanted) / step + Fraction(1, 2))) * step
     frames = f"{segment_s / frame_s} frames of {1000 * float(frame_s):.3g} ms"
+    briefest, of_it = _shortest(facts)
+    if isinstance(base.model.front_end, EarConfig) and _has_frames(of_it.lengths.p5_s, frame_s):
+        frames += f" (the shortest calls, {briefest}, have {SHORT_FRAMES} or more: {of_it.lengths.p5_s:.2g} s, 5 %)"
     return Setting("data.segment_s", round(float(segment_s), 9), f"{told}; {frames}")
 
 
@@ -257,6 +288,10 @@ def _why_group(found: NameGroups) -> str:
 def _training(base: Recipe, stage: str, fits: Trainable, minutes: float) -> list[Setting]:
     share = FINETUNE_SHARE if stage == "finetune" else PRETRAIN_SHARE
     told = f"{100 * share:.0f} % of {minutes:g} min, at {fits.update_s:.2g} s an update (measured here)"
+    if fits.fitting is not None:
+        told += f", has room for {fits.fitting}; but {fits.updates} hear each second of the {duration(fits.audio_s)} of"
+        told += f" labelled audio in the training part {MOST_PASSES} times, and more would learn it by heart: more"
+        told += " labels help"
     settings = [Setting(f"{stage}.updates", fits.updates, told)]
     loop = base.finetune if stage == "finetune" else base.pretrain
     assert loop is not None
@@ -267,10 +302,9 @@ def _training(base: Recipe, stage: str, fits: Trainable, minutes: float) -> list
     return settings
 
 
-def event_window(facts: CorpusFacts, frame_s: Fraction) -> Setting:
+def _event_window(facts: CorpusFacts, frame_s: Fraction) -> Setting:
     """Over how many seconds likelihoods are averaged, for frames of `frame_s` seconds."""
-    typical = {name: one for name, one in facts.classes.items() if one.calls >= TYPICAL_CALLS} or dict(facts.classes)
-    name, shortest = min(typical.items(), key=_shortness)
+    name, shortest = _shortest(facts)
     shortest_s = shortest.lengths.p5_s
     frames = round(min(WINDOW_SHARE * shortest_s, LONGEST_WINDOW_S) / float(frame_s))
     window_s = float(max(1, frames) * frame_s)
@@ -281,6 +315,12 @@ def event_window(facts: CorpusFacts, frame_s: Fraction) -> Setting:
     if shortest_s < 2 * frame_s:
         told += f"; two frames are {2000 * float(frame_s):.2g} ms, so some calls are too short to be found"
     return Setting("evaluate.events.window_s", round(window_s, 9), told)
+
+
+def _shortest(facts: CorpusFacts) -> tuple[str, ClassFacts]:
+    """The class of the shortest calls, among those with calls enough to say so."""
+    typical = {name: one for name, one in facts.classes.items() if one.calls >= TYPICAL_CALLS} or dict(facts.classes)
+    return min(typical.items(), key=_shortness)
 
 
 def _shortness(item: tuple[str, ClassFacts]) -> tuple[float, str]:

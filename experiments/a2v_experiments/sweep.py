@@ -14,17 +14,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import stages
+from .event_classes import check_event_classes
+from .experiment import Outcome, model_run, scores_of_run
 from .fingerprint import fingerprint
 from .graph import say_advice
+from .lookup import finetune_runs
 from .progress import bar
 from .recipe import RecipeFile
 from .recipe_sections import Recipe
 from .stage import Context, begin_alone, ending
 from .sweep_report import log_report, text_report
-from .sweep_rows import DONE, KnownSources, Row, rows_of
+from .sweep_rows import DONE, KnownSources, Row, best_of, rows_of
 from .sweep_search import Evaluated, bundle, optuna_search, scheduler, trials_at_once
 from .sweep_trial import Task, run_trial
 from .sweep_trials import trials_of
@@ -36,18 +39,29 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class BestTrial:
+    """The trial with the highest score: its recipe, the keys that it changes, its models and their scores."""
+
+    recipe: Recipe
+    parameters: dict[str, Any]
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
 class SweepOutcome:
-    """A sweep's end: its run, the table over its trials, and the trials that failed with the reason."""
+    """A sweep's end: its run, the table over its trials, the trials that failed with the reason, and the best one."""
 
     run_id: str
     table: str
     failed: dict[str, str]
+    best: BestTrial | None
 
 
 def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], None]) -> SweepOutcome:
     """Run the trials that are missing; returns when the sweep's run holds the summary. say(line) tells what happens.
 
-    Raises UserError before anything runs where a trial's recipe is wrong or its recordings are not there.
+    Raises UserError before anything runs where a trial's recipe is wrong or its recordings are not there, and
+    before any trial where its event settings are for other classes than the corpus has.
     """
     trials = trials_of(file)
     base = file.resolve()
@@ -68,12 +82,16 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
     rows = rows_of(task, store, sources)
     if found and _left(task, base, rows, found.data.tags.get("a2v.trials")) == 0:
         say(f"every trial: reused, run {run_id}")
-        return SweepOutcome(run_id, text_report(base, rows), {})
+        return SweepOutcome(run_id, text_report(base, rows), {}, best_trial(file, rows, store))
     if found:
         store.reopen(run_id)
     with ending(store, run_id):
         context = Context(base, store, work, run_id, say)
         data, corpus = stages.prepare(context, base.data, *sources.of(base).data)
+        check_event_classes(base, corpus.classes)
+        for one in trials:
+            if one.recipe.data == base.data:  # else the trial does it, once its corpus is packed
+                check_event_classes(one.recipe, corpus.classes, f"trial {one.name}: ")
         say_advice(context, corpus, stages.make_folds(context, data, corpus)[1])
         failed = _run(task, base, store, rows, say)
         rows = rows_of(task, store, sources)
@@ -83,7 +101,22 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
             store.tag(run_id, "a2v.trials", str(sweep.trials or len(trials)))
     if failed:
         store.finish(run_id, "FAILED")
-    return SweepOutcome(run_id, text_report(base, rows), failed)
+    return SweepOutcome(run_id, text_report(base, rows), failed, best_trial(file, rows, store))
+
+
+def best_trial(file: RecipeFile, rows: list[Row], store: Store) -> BestTrial | None:
+    """The best of the trials that are finished, with what its folds left in the store."""
+    base = file.resolve()
+    assert base.sweep is not None
+    row = best_of(rows, base.sweep.metric, base.folds.label_shares)
+    if row is None:
+        return None
+    runs = finetune_runs(store.client.get_run(row.run_id))
+    by_share = {share: [by_fold[fold] for fold in sorted(by_fold)] for share, by_fold in runs.items()}
+    scores = {share: [scores_of_run(store, run_id) for run_id in folds] for share, folds in by_share.items()}
+    models = {share: [model_run(store, run_id) for run_id in folds] for share, folds in by_share.items()}
+    recipe = file.resolve(row.parameters, row.name)
+    return BestTrial(recipe, row.parameters, Outcome(row.run_id, scores, "", models))
 
 
 def _left(task: Task, base: Recipe, rows: list[Row], complete: str | None = None) -> int:

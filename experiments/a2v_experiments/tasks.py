@@ -32,8 +32,7 @@ class TrainingSpec(BaseModel):
     corpus: folder of the packed store; recordings: names of those to train on; backbone: folder of the pretrained
     model, or None to start from random weights; keep_head: it is a detector of the same classes and kind of head, whose
     head is what finetuning starts from too. validation: names of recordings, others than those to train on, to
-    score as `scoring` says, with windows of window_s seconds (None: segment_s) that share overlap_s seconds; none for
-    no validation.
+    score as `scoring` says, with windows of segment_s seconds that share overlap_s seconds; none for no validation.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,7 +48,6 @@ class TrainingSpec(BaseModel):
     keep_head: bool = False
     validation: list[str] = []
     overlap_s: float = 0.5
-    window_s: float | None = None
     scoring: EvaluationConfig = EvaluationConfig()
 
     @model_validator(mode="after")
@@ -169,8 +167,7 @@ class FinetuneTask(_TaskBase):
         """On the validation recordings."""
         spec, recordings = self.spec, self.corpus.indices(self.spec.validation)
         precision = self.config.precision
-        window_s = spec.window_s or spec.segment_s
-        return score_validation(model, self.corpus, recordings, window_s, spec.overlap_s, spec.scoring, precision)
+        return score_validation(model, self.corpus, recordings, spec.segment_s, spec.overlap_s, spec.scoring, precision)
 
     def begin_update(self, update: int) -> None:
         self.model.set_trainable(update)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
+from . import stages
+from .advice import TrainingPart, listing_of, passes, training_parts
 from .plan import Mark, Planned
 from .plan_costs import Clock, with_updates
 from .recipe_sections import Recipe
-from .suggest import FINETUNE_SHARE, PRETRAIN_SHARE, Trainable
+from .suggest import FINETUNE_SHARE, MOST_PASSES, PRETRAIN_SHARE, Trainable
 
 FEWEST = 10  # updates, however short the time
 
@@ -27,6 +31,27 @@ def updates_for(
     if recipe.finetune is not None:
         fits["finetune"] = _fitting(clock, recipe, "finetune", 60 * minutes * FINETUNE_SHARE)
     return fits
+
+
+def within_labels(fits: Mapping[str, Trainable], recipe: Recipe, work: Path) -> dict[str, Trainable]:
+    """The same with no more updates of finetuning than hear each labelled second of the training part 200 times.
+
+    Reads headers and annotations. Raises UserError or ValueError for folds that cannot be made.
+    """
+    listing = listing_of(recipe, work)
+    if listing is None or "finetune" not in fits:  # so many recordings are never heard that often
+        return dict(fits)
+    (part,) = training_parts(recipe, listing, stages.split(recipe, listing)).values()
+    return {**fits, "finetune": _at_most(fits["finetune"], recipe, part)}
+
+
+def _at_most(fits: Trainable, recipe: Recipe, part: TrainingPart) -> Trainable:
+    assert recipe.finetune is not None
+    once = passes(recipe.finetune.model_copy(update={"updates": 1}), recipe.data.segment_s, part)
+    most = max(1, int(MOST_PASSES / once + 1e-6))
+    if fits.updates <= most:
+        return fits
+    return replace(fits, updates=most, fitting=fits.updates, audio_s=sum(part.lengths_s))
 
 
 def _fitting(clock: Clock, recipe: Recipe, stage: Literal["pretrain", "finetune"], seconds: float) -> Trainable:

@@ -22,19 +22,34 @@ def best_of(history: Sequence[tuple[int, Score]]) -> tuple[int, Score]:
     return [entry for entry, score in zip(history, scores, strict=True) if score >= max(scores) - AS_GOOD][-1]
 
 
-def told(update: int, score: float, best: tuple[int, float]) -> str:
-    """One line about one validation."""
-    return f"validation: strict AP {score:.3g} at update {update} (best {best[1]:.3g} at {best[0]})"
+def told(update: int, score: float, kept: tuple[int, float]) -> str:
+    """One line about one validation. kept: `best_of` all so far."""
+    return f"validation: strict AP {score:.3g} at update {update} (kept: {kept[1]:.3g} at {kept[0]})"
 
 
 def summary(state: Mapping[str, Any], updates: int) -> str | None:
-    """One line about a training that is over, from its loop.json: when validation stopped rising, and why it stopped
-    before `updates`; None without validation."""
+    """One line about a training that is over, from its loop.json: which validation's weights are the model, how good
+    it was beside the highest, and why training stopped before `updates`; None without validation."""
     if not state.get("history"):
         return None
-    rose = f"validation AP rose until update {state['best_update']} of {state['updates']}; its weights are the model"
-    # 'rose' within AS_GOOD: what came later was lower by more than chance
+    which = f"{_kept(state)}; its weights are the model"
     if state["updates"] == updates:
-        return rose
+        return which
     later = sum(update > state["best_update"] for update, _ in state["history"])
-    return f"stopped at update {state['updates']} of {updates}, after {later} validations without a better one; {rose}"
+    told = f"stopped at update {state['updates']} of {updates}, after {later} validations more than {AS_GOOD:g} below"
+    return f"{told} the highest; {which}"
+
+
+def _kept(state: Mapping[str, Any]) -> str:
+    """What the validation was whose weights are the model."""
+    update, score, of = state["best_update"], state["best_score"], state["updates"]
+    scored = [(value, -when) for when, value in state["history"] if value is not None]
+    if score is None or not scored:
+        return f"validation AP was undefined at update {update} of {of} and before"
+    highest, negative = max(scored)
+    if score == highest:
+        return f"validation AP was highest at update {update} of {of}, {score:.3g}"
+    return (
+        f"validation AP was {score:.3g} at update {update} of {of}, as good within {AS_GOOD:g} as the highest,"
+        f" {highest:.3g} at update {-negative}"
+    )

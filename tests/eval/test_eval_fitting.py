@@ -13,8 +13,8 @@ CLASSES = ("click", "song")
 def test_windows_and_shortest_durations_follow_the_lengths_of_each_class() -> None:
     lengths = {"click": np.full(20, 0.04), "song": np.linspace(1.0, 2.0, 21)}
     fitted = fit_events(EventConfig(), lengths, [*CLASSES, "never"])
-    # 0.3 of the 5th percentile: 0.04, 1.05, and of all 41 together the value at place 2 (of 0 to 40), 0.04
-    assert fitted.window_s == pytest.approx({"click": 0.012, "song": 0.315, "never": 0.012})
+    # 0.15 and 0.3 of the 5th percentile: 0.04, 1.05, and of all 41 together the value at place 2 (of 0 to 40), 0.04
+    assert fitted.window_s == pytest.approx({"click": 0.006, "song": 0.1575, "never": 0.006})
     assert fitted.min_duration_s == pytest.approx({"click": 0.012, "song": 0.315, "never": 0.012})
     assert fitted.threshold == 0.05
     with pytest.raises(ValueError, match="no labelled event"):

@@ -9,7 +9,8 @@ from a2v_eval.summary import summarise
 
 
 def fold(share, ap):
-    sizes = {f"labels/train/{c}": n * share for c, n in (("cc", 800), ("rare", 0))}
+    sizes = {f"labels/{part}/{c}": n * share for c, n in (("cc", 800), ("rare", 0)) for part in ("train", "validation")}
+    sizes["labels/validation/cc"] /= 4
     held_out = {"labels/evaluation/cc": 210, "labels/evaluation/rare": 0}
     return {"AP/cc": ap, "strict/AP/cc": ap / 2, "AP/micro": ap, "AP/macro": ap, **sizes, **held_out}
 
@@ -36,7 +37,7 @@ def test_rows_hold_everything_and_csv_is_empty_where_undefined():
     assert len(rows) == 2 * 4 * 3
     (row,) = [r for r in rows if (r["protocol"], r["class"], r["label_share"]) == ("strict", "cc", 0.25)]
     assert row["AP_mean"] == pytest.approx(0.3) and row["folds"] == 2
-    assert (row["train_labels"], row["evaluation_labels"]) == (200, 210)
+    assert (row["train_labels"], row["validation_labels"], row["evaluation_labels"]) == (200, 50, 210)
     read = list(csv.DictReader(io.StringIO(share_csv(SHARES, ["cc", "rare"]))))
     assert [r["AP_mean"] == "" for r in read if r["class"] == "rare"] == [True] * 6
     assert {r["folds"] for r in read if r["class"] == "rare"} == {"0"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,3 +46,23 @@ class Flaky:
             raise MlflowException("API request to http://far:1 failed with exception [Errno 111] Connection refused")
 
         return call
+
+
+TERMINATED = """
+import os, signal, sys
+from a2v_experiments import cli, loop
+rate = loop.learning_rate
+def learning_rate(update, *rest):
+    if update == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return rate(update, *rest)
+loop.learning_rate = learning_rate
+sys.argv = ["a2v", *sys.argv[1:]]
+cli.main()
+"""
+
+
+def run_terminated(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """`a2v ARGUMENTS` in a process of its own that gets SIGTERM in the update 3 of every training."""
+    command = [sys.executable, "-c", TERMINATED, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)

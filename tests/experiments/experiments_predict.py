@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
+from a2v_experiments.event_files import read_events
 from a2v_experiments.recipe import Recipe
 from a2v_experiments.tasks import part
 from a2v_model import Detector, normalise, save_model, write_thresholds
@@ -16,6 +18,8 @@ from experiments_world import RATE, make_recipe
 CLASSES = ["cc", "sn"]
 THRESHOLDS = {"cc": 0.45, "sn": 0.55}
 WINDOW_S = 0.05
+FLOAT = ("--precision", "float32", "--processes", "1")
+SECONDS = {"a.wav": 12.0, "day1/b.wav": 2.3, "day1/b.flac": 1.7, "day2/c.wav": 9.1}
 
 
 def make_detector(folder: Path) -> Detector:
@@ -54,3 +58,30 @@ def write_sound(path: Path, seconds: float, seed: int = 0, rate: int = RATE) -> 
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, sound(seconds, seed, rate), rate, subtype="PCM_16")
     return path
+
+
+def files_of(folder: Path, hidden: bool = False) -> dict[str, bytes]:
+    """Content of all files but those that say how long the work took."""
+    timed = ("recordings.csv", "predict.json", ".predict/state.jsonl")
+    return {
+        name: path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and (name := path.relative_to(folder).as_posix()) not in timed
+    }
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def status_of(out: Path) -> dict[str, str]:
+    return {row["file"]: row["status"] for row in rows_of(out / "recordings.csv")}
+
+
+def events_in(path: Path, digits: int = 6) -> list[tuple[str, str, float, float, float]]:
+    found = read_events(path)
+    assert found.likelihood is not None
+    rows = [
+        (r.file, r.label, round(r.onset_s, 4), round(r.offset_s, 4), round(r.likelihood, digits)) for r in found.rows
+    ]
+    return sorted(rows)

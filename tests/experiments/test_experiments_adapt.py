@@ -15,6 +15,7 @@ from a2v_data.corpus import Corpus
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_eval.events import EventConfig
 from a2v_experiments import adapt as adapt_module
+from a2v_experiments.adapt import parts_of
 from a2v_experiments.adapt_head import RATES, HeadTraining, head_likelihoods, train_head
 from a2v_experiments.features import FeatureCache, compute, feature_files, missing, read_features
 from a2v_experiments.inference import recording_likelihoods
@@ -22,7 +23,7 @@ from a2v_experiments.tasks import FinetuneTask
 from a2v_experiments.tracking import open_store
 from a2v_model import Detector, FinetuneConfig, ModelConfig, Pretrainer, load_model, normalise, save_model
 from a2v_model.config import PretrainConfig
-from experiments_world import CLASSES, RECIPE, RECORDINGS, STRIDE, make_recipe, training_spec
+from experiments_world import CLASSES, RATE, RECIPE, RECORDINGS, STRIDE, calls, make_recipe, training_spec
 
 GOLDENS = Path(__file__).parent.parent / "model" / "goldens"
 SCORING = EvaluationConfig(events=EventConfig(window_s=0.03))
@@ -158,7 +159,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_original_checkpoint_is_adapted(
-    a2v: Any, new_work: Any, csv_source: Path, quick: None, tmp_path: Path
+    a2v: Any, new_work: Any, csv_source: Path, corpus: Corpus, quick: None, tmp_path: Path
 ) -> None:
     work, out = new_work(), tmp_path / "out"
     assert a2v("model", "import", GOLDENS / "tiny_fairseq_ckpt_pretrain.pt", "--out", tmp_path / "original").code == 0
@@ -178,12 +179,17 @@ def test_an_original_checkpoint_is_adapted(
     for name, tensor in model.backbone.state_dict().items():
         assert torch.equal(tensor, original.student.state_dict()[name]), name
     assert set(model.thresholds) <= {"cc", "sn"} and model.thresholds_from["labels"] == {"sn": 4, "cc": 4}
+    # windows and shortest events by the lengths of the training labels: 0.3 of what 5 % are shorter than
+    heard = [int(name[3:5]) for name in parts_of(corpus, 0)[0].train]
+    lengths = [(end - start) / RATE for number in heard for label, start, end in calls(number) if label == "cc"]
+    share = pytest.approx(0.3 * np.percentile(lengths, 5))
+    assert model.thresholds_from["window_s"] == {"sn": share, "cc": share} == model.thresholds_from["min_duration_s"]
     store = open_store(work, None, "adapt")
     run = store.find("adapt", next(r for r in store.client.search_runs([store.experiment_id])
                                    if r.data.tags["a2v.stage"] == "adapt").data.tags["a2v.fingerprint"])  # fmt: skip
     assert run is not None and run.data.tags["a2v.backbone"] == str(tmp_path / "original")
     assert {"strict/AP/micro", "AP/macro", "strict/found/cc", "labels/train/sn", "loss"} <= run.data.metrics.keys()
-    assert run.data.metrics["labels/evaluation/sn"] == 4
+    assert run.data.metrics["labels/train/sn"] == 20 and run.data.metrics["labels/validation/sn"] == 4
     shutil.rmtree(work / "features")  # not needed any more: a second call reads everything from the run
     again = a2v(*arguments, "--out", tmp_path / "again", "--json")
     record = json.loads(again.out)

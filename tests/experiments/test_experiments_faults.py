@@ -8,7 +8,6 @@ import re
 import shutil
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from a2v_experiments import checkpoints, loop, outage
 from a2v_experiments.errors import UserError
 from a2v_experiments.outage import Outage
 from a2v_experiments.tracking import open_store
-from experiments_faults import Flaky, small_files
+from experiments_faults import Flaky, run_terminated, small_files
 from experiments_runs import World
 from experiments_server import Server
 from experiments_world import Said, call_quietly, recipe_tree, write_recipe
@@ -205,24 +204,9 @@ def test_ctrl_c_at_every_stage_leaves_runs_that_read_killed_and_the_next_call_go
         assert fresh.losses(fresh.runs(stage)[0]) == world.losses(first_runs[stage][0])
 
 
-TERMINATED = """
-import os, signal, sys
-from a2v_experiments import cli, loop
-rate = loop.learning_rate
-def learning_rate(update, *rest):
-    if update == 3:
-        os.kill(os.getpid(), signal.SIGTERM)
-    return rate(update, *rest)
-loop.learning_rate = learning_rate
-sys.argv = ["a2v", *sys.argv[1:]]
-cli.main()
-"""
-
-
 def test_a_polite_kill_ends_as_ctrl_c_does(fresh):
     """What Slurm, `kill` and a stopped Ray job send."""
-    command = [sys.executable, "-c", TERMINATED, "experiment", "run", str(fresh.recipe), "--work", str(fresh.work)]
-    ended = subprocess.run(command, capture_output=True, text=True)
+    ended = run_terminated("experiment", "run", fresh.recipe, "--work", fresh.work)
     assert ended.returncode == 143
     assert ended.stderr.splitlines()[-1] == "a2v: stopped; the same command goes on from the last checkpoint"
     found = statuses(fresh)

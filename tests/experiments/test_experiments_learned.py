@@ -12,16 +12,14 @@ import pytest
 import torch
 from a2v_eval.thresholds import ThresholdScores
 from a2v_experiments import predict_stream
-from a2v_experiments.experiment import Outcome
 from a2v_experiments.figures import best_thresholds
-from a2v_experiments.next_steps import next_steps
 from a2v_experiments.predict import predict
 from a2v_experiments.predict_extremes import extremes_of
 from a2v_experiments.predict_settings import settings_for
 from a2v_experiments.pyfunc import EventModel
 from a2v_model import Detector
 from experiments_predict import THRESHOLDS, make_detector, save_detector, sound, write_sound
-from experiments_world import RATE, Said, make_recipe
+from experiments_world import RATE, Said
 
 A2v = Callable[..., Said]
 FLOAT = ("--precision", "float32", "--processes", "1")
@@ -193,23 +191,6 @@ def test_silence_is_not_the_models_fault(a2v: A2v, recordings: Path, detector: D
     model = constant(detector, tmp_path / "flat")
     said = a2v("predict", recordings, "--model", model, "--out", tmp_path / "out", *FLOAT)
     assert "sound all alike to it, though it has learned cc" in said.out and "train longer" not in said.out
-
-
-@pytest.mark.parametrize("ap", [0.08, 0.5])
-def test_what_to_do_next_can_be_pasted(tmp_path: Path, ap: float):
-    recipe = make_recipe(tmp_path)
-    assert recipe.finetune is not None
-    scores = {0.5: [{"strict/AP/micro": 0.9}], 1.0: [{"strict/AP/micro": ap}]}
-    outcome = Outcome("p", scores, "", {0.5: ["half"], 1.0: ["whole", "other"]})
-    sets = ["finetune.updates=7", "name=my birds"]
-    said = next_steps(outcome, recipe, ("birds.yaml", sets), Path("work"), "sqlite:///work/mlflow.db", None)
-    commands = [line.partition("a2v ")[2] for line in said if line.startswith("  ")]
-    assert commands[-1] == ("predict NEW --model runs:/whole --out calls --tracking-uri sqlite:///work/mlflow.db")
-    more = f"experiment run birds.yaml --set 'name=my birds' --set finetune.updates={2 * recipe.finetune.updates}"
-    assert commands[:-1] == ([f"{more} --work work"] if ap < 0.5 else [])
-    default = next_steps(outcome, recipe, ("birds.yaml", []), Path("a2v-runs"), "sqlite:///x", None)
-    assert default[-1].endswith("a2v predict NEW --model runs:/whole --out calls")
-    assert next_steps(Outcome("p", {}, ""), recipe, ("birds.yaml", []), Path("w"), "s", None) == []
 
 
 def test_a_model_without_such_knowledge_is_as_before(detector: Detector):

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from a2v_eval.events import EventConfig
 from a2v_experiments import plan_costs
 from a2v_experiments.plan import Mark, Planned
-from a2v_experiments.plan_costs import Audio, Clock, StepTime
+from a2v_experiments.plan_audio import Audio
+from a2v_experiments.plan_costs import Clock, StepTime
 from a2v_experiments.recipe import BUNDLED
 from experiments_runs import World, make_world
 from experiments_store import disown
@@ -207,7 +208,7 @@ def known_speed(monkeypatch):
 
     monkeypatch.setattr(plan_costs, "measure_step", step)
     monkeypatch.setattr(plan_costs, "measure_window", lambda recipe: 0.1)
-    monkeypatch.setattr(plan_costs, "measure_scoring", lambda recipe: 0.01)
+    monkeypatch.setattr(plan_costs, "measure_scoring", lambda recipe, whole: 0.01 if whole else 0.004)
     monkeypatch.setattr(plan_costs, "cores", lambda: 2)
 
 
@@ -244,6 +245,19 @@ def test_evaluation_takes_the_held_out_share(tmp_path, known_speed):
     assert seconds == pytest.approx(280 * 0.25 / 0.7 * 0.1 + 280 * 0.25 * 0.01 + plan_costs.FIGURES_S)
 
 
+@pytest.mark.parametrize("left, looks", [(10, 3), (6, 2), (5, 2), (1, 1), (0, 0)])
+def test_validation_takes_its_share_as_often_as_it_looks(tmp_path, known_speed, left, looks):
+    """10 updates, every 4: at 4, 8 and 10; and once more for thresholds, which a model that is there has left, too.
+    Of 280 s labelled 3 in 4 are to train on, half of these labels are used, and a fifth of them validates: 21 s."""
+    stage = {"updates": 10, "validation": {"every": 4, "share": 0.2}}
+    tree = recipe_tree()["finetune"] | stage
+    recipe = make_recipe(tmp_path, folds={"holdout": 0.25}, data__source="x", finetune=tree)
+    one = replace(planned(recipe, "finetune", left), share=0.5)
+    seconds = Clock(lambda line: None).validation_s(one, Audio(1000.0, 280.0, True))
+    assert seconds == pytest.approx((looks + 1) * (21 / 0.7 * 0.1 + 21 * 0.004))
+    assert Clock(lambda line: None).validation_s(planned(make_recipe(tmp_path), "finetune", 6), Audio(9, 9, True)) == 0
+
+
 def test_a_step_of_the_recipes_own_model_is_measured(tmp_path):
     recipe = make_recipe(tmp_path, data__source="x")
     step = plan_costs.measure_step(recipe, recipe.finetune, 1.0)
@@ -251,7 +265,9 @@ def test_a_step_of_the_recipes_own_model_is_measured(tmp_path):
     assert plan_costs.measure_step(recipe, recipe.pretrain, 1.0).head_micro_s is None
     assert plan_costs.measure_window(recipe) > 0
     assert 0 < plan_costs.measure_scoring(recipe) < 0.1  # a fraction of what is heard
-    per_class = EventConfig(window_s={"cc": 0.1, "sn": 0.2}, min_duration_s={"cc": 0.0, "sn": 0.1}, peak_share=0.35)
-    for evaluate in ({"fit_events": True}, {"events": per_class}):
-        given = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update=evaluate)})
-        assert 0 < plan_costs.measure_scoring(given) < 0.2
+    assert plan_costs.measure_scoring(recipe, whole=False) > 0  # of a validation
+    per_class = {"threshold": {"cc": 0.1, "sn": 0.2}, "window_s": {"cc": 0.03, "sn": 0.05}, "min_duration_s": {"cc": 0}}
+    given = make_recipe(tmp_path, data__source="x", evaluate__events=per_class)
+    assert plan_costs.measure_scoring(given) > 0  # on classes of other names
+    fitted = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"fit_events": True})})
+    assert plan_costs.measure_scoring(fitted) > 0

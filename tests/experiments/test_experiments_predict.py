@@ -1,13 +1,11 @@
-"""`a2v predict`: tables that are read back, what is kept of an interrupted call, and what is said of bad recordings."""
+"""`a2v predict`: tables that are read back, likelihoods and embeddings, and what is said of bad recordings."""
 
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -16,21 +14,30 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
-from a2v_data.scheduling import in_this_process
 from a2v_eval.events import find_events
-from a2v_experiments import predict_call, predict_stream
+from a2v_experiments import predict_stream
 from a2v_experiments.errors import UserError
 from a2v_experiments.event_files import read_events
 from a2v_experiments.predict import predict
 from a2v_experiments.predict_settings import settings_for
 from a2v_model import Detector, load_model
-from experiments_predict import CLASSES, THRESHOLDS, make_detector, save_detector, sound, write_sound
+from experiments_predict import (
+    CLASSES,
+    FLOAT,
+    SECONDS,
+    THRESHOLDS,
+    events_in,
+    files_of,
+    make_detector,
+    rows_of,
+    save_detector,
+    sound,
+    write_sound,
+)
 from experiments_world import RATE, Said
 from mlflow import MlflowClient
 
 A2v = Callable[..., Said]
-FLOAT = ("--precision", "float32", "--processes", "1")
-SECONDS = {"a.wav": 12.0, "day1/b.wav": 2.3, "day1/b.flac": 1.7, "day2/c.wav": 9.1}
 
 
 @pytest.fixture(scope="module")
@@ -49,33 +56,6 @@ def recordings(tmp_path: Path) -> Path:
     for seed, (name, seconds) in enumerate(SECONDS.items()):
         write_sound(tmp_path / "rec" / name, seconds, seed)
     return tmp_path / "rec"
-
-
-def files_of(folder: Path, hidden: bool = False) -> dict[str, bytes]:
-    """Content of all files but those that say how long the work took."""
-    timed = ("recordings.csv", "predict.json", ".predict/state.jsonl")
-    return {
-        name: path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and (name := path.relative_to(folder).as_posix()) not in timed
-    }
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text().splitlines()))
-
-
-def status_of(out: Path) -> dict[str, str]:
-    return {row["file"]: row["status"] for row in rows_of(out / "recordings.csv")}
-
-
-def events_in(path: Path, digits: int = 6) -> list[tuple[str, str, float, float, float]]:
-    found = read_events(path)
-    assert found.likelihood is not None
-    rows = [
-        (r.file, r.label, round(r.onset_s, 4), round(r.offset_s, 4), round(r.likelihood, digits)) for r in found.rows
-    ]
-    return sorted(rows)
 
 
 def test_every_format_is_read_back_with_the_same_events(a2v: A2v, recordings: Path, model: Path, tmp_path: Path):
@@ -143,164 +123,6 @@ def test_a_recording_without_events_counts_as_listened_to(a2v: A2v, model: Path,
         found = read_events(out / name)
         assert found.rows == [] and found.silent == ["a.wav"], name
     assert read_events(out / "raven").rows == []
-
-
-class Interrupted:
-    """A run that is stopped, as by Ctrl-C, when so many pieces are done; counts those that are begun."""
-
-    def __init__(self, after: int | None = None) -> None:
-        self.after, self.done = after, 0
-
-    def __call__(self, work, tasks, advance) -> Iterator[tuple[int, object]]:
-        for position, result in in_this_process(work, tasks, advance):
-            if self.done == self.after:
-                raise KeyboardInterrupt
-            self.done += 1
-            yield position, result
-
-
-def with_run(monkeypatch: pytest.MonkeyPatch, run: Interrupted) -> Interrupted:
-    monkeypatch.setattr(predict_call, "on_cores", lambda count: run)
-    return run
-
-
-EVERYTHING = (
-    "--precision",
-    "float32",
-    "--likelihoods",
-    "npz",
-    "--embeddings",
-    "events",
-    "--format=csv",
-    "--format=raven",
-)
-
-
-@pytest.mark.parametrize("after", [0, 1, 2, 4])
-def test_an_interrupted_call_goes_on(a2v: A2v, monkeypatch, recordings: Path, model: Path, tmp_path: Path, after: int):
-    arguments = ("predict", recordings, "--model", model, *EVERYTHING)
-    whole = with_run(monkeypatch, Interrupted())
-    assert a2v(*arguments, "--out", tmp_path / "whole").code == 0
-    assert whole.done == 3 + 1 + 1 + 2
-    out = tmp_path / "out"
-    with_run(monkeypatch, Interrupted(after))
-    said = a2v(*arguments, "--out", out)
-    assert said.code == 130 and said.only_line() == "stopped; the same command goes on with what is not done"
-    assert not any("/." in f"/{name}" and not name.startswith(".predict/") for name in files_of(out))
-    finished = {path: path.stat().st_mtime_ns for path in out.glob("csv/**/*.csv")}
-    rest = with_run(monkeypatch, Interrupted())
-    said = a2v(*arguments, "--out", out)
-    assert said.code == 0 and rest.done == whole.done - after - 1  # the piece that was written last is kept, too
-    assert files_of(out) == files_of(tmp_path / "whole")
-    assert finished.items() <= {path: path.stat().st_mtime_ns for path in out.glob("csv/**/*.csv")}.items()
-    again = with_run(monkeypatch, Interrupted())
-    said = a2v(*arguments, "--out", out)
-    assert said.code == 0 and again.done == 0 and "4 recordings done before" in said.out
-    assert files_of(out) == files_of(tmp_path / "whole")
-
-
-def test_a_torn_last_line_is_done_again(a2v: A2v, recordings: Path, model: Path, tmp_path: Path):
-    out = tmp_path / "out"
-    arguments = ("predict", recordings, "--model", model, "--out", out, *FLOAT)
-    assert a2v(*arguments).code == 0
-    before = files_of(out)
-    state = out / ".predict/state.jsonl"
-    state.write_bytes(state.read_bytes()[:-30])
-    said = a2v(*arguments)
-    assert said.code == 0 and "1 recording done" in said.out and files_of(out) == before
-
-
-def test_a_changed_recording_is_done_again_and_named(a2v: A2v, recordings: Path, model: Path, tmp_path: Path):
-    out = tmp_path / "out"
-    arguments = ("predict", recordings, "--model", model, "--out", out, *FLOAT)
-    a2v(*arguments)
-    before = files_of(out)
-    write_sound(recordings / "day1/b.wav", 3.0, 17)
-    write_sound(recordings / "day3/new.wav", 2.0, 18)
-    said = a2v(*arguments)
-    assert said.code == 0 and "day1/b.wav: its file changed since it was done; done again" in said.out
-    assert {name for name, status in status_of(out).items() if status == "done"} == {"day1/b.wav", "day3/new.wav"}
-    changed = {name for name, content in files_of(out).items() if before.get(name) != content}
-    expected = {"events.csv", "events.selections.txt"}
-    for name in ("day1/b.wav", "day3/new.wav"):
-        expected |= {f"raven/{name}.selections.txt", f".predict/events/{name}.npy"}
-    assert changed == expected
-    assert events_in(out) == events_in(out / "raven")
-
-
-@pytest.mark.parametrize(
-    "option, said",
-    [
-        (("--threshold", "cc=0.6"), "events.threshold.cc 0.45, now 0.6"),
-        (("--method", "max"), "events.method avg, now max"),
-        (("--peak-share", "0.35"), "events.peak_share None, now 0.35"),
-        (("--min-duration", "0.1"), "min_duration_s None, now 0.1"),
-        (("--channel", "mix"), "channel 0, now mix"),
-        (("--likelihoods", "npz"), "likelihoods None, now npz"),
-        (("--precision", "bfloat16"), "precision float32, now bfloat16"),
-    ],
-)
-def test_other_options_are_refused(a2v: A2v, model: Path, tmp_path: Path, option, said):
-    write_sound(tmp_path / "a.wav", 1.5)
-    out = tmp_path / "out"
-    arguments = ("predict", tmp_path / "a.wav", "--model", model, "--out", out)
-    a2v(*arguments, *FLOAT)
-    before = files_of(out)
-    refused = a2v(*arguments, *FLOAT, *option)
-    line = refused.only_line()
-    assert refused.code == 2 and said in line and line.endswith("give the same options or name a new folder")
-    assert files_of(out) == before
-
-
-def test_another_model_is_refused(a2v: A2v, model: Path, tmp_path: Path):
-    write_sound(tmp_path / "a.wav", 1.5)
-    arguments = ("predict", tmp_path / "a.wav", "--out", tmp_path / "out", *FLOAT)
-    a2v(*arguments, "--model", model)
-    other = load_model(model)
-    assert isinstance(other, Detector)
-    other.head.bias.data += 1
-    refused = a2v(*arguments, "--model", save_detector(other, tmp_path / "other"))
-    assert refused.code == 2 and "was begun with model " in refused.only_line()
-
-
-def test_two_calls_at_once(a2v: A2v, model: Path, tmp_path: Path):
-    write_sound(tmp_path / "a.wav", 1.5)
-    arguments = ("predict", tmp_path / "a.wav", "--model", model, "--out", tmp_path / "out", *FLOAT)
-    a2v(*arguments)
-    with (tmp_path / "out/.predict/state.jsonl").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        refused = a2v(*arguments)
-    assert refused.code == 2 and "another `a2v predict` is writing there" in refused.only_line()
-
-
-def test_a_folder_with_other_things_is_left_alone(a2v: A2v, model: Path, tmp_path: Path):
-    write_sound(tmp_path / "rec/a.wav", 1.5)
-    refused = a2v("predict", tmp_path / "rec", "--model", model, "--out", tmp_path / "rec")
-    assert refused.code == 2 and "exists already" in refused.only_line()
-
-
-def test_other_formats_need_no_model_again(a2v: A2v, monkeypatch, recordings: Path, model: Path, tmp_path: Path):
-    out = tmp_path / "out"
-    arguments = ("predict", recordings, "--model", model, "--out", out, "--precision", "float32")
-    with_run(monkeypatch, Interrupted())
-    a2v(*arguments)
-    (out / "raven/a.wav.selections.txt").unlink()
-    again = with_run(monkeypatch, Interrupted())
-    assert a2v(*arguments, "--format=raven", "--format=json").code == 0 and again.done == 0
-    assert events_in(out / "json") == events_in(out / "raven") == events_in(out / "events.json") == events_in(out)
-
-
-def test_recordings_of_later_calls_are_added(a2v: A2v, recordings: Path, model: Path, tmp_path: Path):
-    out = tmp_path / "out"
-    a2v("predict", recordings / "day1", "--model", model, "--out", out, *FLOAT)
-    said = a2v("predict", recordings / "day2", recordings / "day1", "--model", model, "--out", out, *FLOAT)
-    assert said.code == 0
-    assert status_of(out) == {"b.flac": "done before", "b.wav": "done before", "day2/c.wav": "done"}
-    said = a2v("predict", recordings / "a.wav", "--model", model, "--out", out, *FLOAT)
-    assert said.code == 0 and "3 recordings of other calls are in its tables, too" in said.out
-    write_sound(tmp_path / "elsewhere/a.wav", 2)
-    refused = a2v("predict", tmp_path / "elsewhere", "--model", model, "--out", out, *FLOAT)
-    assert refused.code == 2 and "holds 'a.wav' of another recording" in refused.only_line()
 
 
 def test_bad_recordings_are_left_out_and_harm_nobody(a2v: A2v, recordings: Path, model: Path, tmp_path: Path):
@@ -480,21 +302,6 @@ def test_a_name_that_stands_for_two_recordings(monkeypatch, tmp_path: Path):
     (tmp_path / "list.txt").write_text("day1/a.wav\nday9/a.wav\n")
     with pytest.raises(UserError, match=r"list\.txt, row 2: .*day9"):
         find_recordings(["list.txt"])
-
-
-def test_a_cut_call_leaves_whole_pieces_only(a2v: A2v, monkeypatch, model: Path, tmp_path: Path):
-    """Killed in the middle of a piece: its hidden file is of no use to the next call."""
-    path = write_sound(tmp_path / "a.wav", 12.0)
-    out = tmp_path / "out"
-    arguments = ("predict", path, "--model", model, "--out", out, "--precision", "float32")
-    with_run(monkeypatch, Interrupted(1))
-    a2v(*arguments)
-    (pieces,) = (out / ".predict/pieces").iterdir()
-    whole = sorted(p.name for p in pieces.iterdir())
-    (pieces / f".{whole[0]}.{os.getpid()}-abcd").write_bytes(b"half")
-    with_run(monkeypatch, Interrupted())
-    assert a2v(*arguments).code == 0
-    assert list((out / ".predict/pieces").iterdir()) == [] and len(events_in(out)) > 10
 
 
 def test_a_model_from_mlflow(a2v: A2v, model: Path, new_work: Callable[[str], Path], tmp_path: Path):

@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 import yaml
 from a2v_experiments import plan_costs
 from a2v_experiments.corpus_facts import ClassFacts, CorpusFacts, Lengths, RecordingFacts, read_facts
-from a2v_experiments.name_groups import name_groups
 from a2v_experiments.plan_costs import WORKERS_START_S, StepTime
-from a2v_experiments.recipe import load_recipe
+from a2v_experiments.recipe import RecipeFile, load_recipe, merge, read_recipe
 from a2v_experiments.suggest import FEW, MANY, Suggestion, Trainable, front_end_at, suggest
 from a2v_experiments.suggest_text import to_yaml
+from a2v_experiments.tasks import part
 from a2v_experiments.training_budget import updates_for
+from a2v_model import Detector, FinetuneConfig
 
 Call = tuple[float, float, str]  # onset, length, class
 
@@ -207,6 +209,29 @@ def test_frames_of_an_ear_last_as_long_at_every_rate(bases, rate, stride):
     assert (said.hop, said.window, said.kernel, said.sample_rate) == (stride, 5 * stride // 2, kernel, rate)
 
 
+@pytest.mark.parametrize("rate, p5_s, hop", [(16000, 0.029, 80), (44100, 0.012, 160), (16000, 0.03, None)])
+def test_calls_of_fewer_than_three_frames_have_frames_of_5_ms(bases, rate, p5_s, hop):
+    """The model is built: 1 s are 200 frames (100 without), and the file says why. A class of 4 calls says nothing."""
+    classes = {
+        "song": ClassFacts(90, 6, Lengths(0.3, 0.4, 0.5)), "click": ClassFacts(50, 6, Lengths(p5_s, 0.04, 0.05)),
+        "odd": ClassFacts(4, 2, Lengths(0.001, 0.001, 0.001)),
+    }  # fmt: skip
+    found = suggest(facts_with(some(rate), classes=classes), bases, 20)
+    said = {setting.key: setting.value for setting in found.settings}
+    assert said.get("model.front_end.hop") == hop
+    recipe = RecipeFile("some.yaml", merge(read_recipe(found.extends.value).tree, found.tree)).resolve()
+    model = Detector(recipe.model, part(recipe.finetune, FinetuneConfig), ["click", "song"]).eval()
+    frames = model(torch.zeros(1, recipe.data.sample_rate)).shape[1]
+    assert frames == (200 if hop else 100)
+    if hop:
+        told = why(found, "model.front_end.hop")
+        assert f"(click) last {1000 * p5_s:g} ms (5 %), fewer than 3 of the usual 10 ms" in told
+        assert "480 frames of 5 ms" in why(found, "data.segment_s")
+    else:
+        told = "240 frames of 10 ms (the shortest calls, click, have 3 or more: 0.03 s, 5 %)"
+        assert told in why(found, "data.segment_s")
+
+
 @pytest.mark.parametrize(
     "share, median_s, expected", [(0.16, 0.49, MANY), (0.14, 0.49, FEW), (0.16, 0.51, FEW), (0.02, 2.0, FEW)]
 )
@@ -251,34 +276,6 @@ def test_a_class_of_few_calls_does_not_shorten_the_window(waveform_bases):
     assert value(found, "evaluate.events.window_s") == pytest.approx(0.075)  # a quarter of 0.3 s
 
 
-@pytest.mark.parametrize(
-    "names, pattern",
-    [
-        (["a_1", "a_2", "b_1", "b_2", "c_1", "c_2"], "^([^_/]+)_"),
-        (["rec_1", "rec_2", "rec_3", "rec_4", "rec_5", "rec_6"], None),  # all begin alike
-        (["1", "2", "3", "4", "5", "6"], None),
-        (["a_1", "a_2", "b_1", "b_2", "b_3", "b_4"], None),  # two groups
-        (["a_1", "a_2", "b_1", "b_2", "c_1", "loose"], None),  # one name has no group
-        (["x_1_1", "x_1_2", "x_2_1", "x_2_2", "x_3_1", "x_3_2"], "^((?:[^_/]+_){1}[^_/]+)_"),
-        (["s1-01", "s1-02", "s2-01", "s2-02", "s3-01", "s3-02"], "^([^-/]+)-"),
-        (["s1/1", "s1/2", "s2/1", "s2/2", "s3/1", "s3/2"], "^([^/]+)/"),
-        (["20200101_060000", "20200101_070000", "20200102_060000", "20200102_070000", "20200103_060000",
-          "20200103_070000"], "^([^_/]+)_"),
-    ],
-)  # fmt: skip
-def test_groups_only_where_names_are_clear(names, pattern):
-    found = name_groups({f"{name}.wav": frozenset("z") for name in names})
-    assert found.pattern == pattern
-    assert pattern is None or len(found.groups) == 3
-
-
-def test_folders_of_one_class_each_are_no_groups():
-    """A species that is in one folder alone could not be learned and evaluated."""
-    names = {f"{species}/{n}.wav": frozenset([species]) for species in ("crow", "jay", "owl") for n in range(3)}
-    found = name_groups(names)
-    assert found.pattern is None and found.rejected == "^([^/]+)/" and found.alone_in_group == "crow"
-
-
 def test_updates_fill_their_shares_of_the_minutes(waveform_file):
     recipe = load_recipe(waveform_file, ["ray.num_workers=2"])
     fits = updates_for(20, recipe)
@@ -289,6 +286,21 @@ def test_updates_fill_their_shares_of_the_minutes(waveform_file):
     assert fits["finetune"].updates == pytest.approx(10 + after_the_head, abs=1)
     assert "pretrain" not in updates_for(20, recipe.model_copy(update={"pretrain": None}))
     assert updates_for(0.1, recipe)["finetune"].updates >= 1
+
+
+def test_few_labels_are_not_heard_more_than_200_times(a2v, tmp_path):
+    """10 recordings of 6 s: 8 to train on, a fifth of them (2) for validation, 6 are 3 segments of 2.4 s each: 18, of
+    which an update hears 4."""
+    corpus(tmp_path / "few", {f"rec{n}.wav": (16000, 6.0) for n in range(10)}, [(1.0, 0.5, "a"), (3.0, 0.5, "b")])
+    assert a2v("experiment", "suggest", "few", "--minutes", 60).code == 0
+    found, text = load_recipe("few.yaml"), (tmp_path / "few.yaml").read_text(encoding="utf-8")
+    assert found.finetune.updates == 200 * 18 // 4 == 900 and found.finetune.optimizer.warmup_updates == 180
+    told = " ".join(text.replace("#", " ").split())
+    assert "but 900 hear each second of the 36 s of labelled audio in the training part 200 times" in told
+    assert a2v("experiment", "suggest", "few", "--minutes", 2, "--out", "short.yaml").code == 0
+    fitting = 2 * 60 * 0.7 / 0.3  # of 0.1 s a micro-batch and 0.2 s more: fewer
+    assert load_recipe("short.yaml").finetune.updates == pytest.approx(fitting, abs=1)
+    assert "200 times" not in (tmp_path / "short.yaml").read_text(encoding="utf-8")
 
 
 def test_a_base_without_pretraining_is_given_none(bases):

@@ -180,28 +180,42 @@ def below(world: World, run: Run) -> list[Run]:
     return [child for child in world.runs() if child.data.tags.get("mlflow.parentRunId") == run.info.run_id]
 
 
+def test_a_trial_with_events_of_other_classes_stops_the_sweep_before_any_trial(
+    tmp_path: Path, new_work: Callable[[str], Path], csv_source: Path
+):
+    variants = {"one": {"evaluate.events.threshold": 0.2}, "two": {"evaluate.events.threshold": {"xx": 0.5}}}
+    tree = recipe_tree(data__source=str(csv_source), sweep={"variants": variants})
+    work = new_work("sweep")
+    said = call_quietly("experiment", "run", write_recipe(tmp_path / "sweep.yaml", tree), "--work", work)
+    assert said.code == 2 and said.only_line() == (
+        "trial two: evaluate.events.threshold: xx is unknown and sn, cc are missing; give one number, or one for each"
+        " class of the corpus: sn, cc"
+    )
+    assert World(work, tmp_path / "sweep.yaml", said).runs("trial") == []
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("_ray")
 def test_a_sweep_from_end_to_end(tmp_path: Path, new_work: Callable[[str], Path], csv_source: Path):
-    """One trial fails at first (its folder of a backbone is not there); the same command then runs only that one."""
+    """One trial fails at first (no recording is as long as its segments); the same command then runs only that one."""
     variants = {
         "short masks": {"finetune.mask_length": 2},
         "long masks": {"finetune.mask_length": 4},
-        "unknown class": {"finetune.mask_length": 3, "evaluate.events.threshold": {"xx": 0.5}},
+        "long segments": {"finetune.mask_length": 3, "data.segment_s": 5.0},
     }
     tree = recipe_tree(data__source=str(csv_source), sweep={"variants": variants})
     recipe, work = write_recipe(tmp_path / "sweep.yaml", tree), new_work("sweep")
     said = call_quietly("experiment", "run", recipe, "--work", work)
     assert said.code == 1
-    assert said.lines()[-1].startswith("a2v: failed: 1 of the trials (unknown class); the same command runs")
+    assert said.lines()[-1].startswith("a2v: failed: 1 of the trials (long segments); the same command runs")
     world = World(work, recipe, said)
     (parent,) = world.runs("experiment")
     assert parent.info.status == "FAILED"
     trials = {run.data.tags["trial"]: run for run in world.runs("trial")}
     assert {name: run.info.status for name, run in trials.items()} == {
-        "short masks": "FINISHED", "long masks": "FINISHED", "unknown class": "FAILED",
+        "short masks": "FINISHED", "long masks": "FINISHED", "long segments": "FAILED",
     }  # fmt: skip
-    assert "threshold" in trials["unknown class"].data.tags["a2v.error"]
+    assert "no recording is that long" in trials["long segments"].data.tags["a2v.error"]
     assert all(run.info.status != "RUNNING" for run in world.runs())
 
     # stages that all trials share ran once: data and folds below the sweep, pretraining below the trial that ran it
@@ -229,11 +243,11 @@ def test_a_sweep_from_end_to_end(tmp_path: Path, new_work: Callable[[str], Path]
     assert said.code == 1 and "trials: 2 done already, 1 to run" in said.out and "short masks: " not in said.out
     after = {run.info.run_id: run.info.end_time for run in world.runs()}
     again = {run_id for run_id in after if after[run_id] != before.get(run_id)}
-    failed = trials["unknown class"]
+    failed = trials["long segments"]
     assert again <= {parent.info.run_id, failed.info.run_id} | {run.info.run_id for run in below(world, failed)}
 
     # without it, the sweep is another one whose stages are all there
-    tree["sweep"]["variants"].pop("unknown class")
+    tree["sweep"]["variants"].pop("long segments")
     write_recipe(recipe, tree)
     trained = len(world.runs("finetune"))
     said = call_quietly("experiment", "run", recipe, "--work", work)

@@ -29,6 +29,7 @@ def run(
     file = read_recipe(recipe, set_, scale.value if scale else None)
     chosen = file.resolve()
     trials = trials_of(file) if chosen.sweep else []
+    from ..next_steps import after_scale, after_sweep, next_steps
     from ..stages import check_source
     from ..tracking import open_store
     from ..workers import check_cluster, stop_ray
@@ -39,6 +40,7 @@ def run(
             check_source(one.recipe)
     failed: dict[str, str] = {}
     next_: list[str] = []
+    given = (recipe, set_ or [])
     try:
         check_cluster(chosen.ray, work)
         store = open_store(work, tracking_uri, chosen.name)
@@ -48,14 +50,17 @@ def run(
 
             swept = run_sweep(file, work, store, say)
             table, failed = swept.table, swept.failed
+            if swept.best is not None and not scale:
+                next_ = after_sweep(swept.best, given, work, store.uri, tracking_uri)
         else:
             from ..experiment import run_experiment
-            from ..next_steps import next_steps
 
             outcome = run_experiment(chosen, work, store, say)
             table = outcome.table
-            if not scale:  # what is made small on purpose is not worth more updates
-                next_ = next_steps(outcome, chosen, (recipe, set_ or []), work, store.uri, tracking_uri)
+            if not scale:
+                next_ = next_steps(outcome, chosen, given, work, store.uri, tracking_uri)
+        if scale:  # what is made small on purpose is not worth more updates, and its model is of no use
+            next_ = after_scale(file, given, work, tracking_uri)
     except KeyboardInterrupt:
         raise UserError("stopped; the same command goes on from the last checkpoint", INTERRUPTED) from None
     finally:

@@ -42,12 +42,14 @@ def suggest(
     facts = read_facts(folder)
     from ..advice import advice_before
     from ..recipe import load_recipe, read_recipe
-    from ..training_budget import updates_for
+    from ..training_budget import updates_for, within_labels
 
     bases = {name: load_recipe(name) for name in (MANY, FEW)}
     untimed = suggestion_for(facts, bases, minutes)
     parent = read_recipe(untimed.extends.value).tree
-    fits = updates_for(minutes, _resolved(untimed, parent, out), lambda line: typer.echo(f"  {line}", err=True))
+    timed = _resolved(untimed, parent, out)
+    fits = updates_for(minutes, timed, lambda line: typer.echo(f"  {line}", err=True))
+    fits = within_labels(fits, timed, Path())
     found = suggestion_for(facts, bases, minutes, fits)
     recipe = _resolved(found, parent, out)
     advice = advice_before(recipe, Path(), None, fits["finetune"].update_s)

@@ -1,6 +1,6 @@
 """Event settings that follow from the labels: a window and a shortest duration for each class.
 
-Labels say how long calls are, so nothing has to be searched for: a pooling window of 0.3 of the short calls' length
+Labels say how long calls are, so nothing has to be searched for: a pooling window of 0.15 of the short calls' length
 smooths without moving edges, and what is shorter than 0.3 of them is no call. On sparse_mix a search over windows,
 durations, gaps and thresholds on the validation recordings lost .03 to .05 strict AP against this (docs/log.md): with
 a handful of labels of a class the search fits chance.
@@ -14,13 +14,13 @@ import numpy as np
 
 from .events import EventConfig
 
-SHARE = 0.3
+WINDOW_SHARE, LENGTH_SHARE = 0.15, 0.3
 SHORT = 5  # the percentile of durations that stands for the short calls of a class
 RANKING_THRESHOLD = 0.05
 LONGEST_WINDOW_S = 0.5
-# Above so low a threshold, calls that follow one another closely are one run, and its edges spread. Taking runs apart
-# at this share raised strict mAP over IoU .1 to .9 from .74-.79 to .78-.85 on the same likelihoods.
-PEAK_SHARE = 0.35
+# Above so low a threshold, calls that follow one another closely are one run, and its edges spread. On the likelihoods
+# of four detectors, windows of .3 without it had strict mAP .735; with it and windows of .15, .823 (docs/log.md).
+PEAK_SHARE = 0.2
 
 
 def fit_events(config: EventConfig, durations_s: Mapping[str, np.ndarray], classes: Sequence[str]) -> EventConfig:
@@ -42,7 +42,7 @@ def fit_events(config: EventConfig, durations_s: Mapping[str, np.ndarray], class
     return EventConfig(
         method=config.method,
         threshold=min(RANKING_THRESHOLD, config.threshold) if isinstance(config.threshold, float) else config.threshold,
-        window_s={name: min(SHARE * seconds, LONGEST_WINDOW_S) for name, seconds in short.items()},
-        min_duration_s={name: SHARE * seconds for name, seconds in short.items()},
+        window_s={name: min(WINDOW_SHARE * seconds, LONGEST_WINDOW_S) for name, seconds in short.items()},
+        min_duration_s={name: LENGTH_SHARE * seconds for name, seconds in short.items()},
         peak_share=config.peak_share or PEAK_SHARE,
     )

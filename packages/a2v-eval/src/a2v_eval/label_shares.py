@@ -10,15 +10,16 @@ from typing import Any
 from .events import PROTOCOLS, Protocol
 from .summary import UNDEFINED_MARK, Summary, aligned, metric_name
 
-TRAIN_LABELS, EVALUATION_LABELS = "labels/train", "labels/evaluation"
-"""Prefixes of the metrics that hold sample sizes: labels of a class in a fold's training and evaluation recordings."""
+TRAIN_LABELS, VALIDATION_LABELS, EVALUATION_LABELS = "labels/train", "labels/validation", "labels/evaluation"
+"""Prefixes of the metrics that hold sample sizes: labels of a class in the recordings that were trained on, in those
+that were held out of them for validation (where some were), and in the evaluation recordings."""
 
 
 def share_rows(shares: Mapping[float, Summary], classes: Sequence[str]) -> list[dict[str, Any]]:
     """One row per protocol, class (then macro and micro) and label share, in full precision; None where undefined.
 
     shares  label share -> summary over its folds, see `summarise`. Sample sizes are means over the folds, under
-            `labels/train/CLASS` and `labels/evaluation/CLASS`, for micro their sums.
+            `labels/train/CLASS`, `labels/validation/CLASS` and `labels/evaluation/CLASS`, for micro their sums.
     """
     rows = []
     for protocol in PROTOCOLS:
@@ -34,6 +35,7 @@ def share_rows(shares: Mapping[float, Summary], classes: Sequence[str]) -> list[
                         "AP_std": ap.std if ap else None,
                         "folds": ap.n if ap else 0,
                         "train_labels": _size(summary, TRAIN_LABELS, name, classes),
+                        "validation_labels": _size(summary, VALIDATION_LABELS, name, classes),
                         "evaluation_labels": _size(summary, EVALUATION_LABELS, name, classes),
                     }
                 )

@@ -72,8 +72,8 @@ def train(
     has no patience left.
 
     log(update, metrics) is called on rank 0 every `log_every` updates and where there was a validation or a probe,
-    which may be before the first update (0); save(update, write) on every rank every `checkpoint_every` updates, at the end,
-    and where asked_to_stop() ends the training after an update; write(folder) writes the checkpoint.
+    which may be before the first update (0); save(update, write) on every rank every `checkpoint_every` updates, at the
+    end, and where asked_to_stop() ends the training after an update; write(folder) writes the checkpoint.
     """
     model = task.model.to(group.device)
     set_gradient_checkpointing(model, config.gradient_checkpointing)

@@ -169,7 +169,8 @@ def pretrain(
     recipe = context.recipe
     if recipe.pretrain is None:
         return None
-    probe, heard = probe_of(recipe, labelled or corpus, folds, _grouping(recipe.folds))  # refused before anything is trained
+    # what it cannot be done with is refused here, before anything is trained
+    probe, heard = probe_of(recipe, labelled or corpus, folds, _grouping(recipe.folds))
     names, audio = audio_of(recipe, corpus)
     training = pretrain_spec(recipe, audio)
 

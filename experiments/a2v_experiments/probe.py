@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from a2v_data.corpus import Corpus
 from a2v_eval.scores import average_precision, mean_defined, none_if_nan
-from a2v_model import Pretrainer
+from a2v_model.inference import Inference
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from .group import Group
@@ -66,7 +66,7 @@ class Probe:
         ]
         self.history: list[tuple[int, float | None]] = []
 
-    def begin(self, state: Mapping[str, Any], model: Pretrainer, group: Group) -> dict[str, float]:
+    def begin(self, state: Mapping[str, Any], model: nn.Module, group: Group) -> dict[str, float]:
         """Before any checkpoint is read into the model: probe the random start, where `state`, of the checkpoint that
         training goes on from, has no probe of the same recordings; returns the metrics."""
         known = state.get("probe", {})
@@ -75,7 +75,7 @@ class Probe:
             return {}
         return self._probe(0, model, group)
 
-    def look(self, updates: int, last: bool, model: Pretrainer, group: Group) -> dict[str, float]:
+    def look(self, updates: int, last: bool, model: nn.Module, group: Group) -> dict[str, float]:
         """Where it is time for it: probe the model as it is; returns the metrics, none on the other ranks."""
         return self._probe(updates, model, group) if last or updates % self.spec.every == 0 else {}
 
@@ -83,7 +83,7 @@ class Probe:
         """For loop.json."""
         return {"probe": {"halves": list(self.spec.halves), "history": self.history}}
 
-    def _probe(self, updates: int, model: Pretrainer, group: Group) -> dict[str, float]:
+    def _probe(self, updates: int, model: Any, group: Group) -> dict[str, float]:
         metrics: dict[str, float] = {}
         if group.rank == 0:
             first, second = (self._heard(model, windows) for windows in self.windows)
@@ -94,7 +94,7 @@ class Probe:
         group.sum(torch.zeros(1, device=group.device))  # where the other ranks wait
         return {name: ap for name, ap in metrics.items() if not math.isnan(ap)}
 
-    def _heard(self, model: Pretrainer, windows: NDArray[np.void]) -> tuple[Tensor, Tensor]:
+    def _heard(self, model: Inference, windows: NDArray[np.void]) -> tuple[Tensor, Tensor]:
         """What a head would see (N, D), float32, of all frames of these windows, and their targets (N, C)."""
         corpus, front_end = self.corpus, model.model_config.front_end
         samples = corpus.segment_samples(self.spec.segment_s)
@@ -111,7 +111,7 @@ class Probe:
         return torch.cat(x), torch.cat(targets).to(x[0].device)
 
 
-def model_device(model: torch.nn.Module) -> torch.device:
+def model_device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
@@ -186,5 +186,5 @@ def fit_logistic(x_ND: Tensor, target_NC: Tensor) -> tuple[Tensor, Tensor]:
         loss.backward()
         return loss
 
-    optimizer.step(closure)  # type: ignore[arg-type]  # torch's annotation wants a float, LBFGS a tensor
+    optimizer.step(closure)
     return weight_CD.detach(), bias_C.detach()

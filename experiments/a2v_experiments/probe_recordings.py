@@ -93,7 +93,7 @@ def covering(
     taken_C, taken_G = np.zeros(there_RC.shape[1]), np.zeros(int(group_R.max(initial=-1)) + 1)
     order = rng.permutation(len(there_RC))
     chosen: list[int] = []
-    left_R = there_RC.any(1)
+    left_R = np.asarray(there_RC.any(1))
     while len(chosen) < count and left_R.any():
         gain_R = there_RC @ (1 / (rows_C * (1 + taken_C))) / (1 + taken_G[group_R]) * left_R
         best = int(order[np.argmax(gain_R[order])])

@@ -2,7 +2,7 @@
 
 Contract. A checkpoint is a folder with `model.safetensors` (all weights and buffers, the teacher's too),
 `optimizer.safetensors` (`NAME.STATE`, one tensor each) and `loop.json` (updates done, whether training is finished,
-metrics that the tracking store has not confirmed, the scores of validation). Where training keeps them there are
+metrics not confirmed by the tracking store, the scores of validation and probe). Where training keeps them there are
 `average.safetensors` (the average of the weights) and `best.safetensors` (those with the best validation), each a
 whole model. There is no random state in it: every draw comes from a generator
 seeded by (seed, update, micro-batch). It is written aside and renamed (`write`), so it is complete or invisible;

@@ -14,6 +14,7 @@ from a2v_eval.summary import STRICT_FIRST, Spread, csv_table, metric_name, summa
 from .figures import log_experiment
 from .graph import Results, Sources, find_sources, run_graph
 from .lookup import share_prefix
+from .probe_report import PROBE
 from .recipe_sections import Recipe
 from .stage import Context, Result, begin_alone, ending
 from .stage_specs import experiment_spec
@@ -90,7 +91,7 @@ def _pretrained(context: Context, results: Results) -> Outcome:
     assert results.pretrained is not None
     run_id = results.pretrained.run_id
     metrics = context.store.client.get_run(run_id).data.metrics
-    kept = ("loss", "target_variance", "prediction_variance", "update")
+    kept = ("loss", "target_variance", "prediction_variance", "update", PROBE)
     context.store.log_metrics(context.parent, {f"pretrain/{key}": metrics[key] for key in kept if key in metrics})
     context.store.tag(context.parent, "a2v.pretrained", run_id)
     lines = [

@@ -69,11 +69,11 @@ def run_graph(context: Context, sources: Sources, after_fold: Callable[[Folds], 
     if recipe.pretrain_data is not None and sources.pretrain_data is not None:
         _, heard = stages.prepare(context.for_all, recipe.pretrain_data, *sources.pretrain_data, "pretraining data")
     if recipe.finetune is None:
-        return Results(stages.pretrain(context, heard))
+        return Results(stages.pretrain(context, heard, corpus, None))
     split, folds = stages.make_folds(context.for_all, data, corpus)
     if context.shared is None:  # of its trials a sweep says it once
         say_advice(context, corpus, folds)
-    pretrained = stages.pretrain(context, heard)
+    pretrained = stages.pretrain(context, heard, corpus, folds)
     start = pretrained or sources.backbone
     done: Folds = {share: [] for share in recipe.folds.label_shares}
     for fold in recipe.folds.selected:

@@ -21,6 +21,7 @@ from .group import Group
 from .recipe_sections import LoopConfig, OptimizerConfig
 
 if TYPE_CHECKING:
+    from .probe import Probe
     from .validation import Validation
 
 SMALL_MODEL = 5_000_000  # trained parameters
@@ -50,6 +51,7 @@ class Task(Protocol):
     sum_names: tuple[str, ...]  # the keys of Step.sums
     weight_average: float  # decay of the average of the weights; 0 for none
     validation: Validation | None
+    probe: Probe | None
 
     def begin_update(self, update: int) -> None: ...
     def step(self, update: int, micro: int, generator: torch.Generator) -> Step: ...
@@ -69,9 +71,9 @@ def train(
     """Train from `resume` (a checkpoint's folder, or None for the start) to `config.updates`, or until validation
     has no patience left.
 
-    log(update, metrics) is called on rank 0 every `log_every` updates and where there was a validation; save(update,
-    write) on every rank every `checkpoint_every` updates, at the end, and where asked_to_stop() ends the training
-    after an update; write(folder) writes the checkpoint.
+    log(update, metrics) is called on rank 0 every `log_every` updates and where there was a validation or a probe,
+    which may be before the first update (0); save(update, write) on every rank every `checkpoint_every` updates, at the
+    end, and where asked_to_stop() ends the training after an update; write(folder) writes the checkpoint.
     """
     model = task.model.to(group.device)
     set_gradient_checkpointing(model, config.gradient_checkpointing)
@@ -81,7 +83,11 @@ def train(
     optimizer = torch.optim.AdamW(
         weight_decay_groups(model, settings.weight_decay), lr=0.0, betas=settings.betas, eps=settings.eps
     )
+    probe = task.probe
+    begun = probe.begin(checkpoints.read_state(resume) if resume else {}, model, group) if probe else {}
     state = checkpoints.read(resume, model, optimizer) if resume else {"updates": 0}
+    if group.rank == 0 and begun and not resume:
+        log(0, {"update": 0.0, **begun})
     average, validation = Average(model, task.weight_average) if task.weight_average else None, task.validation
     if resume and average:
         average.load(checkpoints.read_weights(resume, checkpoints.AVERAGE))
@@ -98,6 +104,7 @@ def train(
         scores = {}
         if validation:
             scores = validation.look(updates, last, model, average.applied() if average else nullcontext(), group)
+        scores |= probe.look(updates, last, model, group) if probe else {}
         finished = last or (validation is not None and validation.stops)
         if group.rank == 0 and (updates % config.log_every == 0 or finished or scores):
             audio = (updates - since) * config.segments * config.micro_batches * task.segment_s
@@ -109,6 +116,8 @@ def train(
             def write(folder: Path, updates: int = updates, finished: bool = finished) -> None:
                 state = {"updates": updates, "finished": finished, "pending_metrics": pending()}
                 more = {checkpoints.AVERAGE: average.weights()} if average else {}
+                if probe:
+                    state |= probe.state()
                 if validation:
                     state, more = state | validation.state(), more | {checkpoints.BEST: validation.best}
                 checkpoints.write(folder, model, optimizer, state, more)

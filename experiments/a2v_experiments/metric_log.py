@@ -21,7 +21,7 @@ from .outage import quiet_loggers
 
 FLUSH_EVERY_S = 2.0
 MAX_BATCH = 900
-STEP_METRIC = "loss"  # present in every step; tells which steps the store holds
+STEP_METRIC = "update"  # present in every step, also in step 0, which has no loss; tells which steps the store holds
 
 
 class MetricLog:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from .probe_report import PROBE
 from .validation_report import BEST_METRIC, METRIC, best_of, told
 
 if TYPE_CHECKING:
@@ -124,7 +125,9 @@ class _Watch:
         if "update" not in metrics:
             return
         shown.update(int(metrics["update"]) - shown.n)
-        said = f"{LOSS} {metrics[LOSS]:.4g}"
+        said = f"{LOSS} {metrics[LOSS]:.4g}" if LOSS in metrics else "starting"
+        if PROBE in metrics:
+            said += f", probe AP {metrics[PROBE]:.3g}"
         if METRIC in metrics and BEST_METRIC in metrics:
             said += f", validation AP {metrics[METRIC]:.3g} (kept: {metrics[BEST_METRIC]:.3g})"
             self.tell(shown.external_write_mode)

@@ -144,13 +144,27 @@ def _left_out(value: Any) -> bool:
     return value is None
 
 
-class PretrainStage(PretrainConfig, LoopConfig):
-    """Self-distillation on all recordings of the corpus, labelled or not; labels are not read.
+class ProbeConfig(Section):
+    """A linear classifier on the frozen features, now and then, which tells whether they get better (`probe.py`).
 
-    sampling: prefer stretches in which something stands out; None: each segment once an epoch.
+    every: updates between two probes (one more is before the first update, of the random start, and one at the end);
+    recordings: at most so many labelled ones, half of them to fit on and half to score on, and the other way round.
+    """
+
+    every: Positive
+    recordings: int = Field(default=8, ge=2)
+
+
+class PretrainStage(PretrainConfig, LoopConfig):
+    """Self-distillation on all recordings of the corpus, labelled or not; labels are not read, but by the probe, which
+    the model learns nothing from.
+
+    sampling: prefer stretches in which something stands out; None: each segment once an epoch. probe: not part of a
+    run's fingerprint; None: none.
     """
 
     sampling: ActiveConfig | None = Field(default=None, exclude_if=_left_out)
+    probe: ProbeConfig | None = Field(default=None, exclude_if=_left_out)
 
     @model_validator(mode="after")
     def _offsets_agree(self) -> PretrainStage:

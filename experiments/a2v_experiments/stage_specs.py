@@ -115,10 +115,10 @@ def experiment_spec(recipe: Recipe, sources: Sequence[str]) -> StageSpec:
 
 
 def training_config(recipe: Recipe, stage: str) -> dict[str, Any]:
-    """What a training's result depends on: not how often it logs and saves, nor how memory and time are traded."""
+    """What a training's result depends on: not when it logs, saves and probes, nor how memory and time are traded."""
     settings = getattr(recipe, stage)
     data = recipe.pretrain_source if stage == "pretrain" else recipe.data
-    aside = {"log_every", "checkpoint_every", "gradient_checkpointing", "compile"}
+    aside = {"log_every", "checkpoint_every", "gradient_checkpointing", "compile", "probe"}
     return {
         "segment_s": data.segment_s,
         "model": recipe.model.model_dump(mode="json"),

@@ -30,6 +30,8 @@ from .claims import owner_of
 from .errors import FAILED, UserError, naming_full_disk
 from .evaluation import evaluate_model
 from .logged_models import MODEL
+from .probe_recordings import probe_of
+from .probe_report import probe_summary
 from .progress import advancing, bar, watching
 from .recipe_sections import DataConfig, FoldsConfig, Recipe
 from .stage import WAIT_S, Context, Result, run_stage
@@ -156,23 +158,30 @@ def make_folds(context: Context, data: Result, corpus: Corpus) -> tuple[Result, 
     return result, read_manifests(Path(context.store.fetch(result.run_id, "manifest", context.work)), corpus)
 
 
-def pretrain(context: Context, corpus: Corpus) -> Result | None:
+def pretrain(
+    context: Context, corpus: Corpus, labelled: Corpus | None = None, folds: Folds | None = None
+) -> Result | None:
     """Self-supervised training on every recording of the corpus; its model is the artifact `model`.
 
-    Its fingerprint knows the audio only: correcting a label does not repeat it.
+    Its fingerprint knows the audio only: correcting a label does not repeat it. labelled: the corpus of `data`, where
+    that is another, and its folds, if there is a finetuning; a probe hears recordings of it.
     """
     recipe = context.recipe
     if recipe.pretrain is None:
         return None
+    # what it cannot be done with is refused here, before anything is trained
+    probe, heard = probe_of(recipe, labelled or corpus, folds, _grouping(recipe.folds))
     names, audio = audio_of(recipe, corpus)
     training = pretrain_spec(recipe, audio)
 
     def work(run_id: str) -> None:
         if len(names) < len(corpus.recordings):
             context.say(f"  left out of pretraining: {len(corpus.recordings) - len(names)} recordings below a segment")
+        if heard:
+            context.say(f"  {heard}")
         spec = TrainingSpec(
             corpus=str(corpus.folder.resolve()), recordings=names, segment_s=recipe.pretrain_source.segment_s,
-            model=recipe.model, pretrain=recipe.pretrain,
+            model=recipe.model, pretrain=recipe.pretrain, probe=probe,
         )  # fmt: skip
         _train(context, spec, run_id, training.storage, "pretraining")
 
@@ -194,8 +203,9 @@ def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: 
     with watching(context.store, run_id, label, spec.loop.updates, context.say):
         last = run_training(spec, context.recipe.ray, storage, name, context.store.uri, run_id)
     state = checkpoints.read_state(last)
-    if ended := summary(state, spec.loop.updates):
-        context.say(f"  {ended}")
+    for ended in (summary(state, spec.loop.updates), probe_summary(state)):
+        if ended:
+            context.say(f"  {ended}")
     model = build_task(spec, torch.device("cpu")).model
     model.load_state_dict(load_file(checkpoints.final_weights(last)))
     updates = state.get("best_update") or state["updates"]

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
 from .loop import Step, TrainingStopped
+from .probe import Probe, ProbeSpec
 from .recipe_sections import FinetuneStage, LoopConfig, PretrainStage, ValidationConfig
 from .segments import DrawnSampler, SegmentSampler, padded_lengths
 from .validation import Validation, score_validation
@@ -33,6 +34,7 @@ class TrainingSpec(BaseModel):
     model, or None to start from random weights; keep_head: it is a detector of the same classes and kind of head, whose
     head is what finetuning starts from too. validation: names of recordings, others than those to train on, to
     score as `scoring` says, with windows of segment_s seconds that share overlap_s seconds; none for no validation.
+    probe: what a pretraining is probed with; None for no probe.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,6 +51,7 @@ class TrainingSpec(BaseModel):
     validation: list[str] = []
     overlap_s: float = 0.5
     scoring: EvaluationConfig = EvaluationConfig()
+    probe: ProbeSpec | None = None
 
     @model_validator(mode="after")
     def _held_out(self) -> TrainingSpec:
@@ -57,6 +60,11 @@ class TrainingSpec(BaseModel):
         if self.validation and self.finetune is None:
             raise ValueError("validation: a pretraining has no scores, so it must have no validation recordings")
         return self
+
+    @property
+    def looks(self) -> bool:
+        """Whether rank 0 takes time now and then for what the other workers wait for."""
+        return bool(self.validation) or self.probe is not None
 
     @property
     def loop(self) -> LoopConfig:
@@ -71,6 +79,7 @@ class _TaskBase:
     sum_names: tuple[str, ...] = ()
     weight_average = 0.0
     validation: Validation | None = None
+    probe: Probe | None = None
 
     def __init__(self, spec: TrainingSpec, device: torch.device) -> None:
         self.spec, self.device = spec, device
@@ -114,6 +123,8 @@ class PretrainTask(_TaskBase):
         self.config = spec.pretrain
         torch.manual_seed(self.config.seed)
         self.model = Pretrainer(spec.model, part(self.config, PretrainConfig))
+        if spec.probe is not None:
+            self.probe = Probe(spec.probe, self.config.precision)
 
     def begin_update(self, update: int) -> None:
         """Nothing changes between updates but the teacher."""

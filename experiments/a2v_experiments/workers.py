@@ -32,7 +32,7 @@ from .system_metrics import SystemMetrics
 from .tasks import TrainingSpec, build_task
 
 Write = Callable[[Path], None]
-VALIDATION_S = 6 * 3600  # how long the other workers wait for rank 0, which validates
+VALIDATION_S = 6 * 3600  # how long the other workers wait for rank 0, which validates and probes
 INTERRUPTED_S = 10.0  # how long a training that was stopped waits for a tracking store that is away
 
 
@@ -78,7 +78,7 @@ def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, nam
     trainer = TorchTrainer(
         loop,
         train_loop_config=payload,
-        torch_config=TorchOnNodes(timeout_s=VALIDATION_S if spec.validation else TorchOnNodes.timeout_s),
+        torch_config=TorchOnNodes(timeout_s=VALIDATION_S if spec.looks else TorchOnNodes.timeout_s),
         scaling_config=ray.train.ScalingConfig(
             num_workers=elastic if config.min_workers else config.num_workers,
             use_gpu=config.use_gpu,

@@ -70,13 +70,24 @@ def test_every_value_arrives_once_with_its_step_and_time(store, run_id):
 def test_a_value_that_is_no_number_is_a_value(store, run_id):
     """A loss that has become NaN must not stop the log, and must be seen."""
     log = MetricLog(store.uri, run_id, [])
-    log.add(1, {"loss": float("nan"), "gradient_norm": float("inf")})
-    log.add(2, {"loss": float("nan"), "gradient_norm": 1.0})
+    log.add(1, {**metrics(1), "loss": float("nan"), "gradient_norm": float("inf")})
+    log.add(2, {**metrics(2), "loss": float("nan"), "gradient_norm": 1.0})
     assert log.close() == 0
     assert np.isnan([metric.value for metric in store.client.get_metric_history(run_id, "loss")]).tolist() == [True] * 2
     again = MetricLog(store.uri, run_id, [])
-    again.add(2, {"loss": float("nan"), "gradient_norm": 1.0})
+    again.add(2, {**metrics(2), "loss": float("nan"), "gradient_norm": 1.0})
     assert again.close() == 0 and steps_in(store, run_id) == [1, 2]
+
+
+def test_a_start_that_is_repeated_is_logged_once(store, run_id):
+    """Step 0, of a probe, has no loss; a training that dies before its first checkpoint comes to it again."""
+    for value in (0.25, 0.5):
+        log = MetricLog(store.uri, run_id, [])
+        log.add(0, {"update": 0.0, "probe": value})
+        log.add(1, metrics(1))
+        assert log.close() == 0
+    history = store.client.get_metric_history(run_id, "probe")
+    assert [(metric.step, metric.value) for metric in history] == [(0, 0.25)] and steps_in(store, run_id) == [1]
 
 
 def test_a_resumed_log_replays_steps_without_logging_one_twice(store, run_id):

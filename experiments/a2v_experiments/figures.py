@@ -138,6 +138,12 @@ def best_thresholds(scores: ThresholdScores, chosen: dict[str, Any], shared_labe
     return {"thresholds": best, "thresholds_from": {**chosen, **there, "labels": labels}}
 
 
+def threshold_scores(context: Context, run_id: str) -> ThresholdScores | None:
+    """Of a fold's evaluation recordings, from its run; None where it is of an a2v that kept no numbers."""
+    found = _fetch(context, run_id)
+    return found and found.thresholds
+
+
 def confusion_csv(counts: NDArray[np.int64], classes: tuple[str, ...]) -> str:
     """Rows: class of the label, at last 'false' predictions; columns: class of the prediction, at last 'missed'."""
     out = io.StringIO()

@@ -264,8 +264,8 @@ def _folds(facts: CorpusFacts) -> list[Setting]:
     count = min(MOST_FOLDS, units)
     run = Setting("folds.run", [0], "one fold is trained and scored; null runs all, for scores with a spread")
     if units < FEW_UNITS:
-        told = f"null: all {count} folds are trained and scored, so that each of the {units} {what} is scored on once by a"
-        run = Setting("folds.run", None, f"{told} model that never heard it")
+        told = f"null: all {count} folds are trained and scored, so that each of the {units} {what} is scored on once"
+        run = Setting("folds.run", None, f"{told}, by a model that never heard it")
     told = "then the model for new recordings is trained on all labels; its scores and thresholds are those of the"
     return [
         Setting("folds.count", count, f"{units} {what}: each fold keeps 1 in {count} of them apart, to score on"),

@@ -20,8 +20,7 @@ FEWEST = 10  # updates, however short the time
 def updates_for(
     minutes: float, recipe: Recipe, note: Callable[[str], None] = lambda line: None
 ) -> dict[str, Trainable]:
-    """Updates of each finetuning, if all of them take 70 % of the minutes, and of pretraining for 15 % if the recipe has
-    one.
+    """Updates of each finetuning, if all of them take 70 % of the minutes; of pretraining, for 15 %, if there is one.
 
     The start of workers counts as part of each. note(line) is told what is measured.
     """

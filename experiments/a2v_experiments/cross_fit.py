@@ -19,7 +19,7 @@ from .recipe_sections import Recipe
 from .stage import Context, Result
 from .tracking import allowed_name
 
-ACROSS_FOLDS = "each fold's thresholds are the best on the evaluation recordings of the other folds"
+OTHER_FOLDS = "thresholds that are the best on the other folds"
 
 
 def is_cross_fitted(recipe: Recipe, share: float) -> bool:
@@ -35,8 +35,8 @@ def cross_fit(
 ) -> dict[float, list[dict[str, float]]]:
     """The scores of all folds, with what counts at thresholds cross-fitted, in the folds' runs too.
 
-    folds, scores: label share -> of each fold its finetuning, and its metrics. Folds of an a2v that kept no numbers of
-    its thresholds stay as they are.
+    folds, scores: label share -> of each fold its finetuning, and its metrics. Raises UserError where a fold's run has
+    no numbers of its thresholds.
     """
     return {
         share: _of_share(context, share, results, scores[share]) if is_cross_fitted(context.recipe, share) else
@@ -51,11 +51,8 @@ def _of_share(
     stage = context.recipe.at_share(share).finetune
     assert stage is not None
     found = [threshold_scores(context, result.run_id) for result in results]
-    known = [one for one in found if one is not None]
-    if len(known) < len(found):
-        return scores
     fitted = []
-    for result, before, counts in zip(results, scores, cross_fitted(known, SHARED_LABELS), strict=True):
+    for result, before, counts in zip(results, scores, cross_fitted(found, SHARED_LABELS), strict=True):
         counts = {allowed_name(name): value for name, value in counts.items()}
         lost = {name: math.nan for name in before if name.startswith(COUNTED) and name not in counts}
         changed = {name: value for name, value in counts.items() if before.get(name) != value}

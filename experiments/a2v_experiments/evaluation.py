@@ -69,9 +69,9 @@ def evaluate_model(
 
     validation: held out training recordings, on which the threshold of each class is chosen; what counts calls of a
     class (F1, precision, recall, found, ...) is then at these thresholds. Without any, it is at the recipe's (until the
-    folds choose one another's, see `cross_fit`), and the
-    thresholds of the model are the best on the evaluation recordings. What ranks (AP, mAP), what
-    asks for no class (`any_class`, `timestep`), `scores.csv`, `evaluation.json` and `example.png` have the recipe's.
+    folds choose one another's, see `cross_fit`), and the thresholds of the model are the best on the evaluation
+    recordings. What ranks (AP, mAP), what asks for no class (`any_class`, `timestep`), `scores.csv`, `evaluation.json`
+    and `example.png` have the recipe's.
 
     Metrics: both protocols (`AP/micro`, `strict/AP/micro`, ...), calls (`strict/found/CLASS`, `strict/predicted/CLASS`,
     `strict/labelled/CLASS`), events whatever their class (`any_class/F1`), timesteps (`timestep/F1`), sample sizes
@@ -129,7 +129,7 @@ def keep_thresholds(context: Context, run_id: str, thresholds: dict[str, Any]) -
     finish_model(context.store.client, run_id)
 
 
-SHARED_LABELS = 10.0  # a class with fewer validation labels than these leans on what suits all classes
+SHARED_LABELS = 10.0  # a class with fewer labels to choose on than these leans on what suits all classes
 
 
 def choose_thresholds(

@@ -12,7 +12,7 @@ from a2v_eval.label_shares import share_csv, share_rows, share_text
 from a2v_eval.summary import STRICT_FIRST, Spread, csv_table, metric_name, summarise, text_table
 
 from . import lookup
-from .cross_fit import ACROSS_FOLDS, cross_fit, is_cross_fitted
+from .cross_fit import OTHER_FOLDS, cross_fit, is_cross_fitted
 from .figures import log_experiment
 from .graph import Results, Sources, find_sources, run_graph
 from .lookup import share_prefix
@@ -118,8 +118,8 @@ def scores_of_run(store: Store, run_id: str) -> dict[str, float]:
 
 
 def _titled_table(recipe: Recipe, share: float, folds: list[dict[str, float]]) -> str:
-    table = f"{share:.0%} of the labels\n{text_table(_summaries(folds), class_names(folds), calls_of='model')}"
-    return f"{table}\n{ACROSS_FOLDS}" if is_cross_fitted(recipe, share) else table
+    at = {"calls_at": OTHER_FOLDS} if is_cross_fitted(recipe, share) else {}
+    return f"{share:.0%} of the labels\n{text_table(_summaries(folds), class_names(folds), calls_of='model', **at)}"
 
 
 def _share_tables(scores: Scores) -> str:

@@ -24,7 +24,7 @@ from a2v_eval.figures import confusion_figure, precision_recall_figure, threshol
 from a2v_eval.thresholds import ThresholdScores
 from numpy.typing import NDArray
 
-from .errors import UserError
+from .errors import FAILED, UserError
 from .stage import Context
 
 DATA = "figure_data.json"
@@ -138,10 +138,16 @@ def best_thresholds(scores: ThresholdScores, chosen: dict[str, Any], shared_labe
     return {"thresholds": best, "thresholds_from": {**chosen, **there, "labels": labels}}
 
 
-def threshold_scores(context: Context, run_id: str) -> ThresholdScores | None:
-    """Of a fold's evaluation recordings, from its run; None where it is of an a2v that kept no numbers."""
+def threshold_scores(context: Context, run_id: str) -> ThresholdScores:
+    """Of a fold's evaluation recordings, from its run. Raises UserError where it is of an a2v that kept no numbers."""
     found = _fetch(context, run_id)
-    return found and found.thresholds
+    if found is None:
+        raise UserError(
+            f"run {run_id} has no {DATA} (it is of an earlier a2v), from which thresholds are taken; delete that run,"
+            " and the same command makes it anew",
+            FAILED,
+        )
+    return found.thresholds
 
 
 def confusion_csv(counts: NDArray[np.int64], classes: tuple[str, ...]) -> str:

@@ -50,8 +50,10 @@ def next_steps(
     told = []
     if outcome.refit is not None:
         told = [
-            f"the model for new recordings is runs:/{outcome.refit}, trained on all labels; its scores are those of the"
-            f" fold{'s' if len(outcome.scores[share]) > 1 else ''}, whose models heard fewer"
+            f"the model for new recordings, trained on all labels: runs:/{outcome.refit}",
+            "its scores are those of the folds above, whose models heard fewer labels"
+            if len(outcome.scores[share]) > 1
+            else "its scores are those of the fold above, whose model heard fewer labels",
         ]
     if ap is not None and ap < ENOUGH:
         kept = [part for text in overrides if not _sets_updates(text) for part in ("--set", text)]

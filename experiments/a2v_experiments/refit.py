@@ -21,9 +21,8 @@ from a2v_model.checkpoints import DESCRIPTION, WEIGHTS
 
 from . import stages
 from .backbones import Backbone
-from .errors import FAILED, UserError
 from .evaluation import SHARED_LABELS, holds_for, keep_thresholds, sample_sizes
-from .figures import DATA, best_thresholds, threshold_scores
+from .figures import best_thresholds, threshold_scores
 from .logged_models import MODEL
 from .pyfunc import log_detector
 from .recipe_sections import Recipe
@@ -80,16 +79,7 @@ def out_of_fold(context: Context, fitted: Recipe, folds: Folds, finetuned: Seque
 
     Raises UserError where a fold's run has no numbers of its thresholds.
     """
-    scores = []
-    for result in finetuned:
-        found = threshold_scores(context, result.run_id)
-        if found is None:
-            raise UserError(
-                f"run {result.run_id} has no {DATA} (it is of an earlier a2v), from which folds.refit takes its"
-                " thresholds; delete that run, and the same command makes it anew",
-                FAILED,
-            )
-        scores.append(found)
+    scores = [threshold_scores(context, result.run_id) for result in finetuned]
     run = context.recipe.folds.selected
     count = sum(len(folds[fold].evaluation) for fold in run)
     numbers = ", ".join(str(fold) for fold in run)

@@ -1,26 +1,32 @@
 """`folds.refit`: the model for new recordings, beside the folds that score it.
 
-All tests share one work folder. Few labels are found after so few updates, so what counts as found is generous.
+All tests share one work folder. So small a model finds few labels, so what counts as found is generous.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from functools import reduce
 from operator import add
+from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
-from a2v_experiments import loop, stages
+from a2v_eval.thresholds import ThresholdScores
+from a2v_experiments import cross_fit, lookup, loop, stages
 from a2v_experiments.errors import UserError
 from a2v_experiments.figures import FigureData
 from a2v_experiments.graph import find_sources
 from a2v_experiments.lookup import finetune_runs
 from a2v_experiments.recipe import load_recipe
+from a2v_experiments.stage import Context, Result
 from a2v_experiments.stage_specs import experiment_spec, finetune_spec, folds_spec, refit_spec
 from a2v_model import load_model
 from experiments_runs import World
 from experiments_world import RECORDINGS, call_quietly, make_recipe, recipe_tree, write_recipe
 
+UPDATES = 60
 NAMES = [f"rec{number:02d}.wav" for number in range(RECORDINGS)]
 # of the small recipe as it was before there was `folds.refit`
 FOLDS = "39ae279610101d01db488e766d85de109a206ca81be93d8cc9a811db118e3f9d"
@@ -39,8 +45,9 @@ def world(tmp_path_factory, empty_database, csv_source) -> World:
     work.mkdir()
     shutil.copy(empty_database, work / "mlflow.db")
     tree = recipe_tree(data__source=str(csv_source), pretrain=None, folds={"count": 3, "refit": True})
-    tree["evaluate"] = {"fit_events": True, "overlap_s": 0.3, "iou_threshold": 0.02}
-    tree["finetune"] |= {"updates": 8, "weight_average": 0.5}
+    tree["evaluate"] = {"fit_events": True, "overlap_s": 0.3, "iou_threshold": 0.2}
+    tree["finetune"] |= {"updates": UPDATES, "checkpoint_every": 20, "weight_average": 0.5, "layerdrop": 0, "bcl": None}
+    tree["finetune"]["optimizer"] = {"learning_rate": 0.02, "warmup_updates": 2}
     recipe = write_recipe(folder / "small.yaml", tree)
     heard: dict[str, list[str]] = {}
     train = stages._train
@@ -67,6 +74,16 @@ def refits(world):
     return world.runs("refit")
 
 
+def everything(world):
+    """What the store has of every run, as text, in which NaN is equal to NaN; each metric with all its values."""
+    found = {}
+    for run in world.runs():
+        history = {key: len(world.store.client.get_metric_history(run.info.run_id, key)) for key in run.data.metrics}
+        metrics = sorted((key, repr(value), history[key]) for key, value in run.data.metrics.items())
+        found[run.info.run_id] = (run.info.end_time, run.data.tags, metrics)
+    return found
+
+
 def folds_of(world, variant="default"):
     found = [run for run in world.runs("finetune") if run.data.tags["variant"] == variant]
     return sorted(found, key=lambda run: run.data.tags["fold"])
@@ -79,7 +96,7 @@ def test_it_is_a_run_of_its_own_and_no_fold(world):
     assert parent.data.tags["a2v.refit_run"] == refit.info.run_id
     folds = folds_of(world)
     assert finetune_runs(parent) == {1.0: {n: run.info.run_id for n, run in enumerate(folds)}}
-    assert refit.data.metrics["labels/train/cc"] == 2 * RECORDINGS and len(world.losses(refit)) == 8
+    assert refit.data.metrics["labels/train/cc"] == 2 * RECORDINGS and len(world.losses(refit)) == UPDATES
     listed = json.loads(call_quietly("experiment", "list", "--work", world.work, "--json").out)
     assert [(row["folds_done"], row["folds"], row["refit"]) for row in listed] == [(3, 3, refit.info.run_id)]
     compared = call_quietly("experiment", "compare", refit.info.run_id, "tones", "--work", world.work)
@@ -112,6 +129,8 @@ def test_calls_are_counted_at_thresholds_of_the_other_folds(world):
     runs = folds_of(world)
     scores = [threshold_scores(world, run) for run in runs]
     totals = dict.fromkeys(("found", "predicted"), 0)
+    logged = [world.store.client.get_metric_history(run.info.run_id, "strict/predicted/micro") for run in runs]
+    assert any(len(values) > 1 for values in logged)  # first counted at the threshold that ranks
     for number, (run, own) in enumerate(zip(runs, scores, strict=True)):
         best = reduce(add, [one for n, one in enumerate(scores) if n != number]).best(10.0)
         for c, name in enumerate(own.classes):
@@ -121,6 +140,8 @@ def test_calls_are_counted_at_thresholds_of_the_other_folds(world):
             assert [metrics[f"strict/{what}/{name}"] for what in COUNTED[:3]] == [hits, predicted, labelled]
             assert metrics[f"strict/F1/{name}"] == pytest.approx(2 * hits / (predicted + labelled))
             assert metrics[f"strict/recall/{name}"] == pytest.approx(hits / labelled)
+            if predicted:
+                assert metrics[f"strict/precision/{name}"] == pytest.approx(hits / predicted)
             totals["found"] += hits
             totals["predicted"] += predicted
     row = next(line.split() for line in world.first.out.splitlines() if line.startswith("micro"))
@@ -131,11 +152,45 @@ def test_calls_are_counted_at_thresholds_of_the_other_folds(world):
     assert parent["strict/F1/micro_mean"] == pytest.approx(mean)
 
 
+def test_what_is_no_longer_defined_is_left_out(tmp_path, monkeypatch):
+    """At the others' threshold fold 0 predicts nothing: its precision, that evaluation logged, is none."""
+    thresholds = np.array([0.05, 0.5])
+    quiet = ThresholdScores(("a",), thresholds, np.array([[1, 0]]), np.array([[9, 0]]), np.array([2]))
+    loud = ThresholdScores(("a",), thresholds, np.array([[2, 2]]), np.array([[9, 2]]), np.array([2]))
+    monkeypatch.setattr(cross_fit, "threshold_scores", lambda context, run_id: {"q": quiet, "l": loud}[run_id])
+    monkeypatch.setattr(cross_fit, "model_of", lambda client, run_id: None)
+    logged = {}
+    store = MagicMock(log_metrics=lambda run_id, metrics, step, model: logged.update({run_id: (metrics, step)}))
+    recipe = make_recipe(tmp_path, folds__refit=True)
+    before = {"AP/a": 0.5, "strict/precision/a": 1 / 9, "strict/F1/a": 2 / 11, "strict/labelled/a": 2.0}
+    results = [Result("", run_id, False) for run_id in "ql"]
+    scores = cross_fit.cross_fit(Context(recipe, store, tmp_path, "p", print), {1.0: results}, {1.0: [before, before]})
+    assert scores[1.0][0].items() >= {"AP/a": 0.5, "strict/F1/a": 0, "strict/labelled/a": 2}.items()
+    assert "strict/precision/a" not in scores[1.0][0] and scores[1.0][0]["strict/predicted/a"] == 0
+    metrics, step = logged["q"]
+    assert math.isnan(metrics["strict/precision/a"]) and metrics["strict/F1/a"] == 0 and step == 6
+    assert "strict/labelled/a" not in metrics  # as it was
+    # of fold 1, fold 0 alone chooses .05
+    assert scores[1.0][1]["strict/predicted/a"] == 9
+    run = MagicMock(data=MagicMock(metrics={"strict/F1/a": 0.0, "strict/precision/a": math.nan}))
+    assert lookup.defined_metrics(run) == {"strict/F1/a": 0.0}
+
+
+@pytest.mark.parametrize(
+    "sets, wanted",
+    [(["folds.refit=true"], True), (["evaluate={fit_events: true}"], True), ([], False),
+     (["folds.refit=true", "folds.run=[1]"], False), (["folds.refit=true", "finetune.validation={}"], False)],
+)  # fmt: skip
+def test_where_folds_choose_for_one_another(tmp_path, sets, wanted):
+    """Where there are several, no validation, and no threshold that the recipe says to count at."""
+    assert cross_fit.is_cross_fitted(make_recipe(tmp_path, sets), 1.0) == wanted
+
+
 def test_a_second_call_reuses_it_and_logs_nothing(world):
-    before = {run.info.run_id: (run.info.end_time, run.data.tags, run.data.metrics) for run in world.runs()}
+    before = everything(world)
     again = world.call()
     assert again.code == 0 and f"refit on all labels: reused, run {refits(world)[0].info.run_id}" in again.out
-    assert {run.info.run_id: (run.info.end_time, run.data.tags, run.data.metrics) for run in world.runs()} == before
+    assert everything(world) == before
     table = world.first.out.index("100% of the labels")
     assert again.out[again.out.index("100% of the labels") :] == world.first.out[table:]
 
@@ -171,15 +226,15 @@ def test_with_other_folds_the_same_weights_get_their_thresholds(world):
 
 
 def test_one_that_is_stopped_goes_on(world, monkeypatch):
-    """The folds take 8 updates each; the 29th is the refit's fifth."""
+    """In its fifth update, after those of the folds; there is a checkpoint after the fourth."""
     rate, count = loop.learning_rate, iter(range(1000))
 
     def learning_rate(*arguments):
-        if next(count) == 28:
+        if next(count) == 3 * 6 + 4:
             raise KeyboardInterrupt
         return rate(*arguments)
 
-    settings = ("finetune.seed=3", "variant=stopped")
+    settings = ("finetune.seed=3", "finetune.updates=6", "finetune.checkpoint_every=2", "variant=stopped")
     known = {run.info.run_id for run in refits(world)}
     with monkeypatch.context() as patch:
         patch.setattr(loop, "learning_rate", learning_rate)
@@ -189,7 +244,7 @@ def test_one_that_is_stopped_goes_on(world, monkeypatch):
     said = world.call(*settings)
     assert said.code == 0 and "going on from update 4" in said.out
     (run,) = [run for run in refits(world) if run.info.run_id not in known]
-    assert run.info.status == "FINISHED" and [step for step, _ in world.losses(run)] == list(range(1, 9))
+    assert run.info.status == "FINISHED" and [step for step, _ in world.losses(run)] == list(range(1, 7))
 
 
 def test_recipes_without_it_have_the_fingerprints_that_they_had(tmp_path):

@@ -19,7 +19,7 @@ from .recipe_sections import Recipe
 from .stage import Context, Result
 from .tracking import allowed_name
 
-OTHER_FOLDS = "thresholds that are the best on the other folds"
+OTHER_FOLDS = "thresholds chosen on the other folds"
 
 
 def is_cross_fitted(recipe: Recipe, share: float) -> bool:

@@ -118,8 +118,9 @@ def scores_of_run(store: Store, run_id: str) -> dict[str, float]:
 
 
 def _titled_table(recipe: Recipe, share: float, folds: list[dict[str, float]]) -> str:
-    at = {"calls_at": OTHER_FOLDS} if is_cross_fitted(recipe, share) else {}
-    return f"{share:.0%} of the labels\n{text_table(_summaries(folds), class_names(folds), calls_of='model', **at)}"
+    at = OTHER_FOLDS if is_cross_fitted(recipe, share) else None
+    table = text_table(_summaries(folds), class_names(folds), calls_of="model", calls_at=at)
+    return f"{share:.0%} of the labels\n{table}"
 
 
 def _share_tables(scores: Scores) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from a2v_data.corpus import META, Corpus
@@ -122,7 +122,13 @@ def _by_count(calls: Mapping[str, int]) -> dict[str, int]:
 
 def advice_on(recipe: Recipe, listing: Listing, folds: Folds, update_s: float | None = None) -> Advice:
     """The advice for the first fold that runs: `run` gives it once the folds are there, `plan` and `suggest` before."""
-    return advise(recipe, training_parts(recipe, listing, folds), update_s) if recipe.finetune else Advice()
+    if recipe.finetune is None:
+        return Advice()
+    advice = advise(recipe, training_parts(recipe, listing, folds), update_s)
+    if not recipe.folds.refit:
+        return advice
+    calls = int(class_counts(listing).sum())
+    return replace(advice, lines=(*advice.lines, f"the final model (folds.refit) hears all {calls} labelled calls"))
 
 
 def training_parts(recipe: Recipe, listing: Listing, folds: Folds) -> dict[float, TrainingPart]:

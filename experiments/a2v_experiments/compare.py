@@ -24,7 +24,7 @@ from .errors import FAILED, UserError
 STAGES = ("experiment", "trial", "finetune")
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")
 # parameters that say which parts of an experiment run, not what they are; a fold's own stand beside it
-PARTS = ("folds.run", "folds.label_shares")
+PARTS = ("folds.run", "folds.label_shares", "folds.refit")
 TAGS = {"a2v.input.data": "recordings and labels", "mlflow.source.git.commit": "commit"}
 
 
@@ -62,7 +62,7 @@ class Pairing:
 
 def metrics(run: Run) -> dict[str, float]:
     """A fold's scores, without those of its training."""
-    found = run.data.metrics
+    found = lookup.defined_metrics(run)
     return {name: value for name, value in found.items() if "/" in name and not name.startswith(("system/", "labels/"))}
 
 

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from .figures import FigureData, best_thresholds, log_fold
 from .inference import recording_likelihoods
-from .logged_models import finish_model, model_of
+from .logged_models import MODEL, finish_model, model_of
 from .progress import bar
+from .recipe_sections import Recipe
 from .tables import csv_text
 
 if TYPE_CHECKING:
@@ -67,9 +68,10 @@ def evaluate_model(
     """Score the fold's evaluation recordings, in one pass.
 
     validation: held out training recordings, on which the threshold of each class is chosen; what counts calls of a
-    class (F1, precision, recall, found, ...) is then at these thresholds. Without any, it is at the recipe's, and the
-    thresholds of the model are the best on the evaluation recordings. What ranks (AP, mAP), what
-    asks for no class (`any_class`, `timestep`), `scores.csv`, `evaluation.json` and `example.png` have the recipe's.
+    class (F1, precision, recall, found, ...) is then at these thresholds. Without any, it is at the recipe's (until the
+    folds choose one another's, see `cross_fit`), and the thresholds of the model are the best on the evaluation
+    recordings. What ranks (AP, mAP), what asks for no class (`any_class`, `timestep`), `scores.csv`, `evaluation.json`
+    and `example.png` have the recipe's.
 
     Metrics: both protocols (`AP/micro`, `strict/AP/micro`, ...), calls (`strict/found/CLASS`, `strict/predicted/CLASS`,
     `strict/labelled/CLASS`), events whatever their class (`any_class/F1`), timesteps (`timestep/F1`), sample sizes
@@ -116,13 +118,18 @@ def evaluate_model(
     log_fold(context, run_id, data, chosen)
     _log_example(context, run_id, model, corpus, recordings)
     if model_run == run_id:  # that of another run stays as it was
-        folder = Path(store.fetch(run_id, "model", context.work))
-        write_thresholds(folder, **(thresholds or best_thresholds(data.thresholds, chosen)))
-        store.put_back(run_id, folder / DESCRIPTION, "model")
-        finish_model(store.client, run_id)
+        keep_thresholds(context, run_id, thresholds or best_thresholds(data.thresholds, chosen))
 
 
-SHARED_LABELS = 10.0  # a class with fewer validation labels than these leans on what suits all classes
+def keep_thresholds(context: Context, run_id: str, thresholds: dict[str, Any]) -> None:
+    """The run's model knows its thresholds, and is what it will stay. thresholds: what `write_thresholds` takes."""
+    folder = Path(context.store.fetch(run_id, MODEL, context.work))
+    write_thresholds(folder, **thresholds)
+    context.store.put_back(run_id, folder / DESCRIPTION, MODEL)
+    finish_model(context.store.client, run_id)
+
+
+SHARED_LABELS = 10.0  # a class with fewer labels to choose on than these leans on what suits all classes
 
 
 def choose_thresholds(
@@ -158,18 +165,26 @@ def operating_point(scores: Evaluation) -> dict[str, float]:
 
 def _chosen_on(context: Context, run_id: str, n_validation: int, n_evaluation: int) -> dict[str, Any]:
     """What a model's thresholds hold for: the event settings, and on which recordings they are the best."""
-    settings = context.recipe.evaluate
     fold = context.store.client.get_run(run_id).data.tags["fold"]
-    return {
-        **settings.events.model_dump(mode="json", exclude={"threshold"}),
-        "segment_s": context.recipe.data.segment_s,
-        "overlap_s": settings.overlap_s,
-        "score": "F1, strict protocol",
-        "iou_threshold": settings.iou_threshold,
-        "recordings": f"{n_validation} validation recordings, held out of the training part of fold {fold}"
+    return holds_for(
+        context.recipe,
+        f"{n_validation} validation recordings, held out of the training part of fold {fold}"
         if n_validation
         else f"the {n_evaluation} evaluation recordings of fold {fold}: scores on them at these thresholds are"
         " too good",
+    )
+
+
+def holds_for(recipe: Recipe, recordings: str) -> dict[str, Any]:
+    """What thresholds hold for: the recipe's event settings. recordings: on which they are the best."""
+    settings = recipe.evaluate
+    return {
+        **settings.events.model_dump(mode="json", exclude={"threshold"}),
+        "segment_s": recipe.data.segment_s,
+        "overlap_s": settings.overlap_s,
+        "score": "F1, strict protocol",
+        "iou_threshold": settings.iou_threshold,
+        "recordings": recordings,
     }
 
 

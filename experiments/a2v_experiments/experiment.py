@@ -11,6 +11,8 @@ from a2v_eval.events import PROTOCOLS
 from a2v_eval.label_shares import share_csv, share_rows, share_text
 from a2v_eval.summary import STRICT_FIRST, Spread, csv_table, metric_name, summarise, text_table
 
+from . import lookup
+from .cross_fit import OTHER_FOLDS, cross_fit, is_cross_fitted
 from .figures import log_experiment
 from .graph import Results, Sources, find_sources, run_graph
 from .lookup import share_prefix
@@ -27,12 +29,14 @@ AfterFold = Callable[[Scores], None]
 @dataclass(frozen=True)
 class Outcome:
     """An experiment's end: its parent run, the scores of each (label share, fold) and the table over folds. models:
-    label share -> the runs that hold the models of its folds."""
+    label share -> the runs that hold the models of its folds. refit: the run with the model for new recordings, trained
+    on all labels, where the recipe wants one."""
 
     run_id: str
     scores: Scores
     table: str
     models: dict[float, list[str]] = field(default_factory=dict)
+    refit: str | None = None
 
 
 def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str], None]) -> Outcome:
@@ -65,7 +69,7 @@ def complete(
     )
     if context.recipe.finetune is None:
         return _pretrained(context, results)
-    scores = _scores_of(context, results.folds)
+    scores = cross_fit(context, results.folds, _scores_of(context, results.folds))
     reused = finished and all(result.reused for by_fold in results.folds.values() for result in by_fold)
     if not reused:
         _summarise(context, scores)
@@ -73,17 +77,18 @@ def complete(
         log_experiment(context, runs)
     else:
         context.say(f"summary: reused, run {context.parent}")
-    tables = [_titled_table(share, metrics) for share, metrics in scores.items()]
+    tables = [_titled_table(context.recipe, share, metrics) for share, metrics in scores.items()]
     if len(scores) > 1:
         tables.append(_share_tables(scores))
     store = context.store
     models = {share: [model_run(store, one.run_id) for one in by_fold] for share, by_fold in results.folds.items()}
-    return Outcome(context.parent, scores, "\n\n".join(tables), models)
+    refit = results.refit.run_id if results.refit else None
+    return Outcome(context.parent, scores, "\n\n".join(tables), models, refit)
 
 
 def model_run(store: Store, run_id: str) -> str:
     """The run that holds a finetuning's model: its own, or that of the same training with another evaluation."""
-    return str(store.client.get_run(run_id).data.tags.get("a2v.input_run.model", run_id))
+    return lookup.model_run(store.client.get_run(run_id))
 
 
 def _pretrained(context: Context, results: Results) -> Outcome:
@@ -109,12 +114,14 @@ def _scores_of(context: Context, folds: Mapping[float, list[Result]]) -> Scores:
 
 def scores_of_run(store: Store, run_id: str) -> dict[str, float]:
     """The metrics of a finetuning's evaluation."""
-    metrics = store.client.get_run(run_id).data.metrics
+    metrics = lookup.defined_metrics(store.client.get_run(run_id))
     return {name: value for name, value in metrics.items() if "/" in name and not name.startswith("system/")}
 
 
-def _titled_table(share: float, folds: list[dict[str, float]]) -> str:
-    return f"{share:.0%} of the labels\n{text_table(_summaries(folds), class_names(folds), calls_of='model')}"
+def _titled_table(recipe: Recipe, share: float, folds: list[dict[str, float]]) -> str:
+    at = OTHER_FOLDS if is_cross_fitted(recipe, share) else None
+    table = text_table(_summaries(folds), class_names(folds), calls_of="model", calls_at=at)
+    return f"{share:.0%} of the labels\n{table}"
 
 
 def _share_tables(scores: Scores) -> str:
@@ -156,7 +163,7 @@ def _summarise(context: Context, scores: Scores) -> None:
     log_means(context, scores)
     for share, folds in scores.items():
         prefix = share_prefix(share, len(scores))
-        store.client.log_text(parent, _titled_table(share, folds), f"{prefix}scores.txt")
+        store.client.log_text(parent, _titled_table(context.recipe, share, folds), f"{prefix}scores.txt")
         store.client.log_text(parent, csv_table(_summaries(folds), class_names(folds)), f"{prefix}scores.csv")
         for protocol in PROTOCOLS:
             figure = ap_per_class_figure(_beside_energy(folds), class_names(folds), protocol)

@@ -24,7 +24,7 @@ from a2v_eval.figures import confusion_figure, precision_recall_figure, threshol
 from a2v_eval.thresholds import ThresholdScores
 from numpy.typing import NDArray
 
-from .errors import UserError
+from .errors import FAILED, UserError
 from .stage import Context
 
 DATA = "figure_data.json"
@@ -136,6 +136,18 @@ def best_thresholds(scores: ThresholdScores, chosen: dict[str, Any], shared_labe
     }
     labels = dict(zip(scores.classes, scores.labelled.tolist(), strict=True))
     return {"thresholds": best, "thresholds_from": {**chosen, **there, "labels": labels}}
+
+
+def threshold_scores(context: Context, run_id: str) -> ThresholdScores:
+    """Of a fold's evaluation recordings, from its run. Raises UserError where it is of an a2v that kept no numbers."""
+    found = _fetch(context, run_id)
+    if found is None:
+        raise UserError(
+            f"run {run_id} has no {DATA} (it is of an earlier a2v), from which thresholds are taken; delete that run,"
+            " and the same command makes it anew",
+            FAILED,
+        )
+    return found.thresholds
 
 
 def confusion_csv(counts: NDArray[np.int64], classes: tuple[str, ...]) -> str:

@@ -10,11 +10,11 @@ from pathlib import Path
 from a2v_data.corpus import Corpus
 from a2v_data.folds import Folds as StratifiedFolds
 
-from . import stages
+from . import refit, stages
 from .advice import advice_on, texts
 from .backbones import Backbone, find_backbone
 from .event_classes import check_event_classes
-from .lookup import FINETUNE_RUNS
+from .lookup import FINETUNE_RUNS, REFIT_RUN
 from .recipe_sections import DataConfig, Recipe
 from .stage import Context, Result
 
@@ -41,10 +41,11 @@ class Sources:
 
 @dataclass(frozen=True)
 class Results:
-    """What the stages left."""
+    """What the stages left. refit: the training on all labels, where the recipe wants it."""
 
     pretrained: Result | None
     folds: Folds = field(default_factory=dict)
+    refit: Result | None = None
 
 
 def find_sources(recipe: Recipe, work: Path, tracking_uri: str) -> Sources:
@@ -82,7 +83,11 @@ def run_graph(context: Context, sources: Sources, after_fold: Callable[[Folds], 
             context.store.tag(context.parent, FINETUNE_RUNS, json.dumps(_by_fold(recipe, done)))
         if after_fold is not None and fold != recipe.folds.selected[-1]:
             after_fold(done)
-    return Results(pretrained, done)
+    if not recipe.folds.refit:
+        return Results(pretrained, done)
+    last = refit.refit(context, corpus, (data, start), folds, done[recipe.folds.refit_share])
+    context.store.tag(context.parent, REFIT_RUN, last.run_id)
+    return Results(pretrained, done, last)
 
 
 def say_advice(context: Context, corpus: Corpus, folds: StratifiedFolds) -> None:

@@ -26,7 +26,7 @@ class Row:
     """One label share of an experiment's run, or of a trial's. sweep: the run id of the sweep that a trial belongs to;
     trials: of a sweep, how many there are (it has no folds and scores of its own); scores: metric -> (mean, std or
     None), over the folds done; started: ms since 1970; seconds: from its start to its end, or to now; gone: reads
-    RUNNING, but its process is no more."""
+    RUNNING, but its process is no more; refit: the run with its model for new recordings, trained on all labels."""
 
     experiment: str
     run_id: str
@@ -43,6 +43,7 @@ class Row:
     scores: dict[str, tuple[float, float | None]]
     commit: str | None
     dirty: bool
+    refit: str | None
 
 
 def rows(client: MlflowClient) -> list[Row]:
@@ -79,6 +80,7 @@ def _of_run(run: Run, names: dict[str, str], trials: int | None = None) -> list[
             scores=_scores(run, lookup.share_prefix(share, len(shares))),
             commit=commit,
             dirty=tags.get("git.dirty") == "true",
+            refit=lookup.refit_run(run),
         )
         for share in shares
     ]
@@ -140,6 +142,8 @@ def notes(found: Sequence[Row]) -> list[str]:
     short = shortest_ids([row.run_id for row in found])
     lines = ["AP/micro: mean ± standard deviation over the folds"] if any(row.scores for row in found) else []
     lines += ["commit*: with uncommitted changes"] if any(row.dirty for row in found) else []
+    for run_id, refit in dict.fromkeys((row.run_id, row.refit) for row in found if row.refit):
+        lines.append(f"{short[run_id]}: its model for new recordings, trained on all labels, is runs:/{refit}")
     for run_id in dict.fromkeys(row.run_id for row in found if row.gone):
         lines.append(
             f"{short[run_id]}: reads RUNNING, but its process is gone; the same `experiment run` goes on with it"

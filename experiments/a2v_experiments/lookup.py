@@ -10,6 +10,7 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 NEWEST_FIRST = ["attributes.start_time DESC"]
+REFIT_RUN = "a2v.refit_run"  # tag of an experiment: the run id of its training on all labels, no fold of it
 FINETUNE_RUNS = "a2v.finetune_runs"  # tag of an experiment or trial: {label share: {fold: run id}} of what is done
 
 
@@ -79,12 +80,29 @@ def trained(client: MlflowClient, training: str) -> str | None:
     return str(runs[0].info.run_id) if runs else None
 
 
+def refit_run(run: Run) -> str | None:
+    """The run of an experiment's training on all labels, where it is done."""
+    tags: dict[str, str] = run.data.tags
+    return tags.get(REFIT_RUN)
+
+
 def finetune_runs(run: Run) -> dict[float, dict[int, str]]:
     """Run ids of the finetunings that an experiment or trial has done or reused so far: label share -> fold -> id."""
     shares = json.loads(run.data.tags.get(FINETUNE_RUNS, "{}"))
     return {
         float(share): {int(fold): str(run_id) for fold, run_id in by_fold.items()} for share, by_fold in shares.items()
     }
+
+
+def model_run(run: Run) -> str:
+    """The run that holds a finetuning's model: its own, or that of the same training with another evaluation."""
+    return str(run.data.tags.get("a2v.input_run.model", run.info.run_id))
+
+
+def defined_metrics(run: Run) -> dict[str, float]:
+    """A run's metrics; those that a later look found to be undefined stand there as NaN, and are left out."""
+    metrics: dict[str, float] = run.data.metrics
+    return {name: value for name, value in metrics.items() if value == value}
 
 
 def share_prefix(share: float, shares: int) -> str:

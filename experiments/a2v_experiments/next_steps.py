@@ -35,7 +35,8 @@ def next_steps(
     """A line that says what is next, and the commands for it, each on a line. Empty where there is no detector.
 
     given: the recipe as it was named on the command line, and its `--set`s. store_uri: where the runs are,
-    tracking_uri: what the command line says of that. The model is that of the first fold with the most labels.
+    tracking_uri: what the command line says of that. The model is the one that was trained on all labels, else that of
+    the first fold with the most labels.
     """
     if not outcome.models or recipe.finetune is None:
         return []
@@ -46,6 +47,14 @@ def next_steps(
     known = [fold["strict/AP/micro"] for fold in outcome.scores[share] if "strict/AP/micro" in fold]
     ap = spread(known).mean if known else None
     lines = ["find the calls in your own recordings, NEW (files or folders):"]
+    told = []
+    if outcome.refit is not None:
+        told = [
+            f"the model for new recordings, trained on all labels: runs:/{outcome.refit}",
+            "its scores are those of the folds above, whose models heard fewer labels"
+            if len(outcome.scores[share]) > 1
+            else "its scores are those of the fold above, whose model heard fewer labels",
+        ]
     if ap is not None and ap < ENOUGH:
         kept = [part for text in overrides if not _sets_updates(text) for part in ("--set", text)]
         more = ["--set", f"{UPDATES}={2 * recipe.finetune.updates}"]
@@ -55,8 +64,8 @@ def next_steps(
         ]
     # `a2v predict` looks for a run in the default work folder
     where = store or ([] if work == DEFAULT_WORK else ["--tracking-uri", store_uri])
-    model = f"runs:/{outcome.models[share][0]}"
-    return [*lines, f"  {_command(['predict', 'NEW', '--model', model, '--out', 'calls', *where])}"]
+    model = f"runs:/{outcome.refit or outcome.models[share][0]}"
+    return [*told, *lines, f"  {_command(['predict', 'NEW', '--model', model, '--out', 'calls', *where])}"]
 
 
 def after_sweep(

@@ -33,6 +33,7 @@ from .stage_specs import (
     finetune_spec,
     folds_spec,
     pretrain_spec,
+    refit_spec,
 )
 from .sweep_config import Range, SweepConfig
 from .sweep_trials import Trial, trial, trials_of
@@ -165,6 +166,8 @@ class _Planner:
             for fold in recipe.folds.selected:
                 for share in recipe.folds.label_shares:
                     done.append(self.finetuning(recipe, trial, (fold, share), data, split, start))
+            if recipe.folds.refit:
+                done.append(self.refit(recipe, trial, data, start, done))
         if trial is None:
             self.whole(recipe, sources)
         return done
@@ -183,6 +186,18 @@ class _Planner:
         # without folds there is no finetuning on them, whatever it starts from
         new_folds = split.mark.known and split.state != "reused"
         return replace(planned, state="runs") if planned.state == "unknown" and new_folds else planned
+
+    def refit(
+        self, recipe: Recipe, trial: str | None, data: Mark, start: Mark | None, done: Sequence[Planned]
+    ) -> Planned:
+        share = recipe.folds.refit_share
+        chosen = recipe.for_refit()
+        assert chosen.finetune is not None
+        folds = [one.mark for one in done if one.stage == "finetune" and one.share == share]
+        start_mark = start.value if start else None
+        spec = refit_spec(chosen, [mark.value for mark in folds], data.value, start_mark, trial is not None)
+        known = data.known and all(mark.known for mark in folds) and (start is None or start.known)
+        return self.look(spec, chosen, trial, known, chosen.finetune.updates)
 
     def look(
         self,

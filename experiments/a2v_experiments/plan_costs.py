@@ -43,6 +43,7 @@ EXPRESSION_SHARE = 0.2  # of the recordings, held out by an expression on names 
 HELD_FRAMES = 8  # a likelihood stays about the same
 SCORED_S = 60.0  # noise that scoring is measured on
 LABEL_S = 0.2
+TRAININGS = ("pretrain", "finetune", "refit")
 INFERENCE_BATCH = 16  # windows, as in evaluation
 QUICK_S = 2.0  # a step of 2 segments that takes longer is not measured with more
 TIMED = 3  # steps, after one that is not timed
@@ -84,7 +85,7 @@ def sizes_of(planned: Planned) -> Sizes:
     weights = sum(value.numel() for value in model.state_dict().values())
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     more = 0
-    if planned.stage == "finetune" and recipe.finetune is not None:  # the average and the best weights
+    if planned.stage != "pretrain" and recipe.finetune is not None:  # the average and the best weights
         more = bool(recipe.finetune.weight_average) + (recipe.finetune.validation is not None)
     return Sizes(BYTES * ((1 + more) * weights + 2 * trained), BYTES * weights)  # AdamW keeps two moments
 
@@ -201,7 +202,8 @@ def with_updates(planned: Planned, updates: int) -> Planned:
     """The training as if its recipe gave it so many updates and none were done."""
     stage = planned.recipe.pretrain if planned.stage == "pretrain" else planned.recipe.finetune
     assert stage is not None
-    changed = {planned.stage: stage.model_copy(update={"updates": updates})}
+    section = "pretrain" if planned.stage == "pretrain" else "finetune"
+    changed = {section: stage.model_copy(update={"updates": updates})}
     return replace(planned, recipe=planned.recipe.model_copy(update=changed), updates=updates)
 
 
@@ -344,7 +346,7 @@ def packed(data: Planned, work: Path) -> bool:
 
 def disk_bytes(planned: Sequence[Planned], work: Path, at_once: int) -> dict[str, int]:
     """What a plan leaves (models, corpora) and what it needs meanwhile (checkpoints), bytes. at_once: trials."""
-    trainings = [one for one in planned if one.works and one.stage in ("pretrain", "finetune") and one.updates]
+    trainings = [one for one in planned if one.works and one.stage in TRAININGS and one.updates]
     sizes = [(one, sizes_of(one)) for one in trainings]
     kept = 3 if any(one.recipe.ray.num_workers for one in trainings) else 2  # the newest are kept while one is written
     checkpoints = max((size.checkpoint for _, size in sizes), default=0) * kept * at_once

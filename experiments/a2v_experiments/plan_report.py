@@ -18,7 +18,7 @@ from .advice import Advice
 from .listing import duration, shortest_ids
 from .plan import Plan, Planned
 from .plan_audio import Audio, audio_of
-from .plan_costs import Clock
+from .plan_costs import TRAININGS, Clock
 from .progress import bar
 from .recipe_sections import Recipe
 from .sweep_search import needs
@@ -28,7 +28,11 @@ WHAT = {
     "reused": "reused", "shared": "as above", "continues": "goes on",
     "busy": "another process runs it", "evaluates": "only evaluated", "runs": "runs", "unknown": "runs, unless found",
 }  # fmt: skip
-KINDS = {"prepare": "packing", "folds": "split into folds", "pretrain": "pretraining", "finetune": "finetuning"}
+KINDS = {
+    "prepare": "packing", "folds": "split into folds", "pretrain": "pretraining", "finetune": "finetuning",
+    "refit": "refit",
+}  # fmt: skip
+ONLY_THRESHOLDS = "only its thresholds"  # of a refit whose weights are there
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def _measured(plan: Plan, work: Path) -> tuple[list[float | None], float | None]
         clock = Clock(partial(shown.set_postfix_str, refresh=sys.stderr.isatty()))
         for one in plan.stages:
             spent: float | None = None
-            if one.works and one.stage in ("pretrain", "finetune"):
+            if one.works and one.stage in TRAININGS:
                 spent = clock.training_s(one)
                 if one.stage == "finetune":
                     update_s = update_s or (clock.update_s(one) if one.updates else None)
@@ -163,7 +167,8 @@ def _table(plan: Plan, costs: Costs) -> str:
         name = f"{one.times} x {one.name}" if one.times > 1 else one.name
         trial = [one.trial or "" if one.trial != last else ""] if trials else []
         updates = f"{one.updates * one.times:,}" if one.updates else ""
-        rows.append([*trial, name, f"{WHAT[one.state]}{run}", updates, "" if seconds is None else duration(seconds)])
+        what = ONLY_THRESHOLDS if one.stage == "refit" and one.state == "evaluates" else WHAT[one.state]
+        rows.append([*trial, name, f"{what}{run}", updates, "" if seconds is None else duration(seconds)])
         last = one.trial
     head = [*(["trial"] if trials else []), "stage", "", "updates", "time"]
     return text_table(head, rows, left=len(head) - 2)

@@ -50,6 +50,10 @@ class FoldsConfig(Section):
     groups (0.2), chosen so that class shares are alike, or a regular expression that is found in the names of the
     groups to hold out ('^(bird07|bird12)$').
     label_shares: shares of each train fold's labelled recordings that are used, one finetuning for each.
+    refit: after the folds one more finetuning, with the settings of the largest label share, on all labelled
+    recordings: the model for new recordings. It has neither evaluation nor validation; its scores are those of the
+    folds, and its thresholds the best over the evaluation recordings of all folds, each scored by a model that never
+    heard it. Not with a sweep, which compares.
     """
 
     count: int = Field(default=5, ge=2)
@@ -58,6 +62,7 @@ class FoldsConfig(Section):
     group: str | None = None
     holdout: float | str | None = None
     label_shares: list[Share] = Field(default=[1.0], min_length=1)
+    refit: bool = Field(default=False, exclude_if=lambda wanted: not wanted)
 
     @field_validator("group")
     @classmethod
@@ -94,6 +99,16 @@ class FoldsConfig(Section):
     @property
     def selected(self) -> list[int]:
         return list(range(self.number)) if self.run is None else self.run
+
+    @property
+    def refit_share(self) -> float:
+        """The label share whose settings and folds are those of the refit."""
+        return max(self.label_shares)
+
+    @property
+    def trainings(self) -> int:
+        """How many finetunings there are."""
+        return len(self.selected) * len(self.label_shares) + self.refit
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
@@ -339,6 +354,13 @@ class Recipe(Section):
                 raise ValueError("finetune_by_share is given and finetune is null")
             if self.sweep is not None:
                 raise ValueError("sweep compares trials by their scores, so it needs finetune")
+            if self.folds.refit:
+                raise ValueError("folds.refit is true and finetune is null: there is nothing to train on all labels")
+        if self.sweep is not None and self.folds.refit:
+            raise ValueError(
+                "folds.refit = true: a sweep compares trials and leaves no model for new recordings; say folds.refit:"
+                " false here, and refit the best trial's values without sweep"
+            )
         pruning = self.sweep.pruning if self.sweep is not None else None
         if pruning is not None and pruning.grace_folds >= len(self.folds.selected):
             raise ValueError(
@@ -355,3 +377,8 @@ class Recipe(Section):
     def at_share(self, share: float) -> Recipe:
         """The recipe with the finetuning settings of one label share."""
         return self.model_copy(update={"finetune": self.finetune_by_share.get(share, self.finetune)})
+
+    def for_refit(self) -> Recipe:
+        """The recipe with the finetuning settings of `folds.refit`: no recording is left to validate on."""
+        stage = self.at_share(self.folds.refit_share).finetune
+        return self.model_copy(update={"finetune": stage and stage.model_copy(update={"validation": None})})

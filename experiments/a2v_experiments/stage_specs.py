@@ -89,6 +89,21 @@ def finetune_spec(
     return StageSpec("finetune", name, config, inputs, trained)
 
 
+def refit_spec(recipe: Recipe, folds: Sequence[str], data: str, start: str | None, in_trial: bool = False) -> StageSpec:
+    """The training on all labelled recordings. recipe: as `Recipe.for_refit` has it.
+
+    folds: fingerprints of the finetunings on whose evaluation recordings its thresholds are chosen; its model does not
+    depend on them. data, start, in_trial: as for `finetune_spec`.
+    """
+    config = training_config(recipe, "finetune")
+    trained = fingerprint("refit", config, data, start or "random")
+    variant = "" if recipe.variant == "default" or in_trial else f" {recipe.variant}"
+    config = {**config, "evaluate": recipe.evaluate.model_dump(mode="json")}
+    inputs = {"data": data, "pretrain": start or RANDOM_WEIGHTS}
+    inputs |= {f"finetune {number}": mark for number, mark in enumerate(folds)}
+    return StageSpec("refit", f"refit on all labels{variant}", config, inputs, trained)
+
+
 def _chooses_by(recipe: Recipe) -> dict[str, Any]:
     """With validation: how it scores, since that chooses which weights become the model."""
     if recipe.finetune is None or recipe.finetune.validation is None:

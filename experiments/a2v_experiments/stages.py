@@ -35,7 +35,7 @@ from .probe_report import probe_summary
 from .progress import advancing, bar, watching
 from .recipe_sections import DataConfig, FoldsConfig, Recipe
 from .stage import WAIT_S, Context, Result, run_stage
-from .stage_specs import audio_of, data_spec, finetune_spec, folds_spec, pretrain_spec
+from .stage_specs import StageSpec, audio_of, data_spec, finetune_spec, folds_spec, pretrain_spec
 from .tasks import TrainingSpec, build_task, part
 from .tracking import scratch
 from .validation_report import summary
@@ -280,49 +280,64 @@ def finetune(
     stage = finetune_spec(
         recipe, fold, share, data.fingerprint, split.fingerprint, start_mark, in_trial=context.shared is not None
     )
-    trained = stage.training
-    assert trained is not None
     chosen = label_share(folds[fold], share, recipe.folds.seed) if share < 1 else folds[fold]
-
-    def train(run_id: str, names: list[str], validation: list[str]) -> str:
-        """The run that holds the model: this one, or that of the same training with another evaluation."""
-        model_run = context.store.trained(trained)
-        told = ""
-        while model_run is None and (other := context.store.training_before(trained, run_id)):
-            if owner_of(other) != told:
-                told = owner_of(other)
-                context.say(f"  its model: process {told} is training it (run {other.info.run_id}); waiting for it")
-            time.sleep(WAIT_S)
-            model_run = context.store.trained(trained)
-        if model_run and model_run != run_id:
-            context.say(f"  its model: reused, run {model_run}")
-            context.store.tag(run_id, "a2v.input_run.model", model_run)
-            return model_run
-        if not corpus.classes:
-            raise UserError("the corpus has no labelled event, finetuning needs some: check annotations", FAILED)
-        spec = TrainingSpec(
-            corpus=str(corpus.folder.resolve()), recordings=names, segment_s=recipe.data.segment_s,
-            model=recipe.model, finetune=recipe.finetune, classes=list(corpus.classes),
-            backbone=_folder_of(context, start), validation=validation, overlap_s=recipe.evaluate.overlap_s,
-            scoring=part(fitted(recipe, corpus, names).evaluate, EvaluationConfig),
-        )  # fmt: skip
-        _train(context, spec, run_id, stage.storage, stage.name)
-        return run_id
 
     def work(run_id: str) -> None:
         parts = held_out(recipe, corpus, chosen.train)
         for notice in parts.notices:
             context.say(f"  {notice}")
         names, validation = parts.train, parts.validation or []
-        model_run = train(run_id, names, validation)
+        model_run = detector(context, stage, run_id, corpus, start, names, validation)
         scored = replace(context, recipe=fitted(recipe, corpus, names))
         evaluate_model(scored, run_id, model_run, corpus, chosen, validation)
 
-    tags = {"fold": str(fold), "label_share": f"{share:g}", "a2v.training": trained}
-    if isinstance(start, Backbone):
-        tags["a2v.backbone"] = start.source
+    tags = {"fold": str(fold), "label_share": f"{share:g}", **detector_tags(stage, start)}
     input_runs = {"folds": split, "data": data, **({"pretrain": start} if isinstance(start, Result) else {})}
     return run_stage(context, stage, input_runs, work, tags)
+
+
+def detector_tags(stage: StageSpec, start: Result | Backbone | None) -> dict[str, str]:
+    """What a detector's run is tagged with, whatever it is trained on."""
+    assert stage.training is not None
+    tags = {"a2v.training": stage.training}
+    return {**tags, "a2v.backbone": start.source} if isinstance(start, Backbone) else tags
+
+
+def detector(
+    context: Context,
+    stage: StageSpec,
+    run_id: str,
+    corpus: Corpus,
+    start: Result | Backbone | None,
+    names: list[str],
+    validation: list[str],
+) -> str:
+    """Train a detector on the recordings of these names. Returns the run that holds the model: this one, or that of
+    the same training with another evaluation. Raises UserError where nothing is labelled."""
+    recipe, trained = context.recipe, stage.training
+    assert trained is not None
+    model_run = context.store.trained(trained)
+    told = ""
+    while model_run is None and (other := context.store.training_before(trained, run_id)):
+        if owner_of(other) != told:
+            told = owner_of(other)
+            context.say(f"  its model: process {told} is training it (run {other.info.run_id}); waiting for it")
+        time.sleep(WAIT_S)
+        model_run = context.store.trained(trained)
+    if model_run and model_run != run_id:
+        context.say(f"  its model: reused, run {model_run}")
+        context.store.tag(run_id, "a2v.input_run.model", model_run)
+        return model_run
+    if not corpus.classes:
+        raise UserError("the corpus has no labelled event, finetuning needs some: check annotations", FAILED)
+    spec = TrainingSpec(
+        corpus=str(corpus.folder.resolve()), recordings=names, segment_s=recipe.data.segment_s,
+        model=recipe.model, finetune=recipe.finetune, classes=list(corpus.classes),
+        backbone=_folder_of(context, start), validation=validation, overlap_s=recipe.evaluate.overlap_s,
+        scoring=part(fitted(recipe, corpus, names).evaluate, EvaluationConfig),
+    )  # fmt: skip
+    _train(context, spec, run_id, stage.storage, stage.name)
+    return run_id
 
 
 def _folder_of(context: Context, start: Result | Backbone | None) -> str | None:

@@ -8,9 +8,11 @@ frames       an ear's of 10 ms become 5 ms where the shortest calls have fewer t
 segment_s    the base's, or twice the longest calls (once, for an ear) where that is more, at
              most 10 s; not above what half of the labelled recordings have, as far as it stays above 1 s and twice
              evaluate.overlap_s; whole frames
-folds        5, or as many as there are labelled recordings (groups); the group as `name_groups` finds it
+folds        5, or as many as there are labelled recordings (groups); the group as `name_groups` finds it; all run and
+             no validation where there are fewer than 10, else fold 0 alone; the final model on all labels (refit)
 window_s     a quarter of the shortest calls, at most 0.1 s, in whole frames, 1 or more; not with evaluate.fit_events
-updates      what fits into a share of the minutes, by the seconds of an update that were measured; of finetuning no
+updates      what fits into a share of the minutes, by the seconds of an update that were measured, for each of the
+             trainings (folds that run, and refit); of finetuning no
              more than hear each labelled second of the training part 200 times
 """
 
@@ -40,6 +42,7 @@ LONGEST_SEGMENT_S, SHORTEST_SEGMENT_S = 10.0, 1.0
 SEGMENT_CALLS = 2  # a segment is that many of the longest calls long
 WINDOW_SHARE, LONGEST_WINDOW_S = 0.25, 0.1  # of the shortest calls
 MOST_FOLDS = 5
+FEW_UNITS = 10  # labelled recordings (groups): with fewer, each is needed, to train on and to score on
 TYPICAL_CALLS = 5  # a class with fewer does not say how short its calls are
 FINETUNE_SHARE, PRETRAIN_SHARE = 0.7, 0.15  # of the minutes; the rest is for packing and scoring
 MOST_PASSES = 200  # over the labelled recordings of the training part
@@ -106,8 +109,10 @@ def suggest(
         *_front_end(base.model.front_end, front_end, facts),
     ]
     for stage in ("pretrain", "finetune"):
+        if stage == "finetune" and base.finetune is not None and _units(facts)[0] < FEW_UNITS:
+            settings.append(Setting("finetune.validation", None, _no_validation(facts)))
         if trainable is not None and stage in trainable:
-            settings += _training(base, stage, trainable[stage], minutes)
+            settings += _training(base, stage, trainable[stage], minutes, _trainings(facts))
     if not base.evaluate.fit_events:  # else each class's follows from its labels
         settings.append(_event_window(facts, frame_s))
     return Suggestion(chosen, _head(facts), tuple(settings))
@@ -255,16 +260,39 @@ def _segment(facts: CorpusFacts, base: Recipe, frame_s: Fraction) -> Setting:
 
 
 def _folds(facts: CorpusFacts) -> list[Setting]:
-    found = name_groups({one.name: one.classes for one in facts.labelled})
-    units, what = len(facts.labelled), "labelled recordings"
-    if found.pattern is not None:
-        units, what = len(found.groups), "groups"
+    units, what, found = _units(facts)
     count = min(MOST_FOLDS, units)
+    run = Setting("folds.run", [0], "one fold is trained and scored; null runs all, for scores with a spread")
+    if units < FEW_UNITS:
+        told = f"null: all {count} folds are trained and scored, so that each of the {units} {what} is scored on once"
+        run = Setting("folds.run", None, f"{told}, by a model that never heard it")
+    told = "then the model for new recordings is trained on all labels; its scores and thresholds are those of the"
     return [
         Setting("folds.count", count, f"{units} {what}: each fold keeps 1 in {count} of them apart, to score on"),
-        Setting("folds.run", [0], "one fold is trained and scored; null runs all, for scores with a spread"),
+        run,
         Setting("folds.group", found.pattern, _why_group(found)),
+        Setting("folds.refit", True, f"{told} fold{'s' if run.value is None else ''}, in which some are kept apart"),
     ]
+
+
+def _units(facts: CorpusFacts) -> tuple[int, str, NameGroups]:
+    """How many parts that stay together folds have to share out, what they are, and what the names say of them."""
+    found = name_groups({one.name: one.classes for one in facts.labelled})
+    if found.pattern is not None:
+        return len(found.groups), "groups", found
+    return len(facts.labelled), "labelled recordings", found
+
+
+def _trainings(facts: CorpusFacts) -> str:
+    """What shares the minutes of finetuning."""
+    units = _units(facts)[0]
+    folds = min(MOST_FOLDS, units) if units < FEW_UNITS else 1
+    return f"{folds + 1} trainings ({folds} fold{'s' if folds > 1 else ''} and the final model)"
+
+
+def _no_validation(facts: CorpusFacts) -> str:
+    units, what, _ = _units(facts)
+    return f"null: {units} {what} are too few to keep some apart; thresholds are chosen across the folds"
 
 
 def _why_group(found: NameGroups) -> str:
@@ -285,9 +313,10 @@ def _why_group(found: NameGroups) -> str:
     )
 
 
-def _training(base: Recipe, stage: str, fits: Trainable, minutes: float) -> list[Setting]:
+def _training(base: Recipe, stage: str, fits: Trainable, minutes: float, trainings: str) -> list[Setting]:
     share = FINETUNE_SHARE if stage == "finetune" else PRETRAIN_SHARE
-    told = f"{100 * share:.0f} % of {minutes:g} min, at {fits.update_s:.2g} s an update (measured here)"
+    of = f" for {trainings}" if stage == "finetune" else ""
+    told = f"{100 * share:.0f} % of {minutes:g} min{of}, at {fits.update_s:.2g} s an update (measured here)"
     if fits.fitting is not None:
         told += f", has room for {fits.fitting}; but {fits.updates} hear each second of the {duration(fits.audio_s)} of"
         told += f" labelled audio in the training part {MOST_PASSES} times, and more would learn it by heart: more"

@@ -20,7 +20,7 @@ FEWEST = 10  # updates, however short the time
 def updates_for(
     minutes: float, recipe: Recipe, note: Callable[[str], None] = lambda line: None
 ) -> dict[str, Trainable]:
-    """Updates for 70 % of the minutes of finetuning one fold, and for 15 % of pretraining if the recipe has one.
+    """Updates of each finetuning, if all of them take 70 % of the minutes; of pretraining, for 15 %, if there is one.
 
     The start of workers counts as part of each. note(line) is told what is measured.
     """
@@ -29,7 +29,7 @@ def updates_for(
     if recipe.pretrain is not None:
         fits["pretrain"] = _fitting(clock, recipe, "pretrain", 60 * minutes * PRETRAIN_SHARE)
     if recipe.finetune is not None:
-        fits["finetune"] = _fitting(clock, recipe, "finetune", 60 * minutes * FINETUNE_SHARE)
+        fits["finetune"] = _fitting(clock, recipe, "finetune", 60 * minutes * FINETUNE_SHARE / recipe.folds.trainings)
     return fits
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -41,6 +42,12 @@ def test_what_to_do_next_can_be_pasted(tmp_path: Path, ap: float):
     assert commands[-1] == ("predict NEW --model runs:/whole --out calls --tracking-uri sqlite:///work/mlflow.db")
     more = f"experiment run birds.yaml --set 'name=my birds' --set finetune.updates={2 * recipe.finetune.updates}"
     assert commands[:-1] == ([f"{more} --work work"] if ap < 0.5 else [])
+    refitted = next_steps(replace(outcome, refit="all"), recipe, ("birds.yaml", []), Path("a2v-runs"), "x", None)
+    assert refitted[:2] == [
+        "the model for new recordings, trained on all labels: runs:/all",
+        "its scores are those of the fold above, whose model heard fewer labels",
+    ]
+    assert refitted[-1].endswith("a2v predict NEW --model runs:/all --out calls")
     default = next_steps(outcome, recipe, ("birds.yaml", []), Path("a2v-runs"), "sqlite:///x", None)
     assert default[-1].endswith("a2v predict NEW --model runs:/whole --out calls")
     assert next_steps(Outcome("p", {}, ""), recipe, ("birds.yaml", []), Path("w"), "s", None) == []

@@ -298,7 +298,7 @@ def test_few_labels_are_not_heard_more_than_200_times(a2v, tmp_path):
     told = " ".join(text.replace("#", " ").split())
     assert "but 900 hear each second of the 36 s of labelled audio in the training part 200 times" in told
     assert a2v("experiment", "suggest", "few", "--minutes", 2, "--out", "short.yaml").code == 0
-    fitting = 2 * 60 * 0.7 / 0.3  # of 0.1 s a micro-batch and 0.2 s more: fewer
+    fitting = 2 * 60 * 0.7 / 0.3 / 2  # of 0.1 s a micro-batch and 0.2 s more, a fold and the final model: fewer
     assert load_recipe("short.yaml").finetune.updates == pytest.approx(fitting, abs=1)
     assert "200 times" not in (tmp_path / "short.yaml").read_text(encoding="utf-8")
 
@@ -316,7 +316,7 @@ def test_a_short_training_has_a_short_warm_up(bases, updates, warm_up):
     found = suggest(facts_with(some(16000)), bases, 20, {"finetune": Trainable(updates, 1.0)})
     said = {setting.key: setting.value for setting in found.settings if setting.key.startswith("finetune.")}
     expected = {} if warm_up is None else {"finetune.optimizer.warmup_updates": warm_up}
-    assert said == {"finetune.updates": updates, **expected}
+    assert said == {"finetune.updates": updates, "finetune.validation": None, **expected}
 
 
 def test_each_stage_has_a_warm_up_of_its_own(waveform_bases):
@@ -336,14 +336,35 @@ def test_every_value_stands_below_its_reason(tmp_path, bases):
     assert max(map(len, lines)) <= 120
 
 
-@pytest.mark.parametrize("make, parent", [(song, MANY), (crows, FEW)])
-def test_the_file_loads_and_can_be_planned(a2v, tmp_path, make, parent):
+@pytest.mark.parametrize("count, folds", [(3, 3), (9, 5), (10, 1), (12, 1)])
+def test_all_labels_train_the_model_for_new_recordings(a2v, tmp_path, count, folds):
+    """With fewer than 10 recordings all folds run and none is kept for validation; the minutes are shared out."""
+    corpus(tmp_path / "few", {f"rec{n}.wav": (16000, 30.0) for n in range(count)}, [(1.0, 0.5, "a"), (3.0, 0.5, "b")])
+    said = a2v("experiment", "suggest", "few", "--minutes", 2)
+    assert said.code == 0, said.err
+    found, text = load_recipe("few.yaml"), (tmp_path / "few.yaml").read_text(encoding="utf-8")
+    told = " ".join(text.replace("#", " ").split())
+    assert found.folds.refit and len(found.folds.selected) == folds
+    assert found.finetune.updates == pytest.approx(2 * 60 * 0.7 / 0.3 / (folds + 1), abs=1)
+    assert (found.finetune.validation is None) == (count < 10)
+    why_none = f"{count} labelled recordings are too few to keep some apart; thresholds are chosen across the folds"
+    assert (why_none in told) == (count < 10)
+    assert f"for {folds + 1} trainings ({folds} fold{'s' if folds > 1 else ''} and the final model)" in told
+    assert f"the final model (folds.refit) hears all {2 * count} labelled calls" in said.out
+    said = a2v("experiment", "plan", "few.yaml", "--no-measure")
+    assert f"{folds} finetuning{'s' if folds > 1 else ''}, 1 refit; " in said.out, said.out + said.err
+
+
+@pytest.mark.parametrize("make, parent, folds", [(song, MANY, 4), (crows, FEW, 5)])
+def test_the_file_loads_and_can_be_planned(a2v, tmp_path, make, parent, folds):
+    """4 groups, and 8 recordings."""
     make(tmp_path / "my animal")
     said = a2v("experiment", "suggest", "my animal", "--minutes", 10)
     assert said.code == 0, said.err
     path = tmp_path / "my_animal.yaml"
     recipe = load_recipe(str(path))
-    assert recipe.name == "my_animal" and recipe.data.source == "my animal" and recipe.folds.selected == [0]
+    assert recipe.name == "my_animal" and recipe.data.source == "my animal"
+    assert recipe.folds.selected == list(range(folds))
     assert recipe.finetune.updates > 100 and yaml.safe_load(path.read_text())["extends"] == parent
     assert "finetune hears " in said.out
     for verb in ("plan", "run"):

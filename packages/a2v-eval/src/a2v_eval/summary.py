@@ -62,6 +62,7 @@ def text_table(
     classes: Sequence[str],
     labels: Mapping[str, int] | None = None,
     calls_of: str | None = None,
+    calls_at: str | None = None,
 ) -> str:
     """Class x AP in both protocols as aligned text, strict first, mean ± standard deviation over folds.
 
@@ -71,6 +72,7 @@ def text_table(
     calls_of   the variant whose found, predicted and labelled calls (`Evaluation.call_counts`) and F1 stand beside AP;
                of runs that have no counts they are left out. Such a table stays narrower than `WIDTH`: variants that
                do not fit beside each other stand below each other.
+    calls_at   where these were counted, for the note below the table; None: at the evaluation's threshold.
     The last two rows are the macro mean (over the classes that have labels) and the micro average. Below the table
     stands what numbers are of, and where `paper` flatters.
     """
@@ -85,7 +87,8 @@ def text_table(
             tables.append("\n".join([name, *_ruled(own, 1)]))
     notes = _footnotes(variants, classes, rows)
     if calls_of is not None:
-        notes.append("found, predicted, labelled: calls under strict at the evaluation's threshold, of all folds")
+        at = calls_at or "the evaluation's threshold"
+        notes.append(f"found, predicted, labelled: calls under strict at {at}, of all folds")
     for name, summary in variants.items():
         if calls_of in (None, name):
             of = f"{name}: " if calls_of is None and len(variants) > 1 else ""

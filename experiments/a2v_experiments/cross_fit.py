@@ -1,0 +1,64 @@
+"""What is counted at thresholds (found calls, precision, recall, F1), where no validation recordings chose these.
+
+A fold's evaluation counts at the threshold that events are ranked from, which floods, and thresholds that are the best
+on its own recordings would flatter. So once all folds are done, each is counted anew at the thresholds of the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from a2v_eval.cross_fitting import COUNTED, cross_fitted
+
+from . import lookup
+from .evaluation import SHARED_LABELS
+from .figures import threshold_scores
+from .logged_models import model_of
+from .recipe_sections import Recipe
+from .stage import Context, Result
+from .tracking import allowed_name
+
+OTHER_FOLDS = "thresholds chosen on the other folds"
+
+
+def is_cross_fitted(recipe: Recipe, share: float) -> bool:
+    """Whether folds choose one another's thresholds: there are several, no validation, and nobody said a threshold to
+    count at (`evaluate.fit_events`, or `folds.refit`, whose model has the thresholds of the folds)."""
+    stage = recipe.at_share(share).finetune
+    chosen = recipe.evaluate.fit_events or recipe.folds.refit
+    return stage is not None and stage.validation is None and chosen and len(recipe.folds.selected) > 1
+
+
+def cross_fit(
+    context: Context, folds: Mapping[float, Sequence[Result]], scores: Mapping[float, list[dict[str, float]]]
+) -> dict[float, list[dict[str, float]]]:
+    """The scores of all folds, with what counts at thresholds cross-fitted, in the folds' runs too.
+
+    folds, scores: label share -> of each fold its finetuning, and its metrics. Raises UserError where a fold's run has
+    no numbers of its thresholds.
+    """
+    return {
+        share: _of_share(context, share, results, scores[share]) if is_cross_fitted(context.recipe, share) else
+        scores[share]
+        for share, results in folds.items()
+    }  # fmt: skip
+
+
+def _of_share(
+    context: Context, share: float, results: Sequence[Result], scores: list[dict[str, float]]
+) -> list[dict[str, float]]:
+    stage = context.recipe.at_share(share).finetune
+    assert stage is not None
+    found = [threshold_scores(context, result.run_id) for result in results]
+    fitted = []
+    for result, before, counts in zip(results, scores, cross_fitted(found, SHARED_LABELS), strict=True):
+        counts = {allowed_name(name): value for name, value in counts.items()}
+        lost = {name: math.nan for name in before if name.startswith(COUNTED) and name not in counts}
+        changed = {name: value for name, value in counts.items() if before.get(name) != value}
+        if changed or lost:
+            client = context.store.client
+            model = model_of(client, lookup.model_run(client.get_run(result.run_id)))
+            context.store.log_metrics(result.run_id, {**changed, **lost}, stage.updates, model)
+        fitted.append({name: value for name, value in {**before, **counts}.items() if name not in lost})
+    return fitted

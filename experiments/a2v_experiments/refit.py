@@ -1,0 +1,101 @@
+"""The model for new recordings (`folds.refit`): trained on all labelled recordings, once the folds have its scores.
+
+No recording is left to choose thresholds on, so they come from the folds: each evaluation recording was scored by a
+model of the same recipe that never heard it, and the best threshold of each class over all of these is taken.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import Any
+
+from a2v_data.corpus import Corpus
+from a2v_data.folds import Folds
+from a2v_model import Detector, load_model
+from a2v_model.checkpoints import DESCRIPTION, WEIGHTS
+
+from . import stages
+from .backbones import Backbone
+from .evaluation import SHARED_LABELS, holds_for, keep_thresholds, sample_sizes
+from .figures import best_thresholds, threshold_scores
+from .logged_models import MODEL
+from .pyfunc import log_detector
+from .recipe_sections import Recipe
+from .stage import Context, Result, run_stage
+from .stage_specs import refit_spec
+from .tracking import scratch
+
+
+def refit(
+    context: Context,
+    corpus: Corpus,
+    inputs: tuple[Result, Result | Backbone | None],
+    folds: Folds,
+    finetuned: Sequence[Result],
+) -> Result:
+    """Train on every labelled recording, up to the last update, and give the model the thresholds of the folds.
+
+    inputs: the data stage, and what it starts from, as for `stages.finetune`. finetuned: of the recipe's folds, in
+    their order. Where only folds or evaluation are others than before, the weights that are there are copied.
+    """
+    recipe = context.recipe.for_refit()
+    context = replace(context, recipe=recipe)
+    data, start = inputs
+    marks = [result.fingerprint for result in finetuned]
+    start_mark = start.fingerprint if start else None
+    stage = refit_spec(recipe, marks, data.fingerprint, start_mark, in_trial=context.shared is not None)
+    names = labelled(corpus, folds)
+
+    def work(run_id: str) -> None:
+        fitted = stages.fitted(recipe, corpus, names)
+        chosen = out_of_fold(context, fitted, folds, finetuned)  # before hours are spent
+        model_run = stages.detector(context, stage, run_id, corpus, start, names, [])
+        if model_run != run_id:  # that one keeps its own thresholds
+            _copy(context, model_run, run_id)
+        context.store.log_metrics(run_id, sample_sizes(corpus, names))
+        context.store.log_json(run_id, chosen, "thresholds.json")
+        keep_thresholds(context, run_id, chosen)
+
+    tags = {"fold": "refit", "label_share": "1", **stages.detector_tags(stage, start)}
+    runs = {f"finetune {number}": result for number, result in enumerate(finetuned)}
+    runs |= {"data": data, **({"pretrain": start} if isinstance(start, Result) else {})}
+    return run_stage(context, stage, runs, work, tags)
+
+
+def labelled(corpus: Corpus, folds: Folds) -> list[str]:
+    """Every labelled recording, in the corpus's order: each fold has them all, to train on or to evaluate."""
+    known = {*folds[0].train, *folds[0].evaluation}
+    return [recording.name for recording in corpus.recordings if recording.name in known]
+
+
+def out_of_fold(context: Context, fitted: Recipe, folds: Folds, finetuned: Sequence[Result]) -> dict[str, Any]:
+    """The best threshold of each class over the evaluation recordings of the folds that were run: what
+    `write_thresholds` takes. fitted: the recipe with the event settings that these thresholds are for.
+
+    Raises UserError where a fold's run has no numbers of its thresholds.
+    """
+    scores = [threshold_scores(context, result.run_id) for result in finetuned]
+    run = context.recipe.folds.selected
+    count = sum(len(folds[fold].evaluation) for fold in run)
+    numbers = ", ".join(str(fold) for fold in run)
+    told = f"{count} recordings, out of fold: the evaluation recordings of fold{'s' if len(run) > 1 else ''} {numbers},"
+    told += " each scored by a model that was not trained on it"
+    return best_thresholds(reduce(add, scores), holds_for(fitted, told), SHARED_LABELS)
+
+
+def _copy(context: Context, source: str, run_id: str) -> None:
+    """Another run's detector, as this run's own."""
+    with scratch() as aside:
+        folder = Path(aside) / MODEL
+        folder.mkdir()
+        for name in (WEIGHTS, DESCRIPTION):
+            shutil.copy(Path(context.store.fetch(source, MODEL, context.work)) / name, folder)
+        model = load_model(folder)
+        assert isinstance(model, Detector)
+        log_detector(context.store, run_id, model, folder)
+    context.store.tag(run_id, "a2v.model", "logged")

@@ -62,7 +62,7 @@ def settings_for(model: Detector, **given: Any) -> tuple[PredictSettings, list[s
     known = model.thresholds_from
     method = given.get("method", known.get("method", "avg"))
     same = method == known.get("method")
-    keys = ("window_s", "low_threshold", "max_duration_s") if method == "canny" else OF_EVENTS
+    keys = ("window_s", "low_threshold", "max_duration_s") if method == "canny" else (*OF_EVENTS, "extent_threshold")
     events = {key: known[key] for key in keys if same and key in known}
     events |= {key: given[key] for key in OF_EVENTS if key in given}
     thresholds, notices = _thresholds(model, given.get("threshold"), left_out)

@@ -16,7 +16,7 @@ def test_windows_and_shortest_durations_follow_the_lengths_of_each_class() -> No
     # 0.15 and 0.3 of the 5th percentile: 0.04, 1.05, and of all 41 together the value at place 2 (of 0 to 40), 0.04
     assert fitted.window_s == pytest.approx({"click": 0.006, "song": 0.1575, "never": 0.006})
     assert fitted.min_duration_s == pytest.approx({"click": 0.012, "song": 0.315, "never": 0.012})
-    assert fitted.threshold == 0.05
+    assert fitted.threshold == fitted.extent_threshold == 0.05
     with pytest.raises(ValueError, match="no labelled event"):
         fit_events(EventConfig(), {}, CLASSES)
     with pytest.raises(ValueError, match="canny has one window"):

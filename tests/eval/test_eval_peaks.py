@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from a2v_eval.evaluation import EvaluationConfig, evaluate
 from a2v_eval.event_stream import find_events_in_blocks
 from a2v_eval.events import EventConfig, find_events
 from a2v_eval.fitting import PEAK_SHARE, fit_events
+from a2v_eval.labels import LABEL
 from a2v_eval.peaks import moving_maximum
+from a2v_eval.thresholds import ThresholdSweep
 
 RATE = 100.0
 
@@ -171,3 +174,34 @@ def test_events_fitted_to_labels_are_taken_apart() -> None:
     lengths = {"a": np.full(5, 0.1)}
     assert fit_events(EventConfig(), lengths, ["a"]).peak_share == PEAK_SHARE == 0.2
     assert fit_events(EventConfig(peak_share=0.2), lengths, ["a"]).peak_share == 0.2
+
+
+def test_a_threshold_moves_no_edges_where_an_extent_threshold_is_given() -> None:
+    likelihood_T = np.array([0, 0.2, 0.9, 0.8, 0.1, 0, 0, 0.3, 0.4, 0.2, 0, 0.04, 0], np.float32)
+    means = {(1, 5): 0.5, (7, 10): 0.3}  # of (.2 + .9 + .8 + .1) / 4 and (.3 + .4 + .2) / 3
+    base = EventConfig(window_s=0.01, threshold=0.05, extent_threshold=0.05)
+    for threshold, expected in ((0.05, [(1, 5), (7, 10)]), (0.29, [(1, 5), (7, 10)]), (0.31, [(1, 5)]), (0.51, [])):
+        config = base.model_copy(update={"threshold": threshold})
+        events = find_events(likelihood_T[:, None], 100.0, config)
+        assert [(int(e["start"]), int(e["stop"])) for e in events] == expected
+        assert [float(e["likelihood"]) for e in events] == pytest.approx([means[span] for span in expected])
+    assert "extent_threshold" not in EventConfig().model_dump()
+    with pytest.raises(ValueError, match="extent_threshold: has no effect with method canny"):
+        EventConfig(method="canny", extent_threshold=0.1)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_sweep_counts_what_evaluation_at_each_threshold_counts(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    likelihood_TC = rng.uniform(0, 1, (40, 2)).repeat(8, axis=0).astype(np.float32)
+    labels = np.zeros(12, LABEL)
+    labels["class"], labels["onset_s"] = rng.integers(0, 2, 12), np.sort(rng.uniform(0, 3, 12))
+    labels["offset_s"] = labels["onset_s"] + 0.1
+    events = EventConfig(window_s=0.02, peak_share=0.2, extent_threshold=0.3)
+    sweep = ThresholdSweep(["a", "b"], 100.0, EvaluationConfig(events=events), (0.1, 0.4, 0.7))
+    sweep.add(likelihood_TC, labels)
+    for number, threshold in enumerate((0.1, 0.4, 0.7)):
+        config = EvaluationConfig(events=events.model_copy(update={"threshold": threshold}))
+        counts = evaluate([(likelihood_TC, labels)], ["a", "b"], 100.0, config).strict.per_class
+        assert sweep.result().predicted[:, number].tolist() == [counts[name].predictions for name in ("a", "b")]
+        assert sweep.result().hits[:, number].tolist() == [counts[name].hits for name in ("a", "b")]

@@ -48,12 +48,15 @@ def find_events_in_blocks(
     events = _timed(np.concatenate([stream.events() for stream in streams]), frame_rate)
     n_classes = sum(len(stream.classes) for stream in streams)
     least_C = shortest_frames(config.min_durations_s(n_classes, classes), frame_rate)
-    return events[events["stop"] - events["start"] >= least_C[events["class"]]]
+    counts = events["stop"] - events["start"] >= least_C[events["class"]]
+    if config.extent_threshold is not None:
+        counts &= events["likelihood"] > config.thresholds(n_classes, classes)[events["class"]]
+    return events[counts]
 
 
 def _streams(config: EventConfig, frame_rate: float, n_classes: int, classes: Sequence[str] | None) -> list[_Stream]:
     """One for all classes that share a pooling window."""
-    windows_C, threshold_C = config.windows_s(n_classes, classes), config.thresholds(n_classes, classes)
+    windows_C, threshold_C = config.windows_s(n_classes, classes), config.run_thresholds(n_classes, classes)
     widths_C = np.array([window_frames(float(window_s), frame_rate) for window_s in windows_C])
     shared = [np.flatnonzero(widths_C == width) for width in np.unique(widths_C)]
     return [_Stream(config, int(widths_C[own[0]]), own, threshold_C[own]) for own in shared]

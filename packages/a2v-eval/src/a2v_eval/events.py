@@ -55,6 +55,9 @@ class EventConfig(BaseModel):
     peak_share       `avg`, `max`: a run above the threshold is as many events as it has peaks between which the pooled
                      likelihood falls below this share of the lower one, and an event is what exceeds this share of its
                      own peak (see `peaks.py`). 0: a run is an event.
+    extent_threshold `avg`, `max`: two thresholds, as is usual in sound event detection: where the pooled likelihood is
+                     above this one there may be an event, which counts where its own likelihood, the mean over its
+                     frames, is above `threshold`. So a threshold moves no edges. None: `threshold` is both.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,6 +72,8 @@ class EventConfig(BaseModel):
     )  # in no dump where it is off, so that recipes of before it keep their fingerprints
     peak_share: Probability = Field(default=0.0, exclude_if=lambda share: share == 0)  # neither is this one
 
+    extent_threshold: Probability | None = Field(default=None, exclude_if=lambda value: value is None)
+
     @model_validator(mode="after")
     def _of_the_method(self) -> Self:
         for name in ("low_threshold", "max_duration_s"):
@@ -77,6 +82,8 @@ class EventConfig(BaseModel):
                 raise ValueError(f"{name}: {value} has no effect with method {self.method}; it is for canny only")
         if self.method == "canny" and self.peak_share != 0:
             raise ValueError(f"peak_share: {self.peak_share} has no effect with method canny; it is for avg and max")
+        if self.method == "canny" and self.extent_threshold is not None:
+            raise ValueError("extent_threshold: has no effect with method canny; it is for avg and max")
         if self.method == "canny" and isinstance(self.window_s, Mapping):
             raise ValueError("window_s: is given per class, canny has one for all classes; give a number")
         return self
@@ -84,6 +91,11 @@ class EventConfig(BaseModel):
     def thresholds(self, n_classes: int, classes: Sequence[str] | None = None) -> np.ndarray:
         """One threshold per class, (C,) float64. ValueError when class names are missing or do not fit."""
         return _of_classes("threshold", self.threshold, n_classes, classes)
+
+    def run_thresholds(self, n_classes: int, classes: Sequence[str] | None = None) -> np.ndarray:
+        """What runs of pooled likelihood exceed, per class, (C,) float64; ValueError as `thresholds`."""
+        thresholds_C = self.thresholds(n_classes, classes)
+        return thresholds_C if self.extent_threshold is None else np.full_like(thresholds_C, self.extent_threshold)
 
     def windows_s(self, n_classes: int, classes: Sequence[str] | None = None) -> np.ndarray:
         """One pooling window per class in seconds, (C,); ValueError as `thresholds`."""
@@ -198,7 +210,7 @@ def frame_events(
     if not frame_rate > 0:
         raise ValueError(f"frame_rate: {frame_rate} should be above 0 Hz")
     _, n_frames, n_classes = likelihood_BTC.shape
-    thresholds_C = config.thresholds(n_classes, classes)
+    thresholds_C, runs_C = config.thresholds(n_classes, classes), config.run_thresholds(n_classes, classes)
     if n_frames == 0:
         return _join([])
     peak_BC = likelihood_BTC.max(axis=1)
@@ -206,7 +218,7 @@ def frame_events(
         segment, class_ = np.argwhere(np.isnan(peak_BC))[0]
         raise ValueError(f"likelihood: NaN in segment {segment}, class {class_}; should be within [0, 1]")
     # A mean or a maximum above the threshold needs a frame above it: most columns are done here.
-    active_N2 = np.argwhere(peak_BC > thresholds_C)
+    active_N2 = np.argwhere(peak_BC > np.maximum(thresholds_C, runs_C))
     windows_C = config.windows_s(n_classes, classes)
     least_C = shortest_frames(config.min_durations_s(n_classes, classes), frame_rate)
     parts = []
@@ -214,10 +226,12 @@ def frame_events(
         segment_N, class_N = block_N2.T
         likelihood_NT = likelihood_BTC[segment_N, :, class_N]
         total_NS = prefix_sums(likelihood_NT)
-        row, start, stop = _runs(likelihood_NT, total_NS, thresholds_C[class_N], frame_rate, config, window_s)
-        long_enough = stop - start >= least_C[class_N[row]]
-        row, start, stop = row[long_enough], start[long_enough], stop[long_enough]
+        row, start, stop = _runs(likelihood_NT, total_NS, runs_C[class_N], frame_rate, config, window_s)
         total = total_NS[row, stop] - total_NS[row, start]
+        counts = stop - start >= least_C[class_N[row]]
+        if config.extent_threshold is not None:
+            counts &= total / (stop - start) > thresholds_C[class_N[row]]
+        row, start, stop, total = row[counts], start[counts], stop[counts], total[counts]
         without_last = total_NS[row, stop - 1] - total_NS[row, start]
         with np.errstate(invalid="ignore"):
             mean_open = without_last / (stop - 1 - start)

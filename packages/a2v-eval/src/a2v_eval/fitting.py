@@ -24,8 +24,9 @@ PEAK_SHARE = 0.2
 
 
 def fit_events(config: EventConfig, durations_s: Mapping[str, np.ndarray], classes: Sequence[str]) -> EventConfig:
-    """`config` with `window_s` and `min_duration_s` of each class, the threshold from which events are ranked, and
-    runs above it taken apart (`peak_share`: config's own, where it has one).
+    """`config` with `window_s` and `min_duration_s` of each class, the threshold from which events are ranked, which
+    is their extent's too, so that no other threshold moves an edge, and runs above it taken apart (`peak_share`);
+    config's own `extent_threshold` and `peak_share`, where it has some.
 
     durations_s: lengths of the training labels of each class, seconds; a class without any has those of all labels
     together. ValueError where there is no label at all, or for `canny`, which has one window.
@@ -45,4 +46,5 @@ def fit_events(config: EventConfig, durations_s: Mapping[str, np.ndarray], class
         window_s={name: min(WINDOW_SHARE * seconds, LONGEST_WINDOW_S) for name, seconds in short.items()},
         min_duration_s={name: LENGTH_SHARE * seconds for name, seconds in short.items()},
         peak_share=config.peak_share or PEAK_SHARE,
+        extent_threshold=RANKING_THRESHOLD if config.extent_threshold is None else config.extent_threshold,
     )

@@ -1,19 +1,19 @@
 """F1 per class over thresholds, and the best threshold of each class (strict protocol).
 
-C classes, K thresholds. Each threshold gives events of its own (they are found and matched anew), so F1 here is what
-`evaluate` reports with that threshold, not a cut through one ranking.
+C classes, K thresholds. F1 here is what `evaluate` reports with that threshold: where `extent_threshold` is given it is a
+cut through one ranking of events, else each threshold gives events of its own, which are found and matched anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from .evaluation import EvaluationConfig
-from .events import EventConfig, as_segments, frame_events
+from .events import EventConfig, FrameEvents, as_segments, frame_events
 from .labels import label_frames
 from .matching import SPAN, match
 
@@ -136,19 +136,31 @@ class ThresholdSweep:
         places = np.repeat(first + np.arange(count), len(class_))
         class_, start, stop = (np.tile(part, count) for part in (class_, start, stop))
         self._labels.append(_spans(places, class_, start, stop, 0.0))
-        for k, threshold in enumerate(self.thresholds):
-            active = np.flatnonzero(peak_C > threshold)
-            if not len(active):
-                break
-            events = self._of(active).model_copy(update={"threshold": float(threshold)})
-            names = [self.classes[class_] for class_ in active]
-            runs = frame_events(as_segments(likelihood_TC[:, active]), self.frame_rate, events, names)
+        for k, (active, runs) in enumerate(self._events_of(likelihood_TC, peak_C)):
             self._events.append(_spans(first + k, active[runs.class_], runs.start, runs.stop, runs.mean))
             self._held += len(runs.start)
         self._held += len(places)
         self._recordings += 1
         if self._held > HELD_SPANS:
             self._match()
+
+    def _events_of(self, likelihood_TC: np.ndarray, peak_C: np.ndarray) -> Iterator[tuple[np.ndarray, FrameEvents]]:
+        """At each threshold up to the highest likelihood: the classes that reach it, and events numbered by them."""
+        extent, found = self.config.events.extent_threshold, None
+        for threshold in self.thresholds:
+            active = np.flatnonzero(peak_C > threshold)
+            if not len(active):
+                break
+            if extent is None or found is None:
+                events = self._of(active).model_copy(update={"threshold": float(threshold)})
+                names = [self.classes[class_] for class_ in active]
+                runs = frame_events(as_segments(likelihood_TC[:, active]), self.frame_rate, events, names)
+                found = active, runs
+            else:  # the same events, of which fewer count
+                active, runs = found
+                counts = runs.mean > threshold
+                runs = FrameEvents(*(getattr(runs, field.name)[counts] for field in fields(FrameEvents)))
+            yield active, runs
 
     def _of(self, active: np.ndarray) -> EventConfig:
         """The event settings of some of the classes."""

@@ -235,7 +235,7 @@ class EvaluateStage(EvaluationConfig):
 
     overlap_s: seconds that neighbouring windows share when a recording is longer than a segment. fit_events: window and
     shortest duration of each class's events follow from the lengths of its training labels (`a2v_eval.fitting`), events
-    are found once, above a low threshold, and calls that follow closely are parted (events.peak_share, .2 where it is
+    are found once, above a low threshold, and calls that follow closely are parted (events.peak_share, .3 where it is
     0); the thresholds of their likelihood, at which calls are counted, are chosen on the validation recordings, where
     there are some. Windows are
     as long as training's segments: longer ones found less, since an ear's bands have a level of their own segment

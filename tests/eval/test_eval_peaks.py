@@ -172,7 +172,7 @@ def test_it_is_off_unless_asked_for_and_not_for_canny() -> None:
 
 def test_events_fitted_to_labels_are_taken_apart() -> None:
     lengths = {"a": np.full(5, 0.1)}
-    assert fit_events(EventConfig(), lengths, ["a"]).peak_share == PEAK_SHARE == 0.2
+    assert fit_events(EventConfig(), lengths, ["a"]).peak_share == PEAK_SHARE == 0.3
     assert fit_events(EventConfig(peak_share=0.2), lengths, ["a"]).peak_share == 0.2
 
 

@@ -19,8 +19,9 @@ SHORT = 5  # the percentile of durations that stands for the short calls of a cl
 RANKING_THRESHOLD = 0.05
 LONGEST_WINDOW_S = 0.5
 # Above so low a threshold, calls that follow one another closely are one run, and its edges spread. On the likelihoods
-# of four detectors, windows of .3 without it had strict mAP .735; with it and windows of .15, .823 (docs/log.md).
-PEAK_SHARE = 0.2
+# of four detectors, windows of .3 without it had strict mAP .735; with it and windows of .15, .82 (docs/log.md). Shares
+# of .2 to .35 differ by .002 AP; below .3, a detector that has hardly learned finds nothing: its background is one run.
+PEAK_SHARE = 0.3
 
 
 def fit_events(config: EventConfig, durations_s: Mapping[str, np.ndarray], classes: Sequence[str]) -> EventConfig:

@@ -1,7 +1,7 @@
 """F1 per class over thresholds, and the best threshold of each class (strict protocol).
 
-C classes, K thresholds. F1 here is what `evaluate` reports with that threshold: with `extent_threshold` it is a cut through
-one ranking of events; without, each threshold gives events of its own, which are found and matched anew.
+C classes, K thresholds. F1 here is what `evaluate` reports with that threshold: with `extent_threshold` it is a cut
+through one ranking of events; without, each threshold gives events of its own, which are found and matched anew.
 """
 
 from __future__ import annotations

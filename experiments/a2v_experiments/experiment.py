@@ -12,7 +12,7 @@ from a2v_eval.label_shares import VALIDATION_LABELS, share_csv, share_rows, shar
 from a2v_eval.summary import STRICT_FIRST, Spread, csv_table, metric_name, summarise, text_table
 
 from . import lookup
-from .cross_fit import OTHER_FOLDS, cross_fit, is_cross_fitted
+from .cross_fit import OTHER_FOLDS, cross_fit
 from .figures import log_experiment
 from .graph import Results, Sources, find_sources, run_graph
 from .lookup import share_prefix
@@ -120,7 +120,7 @@ def scores_of_run(store: Store, run_id: str) -> dict[str, float]:
 
 
 def _titled_table(recipe: Recipe, share: float, folds: list[dict[str, float]]) -> str:
-    at = OTHER_FOLDS if is_cross_fitted(recipe, share) else _validated(folds)
+    at = OTHER_FOLDS if recipe.is_cross_fitted(share) else _validated(folds)
     table = text_table(_summaries(folds), class_names(folds), calls_of="model", calls_at=at)
     return f"{share:.0%} of the labels\n{table}"
 

@@ -2,6 +2,7 @@
 
 A fold's evaluation counts at the threshold that events are ranked from, which floods, and thresholds that are the best
 on its own recordings would flatter. So once all folds are done, each is counted anew at the thresholds of the others.
+Its run is of these folds (`finetune_spec`): an experiment with others has one of its own, with the same model.
 """
 
 from __future__ import annotations
@@ -15,19 +16,10 @@ from . import lookup
 from .evaluation import SHARED_LABELS
 from .figures import threshold_scores
 from .logged_models import model_of
-from .recipe_sections import Recipe
 from .stage import Context, Result
 from .tracking import allowed_name
 
 OTHER_FOLDS = "thresholds chosen on the other folds"
-
-
-def is_cross_fitted(recipe: Recipe, share: float) -> bool:
-    """Whether folds choose one another's thresholds: there are several, no validation, and nobody said a threshold to
-    count at (`evaluate.fit_events`, or `folds.refit`, whose model has the thresholds of the folds)."""
-    stage = recipe.at_share(share).finetune
-    chosen = recipe.evaluate.fit_events or recipe.folds.refit
-    return stage is not None and stage.validation is None and chosen and len(recipe.folds.selected) > 1
 
 
 def cross_fit(
@@ -39,7 +31,7 @@ def cross_fit(
     no numbers of its thresholds.
     """
     return {
-        share: _of_share(context, share, results, scores[share]) if is_cross_fitted(context.recipe, share) else
+        share: _of_share(context, share, results, scores[share]) if context.recipe.is_cross_fitted(share) else
         scores[share]
         for share, results in folds.items()
     }  # fmt: skip

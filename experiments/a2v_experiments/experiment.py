@@ -8,11 +8,11 @@ from pathlib import Path
 
 from a2v_eval.comparison import compare_folds, comparison_csv, comparison_text
 from a2v_eval.events import PROTOCOLS
-from a2v_eval.label_shares import share_csv, share_rows, share_text
+from a2v_eval.label_shares import VALIDATION_LABELS, share_csv, share_rows, share_text
 from a2v_eval.summary import STRICT_FIRST, Spread, csv_table, metric_name, summarise, text_table
 
 from . import lookup
-from .cross_fit import OTHER_FOLDS, cross_fit, is_cross_fitted
+from .cross_fit import OTHER_FOLDS, cross_fit
 from .figures import log_experiment
 from .graph import Results, Sources, find_sources, run_graph
 from .lookup import share_prefix
@@ -23,6 +23,7 @@ from .stage_specs import experiment_spec
 from .tracking import Store
 
 Scores = dict[float, list[dict[str, float]]]  # label share -> metrics of its folds, in their order
+VALIDATED = "thresholds chosen on validation recordings"
 AfterFold = Callable[[Scores], None]
 
 
@@ -119,9 +120,14 @@ def scores_of_run(store: Store, run_id: str) -> dict[str, float]:
 
 
 def _titled_table(recipe: Recipe, share: float, folds: list[dict[str, float]]) -> str:
-    at = OTHER_FOLDS if is_cross_fitted(recipe, share) else None
+    at = OTHER_FOLDS if recipe.is_cross_fitted(share) else _validated(folds)
     table = text_table(_summaries(folds), class_names(folds), calls_of="model", calls_at=at)
     return f"{share:.0%} of the labels\n{table}"
+
+
+def _validated(folds: list[dict[str, float]]) -> str | None:
+    """Where calls are counted, if validation recordings chose it; a recipe may want some where there can be none."""
+    return VALIDATED if all(any(key.startswith(VALIDATION_LABELS) for key in fold) for fold in folds) else None
 
 
 def _share_tables(scores: Scores) -> str:

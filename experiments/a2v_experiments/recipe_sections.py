@@ -379,6 +379,14 @@ class Recipe(Section):
         """The recipe with the finetuning settings of one label share."""
         return self.model_copy(update={"finetune": self.finetune_by_share.get(share, self.finetune)})
 
+    def is_cross_fitted(self, share: float) -> bool:
+        """Whether folds choose one another's thresholds, at which calls are counted: there are several, no validation,
+        and nobody said a threshold to count at (`evaluate.fit_events`, or `folds.refit`, whose model has the thresholds
+        of the folds)."""
+        stage = self.at_share(share).finetune
+        chosen = self.evaluate.fit_events or self.folds.refit
+        return stage is not None and stage.validation is None and chosen and len(self.folds.selected) > 1
+
     def for_refit(self) -> Recipe:
         """The recipe with the finetuning settings of `folds.refit`: no recording is left to validate on."""
         stage = self.at_share(self.folds.refit_share).finetune

@@ -85,6 +85,8 @@ def finetune_spec(
     variant = "" if recipe.variant == "default" or in_trial else f" {recipe.variant}"
     name = f"finetune fold {fold}" + (f" labels {share:g}" if share != 1 else "") + variant
     config = {**config, "evaluate": recipe.evaluate.model_dump(mode="json")}
+    if recipe.is_cross_fitted(share):  # what its run says of calls depends on the other folds
+        config["counted_over"] = sorted(recipe.folds.selected)
     inputs = {"folds": folds, "pretrain": start or RANDOM_WEIGHTS, "data": data}
     return StageSpec("finetune", name, config, inputs, trained)
 

@@ -183,7 +183,7 @@ def test_what_is_no_longer_defined_is_left_out(tmp_path, monkeypatch):
 )  # fmt: skip
 def test_where_folds_choose_for_one_another(tmp_path, sets, wanted):
     """Where there are several, no validation, and no threshold that the recipe says to count at."""
-    assert cross_fit.is_cross_fitted(make_recipe(tmp_path, sets), 1.0) == wanted
+    assert make_recipe(tmp_path, sets).is_cross_fitted(1.0) == wanted
 
 
 def test_a_second_call_reuses_it_and_logs_nothing(world):
@@ -255,6 +255,21 @@ def test_recipes_without_it_have_the_fingerprints_that_they_had(tmp_path):
     assert split == FOLDS == folds_spec(make_recipe(tmp_path, folds__refit=True), "data").fingerprint
     assert finetune_spec(recipe, 0, 1.0, "data", split, None).fingerprint == FINETUNE
     assert experiment_spec(recipe, ["source"]).fingerprint == EXPERIMENT
+
+
+def test_a_run_is_of_the_folds_that_choose_its_thresholds(tmp_path):
+    """Two experiments that count calls differently must not write into one run; they train once."""
+
+    def spec(*sets):
+        return finetune_spec(
+            make_recipe(tmp_path, ("folds.count=4", "folds.run=null", *sets)), 0, 1.0, "data", "folds", None
+        )
+
+    alone, all_, some = spec(), spec("folds.refit=true"), spec("folds.refit=true", "folds.run=[1,0]")
+    assert len({alone.fingerprint, all_.fingerprint, some.fingerprint}) == 3
+    assert alone.training == all_.training == some.training
+    assert some.fingerprint == spec("folds.refit=true", "folds.run=[0,1]").fingerprint
+    assert alone.fingerprint == spec("folds.refit=true", "folds.run=[0]").fingerprint
 
 
 def test_its_model_depends_on_the_data_and_not_on_the_folds(tmp_path):

@@ -150,6 +150,8 @@ def test_an_experiment_validates_on_whole_groups_of_training_recordings(world, m
     lines = said.out.splitlines()
     assert sum(line.startswith("  validation: strict AP ") for line in lines) == 4  # two folds, at 3 and 6 updates
     assert sum(line.startswith("  validation AP was ") for line in lines) == 2
+    # of these, and not of the evaluation's threshold, are the calls in the table
+    assert "calls under strict at thresholds chosen on validation recordings, of all folds" in said.out
 
 
 def test_a_polite_kill_saves_the_update_it_came_in(world):

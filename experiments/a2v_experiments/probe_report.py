@@ -22,6 +22,8 @@ def probe_summary(state: Mapping[str, Any]) -> str | None:
     told = f"{first:.2f} -> {last:.2f}"
     if last - first > AS_GOOD:
         return f"probe {told} (best at update {best_update}" + (f": {best:.2f})" if best > last else ")")
+    if first > 1 - AS_GOOD:
+        return f"probe {told}: these calls are so easy that the random start tells them apart; the probe says nothing"
     passed = f", {best:.2f} at update {best_update}" if best - first > AS_GOOD else ""
     return (
         f"the probe did not rise ({told}{passed}): these features are no better than a random start; finetuning from"

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 KIND = re.compile(r"^constrained-|\[")  # what pydantic puts into an error's place for each kind a value may have
+REMOVED = {"evaluate.segment_s": "there is no such key any more, windows are as long as data.segment_s; leave it out"}
 TAG = re.compile(r"^\[.*\]$")  # and what a union whose `kind` says what is meant puts there: no key either
 
 
@@ -25,6 +26,9 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         if item["type"] == "extra_forbidden":
             if told := _of_another_kind(model, [str(part) for part in item["loc"]]):
                 strangers.setdefault(told, []).append(key)
+                continue
+            if key in REMOVED:
+                lines.append(f"{where}: {key}: {REMOVED[key]}")
                 continue
             known = _keys_at(model, [str(part) for part in item["loc"][:-1]])
             close = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)

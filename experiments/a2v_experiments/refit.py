@@ -14,8 +14,10 @@ from operator import add
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from a2v_data.corpus import Corpus
 from a2v_data.folds import Folds
+from a2v_eval.thresholds import ThresholdScores
 from a2v_model import Detector, load_model
 from a2v_model.checkpoints import DESCRIPTION, WEIGHTS
 
@@ -53,7 +55,7 @@ def refit(
 
     def work(run_id: str) -> None:
         fitted = stages.fitted(recipe, corpus, names)
-        chosen = out_of_fold(context, fitted, folds, finetuned)  # before hours are spent
+        chosen = out_of_fold(context, fitted, corpus, folds, finetuned)  # before hours are spent
         model_run = stages.detector(context, stage, run_id, corpus, start, names, [])
         if model_run != run_id:  # that one keeps its own thresholds
             _copy(context, model_run, run_id)
@@ -73,19 +75,51 @@ def labelled(corpus: Corpus, folds: Folds) -> list[str]:
     return [recording.name for recording in corpus.recordings if recording.name in known]
 
 
-def out_of_fold(context: Context, fitted: Recipe, folds: Folds, finetuned: Sequence[Result]) -> dict[str, Any]:
+def out_of_fold(
+    context: Context, fitted: Recipe, corpus: Corpus, folds: Folds, finetuned: Sequence[Result]
+) -> dict[str, Any]:
     """The best threshold of each class over the evaluation recordings of the folds that were run: what
     `write_thresholds` takes. fitted: the recipe with the event settings that these thresholds are for.
 
+    A fold whose model never heard a class says nothing of it. A class that is left without any fold, since all its
+    labels are in one recording, has the threshold that suits all classes together, and nothing is known of its F1.
     Raises UserError where a fold's run has no numbers of its thresholds.
     """
-    scores = [threshold_scores(context, result.run_id) for result in finetuned]
     run = context.recipe.folds.selected
+    scores = [
+        _heard(threshold_scores(context, result.run_id), corpus, folds[fold].train)
+        for fold, result in zip(run, finetuned, strict=True)
+    ]
     count = sum(len(folds[fold].evaluation) for fold in run)
     numbers = ", ".join(str(fold) for fold in run)
     told = f"{count} recordings, out of fold: the evaluation recordings of fold{'s' if len(run) > 1 else ''} {numbers},"
     told += " each scored by a model that was not trained on it"
-    return best_thresholds(reduce(add, scores), holds_for(fitted, told), SHARED_LABELS)
+    together = reduce(add, scores)
+    chosen = best_thresholds(together, holds_for(fitted, told), SHARED_LABELS)
+    unscored = [name for name, labels in zip(together.classes, together.labelled, strict=True) if not labels]
+    pooled = ThresholdScores(
+        ("all",), together.thresholds, together.hits.sum(0)[None], together.predicted.sum(0)[None],
+        together.labelled.sum()[None],
+    ).best()  # fmt: skip
+    if unscored and pooled:
+        chosen["thresholds"] |= dict.fromkeys(unscored, pooled["all"])
+        for name in unscored:
+            del chosen["thresholds_from"]["labels"][name]
+        context.say(
+            f"  never scored, as no fold both trained on and evaluated it: {', '.join(unscored)}; the final model has"
+            " heard it and takes the threshold of all classes together"
+        )
+    return chosen
+
+
+def _heard(scores: ThresholdScores, corpus: Corpus, train: Sequence[str]) -> ThresholdScores:
+    """The same without the counts of classes that none of these recordings has."""
+    labels = [corpus.labels(recording)["class"] for recording in corpus.indices(list(train))]
+    there_C = np.isin(np.arange(len(corpus.classes)), np.concatenate([np.zeros(0, np.int64), *labels]))
+    return replace(
+        scores, hits=scores.hits * there_C[:, None], predicted=scores.predicted * there_C[:, None],
+        labelled=scores.labelled * there_C,
+    )  # fmt: skip
 
 
 def _copy(context: Context, source: str, run_id: str) -> None:

@@ -260,6 +260,7 @@ def test_the_last_line():
     assert told([0, 0.44], [5, 0.47], [9, 0.5]) == "probe 0.44 -> 0.50 (best at update 9)"
     assert told([0, 0.44], [5, 0.52], [9, 0.5]) == "probe 0.44 -> 0.50 (best at update 5: 0.52)"
     assert told([0, 0.44], [5, 0.4], [9, 0.29]) == f"the probe did not rise (0.44 -> 0.29): {no_better}"
+    assert told([0, 0.99], [9, 0.995]).startswith("probe 0.99 -> 0.99: these calls are so easy")  # none can rise by .02
     assert told([0, 0.44], [9, 0.455]) == f"the probe did not rise (0.44 -> 0.46): {no_better}"
     assert told([0, 0.44], [5, 0.6], [9, 0.4]) == (
         f"the probe did not rise (0.44 -> 0.40, 0.60 at update 5): {no_better}"

@@ -73,7 +73,7 @@ def test_values_of_a_recipe_and_defaults_of_the_rest(tmp_path):
         ("pretrain.optimizer.eps=.inf", "pretrain.optimizer.eps = inf: input should be a finite number"),
         ("data.sample_rate=8000", "model.front_end.sample_rate (4000 Hz) and data.sample_rate (8000 Hz) must be equal"),
         ("data.segment_s=1.005", "data.segment_s = 1.005: must be a whole number of frames of 0.01 s"),
-        ("evaluate.segment_s=2.0", "evaluate.segment_s: unknown key"),
+        ("evaluate.segment_s=2.0", "evaluate.segment_s: there is no such key any more"),
         ("evaluate.overlap_s=1.0", "evaluate.overlap_s (1.0 s) must be less than data.segment_s"),
         ("finetune.average_layers=3", "finetune.average_layers = 3: the encoder has only encoder.depth = 2"),
         ("model.encoder.heads=3", "model.encoder: encoder.dim = 16 is not divisible by encoder.heads = 3"),

@@ -9,12 +9,14 @@ import json
 import math
 from functools import reduce
 from operator import add
+from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+from a2v_eval.learned import learned
 from a2v_eval.thresholds import ThresholdScores
-from a2v_experiments import cross_fit, lookup, loop, stages
+from a2v_experiments import cross_fit, lookup, loop, refit, stages
 from a2v_experiments.errors import UserError
 from a2v_experiments.figures import FigureData
 from a2v_experiments.graph import find_sources
@@ -287,3 +289,29 @@ def test_where_it_makes_no_sense(tmp_path, csv_source):
     with pytest.raises(UserError, match=r"folds\.refit is true and finetune is null"):
         load_recipe(path, ["finetune=null"])
     assert find_sources(load_recipe(path), tmp_path, "sqlite:///x").backbone is None
+
+
+def test_a_class_that_a_folds_model_never_heard_is_not_judged_by_it(monkeypatch):
+    """'rare' has labels in recording 0 alone, 'often' in both: fold 0 evaluates 0, fold 1 evaluates 1."""
+    labels = {0: np.array([0, 1], np.int16), 1: np.array([0], np.int16)}
+    corpus = SimpleNamespace(
+        classes=["often", "rare"], indices=lambda names: [int(name) for name in names],
+        labels=lambda row: np.array([(number,) for number in labels[row]], dtype=[("class", "<i2")]),
+    )  # fmt: skip
+    folds = [SimpleNamespace(train=["1"], evaluation=["0"]), SimpleNamespace(train=["0"], evaluation=["1"])]
+    thresholds = np.array([0.2, 0.5])
+    of_run = {  # hits and predicted (C, K), labelled (C,); of 'rare' fold 0 finds nothing, fold 1 one too many at .2
+        run: ThresholdScores(
+            ("often", "rare"), thresholds, np.array([[1, 1], [0, 0]]), np.array(predicted), np.array(labelled)
+        )
+        for run, predicted, labelled in (("a", [[3, 1], [0, 0]], [1, 1]), ("b", [[1, 1], [1, 0]], [1, 0]))
+    }
+    monkeypatch.setattr(refit, "threshold_scores", lambda context, run: of_run[run])
+    monkeypatch.setattr(refit, "holds_for", lambda fitted, told: {"recordings": told})
+    said: list[str] = []
+    context = SimpleNamespace(recipe=SimpleNamespace(folds=SimpleNamespace(selected=[0, 1])), say=said.append)
+    chosen = refit.out_of_fold(context, None, corpus, folds, [SimpleNamespace(run_id="a"), SimpleNamespace(run_id="b")])
+    assert chosen["thresholds"] == {"often": 0.5, "rare": 0.5}  # that of all classes together, for the rare one
+    assert chosen["thresholds_from"]["labels"] == {"often": 2} and "rare" not in chosen["thresholds_from"]["F1"]
+    assert learned(["often", "rare"], chosen["thresholds"], chosen["thresholds_from"]) == {"often": True, "rare": True}
+    assert "never scored" in said[0] and "rare" in said[0]

@@ -18,6 +18,7 @@ from a2v_data.listing import Listing, duration_s, list_source
 from . import stages
 from .event_classes import check_event_classes
 from .listing import duration
+from .probe_recordings import probe_of
 from .recipe_sections import FinetuneStage, Recipe
 
 ENOUGH_PASSES = 10  # that are advised where there is less than one
@@ -145,7 +146,8 @@ def advice_before(recipe: Recipe, work: Path, corpus: Path | None, update_s: flo
     """The same before anything ran, from the packed corpus if it is there, else from headers and annotations.
 
     There is none for a synthetic corpus that is not made yet, nor without finetuning. Raises UserError or ValueError
-    for folds that cannot be made, event settings of other classes and annotations that are wrong, as `run` would.
+    for folds that cannot be made, event settings of other classes, annotations that are wrong and, once packed, probes
+    that cannot be, as `run` would.
     """
     data = recipe.data
     if recipe.finetune is None:
@@ -159,7 +161,10 @@ def advice_before(recipe: Recipe, work: Path, corpus: Path | None, update_s: flo
     if listing is None:
         return Advice((f"more than {LISTED} recordings: what finetuning hears of them, `run` will say",))
     check_event_classes(recipe, listing.classes)
-    return advice_on(recipe, listing, stages.split(recipe, listing), update_s)
+    folds = stages.split(recipe, listing)
+    if isinstance(listing, Corpus) and recipe.pretrain is not None:
+        probe_of(recipe, listing, folds, stages.grouping(recipe.folds))
+    return advice_on(recipe, listing, folds, update_s)
 
 
 def listing_of(recipe: Recipe, work: Path) -> Listing | None:

@@ -74,9 +74,12 @@ def with_preset(file: RecipeFile, preset: str, kept: Sequence[str] = ()) -> Reci
 def _for_folder(file: RecipeFile, folder: Path, share: float) -> RecipeFile:
     """The recipe of one training on a folder: no folds, no trials, the finetuning of that share of the labels.
 
-    A recording that `splits.csv` names was listened to, so all count as labelled.
+    A recording that `splits.csv` names was listened to, so all count as labelled. A pretraining has no probe, which
+    would be paid for out of the budget.
     """
     tree = copy.deepcopy(file.tree)
+    if isinstance(tree.get("pretrain"), dict):
+        tree["pretrain"].pop("probe", None)
     by_share = tree.pop("finetune_by_share", None)
     if isinstance(by_share, dict) and isinstance(tree.get("finetune"), dict):
         for of, changes in by_share.items():

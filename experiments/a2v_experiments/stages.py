@@ -31,7 +31,7 @@ from .errors import FAILED, UserError, naming_full_disk
 from .evaluation import evaluate_model
 from .logged_models import MODEL
 from .probe_recordings import probe_of
-from .probe_report import probe_summary
+from .probe_report import PROBE, probe_summary
 from .progress import advancing, bar, watching
 from .recipe_sections import DataConfig, FoldsConfig, Recipe
 from .stage import WAIT_S, Context, Result, run_stage
@@ -134,7 +134,7 @@ def prepare(context: Context, data: DataConfig, source: Path, origin: str, name:
 def split(recipe: Recipe, corpus: Listing) -> Folds:
     """The recipe's folds of a corpus, packed or not. Raises UserError naming the key that is wrong."""
     settings = recipe.folds
-    group = _grouping(settings)
+    group = grouping(settings)
     try:
         if settings.holdout is None:
             return stratify(corpus, settings.count, settings.seed, group)
@@ -170,7 +170,7 @@ def pretrain(
     if recipe.pretrain is None:
         return None
     # what it cannot be done with is refused here, before anything is trained
-    probe, heard = probe_of(recipe, labelled or corpus, folds, _grouping(recipe.folds))
+    probe, heard = probe_of(recipe, labelled or corpus, folds, grouping(recipe.folds))
     names, audio = audio_of(recipe, corpus)
     training = pretrain_spec(recipe, audio)
 
@@ -185,7 +185,10 @@ def pretrain(
         )  # fmt: skip
         _train(context, spec, run_id, training.storage, "pretraining")
 
-    return run_stage(context, training, {}, work)
+    result = run_stage(context, training, {}, work)
+    if probe and result.reused and PROBE not in context.store.client.get_run(result.run_id).data.metrics:
+        context.say("  it has no probe, as it ran without pretrain.probe; another pretrain.seed pretrains with one")
+    return result
 
 
 def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: str) -> None:
@@ -232,7 +235,7 @@ def _say_where_it_goes_on(context: Context, run_id: str, checkpoint: Path | None
         context.say(f"  going on from update {done} ({'checkpoint' if done else 'the start'}){lost}")
 
 
-def _grouping(settings: FoldsConfig) -> Grouping:
+def grouping(settings: FoldsConfig) -> Grouping:
     """What of a recording's name stays together in folds and in validation."""
     return by_pattern(settings.group) if settings.group else "recording"
 
@@ -243,7 +246,7 @@ def held_out(recipe: Recipe, corpus: Listing, recordings: list[str]) -> Validati
     if recipe.finetune is None or recipe.finetune.validation is None:
         return ValidationSplit(recordings, None, ())
     share = recipe.finetune.validation.share
-    return validation_split(corpus, recordings, share, recipe.folds.seed, _grouping(recipe.folds))
+    return validation_split(corpus, recordings, share, recipe.folds.seed, grouping(recipe.folds))
 
 
 def fitted(recipe: Recipe, corpus: Corpus, names: list[str]) -> Recipe:

@@ -283,3 +283,5 @@ def test_an_experiment_logs_it_and_says_whether_it_rose(world: World):
     assert f"{first} -> {last}" in line and "recordings that are evaluated" not in said.out
     again = world.call("pretrain.seed=5", "variant=unprobed", "folds.run=[0]")
     assert again.code == 0 and f"pretrain: reused, run {run.info.run_id}" in again.out
+    later = world.call("pretrain.probe={every: 3}", "variant=later", "folds.run=[0]")
+    assert later.code == 0 and "  it has no probe, as it ran without pretrain.probe" in later.out

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from a2v_data.corpus import SEGMENT_DTYPE, Corpus
-from a2v_data.folds import Fold
+from a2v_data.folds import Fold, class_counts
 from a2v_eval.any_class import TimestepCounter, TimestepScores, one_class, one_class_config
 from a2v_eval.bootstrap import confidence_intervals, intervals_csv
 from a2v_eval.energy import energy_likelihood
@@ -202,11 +202,11 @@ def sample_sizes(
     """Labels of each class in the recordings that were trained on, and in those for validation and evaluation, as far
     as there are any."""
     sizes: dict[str, float] = {}
+    counts_RC = class_counts(corpus)
     for prefix, names in ((TRAIN_LABELS, train), (VALIDATION_LABELS, validation), (EVALUATION_LABELS, evaluation)):
         if not names:
             continue
-        labels = [corpus.labels(recording)["class"] for recording in corpus.indices(list(names))]
-        counts_C = np.bincount(np.concatenate([[], *labels]).astype(np.int64), minlength=len(corpus.classes))
+        counts_C = counts_RC[corpus.indices(list(names))].sum(0)
         sizes |= {f"{prefix}/{name}": float(n) for name, n in zip(corpus.classes, counts_C, strict=True)}
     return sizes
 

@@ -1,18 +1,11 @@
-"""Event settings given per class: whether they name the corpus' classes, and one for all where names are not known."""
+"""Event settings given per class: whether they name the corpus' classes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from a2v_eval.events import EventConfig
-
 from .errors import UserError
 from .recipe_sections import Recipe
-
-
-def per_class(events: EventConfig) -> dict[str, Mapping[str, float]]:
-    """Those settings that have a value for each class: key -> class -> value."""
-    return {key: given for key, given in events if isinstance(given, Mapping)}
 
 
 def check_event_classes(recipe: Recipe, classes: Iterable[str], where: str = "") -> None:
@@ -22,7 +15,9 @@ def check_event_classes(recipe: Recipe, classes: Iterable[str], where: str = "")
     known = list(classes)
     if recipe.finetune is None or not known:
         return
-    for key, given in per_class(recipe.evaluate.events).items():
+    for key, given in recipe.evaluate.events:
+        if not isinstance(given, Mapping):
+            continue
         unknown = sorted(set(given) - set(known))
         missing = [name for name in known if name not in given]
         wrong = [f"{', '.join(unknown)} {'is' if len(unknown) == 1 else 'are'} unknown"] if unknown else []
@@ -32,8 +27,3 @@ def check_event_classes(recipe: Recipe, classes: Iterable[str], where: str = "")
                 f"{where}evaluate.events.{key}: {' and '.join(wrong)}; give one number, or one for each class of"
                 f" the corpus: {', '.join(known)}"
             )
-
-
-def for_any_class(events: EventConfig) -> EventConfig:
-    """The settings with the smallest of each class's values for all: for classes whose names are not those given."""
-    return events.model_copy(update={key: min(given.values()) for key, given in per_class(events).items() if given})

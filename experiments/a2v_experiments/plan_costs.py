@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from a2v_data.scheduling import cores
+from a2v_eval.any_class import one_class_config
 from a2v_eval.energy import energy_likelihood
 from a2v_eval.evaluation import evaluate
 from a2v_eval.fitting import fit_events
@@ -29,7 +30,6 @@ from a2v_model.config import FinetuneConfig, PretrainConfig
 
 from . import stages
 from .evaluation import Collectors
-from .event_classes import for_any_class
 from .loop import autocast, own_threads, threads
 from .plan import Planned
 from .plan_audio import Audio, audio_of
@@ -274,8 +274,7 @@ def measure_scoring(recipe: Recipe, whole: bool = True) -> float:
     frame_rate, sample_rate = recipe.model.front_end.frame_rate, recipe.model.front_end.sample_rate
     rng = np.random.default_rng(0)
     frames = round(SCORED_S * frame_rate)
-    # what is given per class is for names that are not known here
-    settings = recipe.evaluate.model_copy(update={"events": for_any_class(recipe.evaluate.events)})
+    settings = one_class_config(recipe.evaluate)  # what is given per class is for names that are not known here
     classes = [f"class {number}" for number in range(CLASSES)]
     if recipe.evaluate.fit_events:
         fitted = fit_events(settings.events, {classes[0]: np.array([LABEL_S])}, classes)

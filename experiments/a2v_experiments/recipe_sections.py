@@ -237,9 +237,8 @@ class EvaluateStage(EvaluationConfig):
     shortest duration of each class's events follow from the lengths of its training labels (`a2v_eval.fitting`), events
     are found once, above a low threshold, and calls that follow closely are parted (events.peak_share, .3 where it is
     0); the thresholds of their likelihood, at which calls are counted, are chosen on the validation recordings, where
-    there are some. Windows are
-    as long as training's segments: longer ones found less, since an ear's bands have a level of their own segment
-    (docs/log.md).
+    there are some. Windows are as long as training's segments: longer ones found less, since an ear's bands have a
+    level of their own segment (docs/log.md).
     """
 
     fit_events: bool = Field(default=False, exclude_if=lambda wanted: not wanted)

@@ -14,9 +14,8 @@ from operator import add
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from a2v_data.corpus import Corpus
-from a2v_data.folds import Folds
+from a2v_data.folds import Folds, class_counts
 from a2v_eval.thresholds import ThresholdScores
 from a2v_model import Detector, load_model
 from a2v_model.checkpoints import DESCRIPTION, WEIGHTS
@@ -114,8 +113,7 @@ def out_of_fold(
 
 def _heard(scores: ThresholdScores, corpus: Corpus, train: Sequence[str]) -> ThresholdScores:
     """The same without the counts of classes that none of these recordings has."""
-    labels = [corpus.labels(recording)["class"] for recording in corpus.indices(list(train))]
-    there_C = np.isin(np.arange(len(corpus.classes)), np.concatenate([np.zeros(0, np.int64), *labels]))
+    there_C = class_counts(corpus)[corpus.indices(list(train))].sum(0) > 0
     return replace(
         scores, hits=scores.hits * there_C[:, None], predicted=scores.predicted * there_C[:, None],
         labelled=scores.labelled * there_C,

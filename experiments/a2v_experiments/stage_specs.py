@@ -82,8 +82,7 @@ def finetune_spec(
     """
     config = {**training_config(recipe, "finetune"), **_chooses_by(recipe), "fold": fold, "label_share": share}
     trained = fingerprint("finetune", config, folds, start or "random")
-    variant = "" if recipe.variant == "default" or in_trial else f" {recipe.variant}"
-    name = f"finetune fold {fold}" + (f" labels {share:g}" if share != 1 else "") + variant
+    name = f"finetune fold {fold}" + (f" labels {share:g}" if share != 1 else "") + _variant(recipe, in_trial)
     config = {**config, "evaluate": recipe.evaluate.model_dump(mode="json")}
     if recipe.is_cross_fitted(share):  # what its run says of calls depends on the other folds
         config["counted_over"] = sorted(recipe.folds.selected)
@@ -99,11 +98,15 @@ def refit_spec(recipe: Recipe, folds: Sequence[str], data: str, start: str | Non
     """
     config = training_config(recipe, "finetune")
     trained = fingerprint("refit", config, data, start or "random")
-    variant = "" if recipe.variant == "default" or in_trial else f" {recipe.variant}"
     config = {**config, "evaluate": recipe.evaluate.model_dump(mode="json")}
     inputs = {"data": data, "pretrain": start or RANDOM_WEIGHTS}
     inputs |= {f"finetune {number}": mark for number, mark in enumerate(folds)}
-    return StageSpec("refit", f"refit on all labels{variant}", config, inputs, trained)
+    return StageSpec("refit", f"refit on all labels{_variant(recipe, in_trial)}", config, inputs, trained)
+
+
+def _variant(recipe: Recipe, in_trial: bool) -> str:
+    """What a name says of the variant at its end; a trial says it elsewhere."""
+    return "" if recipe.variant == "default" or in_trial else f" {recipe.variant}"
 
 
 def _chooses_by(recipe: Recipe) -> dict[str, Any]:

@@ -5,15 +5,15 @@ base         many_calls where calls fill more than 15 % of the labelled time and
 sample_rate  of 8000, 16000, 24000 and 32000 Hz the highest that is not above the rate of most of the audio (8000 for
              recordings below it); the front end's strides follow, so that a frame stays as long as it is in the base
 frames       an ear's of 10 ms become 5 ms where the shortest calls have fewer than 3 of them
-segment_s    the base's, or twice the longest calls (once, for an ear) where that is more, at
-             most 10 s; not above what half of the labelled recordings have, as far as it stays above 1 s and twice
-             evaluate.overlap_s; whole frames
+segment_s    the base's, or twice the longest calls (once, for an ear) where that is more, at most 10 s; not above what
+             half of the labelled recordings have, as far as it stays above 1 s and twice evaluate.overlap_s; whole
+             frames
 folds        5, or as many as there are labelled recordings (groups); the group as `name_groups` finds it; all run and
              no validation where there are fewer than 10, else fold 0 alone; the final model on all labels (refit)
 window_s     a quarter of the shortest calls, at most 0.1 s, in whole frames, 1 or more; not with evaluate.fit_events
 updates      what fits into a share of the minutes, by the seconds of an update that were measured, for each of the
-             trainings (folds that run, and refit); of finetuning no
-             more than hear each labelled second of the training part 200 times
+             trainings (folds that run, and refit); of finetuning no more than hear each labelled second of the
+             training part 200 times
 """
 
 from __future__ import annotations

@@ -48,13 +48,13 @@ class Flaky:
         return call
 
 
-TERMINATED = """
+SIGNALLED = """
 import os, signal, sys
 from a2v_experiments import cli, loop
 rate = loop.learning_rate
 def learning_rate(update, *rest):
-    if update == 3:
-        os.kill(os.getpid(), signal.SIGTERM)
+    if update == {update}:
+        os.kill(os.getpid(), signal.{name})
     return rate(update, *rest)
 loop.learning_rate = learning_rate
 sys.argv = ["a2v", *sys.argv[1:]]
@@ -62,7 +62,12 @@ cli.main()
 """
 
 
+def signalled(name: str, update: int) -> str:
+    """A program: `a2v` that gets a signal of this name when it comes to an update."""
+    return SIGNALLED.format(name=name, update=update)
+
+
 def run_terminated(*arguments: object) -> subprocess.CompletedProcess[str]:
     """`a2v ARGUMENTS` in a process of its own that gets SIGTERM in the update 3 of every training."""
-    command = [sys.executable, "-c", TERMINATED, *map(str, arguments)]
+    command = [sys.executable, "-c", signalled("SIGTERM", 3), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)

@@ -60,6 +60,13 @@ def write_sound(path: Path, seconds: float, seed: int = 0, rate: int = RATE) -> 
     return path
 
 
+def write_recordings(folder: Path) -> Path:
+    """The recordings of SECONDS, each with a seed of its own."""
+    for seed, (name, seconds) in enumerate(SECONDS.items()):
+        write_sound(folder / name, seconds, seed)
+    return folder
+
+
 def files_of(folder: Path, hidden: bool = False) -> dict[str, bytes]:
     """Content of all files but those that say how long the work took."""
     timed = ("recordings.csv", "predict.json", ".predict/state.jsonl")

@@ -17,6 +17,7 @@ from a2v_experiments import checkpoints, loop, workers
 from a2v_experiments.errors import UserError
 from a2v_experiments.stage import ending
 from a2v_experiments.tracking import open_store
+from experiments_faults import signalled
 from experiments_world import make_recipe, training_spec
 
 
@@ -70,24 +71,11 @@ def test_a_stage_that_fails_or_is_stopped_says_so_and_the_next_call_goes_on_with
     assert f": reused, run {run.info.run_id}" in said.out  # a variant's name is no part of what it is
 
 
-KILLED = """
-import os, signal, sys
-from a2v_experiments import cli, loop
-rate = loop.learning_rate
-def learning_rate(update, *rest):
-    if update == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return rate(update, *rest)
-loop.learning_rate = learning_rate
-sys.argv = ["a2v", *sys.argv[1:]]
-cli.main()
-"""
-
-
 def test_a_driver_that_is_killed_leaves_a_run_that_the_next_call_ends(world):
     settings = ("finetune.seed=7", "variant=killed", "folds.run=[0]")
     sets = [part for setting in settings for part in ("--set", setting)]
-    command = [sys.executable, "-c", KILLED, "experiment", "run", str(world.recipe), "--work", str(world.work), *sets]
+    arguments = ["experiment", "run", str(world.recipe), "--work", str(world.work), *sets]
+    command = [sys.executable, "-c", signalled("SIGKILL", 5), *arguments]
     assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
     left = [run for run in world.runs() if run.data.tags["variant"] == "killed"]
     assert {run.info.status for run in left} == {"RUNNING"} and len(left) == 2

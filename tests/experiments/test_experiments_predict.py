@@ -32,6 +32,7 @@ from experiments_predict import (
     rows_of,
     save_detector,
     sound,
+    write_recordings,
     write_sound,
 )
 from experiments_world import RATE, Said
@@ -53,9 +54,7 @@ def _short_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def recordings(tmp_path: Path) -> Path:
-    for seed, (name, seconds) in enumerate(SECONDS.items()):
-        write_sound(tmp_path / "rec" / name, seconds, seed)
-    return tmp_path / "rec"
+    return write_recordings(tmp_path / "rec")
 
 
 def test_every_format_is_read_back_with_the_same_events(a2v: A2v, recordings: Path, model: Path, tmp_path: Path):

@@ -13,12 +13,12 @@ from a2v_experiments import predict_call, predict_stream
 from a2v_model import Detector, load_model
 from experiments_predict import (
     FLOAT,
-    SECONDS,
     events_in,
     files_of,
     make_detector,
     save_detector,
     status_of,
+    write_recordings,
     write_sound,
 )
 from experiments_world import Said
@@ -39,9 +39,7 @@ def _short_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def recordings(tmp_path: Path) -> Path:
-    for seed, (name, seconds) in enumerate(SECONDS.items()):
-        write_sound(tmp_path / "rec" / name, seconds, seed)
-    return tmp_path / "rec"
+    return write_recordings(tmp_path / "rec")
 
 
 class Interrupted:

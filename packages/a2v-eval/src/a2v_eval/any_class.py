@@ -35,9 +35,8 @@ def one_class(likelihood_TC: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray
 
 
 def one_class_config(config: EvaluationConfig) -> EvaluationConfig:
-    """For one class: of what is given per class (threshold, window, shortest duration) the lowest."""
-    given = {name: getattr(config.events, name) for name in ("threshold", "window_s", "min_duration_s")}
-    lowest = {name: min(value.values()) for name, value in given.items() if isinstance(value, Mapping)}
+    """For one class, or classes of other names: of what is given per class (threshold, window, ...) the lowest."""
+    lowest = {name: min(given.values()) for name, given in config.events if isinstance(given, Mapping) and given}
     return config.model_copy(update={"events": config.events.model_copy(update=lowest)})
 
 

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import FAILED, UserError
+from .data_stats import fold_table
 from .options import Json, Labelled, LabelledChoice, say
 
 if TYPE_CHECKING:
     from a2v_data.folds import Folds
     from a2v_data.groups import Grouping
     from a2v_data.listing import Listing
+
+class Scheme(StrEnum):
+    """How folds come about."""
+
+    partition = "partition"
+    shuffle = "shuffle"
+
 
 EVEN = 0.1  # relative deviation of a class's share that needs an explanation
 
@@ -23,6 +32,13 @@ def folds(
     corpus: Annotated[Path, typer.Argument(help="A packed corpus, or a folder of recordings with their annotations.")],
     out: Annotated[Path, typer.Option(help="New folder for the manifests.")],
     count: Annotated[int, typer.Option("--folds", min=2, help="How many folds.")] = 5,
+    scheme: Annotated[
+        Scheme,
+        typer.Option(help="partition: each recording is evaluated in one fold; shuffle: splits drawn independently."),
+    ] = Scheme.partition,
+    evaluation_share: Annotated[
+        float | None, typer.Option(help="Of the recordings, in each shuffle split.  [default: 0.2]")
+    ] = None,
     shares: Annotated[
         str, typer.Option(help="Few-shot subsets of each train fold, in per cent with commas; '' for none.")
     ] = "1,25",
@@ -43,23 +59,36 @@ def folds(
 
     Prints how evenly the classes are spread over the folds' evaluation recordings.
     """
-    from a2v_data.folds import hold_out, make_folds
+    from a2v_data.folds import hold_out, make_folds, shuffle_folds
     from a2v_data.listing import open_listing
     from a2v_data.manifests import write_fold_folder
-    from a2v_data.stats import class_shares
+    from a2v_data.stats import class_shares, fold_statistics
     from a2v_data.storage import refuse_existing
 
     refuse_existing(out)
     percentages = _shares(shares)
+    share_of_each = 0.2 if evaluation_share is None else evaluation_share
     held = _held(holdout)
+    if evaluation_share is not None and scheme != Scheme.shuffle:
+        raise UserError("--evaluation-share belongs to --scheme shuffle; a partition evaluates one of its folds")
+    if held is not None and scheme == Scheme.shuffle:
+        raise UserError("--scheme shuffle and --holdout: name one of them; a hold-out is a single split")
     grouping = _grouping(group, group_table, group_column)
     listing = open_listing(corpus, labelled.value)
-    found = make_folds(listing, count, seed, grouping) if held is None else hold_out(listing, held, seed, grouping)
+    if held is not None:
+        found = hold_out(listing, held, seed, grouping)
+    elif scheme == Scheme.shuffle:
+        found = shuffle_folds(listing, count, share_of_each, seed, grouping)
+    else:
+        found = make_folds(listing, count, seed, grouping)
     even = class_shares(listing, found)
+    sizes = fold_statistics(listing, found, percentages, seed)
     notices = [*found.notices, *_lost_classes(listing, found, percentages, seed)]
     described = {
         "corpus": str(corpus.absolute()),
         "folds": count if held is None else None,
+        "scheme": scheme.value if held is None else None,
+        "evaluation_share": share_of_each if scheme == Scheme.shuffle else None,
         "holdout": held,
         "group": group if group_table is None else f"{group_table.absolute()}, column {group_column}",
         "seed": seed,
@@ -68,6 +97,7 @@ def folds(
             {"fold": fold.index, "train": len(fold.train), "evaluation": len(fold.evaluation)} for fold in found
         ],
         "classes": even,
+        "sample_sizes": sizes,
         "notices": notices,
         "left_out": listing.problems,
     }
@@ -79,6 +109,7 @@ def folds(
             say(f"left out: {problem}")
         say(_table(even, len(found)))
         say(_explanation(even, chosen=isinstance(held, str)))
+        say(fold_table(list(listing.classes), sizes))
         for notice in notices:
             say(f"note: {notice}")
         parts = ", ".join(f"{len(fold.train)}/{len(fold.evaluation)}" for fold in found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,8 +41,8 @@ def stats(
         check_not_vocal(listing, names)
     found = corpus_statistics(listing, names)
     if folds is not None:
-        shares = [*shares_in(folds), 1.0]
-        found["folds"] = fold_statistics(listing, {share: read_manifests(folds, listing, share) for share in shares})
+        read = read_manifests(folds, listing)
+        found["folds"] = fold_statistics(listing, read, shares_in(read))
     if png is not None:
         save(statistics_figure(found, corpus.resolve().name), png)
     if json_:
@@ -67,7 +68,7 @@ def _text(found: dict[str, Any]) -> str:
         _overlaps(found),
     ]
     if "folds" in found:
-        parts += ["", _folds(found)]
+        parts += ["", fold_table(list(found["per_class"]), found["folds"])]
     return "\n".join(parts)
 
 
@@ -112,22 +113,31 @@ def _of(found: dict[str, Any], row: dict[str, Any], place: int) -> str:
     return f"{row['events'][place]} ({100 * row['events'][place] / events:.0f} %)"
 
 
-def _folds(found: dict[str, Any]) -> str:
-    """Events per class: on average over the folds, by label share, and in each fold (train/evaluation)."""
+def fold_table(classes: list[str], folds: list[dict[str, Any]]) -> str:
+    """Sample sizes: events per class, mean and standard deviation over the folds, by label share, and in each fold.
+
+    folds: as `fold_statistics` has them.
+    """
     from ..tables import text_table
 
-    folds = found["folds"]
     shares = list(folds[0]["train"])
     header = ["class", *(f"{100 * float(share):g} % train" for share in shares), "evaluation"]
     header += [f"fold {fold['fold']}" for fold in folds]
     parts = [*([fold["train"][share] for fold in folds] for share in shares), [fold["evaluation"] for fold in folds]]
     rows = []
-    for name in found["per_class"]:
-        means = [f"{sum(part['events'][name] for part in one) / len(folds):.4g}" for one in parts]
+    for name in classes:
+        means = [_spread([part["events"][name] for part in one], 0) for one in parts]
         each = [f"{fold['train']['1']['events'][name]}/{fold['evaluation']['events'][name]}" for fold in folds]
         rows.append([name, *means, *each])
-    for key, form in (("recordings", "{:.0f}"), ("hours", "{:.2f}")):
-        means = [form.format(sum(part[key] for part in one) / len(folds)) for one in parts]
-        each = [f"{form.format(fold['train']['1'][key])}/{form.format(fold['evaluation'][key])}" for fold in folds]
+    for key, digits in (("recordings", 0), ("hours", 2)):
+        means = [_spread([part[key] for part in one], digits) for one in parts]
+        each = [f"{fold['train']['1'][key]:.{digits}f}/{fold['evaluation'][key]:.{digits}f}" for fold in folds]
         rows.append([key, *means, *each])
-    return "events: means over the folds, then train/evaluation of each\n" + text_table(header, rows)
+    told = "mean ± standard deviation over the folds, then train/evaluation of each" if len(folds) > 1 else "of the fold"
+    return f"events: {told}\n" + text_table(header, rows)
+
+
+def _spread(values: list[float], digits: int) -> str:
+    """Mean and, of several, sample standard deviation."""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{max(digits, 1)}f}"

@@ -1,13 +1,12 @@
 """What can be wrong in the manifests of a corpus (their form: `manifests.py`)."""
 
-import posixpath
 import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from a2v_data.check_problem import Problem, shown
-from a2v_data.manifests import parse_manifest
+from a2v_data.manifests import parse_manifest, recording_of
 
 PART = re.compile(r"(train|valid)(?:[_-](.+))?")
 
@@ -43,7 +42,7 @@ def check_manifests(
         needs_labels = PART.fullmatch(path.stem) is not None
         seen = listed.setdefault(path.stem, {})
         for row in rows:
-            recording = _recording(row.name, root, samples)
+            recording = recording_of(row.name, root, samples)
             where, told = f"row {row.row}", shown(row.name)
             if recording is None:
                 composed = composed or {unicodedata.normalize("NFC", known): known for known in samples}
@@ -70,17 +69,6 @@ def check_manifests(
     if unlisted:
         notices.append(f"{unlisted} recordings are in no manifest")
     return problems, notices
-
-
-def _recording(name: str, root: str, samples: dict[str, int | None]) -> str | None:
-    """The recording that a row means: a path in wav/, or in the folder above it, or below the manifest's own root."""
-    if name in samples:
-        return name
-    plain = posixpath.normpath(name.replace("\\", "/"))
-    for prefix in ("", "wav/", root.rstrip("/") + "/"):
-        if plain.startswith(prefix) and plain[len(prefix) :] in samples:
-            return plain[len(prefix) :]
-    return None
 
 
 def _in_both(folder: str, listed: dict[str, dict[str, int]], notices: list[str]) -> Iterator[Problem]:

@@ -22,20 +22,24 @@ MOST_CHANGES, CHANGES_PER_GROUP = 20_000, 60
 
 @dataclass(frozen=True)
 class Fold:
-    """Names of recordings to train on and to evaluate on. `counts` has events per class of the train ones."""
+    """Names of recordings to train on and to evaluate on. `counts` has events per class of the train ones; `shares`
+    those of the train ones that a given share of the labels has, by `share_name`, where somebody chose them."""
 
     index: int
     train: list[str]
     evaluation: list[str]
     counts: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
+    shares: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Folds:
-    """All folds, in order, and what is worth knowing about them (one line each)."""
+    """All folds, in order, and what is worth knowing about them (one line each). `pretrain`: the recordings that
+    pretraining hears, where somebody chose them."""
 
     folds: tuple[Fold, ...]
     notices: tuple[str, ...] = ()
+    pretrain: tuple[str, ...] | None = field(default=None, compare=False)
 
     def __iter__(self) -> Iterator[Fold]:
         return iter(self.folds)
@@ -45,6 +49,17 @@ class Folds:
 
     def __getitem__(self, index: int) -> Fold:
         return self.folds[index]
+
+    @property
+    def overlap(self) -> bool:
+        """Whether a recording is evaluated in more than one fold."""
+        evaluated = [name for fold in self.folds for name in fold.evaluation]
+        return len(set(evaluated)) < len(evaluated)
+
+
+def share_name(share: float) -> str:
+    """How a share (0 to 1) of the labels is written in a file's name: its percentage."""
+    return f"{100 * share:.6g}"
 
 
 def make_folds(corpus: Listing, n_folds: int, seed: int, group: Grouping = "recording") -> Folds:
@@ -69,6 +84,42 @@ def make_folds(corpus: Listing, n_folds: int, seed: int, group: Grouping = "reco
     folds = tuple(_fold(corpus, counts_RC, members, part_G == part, part) for part in range(n_folds))
     counts_GC = np.array([counts_RC[rows].sum(0) for rows in members])
     return Folds(folds, tuple(_notices(corpus.classes, counts_GC, n_folds, group)))
+
+
+def shuffle_folds(
+    corpus: Listing, n_folds: int, evaluation_share: float, seed: int, group: Grouping = "recording"
+) -> Folds:
+    """`n_folds` stratified shuffle splits: each evaluates on a share (0 to 1) of its own of the labelled groups, alike
+    in its classes, and trains on the others. A recording may be evaluated in several folds, and in none.
+
+    So the paper splits MeerKAT: five of 80/20. Deterministic from `seed`; fold k does not depend on how many there are.
+    Raises `ValueError` for another share, fewer than one fold, or fewer than 2 labelled groups.
+    """
+    if n_folds < 1:
+        raise ValueError(f"n_folds: {n_folds}; it must be at least 1")
+    if not 0 < evaluation_share < 1:
+        raise ValueError(f"evaluation_share: {evaluation_share}; a share must be above 0 and below 1")
+    counts_RC = class_counts(corpus)
+    members = list(_members(corpus, group).values())
+    if len(members) < 2:
+        raise ValueError(f"the corpus has {len(members)} labelled group(s) of recordings; folds need 2 or more")
+    sizes = with_sizes(counts_RC, members)
+    shares_P = np.array([1 - evaluation_share, evaluation_share])
+    folds = tuple(
+        _fold(corpus, counts_RC, members, best_split(sizes, shares_P, (seed, number)) == 1, number)
+        for number in range(n_folds)
+    )
+    return Folds(folds, tuple(_missing(corpus, counts_RC, folds)))
+
+
+def _missing(corpus: Listing, counts_RC: np.ndarray, folds: Sequence[Fold]) -> Iterator[str]:
+    """One line for each class with events that a fold cannot evaluate, or not learn."""
+    for part, cannot in (("evaluation", "not evaluated in"), ("train", "not learned in")):
+        there_FC = np.array([counts_RC[corpus.indices(getattr(fold, part))].any(0) for fold in folds])
+        for number, name in enumerate(corpus.classes):
+            without = [str(fold.index) for fold, there_C in zip(folds, there_FC, strict=True) if not there_C[number]]
+            if without and counts_RC[:, number].any():
+                yield f"{name}: {cannot} fold{'s' if len(without) > 1 else ''} {', '.join(without)}"
 
 
 def hold_out(corpus: Listing, held: float | str, seed: int, group: Grouping = "recording") -> Folds:
@@ -127,7 +178,7 @@ def with_sizes(counts_RC: np.ndarray, members: list[list[int]]) -> np.ndarray:
     return np.array([[*counts_RC[rows].sum(0), len(rows)] for rows in members])
 
 
-def best_split(counts_GC: np.ndarray, shares_P: np.ndarray, seed: int) -> np.ndarray:
+def best_split(counts_GC: np.ndarray, shares_P: np.ndarray, seed: int | tuple[int, ...]) -> np.ndarray:
     """(G,) the part of each group, of several splits the one with the most even counts; `shares_P` of the groups.
 
     Iterative stratification balances in how many groups a class is; what follows balances its number of events too.
@@ -237,12 +288,14 @@ def _notices(classes: Sequence[str], counts_GC: np.ndarray, n_folds: int, group:
 def label_share(fold: Fold, share: float, seed: int) -> Fold:
     """The fold with `share` (0 to 1) of its train recordings, class shares kept; evaluation is unchanged.
 
-    At least one recording; as many classes are kept as so few recordings can hold, the rarest first. Shares
-    are of recordings, the unit that was labelled. Deterministic from `seed`. Raises `ValueError` for another
-    share.
+    Those of `Fold.shares` where they are given. Else drawn: at least one recording; as many classes are kept as so few
+    recordings can hold, the rarest first. Shares are of recordings, the unit that was labelled. Deterministic from
+    `seed`. Raises `ValueError` for another share.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share: {share}; it must be above 0 and at most 1")
+    if share_name(share) in fold.shares:
+        return _with_train(fold, fold.shares[share_name(share)])
     wanted = max(1, round(share * len(fold.train)))
     if wanted >= len(fold.train):
         return fold
@@ -250,7 +303,10 @@ def label_share(fold: Fold, share: float, seed: int) -> Fold:
     counts_RC = np.array([fold.counts[name] for name in fold.train])
     chosen = _keep_classes(counts_RC > 0, _stratified_sample(counts_RC, wanted, rng), rng)
     chosen = _trim(counts_RC > 0, chosen, wanted, rng)
-    names = [name for name, taken in zip(fold.train, chosen, strict=True) if taken]
+    return _with_train(fold, [name for name, taken in zip(fold.train, chosen, strict=True) if taken])
+
+
+def _with_train(fold: Fold, names: list[str]) -> Fold:
     return replace(fold, train=names, counts={name: fold.counts[name] for name in names})
 
 

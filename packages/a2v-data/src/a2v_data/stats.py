@@ -1,13 +1,13 @@
 """What a corpus holds, in numbers (the paper's first figure and its tables of sizes)."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from a2v_data.coverage import Timeline
-from a2v_data.folds import Folds, class_counts
+from a2v_data.folds import Folds, class_counts, label_share
 from a2v_data.listing import Listing, duration_s
 from a2v_data.plan import FOCAL
 
@@ -96,19 +96,21 @@ def _overlaps(classes: Sequence[str], of_class: list[np.ndarray], timeline: Time
     return sorted(rows, key=lambda row: -row["seconds"])
 
 
-def fold_statistics(corpus: Listing, by_share: Mapping[float, Folds]) -> list[dict[str, Any]]:
+def fold_statistics(corpus: Listing, folds: Folds, shares: Sequence[float] = (), seed: int = 0) -> list[dict[str, Any]]:
     """Of each fold, what is in its evaluation recordings and in its train recordings of each label share.
 
-    by_share: label share (0 to 1) -> the folds with so many of their labels; 1 must be there.
+    shares: few-shot shares (0 to 1), drawn from `seed` where the folds were given none; the whole comes last.
     """
     counts_RC = class_counts(corpus)
     return [
         {
             "fold": fold.index,
             "evaluation": _part(corpus, counts_RC, fold.evaluation),
-            "train": {f"{share:g}": _part(corpus, counts_RC, folds[place].train) for share, folds in by_share.items()},
+            "train": {
+                f"{share:g}": _part(corpus, counts_RC, label_share(fold, share, seed).train) for share in (*shares, 1.0)
+            },
         }
-        for place, fold in enumerate(by_share[1.0])
+        for fold in folds
     ]
 
 
@@ -134,6 +136,7 @@ def class_shares(corpus: Listing, folds: Folds) -> dict[str, Any]:
     total_C = counts_RC[labelled].sum(0)
     whole_C = total_C / max(total_C.sum(), 1)
     fold_FC = evaluated_FC / np.maximum(evaluated_FC.sum(1, keepdims=True), 1)
+    divided = len(folds) > 1 and not folds.overlap
     rows = {}
     for number, name in enumerate(corpus.classes):
         there = total_C[number] > 0
@@ -144,15 +147,17 @@ def class_shares(corpus: Listing, folds: Folds) -> dict[str, Any]:
             "fold_shares": fold_FC[:, number].tolist(),
             "fold_events": evaluated_FC[:, number].tolist(),
             "deviation": None if deviation is None else float(deviation),
-            "at_best": _least_deviation(int(total_C[number]), evaluated_FC.sum(1), whole_C[number]) if there else None,
+            "at_best": _least_deviation(int(total_C[number]), evaluated_FC.sum(1), whole_C[number], divided)
+            if there
+            else None,
         }
     return rows
 
 
-def _least_deviation(events: int, evaluated_F: np.ndarray, share: float) -> float:
-    """The smallest largest relative deviation that whole events can have."""
-    if len(evaluated_F) > 1:  # all of them are in some fold: where they do not divide, one has more and one fewer
+def _least_deviation(events: int, evaluated_F: np.ndarray, share: float, divided: bool) -> float:
+    """The smallest largest relative deviation that whole events can have. divided: each event is in one fold."""
+    if divided:  # where they do not divide, one fold has more and one fewer
         each = events / len(evaluated_F)
         return max(np.ceil(each) - each, each - np.floor(each)) / each
-    expected = evaluated_F[0] * share
-    return float(abs(round(expected) - expected) / expected)
+    expected_F = np.maximum(evaluated_F * share, 1e-9)
+    return float(np.max(np.abs(np.round(expected_F) - expected_F) / expected_F))

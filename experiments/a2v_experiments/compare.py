@@ -20,6 +20,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from . import lookup
 from .errors import FAILED, UserError
+from .folds_config import USUAL_SHARE
 
 STAGES = ("experiment", "trial", "finetune")
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")
@@ -210,7 +211,10 @@ def _pair(first: tuple[Side, float], second: tuple[Side, float], tested: Sequenc
         return Pairing(
             *letters, shares, both, [], f"a test needs at least 2 folds that both have, they have {len(both)}"
         )
-    count = int(first[0].config.get("folds.count", len(both)))
+    config = first[0].config
+    count = float(config.get("folds.count", len(both)))
+    if config.get("folds.scheme") == "shuffle":
+        count = 1 / float(config.get("folds.evaluation_share", USUAL_SHARE))
     tests = compare_folds([metrics(a[fold]) for fold in both], [metrics(b[fold]) for fold in both], tested, count)
     return Pairing(*letters, shares, both, tests, "" if tests else "no metric is defined in 2 folds of both")
 

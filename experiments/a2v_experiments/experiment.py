@@ -73,7 +73,7 @@ def complete(
     scores = cross_fit(context, results.folds, _scores_of(context, results.folds))
     reused = finished and all(result.reused for by_fold in results.folds.values() for result in by_fold)
     if not reused:
-        _summarise(context, scores)
+        _summarise(context, scores, results.heard)
         runs = {share: [result.run_id for result in by_fold] for share, by_fold in results.folds.items()}
         log_experiment(context, runs)
     else:
@@ -81,6 +81,8 @@ def complete(
     tables = [_titled_table(context.recipe, share, metrics) for share, metrics in scores.items()]
     if len(scores) > 1:
         tables.append(_share_tables(scores))
+    if results.heard:
+        tables.append(results.heard)
     store = context.store
     models = {share: [model_run(store, one.run_id) for one in by_fold] for share, by_fold in results.folds.items()}
     refit = results.refit.run_id if results.refit else None
@@ -161,15 +163,17 @@ def class_names(folds: list[dict[str, float]]) -> list[str]:
     return [name for name in found if name not in ("micro", "macro")]
 
 
-def _summarise(context: Context, scores: Scores) -> None:
-    """Means and standard deviations as metrics of the parent, the table as text, and the figure."""
+def _summarise(context: Context, scores: Scores, heard: str | None) -> None:
+    """Means and standard deviations as metrics of the parent, the table as text, and the figure. heard: said below the
+    table, see `Results`."""
     from a2v_eval.figures import ap_per_class_figure
 
     store, parent = context.store, context.parent
     log_means(context, scores)
     for share, folds in scores.items():
         prefix = share_prefix(share, len(scores))
-        store.client.log_text(parent, _titled_table(context.recipe, share, folds), f"{prefix}scores.txt")
+        table = "\n".join(filter(None, (_titled_table(context.recipe, share, folds), heard)))
+        store.client.log_text(parent, table, f"{prefix}scores.txt")
         store.client.log_text(parent, csv_table(_summaries(folds), class_names(folds)), f"{prefix}scores.csv")
         for protocol in PROTOCOLS:
             figure = ap_per_class_figure(_beside_energy(folds), class_names(folds), protocol)
@@ -196,7 +200,7 @@ def _compare_with_energy(context: Context, folds: list[dict[str, float]], prefix
     metrics = [
         metric_name(protocol, "AP", name) for protocol in PROTOCOLS for name in ("micro", "macro", *class_names(folds))
     ]
-    tests = compare_folds(model, energy, metrics, context.recipe.folds.count)
+    tests = compare_folds(model, energy, metrics, 1 / context.recipe.folds.evaluated_share)
     if tests:
         text = comparison_text(tests, "model", "energy")
         context.store.client.log_text(context.parent, text, f"{prefix}model_against_energy.txt")

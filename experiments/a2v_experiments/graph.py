@@ -9,11 +9,13 @@ from pathlib import Path
 
 from a2v_data.corpus import Corpus
 from a2v_data.folds import Folds as StratifiedFolds
+from a2v_data.manifests import manifests_digest
 
 from . import refit, stages
 from .advice import advice_on, texts
 from .backbones import Backbone, find_backbone
 from .event_classes import check_event_classes
+from .heard import check_backbone, told
 from .lookup import FINETUNE_RUNS, REFIT_RUN
 from .recipe_sections import DataConfig, Recipe
 from .stage import Context, Result
@@ -28,6 +30,7 @@ class Sources:
     data: tuple[Path, str]
     pretrain_data: tuple[Path, str] | None
     backbone: Backbone | None
+    manifests: str | None = None  # digest of the folder with the folds
 
     @property
     def fingerprints(self) -> list[str]:
@@ -36,16 +39,20 @@ class Sources:
             marks.append(self.pretrain_data[1])
         if self.backbone is not None:
             marks.append(self.backbone.fingerprint)
+        if self.manifests is not None:
+            marks.append(self.manifests)
         return marks
 
 
 @dataclass(frozen=True)
 class Results:
-    """What the stages left. refit: the training on all labels, where the recipe wants it."""
+    """What the stages left. refit: the training on all labels, where the recipe wants it. heard: a line about what of
+    the evaluation recordings the pretraining heard, where there is one."""
 
     pretrained: Result | None
     folds: Folds = field(default_factory=dict)
     refit: Result | None = None
+    heard: str | None = None
 
 
 def find_sources(recipe: Recipe, work: Path, tracking_uri: str) -> Sources:
@@ -55,7 +62,8 @@ def find_sources(recipe: Recipe, work: Path, tracking_uri: str) -> Sources:
         return stages.origin_of(data, work)
 
     backbone = find_backbone(recipe, work, tracking_uri)
-    return Sources(of(recipe.data), of(recipe.pretrain_data) if recipe.pretrain_data else None, backbone)
+    manifests = recipe.folds.manifests and manifests_digest(Path(recipe.folds.manifests))
+    return Sources(of(recipe.data), of(recipe.pretrain_data) if recipe.pretrain_data else None, backbone, manifests)
 
 
 def run_graph(context: Context, sources: Sources, after_fold: Callable[[Folds], None] | None = None) -> Results:
@@ -69,25 +77,34 @@ def run_graph(context: Context, sources: Sources, after_fold: Callable[[Folds], 
     heard = corpus
     if recipe.pretrain_data is not None and sources.pretrain_data is not None:
         _, heard = stages.prepare(context.for_all, recipe.pretrain_data, *sources.pretrain_data, "pretraining data")
-    if recipe.finetune is None:
+    if recipe.finetune is None and not recipe.folds.decides_pretraining:
         return Results(stages.pretrain(context, heard, corpus, None))
     split, folds = stages.make_folds(context.for_all, data, corpus)
+    if recipe.finetune is None:
+        return Results(stages.pretrain(context, heard, corpus, folds))
     if context.shared is None:  # of its trials a sweep says it once
         say_advice(context, corpus, folds)
-    pretrained = stages.pretrain(context, heard, corpus, folds)
-    start = pretrained or sources.backbone
+    about = told(recipe)
+    if sources.backbone is not None:
+        about = check_backbone(context, sources.backbone, folds)
+    pretrained = None if recipe.pretrains_by_fold else stages.pretrain(context, heard, corpus, folds)
     done: Folds = {share: [] for share in recipe.folds.label_shares}
     for fold in recipe.folds.selected:
+        start = pretrained or sources.backbone
+        if recipe.pretrains_by_fold:
+            start = stages.pretrain(context, heard, corpus, folds, fold)
         for share, results in done.items():
             results.append(stages.finetune(context, corpus, (data, split, start), folds, fold, share))
             context.store.tag(context.parent, FINETUNE_RUNS, json.dumps(_by_fold(recipe, done)))
         if after_fold is not None and fold != recipe.folds.selected[-1]:
             after_fold(done)
     if not recipe.folds.refit:
-        return Results(pretrained, done)
-    last = refit.refit(context, corpus, (data, start), folds, done[recipe.folds.refit_share])
+        return Results(pretrained, done, heard=about)
+    if recipe.pretrains_by_fold:  # this one is not evaluated, so its pretraining hears all
+        pretrained = stages.pretrain(context, heard, corpus, folds)
+    last = refit.refit(context, corpus, (data, pretrained or sources.backbone), folds, done[recipe.folds.refit_share])
     context.store.tag(context.parent, REFIT_RUN, last.run_id)
-    return Results(pretrained, done, last)
+    return Results(pretrained, done, last, about)
 
 
 def say_advice(context: Context, corpus: Corpus, folds: StratifiedFolds) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from a2v_data.corpus import Corpus
+from a2v_data.manifests import manifests_digest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -22,12 +23,12 @@ from .backbones import find_backbone
 from .claims import owner_is_gone
 from .errors import UserError
 from .fingerprint import fingerprint
+from .heard import heard_by
 from .models import is_uri
 from .recipe import RecipeFile
 from .recipe_sections import DataConfig, Recipe
 from .stage_specs import (
     StageSpec,
-    audio_of,
     data_spec,
     experiment_spec,
     finetune_spec,
@@ -152,21 +153,31 @@ class _Planner:
             done.append(self.look(heard, recipe, trial, heard_origin.known))
         data = done[0].mark
         split = None
-        if recipe.finetune is not None:
+        if recipe.finetune is not None or recipe.folds.decides_pretraining:
             done.append(self.look(folds_spec(recipe, data.value), recipe, trial, data.known))
             split = done[-1]
         start = self.backbone(recipe)
         sources = [origin, *([heard_origin] if recipe.pretrain_data else []), *([start] if start else [])]
-        if recipe.pretrain is not None:
-            audio = self.audio(recipe, heard, heard_origin)
-            spec = pretrain_spec(recipe, audio.value)
+        if recipe.folds.manifests is not None:
+            sources.append(Mark(manifests_digest(Path(recipe.folds.manifests)), True))
+
+        def pretraining(fold: int | None = None) -> Mark | None:
+            if recipe.pretrain is None:
+                return start
+            audio = self.audio(recipe, (data_stage, heard), (origin, heard_origin), fold)
+            spec = pretrain_spec(recipe, audio.value, fold)
             done.append(self.look(spec, recipe, trial, audio.known, recipe.pretrain.updates))
-            start = done[-1].mark
-        if split is not None:
+            return done[-1].mark
+
+        if not recipe.pretrains_by_fold:
+            start = pretraining()
+        if split is not None and recipe.finetune is not None:
             for fold in recipe.folds.selected:
+                own = pretraining(fold) if recipe.pretrains_by_fold else start
                 for share in recipe.folds.label_shares:
-                    done.append(self.finetuning(recipe, trial, (fold, share), data, split, start))
+                    done.append(self.finetuning(recipe, trial, (fold, share), data, split, own))
             if recipe.folds.refit:
+                start = pretraining() if recipe.pretrains_by_fold else start
                 done.append(self.refit(recipe, trial, data, start, done))
         if trial is None:
             self.whole(recipe, sources)
@@ -254,17 +265,26 @@ class _Planner:
             return Mark(stand_in, False)
         return Mark(stages.origin_of(data, self.work, keep=self.work.is_dir())[1], True)
 
-    def audio(self, recipe: Recipe, data: StageSpec, origin: Mark) -> Mark:
-        """Fingerprint of the audio that pretraining hears."""
-        folder = stages.corpus_folder(self.work, data.fingerprint)
-        if origin.known and (folder / "corpus.json").is_file():
-            return Mark(audio_of(recipe, Corpus.open(folder))[1], True)
-        if self.client is not None and origin.known:
+    def audio(
+        self, recipe: Recipe, data: tuple[StageSpec, StageSpec], origins: tuple[Mark, Mark], fold: int | None
+    ) -> Mark:
+        """Fingerprint of the audio that pretraining hears. data, origins: of `data` and of what pretraining hears."""
+        labelled, folder = (stages.corpus_folder(self.work, spec.fingerprint) for spec in data)
+        known = all(mark.known for mark in origins)
+        by_folds = recipe.folds.decides_pretraining or fold is not None
+        needed = [folder, *([labelled] if by_folds else [])]
+        if known and all((one / "corpus.json").is_file() for one in needed):
+            folds = stages.split(recipe, Corpus.open(labelled)) if by_folds else None
+            return Mark(heard_by(recipe, Corpus.open(folder), folds, fold).fingerprint, True)
+        if self.client is not None and known:
             self.notes.append(
                 "the recordings are not packed in this work folder: whether a pretraining on the same audio is there"
                 " is known once they are"
             )
-        return Mark(fingerprint("audio", {"of": data.fingerprint}), False)
+        of = {"of": data[1].fingerprint}
+        if by_folds:
+            of |= {"without": folds_spec(recipe, data[0].fingerprint).fingerprint, "fold": str(fold)}
+        return Mark(fingerprint("audio", of), False)
 
     def backbone(self, recipe: Recipe) -> Mark | None:
         """Fingerprint of the model to start from; one in MLflow is fetched and dropped again."""

@@ -39,7 +39,6 @@ from .training_step import CLASSES, StepSettings, TrainingStep, new_model, wait_
 
 WORKERS_START_S = 22.0  # until the first update: two Ray workers on two idle cores; 44 s were seen on busy ones
 FIGURES_S = 5.0  # a fold's figures and confidence intervals: 4.4 s in one run of quickstart, on two busy cores
-EXPRESSION_SHARE = 0.2  # of the recordings, held out by an expression on names that may not be known yet
 HELD_FRAMES = 8  # a likelihood stays about the same
 SCORED_S = 60.0  # noise that scoring is measured on
 LABEL_S = 0.2
@@ -135,7 +134,7 @@ class Clock:
 
     def evaluation_s(self, planned: Planned, audio: Audio) -> float:
         """Seconds of inference on one fold's evaluation recordings, of scoring them and of drawing figures."""
-        held_s = audio.labelled_s * _held_out(planned.recipe)
+        held_s = audio.labelled_s * planned.recipe.folds.evaluated_share
         return self.inference_s(planned, held_s) + held_s * self.scoring(planned.recipe) + FIGURES_S
 
     def validation_s(self, planned: Planned, audio: Audio) -> float:
@@ -144,7 +143,7 @@ class Clock:
         recipe = planned.recipe
         if recipe.finetune is None or recipe.finetune.validation is None:
             return 0.0
-        trained_s = audio.labelled_s * (1 - _held_out(recipe)) * (planned.share or 1.0)
+        trained_s = audio.labelled_s * (1 - recipe.folds.evaluated_share) * (planned.share or 1.0)
         held_s = trained_s * recipe.finetune.validation.share
         looks = validations(recipe.finetune, planned.updates) + 1  # thresholds
         return looks * (self.inference_s(planned, held_s) + held_s * self.scoring(recipe, whole=False))
@@ -188,14 +187,6 @@ def validations(stage: FinetuneStage, left: int) -> int:
         return 0
     every = stage.validation.every
     return -(-stage.updates // every) - (stage.updates - left) // every
-
-
-def _held_out(recipe: Recipe) -> float:
-    """The share of the labelled recordings that one fold evaluates."""
-    held = recipe.folds.holdout
-    if isinstance(held, float):
-        return held
-    return 1 / recipe.folds.number if held is None else EXPRESSION_SHARE
 
 
 def with_updates(planned: Planned, updates: int) -> Planned:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from a2v_data.augment import AugmentConfig
@@ -12,11 +11,10 @@ from a2v_data.sampling import ActiveConfig, SamplingConfig
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_eval.events import EventConfig
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig, check_together
-from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from .folds_config import FoldsConfig, Share
 from .sweep_config import Positive, Section, SweepConfig, none_as_empty
-
-Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class SyntheticConfig(Section):
@@ -39,83 +37,6 @@ class DataConfig(PackConfig):
     sample_rate: Annotated[int, Field(ge=100, le=1_000_000)]
     synthetic: SyntheticConfig = SyntheticConfig()
     segment_s: float = Field(default=10.0, gt=0)
-
-
-class FoldsConfig(Section):
-    """Stratified folds: `count` are made, those listed in `run` (None: all) are finetuned and evaluated.
-
-    group: regular expression with one group, found in every recording's name: recordings with the same group (an
-    animal, a day, a site) never straddle train and evaluation; None: each recording is its own group.
-    holdout: instead of `count` folds a single one, fold 0, evaluated on recordings that are held out: a share of the
-    groups (0.2), chosen so that class shares are alike, or a regular expression that is found in the names of the
-    groups to hold out ('^(bird07|bird12)$').
-    label_shares: shares of each train fold's labelled recordings that are used, one finetuning for each.
-    refit: after the folds one more finetuning, with the settings of the largest label share, on all labelled
-    recordings: the model for new recordings. It has neither evaluation nor validation; its scores are those of the
-    folds, and its thresholds the best over the evaluation recordings of all folds, each scored by a model that never
-    heard it. Not with a sweep, which compares.
-    """
-
-    count: int = Field(default=5, ge=2)
-    run: list[int] | None = None
-    seed: int = 0
-    group: str | None = None
-    holdout: float | str | None = None
-    label_shares: list[Share] = Field(default=[1.0], min_length=1)
-    refit: bool = Field(default=False, exclude_if=lambda wanted: not wanted)
-
-    @field_validator("group")
-    @classmethod
-    def _one_group(cls, pattern: str | None) -> str | None:
-        if pattern is not None and _compiled(pattern).groups != 1:
-            raise ValueError("must have exactly one group in parentheses, for example ^(bird[0-9]+)_")
-        return pattern
-
-    @field_validator("holdout")
-    @classmethod
-    def _readable(cls, held: float | str | None) -> float | str | None:
-        if isinstance(held, str):
-            _compiled(held)
-        elif held is not None and not 0 < held < 1:
-            raise ValueError(f"is {held:g}; a share must be above 0 and below 1 (an expression stands in quotes)")
-        return held
-
-    @model_validator(mode="after")
-    def _run_exists(self) -> FoldsConfig:
-        wrong = [fold for fold in self.run or [] if not 0 <= fold < self.number]
-        if wrong:
-            known = f"with count {self.count} they are 0 to {self.count - 1}"
-            known = known if self.holdout is None else "a hold-out is fold 0"
-            raise ValueError(f"fold {wrong[0]} does not exist: {known}")
-        if self.run is not None and (not self.run or len(set(self.run)) < len(self.run)):
-            raise ValueError(f"run = {self.run}: must name at least one fold, and each only once (null: all folds)")
-        return self
-
-    @property
-    def number(self) -> int:
-        """How many folds there are."""
-        return self.count if self.holdout is None else 1
-
-    @property
-    def selected(self) -> list[int]:
-        return list(range(self.number)) if self.run is None else self.run
-
-    @property
-    def refit_share(self) -> float:
-        """The label share whose settings and folds are those of the refit."""
-        return max(self.label_shares)
-
-    @property
-    def trainings(self) -> int:
-        """How many finetunings there are."""
-        return len(self.selected) * len(self.label_shares) + self.refit
-
-
-def _compiled(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"is not a regular expression: {error}") from None
 
 
 class OptimizerConfig(Section):
@@ -175,9 +96,12 @@ class PretrainStage(PretrainConfig, LoopConfig):
     the model learns nothing from.
 
     sampling: prefer stretches in which something stands out; None: each segment once an epoch. probe: not part of a
-    run's fingerprint; None: none.
+    run's fingerprint; None: none. hears: `all` recordings, as in the paper, or `train`: a pretraining for each fold,
+    without its evaluation recordings and all others of their groups (`folds.group`), labelled or not. What
+    `folds.holdout` holds out is never heard.
     """
 
+    hears: Literal["all", "train"] = Field(default="all", exclude_if=lambda heard: heard == "all")
     sampling: ActiveConfig | None = Field(default=None, exclude_if=_left_out)
     probe: ProbeConfig | None = Field(default=None, exclude_if=_left_out)
 
@@ -354,6 +278,11 @@ class Recipe(Section):
                 raise ValueError("finetune_by_share is given and finetune is null")
             if self.sweep is not None:
                 raise ValueError("sweep compares trials by their scores, so it needs finetune")
+            if self.pretrain.hears == "train" and self.folds.holdout is None:
+                raise ValueError(
+                    "pretrain.hears = train: keeps the evaluation recordings of each fold out, and with finetune: null"
+                    " there are no folds; leave it out, or say with folds.holdout what is not heard"
+                )
             if self.folds.refit:
                 raise ValueError("folds.refit is true and finetune is null: there is nothing to train on all labels")
         if self.sweep is not None and self.folds.refit:
@@ -368,6 +297,11 @@ class Recipe(Section):
                 f" {len(self.folds.selected)}; after the last one nothing is left to prune"
             )
         return self
+
+    @property
+    def pretrains_by_fold(self) -> bool:
+        """Whether each fold has a pretraining of its own, without its evaluation recordings."""
+        return self.pretrain is not None and self.pretrain.hears == "train" and self.folds.holdout is None
 
     @property
     def pretrain_source(self) -> DataConfig:

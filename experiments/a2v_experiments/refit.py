@@ -69,8 +69,8 @@ def refit(
 
 
 def labelled(corpus: Corpus, folds: Folds) -> list[str]:
-    """Every labelled recording, in the corpus's order: each fold has them all, to train on or to evaluate."""
-    known = {*folds[0].train, *folds[0].evaluation}
+    """Every labelled recording, in the corpus's order: those that folds train on or evaluate."""
+    known = {name for fold in folds for name in (*fold.train, *fold.evaluation)}
     return [recording.name for recording in corpus.recordings if recording.name in known]
 
 

@@ -64,6 +64,7 @@ def _shrink_folds(folds: Tree) -> None:
         folds["group"] = GROUP
     if isinstance(folds["holdout"], str):  # an expression on names of other recordings
         folds["holdout"] = 1 / 4
+    folds.pop("manifests", None)
     _cap(folds, count=FOLDS)
     folds["run"] = [0] if folds["run"] is not None and len(folds["run"]) == 1 else None
 

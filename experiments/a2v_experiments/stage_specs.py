@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from a2v_data.corpus import AUDIO, Corpus
+from a2v_data.manifests import manifests_digest
 from a2v_data.pack import PackConfig
 
-from .errors import UserError
 from .fingerprint import fingerprint
 from .recipe_sections import DataConfig, Recipe
 
@@ -45,31 +45,24 @@ def data_spec(data: DataConfig, origin: str, name: str = "data") -> StageSpec:
 
 
 def folds_spec(recipe: Recipe, data: str) -> StageSpec:
-    """data: fingerprint of the data stage."""
+    """data: fingerprint of the data stage. Raises ValueError where the folder of its manifests is not there."""
     settings = recipe.folds
-    config = settings.model_dump(mode="json", include={"count", "seed", "group"})
+    if settings.manifests is not None:
+        given = manifests_digest(Path(settings.manifests))
+        kind = {"count": settings.number, "holdout": settings.holdout is not None}
+        return StageSpec("folds", "folds", kind, {"data": data, "manifests": given})
+    config = settings.model_dump(mode="json", include={"count", "seed", "group", "scheme", "evaluation_share"})
     if settings.holdout is not None:
-        config = {**config, "count": 1, "holdout": settings.holdout}
+        config = {key: value for key, value in config.items() if key in ("seed", "group")}
+        config |= {"count": 1, "holdout": settings.holdout}
     return StageSpec("folds", "folds", config, {"data": data})
 
 
-def pretrain_spec(recipe: Recipe, audio: str) -> StageSpec:
-    """audio: see `audio_of`. Knows the audio only: correcting a label does not repeat a pretraining."""
-    return StageSpec("pretrain", "pretrain", training_config(recipe, "pretrain"), {"audio": audio})
-
-
-def audio_of(recipe: Recipe, corpus: Corpus) -> tuple[list[str], str]:
-    """The recordings that pretraining hears, and the fingerprint of their audio.
-
-    Raises UserError where none is as long as a segment.
-    """
-    segment_s = recipe.pretrain_source.segment_s
-    samples = corpus.segment_samples(segment_s)
-    names = [recording.name for recording in corpus.recordings if recording.n_samples >= samples]
-    if not names:
-        key = "data" if recipe.pretrain_data is None else "pretrain_data"
-        raise UserError(f"{key}.segment_s = {segment_s}: no recording is that long; give a shorter one")
-    return names, fingerprint("audio", {"names": names, "audio": corpus.meta["checksums"][AUDIO]})
+def pretrain_spec(recipe: Recipe, audio: str, fold: int | None = None) -> StageSpec:
+    """audio: fingerprint of what it hears (`heard.py`). Knows the audio only: correcting a label does not repeat a
+    pretraining. fold: whose it is, where each fold has its own."""
+    name = "pretrain" if fold is None else f"pretrain fold {fold}"
+    return StageSpec("pretrain", name, training_config(recipe, "pretrain"), {"audio": audio})
 
 
 def finetune_spec(
@@ -135,10 +128,11 @@ def experiment_spec(recipe: Recipe, sources: Sequence[str]) -> StageSpec:
 
 
 def training_config(recipe: Recipe, stage: str) -> dict[str, Any]:
-    """What a training's result depends on: not when it logs, saves and probes, nor how memory and time are traded."""
+    """What a training's result depends on: not when it logs, saves and probes, nor how memory and time are traded. What
+    a pretraining hears is in the fingerprint of its audio."""
     settings = getattr(recipe, stage)
     data = recipe.pretrain_source if stage == "pretrain" else recipe.data
-    aside = {"log_every", "checkpoint_every", "gradient_checkpointing", "compile", "probe"}
+    aside = {"log_every", "checkpoint_every", "gradient_checkpointing", "compile", "probe", "hears"}
     return {
         "segment_s": data.segment_s,
         "model": recipe.model.model_dump(mode="json"),

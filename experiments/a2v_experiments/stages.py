@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 from a2v_data.corpus import Corpus
-from a2v_data.folds import Folds, hold_out, label_share
+from a2v_data.folds import Folds, hold_out, label_share, share_name, shuffle_folds
 from a2v_data.folds import make_folds as stratify
 from a2v_data.groups import Grouping, by_pattern
 from a2v_data.listing import Listing
-from a2v_data.manifests import read_manifests, write_manifests
+from a2v_data.manifests import read_manifests, shares_in, write_manifests
 from a2v_data.validation import ValidationSplit, validation_split
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_eval.fitting import fit_events
@@ -29,13 +29,15 @@ from .backbones import Backbone
 from .claims import owner_of
 from .errors import FAILED, UserError, naming_full_disk
 from .evaluation import evaluate_model
+from .folds_config import FoldsConfig
+from .heard import HEARD, heard_by
 from .logged_models import MODEL
 from .probe_recordings import probe_of
 from .probe_report import PROBE, probe_summary
 from .progress import advancing, bar, watching
-from .recipe_sections import DataConfig, FoldsConfig, Recipe
+from .recipe_sections import DataConfig, Recipe
 from .stage import WAIT_S, Context, Result, run_stage
-from .stage_specs import StageSpec, audio_of, data_spec, finetune_spec, folds_spec, pretrain_spec
+from .stage_specs import StageSpec, data_spec, finetune_spec, folds_spec, pretrain_spec
 from .tasks import TrainingSpec, build_task, part
 from .tracking import scratch
 from .validation_report import summary
@@ -135,16 +137,50 @@ def split(recipe: Recipe, corpus: Listing) -> Folds:
     """The recipe's folds of a corpus, packed or not. Raises UserError naming the key that is wrong."""
     settings = recipe.folds
     group = grouping(settings)
+    if settings.manifests is not None:
+        folds = _given(settings, corpus)
+    else:
+        try:
+            if settings.holdout is not None:
+                folds = hold_out(corpus, settings.holdout, settings.seed, group)
+            elif settings.scheme == "shuffle":
+                folds = shuffle_folds(corpus, settings.count, settings.evaluation_share, settings.seed, group)
+            else:
+                folds = stratify(corpus, settings.count, settings.seed, group)
+        except ValueError as error:  # they call the number of folds n_folds, all else as a recipe does
+            raise UserError(f"folds.{str(error).replace('n_folds', 'count', 1)}") from None
+    if folds.overlap and any(recipe.is_cross_fitted(share) for share in settings.label_shares):
+        raise UserError(
+            "folds: some recordings are evaluated in several folds, so folds cannot choose one another's thresholds"
+            " (evaluate.fit_events, folds.refit); choose them on validation recordings (finetune.validation), or"
+            " say folds.scheme: partition"
+        )
+    return folds
+
+
+def _given(settings: FoldsConfig, corpus: Listing) -> Folds:
+    """The folds of `manifests`. Raises UserError where they are not those that the recipe speaks of."""
+    folder = Path(settings.manifests or "")
     try:
-        if settings.holdout is None:
-            return stratify(corpus, settings.count, settings.seed, group)
-        return hold_out(corpus, settings.holdout, settings.seed, group)
-    except ValueError as error:  # they call the number of folds n_folds, and say group and holdout as a recipe does
-        raise UserError(f"folds.{str(error).replace('n_folds', 'count', 1)}") from None
+        folds = read_manifests(folder, corpus, settings.holdout is not None)
+    except ValueError as error:
+        raise UserError(f"folds.manifests: {error}") from None
+    numbers = [fold.index for fold in folds]
+    if numbers != list(range(settings.number)):
+        found = ", ".join(map(str, numbers))
+        raise UserError(f"folds.manifests: {folder} has the folds {found}; folds.count = {settings.count} must say so")
+    for share in settings.label_shares:
+        if share < 1 and any(share_name(share) not in fold.shares for fold in folds):
+            known = ", ".join(f"{100 * one:g} %" for one in shares_in(folds)) or "none"
+            raise UserError(
+                f"folds.manifests: {folder} has no subset with {100 * share:g} % of the labels for every fold; those"
+                f" that it has: {known} (folds.label_shares)"
+            )
+    return folds
 
 
 def make_folds(context: Context, data: Result, corpus: Corpus) -> tuple[Result, Folds]:
-    """Stratified folds of the labelled recordings, or a hold-out, as MeerKAT's manifests."""
+    """The recipe's folds of the labelled recordings, or its hold-out, as MeerKAT's manifests."""
 
     def work(run_id: str) -> None:
         folds = split(context.recipe, corpus)
@@ -159,28 +195,31 @@ def make_folds(context: Context, data: Result, corpus: Corpus) -> tuple[Result, 
 
 
 def pretrain(
-    context: Context, corpus: Corpus, labelled: Corpus | None = None, folds: Folds | None = None
+    context: Context,
+    corpus: Corpus,
+    labelled: Corpus | None = None,
+    folds: Folds | None = None,
+    fold: int | None = None,
 ) -> Result | None:
-    """Self-supervised training on every recording of the corpus; its model is the artifact `model`.
+    """Self-supervised training on the recordings of the corpus that it may hear; its model is the artifact `model`.
 
     Its fingerprint knows the audio only: correcting a label does not repeat it. labelled: the corpus of `data`, where
-    that is another, and its folds, if there is a finetuning; a probe hears recordings of it.
+    that is another, and its folds, if there are some; a probe hears recordings of it. fold: see `heard_by`.
     """
     recipe = context.recipe
     if recipe.pretrain is None:
         return None
     # what it cannot be done with is refused here, before anything is trained
-    probe, heard = probe_of(recipe, labelled or corpus, folds, grouping(recipe.folds))
-    names, audio = audio_of(recipe, corpus)
-    training = pretrain_spec(recipe, audio)
+    probe, probed = probe_of(recipe, labelled or corpus, folds, grouping(recipe.folds))
+    heard = heard_by(recipe, corpus, folds, fold)
+    training = pretrain_spec(recipe, heard.fingerprint, fold)
 
     def work(run_id: str) -> None:
-        if len(names) < len(corpus.recordings):
-            context.say(f"  left out of pretraining: {len(corpus.recordings) - len(names)} recordings below a segment")
-        if heard:
-            context.say(f"  {heard}")
+        for notice in (*heard.notices, *([probed] if probed else [])):
+            context.say(f"  {notice}")
+        context.store.log_json(run_id, {"recordings": heard.names}, HEARD)
         spec = TrainingSpec(
-            corpus=str(corpus.folder.resolve()), recordings=names, segment_s=recipe.pretrain_source.segment_s,
+            corpus=str(corpus.folder.resolve()), recordings=heard.names, segment_s=recipe.pretrain_source.segment_s,
             model=recipe.model, pretrain=recipe.pretrain, probe=probe,
         )  # fmt: skip
         _train(context, spec, run_id, training.storage, "pretraining")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from a2v_data.folds import Fold, Folds, label_share, make_folds
+from a2v_data.folds import Fold, Folds, make_folds
 from a2v_data.stats import check_not_vocal, class_shares, corpus_statistics, fold_statistics
 from data_listings import listing, of_counts
 
@@ -92,8 +92,7 @@ def test_not_vocal_is_a_class() -> None:
 def test_sizes_of_folds() -> None:
     corpus = of_counts(np.random.default_rng(0).poisson(1.0, (40, 2)))
     folds = make_folds(corpus, 4, 0)
-    few = Folds(tuple(label_share(fold, 0.25, 0) for fold in folds))
-    found = fold_statistics(corpus, {0.25: few, 1.0: folds})
+    found = fold_statistics(corpus, folds, [0.25])
     assert [fold["fold"] for fold in found] == [0, 1, 2, 3]
     total = {name: int((corpus.events["class"] == number).sum()) for number, name in enumerate(corpus.classes)}
     for fold in found:

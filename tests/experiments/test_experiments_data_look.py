@@ -109,8 +109,8 @@ def test_folds_are_those_of_a_recipe(a2v, corpus: Corpus, tmp_path):
     assert said.code == 0 and json.loads(said.out)["out"] == str(tmp_path / "f")
     folds = make_folds(corpus, 3, 0)
     assert read_manifests(tmp_path / "f", corpus) == folds
-    few = read_manifests(tmp_path / "f", corpus, 0.5)
-    assert [fold.train for fold in few] == [label_share(fold, 0.5, 0).train for fold in folds]
+    few = [label_share(fold, 0.5, 9) for fold in read_manifests(tmp_path / "f", corpus)]
+    assert few == [label_share(fold, 0.5, 0) for fold in folds]
 
 
 def test_folds_of_groups_in_a_table(a2v, synthetic, tmp_path):

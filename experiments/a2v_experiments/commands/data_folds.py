@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Scheme(StrEnum):
     """How folds come about."""
 
-    partition = "partition"
-    shuffle = "shuffle"
+    PARTITION = "partition"
+    SHUFFLE = "shuffle"
 
 
 EVEN = 0.1  # relative deviation of a class's share that needs an explanation
@@ -35,7 +35,7 @@ def folds(
     scheme: Annotated[
         Scheme,
         typer.Option(help="partition: each recording is evaluated in one fold; shuffle: splits drawn independently."),
-    ] = Scheme.partition,
+    ] = Scheme.PARTITION,
     evaluation_share: Annotated[
         float | None, typer.Option(help="Of the recordings, in each shuffle split.  [default: 0.2]")
     ] = None,
@@ -69,15 +69,15 @@ def folds(
     percentages = _shares(shares)
     share_of_each = 0.2 if evaluation_share is None else evaluation_share
     held = _held(holdout)
-    if evaluation_share is not None and scheme != Scheme.shuffle:
+    if evaluation_share is not None and scheme != Scheme.SHUFFLE:
         raise UserError("--evaluation-share belongs to --scheme shuffle; a partition evaluates one of its folds")
-    if held is not None and scheme == Scheme.shuffle:
+    if held is not None and scheme == Scheme.SHUFFLE:
         raise UserError("--scheme shuffle and --holdout: name one of them; a hold-out is a single split")
     grouping = _grouping(group, group_table, group_column)
     listing = open_listing(corpus, labelled.value)
     if held is not None:
         found = hold_out(listing, held, seed, grouping)
-    elif scheme == Scheme.shuffle:
+    elif scheme == Scheme.SHUFFLE:
         found = shuffle_folds(listing, count, share_of_each, seed, grouping)
     else:
         found = make_folds(listing, count, seed, grouping)
@@ -88,7 +88,7 @@ def folds(
         "corpus": str(corpus.absolute()),
         "folds": count if held is None else None,
         "scheme": scheme.value if held is None else None,
-        "evaluation_share": share_of_each if scheme == Scheme.shuffle else None,
+        "evaluation_share": share_of_each if scheme == Scheme.SHUFFLE else None,
         "holdout": held,
         "group": group if group_table is None else f"{group_table.absolute()}, column {group_column}",
         "seed": seed,

@@ -133,8 +133,8 @@ def fold_table(classes: list[str], folds: list[dict[str, Any]]) -> str:
         means = [_spread([part[key] for part in one], digits) for one in parts]
         each = [f"{fold['train']['1'][key]:.{digits}f}/{fold['evaluation'][key]:.{digits}f}" for fold in folds]
         rows.append([key, *means, *each])
-    told = "mean ± standard deviation over the folds, then train/evaluation of each" if len(folds) > 1 else "of the fold"
-    return f"events: {told}\n" + text_table(header, rows)
+    told = "mean ± standard deviation over the folds, then train/evaluation of each"
+    return f"events: {told if len(folds) > 1 else 'of the fold'}\n" + text_table(header, rows)
 
 
 def _spread(values: list[float], digits: int) -> str:

@@ -87,7 +87,8 @@ def read_manifests(folder: Path, corpus: Listing, holdout: bool = False) -> Fold
     """
     folder = Path(folder)
     marks = _marks(folder, holdout)
-    counts_RC, known = class_counts(corpus), {recording.name: recording.source_samples for recording in corpus.recordings}
+    counts_RC = class_counts(corpus)
+    known = {recording.name: recording.source_samples for recording in corpus.recordings}
 
     def names_of(stem: str) -> list[str]:
         return _read_manifest(folder / f"{stem}.tsv", corpus.folder, known)

@@ -46,18 +46,18 @@ class PairedTest:
 
 
 def paired_test(
-    first: Sequence[float], second: Sequence[float], metric: str = "", k_folds: int | None = None
+    first: Sequence[float], second: Sequence[float], metric: str = "", k_folds: float | None = None
 ) -> PairedTest:
     """Two-sided tests of fold-wise scores.
 
     k_folds  how many folds the recordings were split into, for the correction; default: as many as are given. With
-             fewer folds run than made, say how many were made.
+             fewer folds run than made, say how many were made; of shuffle splits 1 / (share that one evaluates).
     Raises ValueError for sequences of different length, undefined scores, or fewer than 2 or more than 20 folds.
     """
     difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     n = len(difference)
     k = n if k_folds is None else k_folds
-    if len(first) != len(second) or not 2 <= n <= MOST_FOLDS or np.isnan(difference).any() or k < 2:
+    if len(first) != len(second) or not 2 <= n <= MOST_FOLDS or np.isnan(difference).any() or k <= 1:
         raise ValueError(
             f"{metric or 'scores'}: {len(first)} and {len(second)} folds; both variants need a defined score in the "
             f"same 2 to {MOST_FOLDS} folds"
@@ -80,7 +80,7 @@ def paired_test(
     )
 
 
-def _corrected_t(mean: float, std: float, n: int, k: int) -> float | None:
+def _corrected_t(mean: float, std: float, n: int, k: float) -> float | None:
     from scipy.stats import t
 
     if std <= 1e-12 * max(abs(mean), 1e-300):
@@ -93,7 +93,7 @@ def compare_folds(
     first: Sequence[Mapping[str, float]],
     second: Sequence[Mapping[str, float]],
     metrics: Sequence[str],
-    k_folds: int | None = None,
+    k_folds: float | None = None,
 ) -> list[PairedTest]:
     """One test per metric, over the folds in which both variants define it; metrics with fewer than 2 such folds have
     none. `first` and `second`: the metrics of the same folds in the same order, as `Evaluation.metrics` gives them."""

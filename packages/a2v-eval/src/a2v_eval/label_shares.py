@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .events import PROTOCOLS, Protocol
-from .summary import UNDEFINED_MARK, Summary, aligned, metric_name
+from .summary import UNDEFINED_MARK, Spread, Summary, aligned, metric_name
 
 TRAIN_LABELS, VALIDATION_LABELS, EVALUATION_LABELS = "labels/train", "labels/validation", "labels/evaluation"
 """Prefixes of the metrics that hold sample sizes: labels of a class in the recordings that were trained on, in those
@@ -18,8 +18,9 @@ that were held out of them for validation (where some were), and in the evaluati
 def share_rows(shares: Mapping[float, Summary], classes: Sequence[str]) -> list[dict[str, Any]]:
     """One row per protocol, class (then macro and micro) and label share, in full precision; None where undefined.
 
-    shares  label share -> summary over its folds, see `summarise`. Sample sizes are means over the folds, under
-            `labels/train/CLASS`, `labels/validation/CLASS` and `labels/evaluation/CLASS`, for micro their sums.
+    shares  label share -> summary over its folds, see `summarise`. Sample sizes are means and sample standard
+            deviations over the folds of `labels/train/CLASS`, `labels/validation/CLASS` and `labels/evaluation/CLASS`,
+            for micro sums of the means.
     """
     rows = []
     for protocol in PROTOCOLS:
@@ -34,9 +35,7 @@ def share_rows(shares: Mapping[float, Summary], classes: Sequence[str]) -> list[
                         "AP_mean": ap.mean if ap else None,
                         "AP_std": ap.std if ap else None,
                         "folds": ap.n if ap else 0,
-                        "train_labels": _size(summary, TRAIN_LABELS, name, classes),
-                        "validation_labels": _size(summary, VALIDATION_LABELS, name, classes),
-                        "evaluation_labels": _size(summary, EVALUATION_LABELS, name, classes),
+                        **_sizes(summary, name, classes),
                     }
                 )
     return rows
@@ -53,7 +52,7 @@ def share_csv(shares: Mapping[float, Summary], classes: Sequence[str]) -> str:
 
 
 def share_text(shares: Mapping[float, Summary], classes: Sequence[str], protocol: Protocol) -> str:
-    """Class x label share as aligned text: mean ± standard deviation over folds, and labels to learn from."""
+    """Class x label share as aligned text: AP and labels to learn from, mean ± standard deviation over folds."""
     ordered = sorted(shares.items())
     rows = [["", *(cell for share, _ in ordered for cell in ("", f"{100 * share:g} % of labels")), ""]]
     rows.append(["class", *(cell for _ in ordered for cell in ("train", f"AP {protocol}")), "evaluation"])
@@ -61,25 +60,40 @@ def share_text(shares: Mapping[float, Summary], classes: Sequence[str], protocol
         row = [name]
         for _, summary in ordered:
             found = summary.get(metric_name(protocol, "AP", name))
-            row += [_shown(_size(summary, TRAIN_LABELS, name, classes)), str(found) if found else UNDEFINED_MARK]
-        rows.append([*row, _shown(_size(ordered[-1][1], EVALUATION_LABELS, name, classes))])
+            row += [_shown(summary, TRAIN_LABELS, name, classes), str(found) if found else UNDEFINED_MARK]
+        rows.append([*row, _shown(ordered[-1][1], EVALUATION_LABELS, name, classes)])
     lines = aligned(rows)
     rule = "─" * max(len(line) for line in lines)
     lines = [*lines[:2], rule, *lines[2:-2], rule, *lines[-2:]]
     folds = max((spread.n for summary in shares.values() for spread in summary.values()), default=0)
-    notes = [f"{protocol} protocol, mean ± standard deviation over {folds} folds; labels are means over the folds"]
+    notes = [f"{protocol} protocol, mean ± standard deviation over {folds} folds, of AP and of numbers of labels"]
     if any(UNDEFINED_MARK in row for row in rows):
         notes.append(f"{UNDEFINED_MARK} undefined: no labels of that class, so not part of the macro mean")
     return "\n".join([*lines, *notes])
 
 
-def _size(summary: Summary, prefix: str, name: str, classes: Sequence[str]) -> float | None:
+def _sizes(summary: Summary, name: str, classes: Sequence[str]) -> dict[str, float | None]:
+    """Sample sizes of one row of `share_rows`: mean and sample standard deviation over folds."""
+    sizes: dict[str, float | None] = {}
+    for part, prefix in (("train", TRAIN_LABELS), ("validation", VALIDATION_LABELS), ("evaluation", EVALUATION_LABELS)):
+        found = _of(summary, prefix, name, classes)
+        sizes[f"{part}_labels"] = sum(spread.mean for spread in found) if found else None
+        sizes[f"{part}_labels_std"] = found[0].std if name in classes and found else None
+    return sizes
+
+
+def _of(summary: Summary, prefix: str, name: str, classes: Sequence[str]) -> list[Spread]:
+    """Numbers of labels of a class; for micro of all of them, for macro none."""
     if name == "macro":
-        return None
-    found = [summary.get(f"{prefix}/{c}") for c in (classes if name == "micro" else [name])]
-    sizes = [spread.mean for spread in found if spread is not None]
-    return sum(sizes) if sizes else None
+        return []
+    found = (summary.get(f"{prefix}/{one}") for one in (classes if name == "micro" else [name]))
+    return [spread for spread in found if spread is not None]
 
 
-def _shown(size: float | None) -> str:
-    return "" if size is None else f"{size:.0f}"
+def _shown(summary: Summary, prefix: str, name: str, classes: Sequence[str]) -> str:
+    """As the paper's table of sample sizes has them; of all classes only the mean, since their deviations depend on one
+    another."""
+    found = _of(summary, prefix, name, classes)
+    mean = f"{sum(spread.mean for spread in found):.0f}" if found else ""
+    std = found[0].std if name in classes and found else None
+    return mean if std is None else f"{mean} ± {std:.1f}"

@@ -1,0 +1,185 @@
+"""What a pretraining hears of the recordings that scores are about; folds that are given as manifests."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from a2v_data.corpus import Corpus
+from a2v_data.folds import Fold, Folds, label_share, shuffle_folds
+from a2v_data.manifests import parse_manifest, write_manifests
+from a2v_experiments import stages
+from a2v_experiments.errors import UserError
+from a2v_experiments.heard import heard_by
+from experiments_runs import World
+from experiments_world import RECORDINGS, call_quietly, make_recipe, recipe_tree, write_recipe
+
+NAMES = [f"rec{number:02d}.wav" for number in range(RECORDINGS)]
+HEARD_ALL = "pretraining heard the evaluation recordings too, without their labels"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, empty_database, csv_source) -> World:
+    """A work folder in which each of two folds was pretrained for itself."""
+    folder = tmp_path_factory.mktemp("heard")
+    work = folder / "work"
+    work.mkdir()
+    shutil.copy(empty_database, work / "mlflow.db")
+    recipe = write_recipe(folder / "small.yaml", recipe_tree(data__source=str(csv_source), pretrain__hears="train"))
+    planned = call_quietly("experiment", "plan", recipe, "--work", work, "--no-measure", "--json")
+    names = [stage["name"] for stage in json.loads(planned.out)["stages"]]
+    assert names == ["data", "folds", "pretrain fold 0", "finetune fold 0", "pretrain fold 1", "finetune fold 1"]
+    first = call_quietly("experiment", "run", recipe, "--work", work)
+    assert first.code == 0, first.err
+    return World(work, recipe, first)
+
+
+def heard(world, run):
+    return json.loads(world.fetch(run, "heard.json").read_text())["recordings"]
+
+
+def test_each_fold_is_pretrained_without_its_evaluation_recordings(world):
+    folds = world.runs("folds")[0]
+    pretrained = world.runs("pretrain")
+    finetuned = sorted(world.runs("finetune"), key=lambda run: run.data.tags["fold"])
+    assert len(pretrained) == len(finetuned) == 2
+    for number, (before, after) in enumerate(zip(pretrained, finetuned, strict=True)):
+        assert set(heard(world, before)) == set(NAMES) - world.manifest(folds, f"valid_{number}.tsv")
+        assert after.data.tags["a2v.input_run.pretrain"] == before.info.run_id
+    said = "each fold's pretraining did not hear its evaluation recordings"
+    assert said in world.first.out
+    (parent,) = world.runs("experiment")
+    assert said in world.fetch(parent, "scores.txt").read_text()
+
+
+def test_the_plan_finds_the_pretrainings_of_the_folds(world):
+    found = json.loads(call_quietly("experiment", "plan", world.recipe, "--work", world.work, "--json").out)
+    assert {stage["state"] for stage in found["stages"]} == {"reused"} and found["finished_run"]
+
+
+def test_a_hold_out_reuses_no_pretraining_that_heard_it(world):
+    """Fold 0's pretraining left rec00, ... of its own out, so it serves a hold-out of just these and no other."""
+    folds = world.runs("folds")[0]
+    held = sorted(world.manifest(folds, "valid_0.tsv"))
+    sets = ("pretrain.hears=all", "folds.run=null")
+    same = world.call(*sets, f"folds.holdout='{'|'.join(held)}'")
+    assert same.code == 0, same.err
+    assert f"pretrain: reused, run {world.runs('pretrain')[0].info.run_id}" in same.out
+    assert "no pretraining heard the recordings that are held out" in same.out
+    before = len(world.runs("pretrain"))
+    other = world.call(*sets, "folds.holdout='rec00|rec11'")
+    assert other.code == 0, other.err
+    assert len(world.runs("pretrain")) == before + 1
+    assert heard(world, world.runs("pretrain")[-1]) == NAMES[1:-1]
+    assert "not heard in pretraining: 2 recordings" in other.out
+
+
+def test_a_backbone_that_heard_the_hold_out_is_refused(world):
+    """Fold 0's pretraining did not hear its evaluation recordings, and heard all others."""
+    folds = world.runs("folds")[0]
+    held = sorted(world.manifest(folds, "valid_0.tsv"))
+    run = world.runs("pretrain")[0].info.run_id
+    sets = ("pretrain=null", f"backbone=runs:/{run}", "folds.run=null")
+    train = sorted(set(NAMES) - set(held))
+    refused = world.call(*sets, f"folds.holdout='{train[0]}|{held[0]}'")
+    assert refused.code == 2
+    assert f"its pretraining heard 1 of the 2 recordings that are held out ({train[0]})" in refused.err
+    kept = world.call(*sets, f"folds.holdout='{'|'.join(held)}'")
+    assert kept.code == 0, kept.err
+    assert "the backbone's pretraining did not hear the evaluation recordings" in kept.out
+
+
+def test_folds_and_subsets_that_are_given(world, csv_source, tmp_path):
+    """The recordings of the manifests and no others, with another seed than theirs; pretrain.tsv too."""
+    (data,) = world.runs("prepare")
+    corpus = Corpus.open(data.data.tags["a2v.corpus"])
+    folds = shuffle_folds(corpus, 2, 0.25, 5)
+    folds = Folds(folds.folds, pretrain=tuple(NAMES[:-1]))
+    write_manifests(folds, corpus, tmp_path, [0.5], 6)
+    sets = ["pretrain.hears=all", "folds.count=2", "folds.run=null", f"folds.manifests={tmp_path}"]
+    done = world.call(*sets, "folds.label_shares=[0.5, 1.0]")
+    assert done.code == 0, done.err
+    assert HEARD_ALL in done.out
+    run = world.runs("folds")[-1]
+    for number, fold in enumerate(folds):
+        assert world.manifest(run, f"valid_{number}.tsv") == set(fold.evaluation)
+        few = set(label_share(fold, 0.5, 6).train)
+        assert world.manifest(run, f"train_{number}_50.tsv") == few
+        spec = make_recipe(tmp_path, sets, data__source=str(csv_source))
+        again = stages.split(spec, corpus)
+        assert set(label_share(again[number], 0.5, 0).train) == few
+    assert heard(world, world.runs("pretrain")[-1]) == NAMES[:-1]
+    mark = run.data.tags["a2v.fingerprint"]
+    finetuned = [one.data for one in world.runs("finetune") if one.data.tags["a2v.input.folds"] == mark]
+    sizes = {(one.tags["fold"], one.tags["label_share"]): one.metrics["labels/train/cc"] for one in finetuned}
+    assert sizes == {(f"{n}", share): 2 * count for n in range(2) for share, count in (("0.5", 4), ("1", 9))}
+    path = tmp_path / "train_0.tsv"  # another manifest is another experiment
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    planned = call_quietly("experiment", "plan", world.recipe, "--work", world.work, "--no-measure", "--json",
+                           *(part for one in sets for part in ("--set", one)))
+    states = {stage["name"]: stage["state"] for stage in json.loads(planned.out)["stages"]}
+    assert states["folds"] == "runs" and states["pretrain"] == "reused"
+
+
+@pytest.mark.parametrize(
+    "sets, said",
+    [
+        (["folds.count=3"], "has the folds 0, 1; folds.count = 3 must say so"),
+        (["folds.count=2", "folds.label_shares=[0.1]"], "no subset with 10 % of .* those that it has: 50 %"),
+        (["folds.count=2", "folds.holdout=0.2"], "no manifest train_lof.tsv of a hold-out, and its folds are 0, 1"),
+    ],
+)
+def test_manifests_that_are_not_those_of_the_recipe(world, csv_source, tmp_path, sets, said):
+    (data,) = world.runs("prepare")
+    corpus = Corpus.open(data.data.tags["a2v.corpus"])
+    write_manifests(shuffle_folds(corpus, 2, 0.25, 5), corpus, tmp_path, [0.5])
+    sets = [*sets, "folds.run=null", f"folds.manifests={tmp_path}"]
+    with pytest.raises(UserError, match=said):
+        stages.split(make_recipe(tmp_path, sets, data__source=str(csv_source)), corpus)
+
+
+def test_folds_that_overlap_do_not_choose_one_anothers_thresholds(world, csv_source, tmp_path):
+    (data,) = world.runs("prepare")
+    corpus = Corpus.open(data.data.tags["a2v.corpus"])
+    sets = ["folds.scheme=shuffle", "folds.run=null", "folds.count=5"]
+    folds = stages.split(make_recipe(tmp_path, sets, data__source=str(csv_source)), corpus)
+    assert folds.overlap
+    with pytest.raises(UserError, match=r"evaluated in several folds.*finetune\.validation.*scheme: partition"):
+        stages.split(make_recipe(tmp_path, [*sets, "evaluate.events.window_s=0.1", "evaluate.fit_events=true"],
+                                 data__source=str(csv_source)), corpus)
+
+
+def test_unlabelled_recordings_of_a_held_out_group_are_not_heard(world, csv_source, tmp_path):
+    """Groups by the last digit: rec00 is held out, rec10 is of its group and in no fold; rec1 has no group's form."""
+    (data,) = world.runs("prepare")
+    corpus = Corpus.open(data.data.tags["a2v.corpus"])
+    folds = Folds((Fold(0, NAMES[1:9], NAMES[:1]),))
+    sets = ["folds.holdout=0.2", "folds.run=null", "folds.group='rec0?([0-9])[.]wav$'"]
+    found = heard_by(make_recipe(tmp_path, sets, data__source=str(csv_source)), corpus, folds)
+    assert found.names == NAMES[1:]  # rec10 and rec11 have no group by this expression
+    assert "2 recordings are heard in pretraining in whose names folds.group finds no group" in found.notices
+    sets[-1] = "folds.group='rec[0-9]([0-9])[.]wav$'"
+    found = heard_by(make_recipe(tmp_path, sets, data__source=str(csv_source)), corpus, folds)
+    assert found.names == [name for name in NAMES if name not in ("rec00.wav", "rec10.wav")]
+
+
+def test_pretraining_alone_leaves_out_what_is_held_out(world):
+    done = world.call("finetune=null", "pretrain.hears=all", "folds.run=null", "folds.holdout='rec03'")
+    assert done.code == 0, done.err
+    assert heard(world, world.runs("pretrain")[-1]) == [name for name in NAMES if name != "rec03.wav"]
+    refused = world.call("finetune=null")
+    assert refused.code == 2 and "pretrain.hears = train" in refused.only_line()
+
+
+def test_the_manifests_say_what_pretraining_hears_of_a_published_corpus(world, tmp_path):
+    """A recipe without finetuning hears pretrain.tsv, so that a finetuning with the same manifests reuses it."""
+    (data,) = world.runs("prepare")
+    corpus = Corpus.open(data.data.tags["a2v.corpus"])
+    write_manifests(Folds(shuffle_folds(corpus, 2, 0.25, 5).folds, pretrain=tuple(NAMES[2:])), corpus, tmp_path)
+    assert len(parse_manifest(tmp_path / "pretrain.tsv")[1]) == RECORDINGS - 2
+    sets = ["pretrain.hears=all", "folds.count=2", "folds.run=null", f"folds.manifests={tmp_path}"]
+    assert world.call(*sets, "finetune=null").code == 0
+    (before,) = [run for run in world.runs("pretrain") if heard(world, run) == NAMES[2:]]
+    done = world.call(*sets)
+    assert done.code == 0 and f"pretrain: reused, run {before.info.run_id}" in done.out

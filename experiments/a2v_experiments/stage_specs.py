@@ -59,17 +59,23 @@ def pretrain_spec(recipe: Recipe, audio: str) -> StageSpec:
 
 
 def audio_of(recipe: Recipe, corpus: Corpus) -> tuple[list[str], str]:
-    """The recordings that pretraining hears, and the fingerprint of their audio.
+    """The recordings that pretraining hears, and the fingerprint of their audio. Those shorter than a segment are
+    padded (`tasks.PretrainTask`).
 
-    Raises UserError where none is as long as a segment.
+    Raises UserError where none is as long as a segment: that would train on padding mostly.
     """
     segment_s = recipe.pretrain_source.segment_s
-    samples = corpus.segment_samples(segment_s)
-    names = [recording.name for recording in corpus.recordings if recording.n_samples >= samples]
-    if not names:
+    names = [recording.name for recording in corpus.recordings]
+    if shorter_than_a_segment(recipe, corpus) == len(names):
         key = "data" if recipe.pretrain_data is None else "pretrain_data"
         raise UserError(f"{key}.segment_s = {segment_s}: no recording is that long; give a shorter one")
     return names, fingerprint("audio", {"names": names, "audio": corpus.meta["checksums"][AUDIO]})
+
+
+def shorter_than_a_segment(recipe: Recipe, corpus: Corpus) -> int:
+    """How many of the recordings that pretraining hears fill no segment."""
+    samples = corpus.segment_samples(recipe.pretrain_source.segment_s)
+    return sum(recording.n_samples < samples for recording in corpus.recordings)
 
 
 def finetune_spec(

@@ -35,7 +35,15 @@ from .probe_report import PROBE, probe_summary
 from .progress import advancing, bar, watching
 from .recipe_sections import DataConfig, FoldsConfig, Recipe
 from .stage import WAIT_S, Context, Result, run_stage
-from .stage_specs import StageSpec, audio_of, data_spec, finetune_spec, folds_spec, pretrain_spec
+from .stage_specs import (
+    StageSpec,
+    audio_of,
+    data_spec,
+    finetune_spec,
+    folds_spec,
+    pretrain_spec,
+    shorter_than_a_segment,
+)
 from .tasks import TrainingSpec, build_task, part
 from .tracking import scratch
 from .validation_report import summary
@@ -175,8 +183,8 @@ def pretrain(
     training = pretrain_spec(recipe, audio)
 
     def work(run_id: str) -> None:
-        if len(names) < len(corpus.recordings):
-            context.say(f"  left out of pretraining: {len(corpus.recordings) - len(names)} recordings below a segment")
+        if padded := shorter_than_a_segment(recipe, corpus):
+            context.say(f"  padded with silence in pretraining: {padded} recordings, shorter than a segment")
         if heard:
             context.say(f"  {heard}")
         spec = TrainingSpec(

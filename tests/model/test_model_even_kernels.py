@@ -10,8 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from a2v_model import DecoderConfig, Detector, EncoderConfig, FinetuneConfig, FrontEndConfig, ModelConfig
-from a2v_model import PretrainConfig, Pretrainer
+from a2v_model import (
+    DecoderConfig,
+    Detector,
+    EncoderConfig,
+    FinetuneConfig,
+    FrontEndConfig,
+    ModelConfig,
+    PretrainConfig,
+    Pretrainer,
+)
 from a2v_model.finetuning import load_exactly
 from a2v_model.layers import NormedConv
 from a2v_model.masking import masked_indices
@@ -112,10 +120,10 @@ def test_loss_and_gradients_golden(pretrainer: Pretrainer, golden: dict[str, Ten
     gradients = {n: p.grad for n, p in pretrainer.named_parameters() if p.requires_grad}
     assert {own_name(key) for key in meta["grad_norms"]} == set(gradients)
     for key, norm in meta["grad_norms"].items():
-        assert math.isclose(float(gradients[own_name(key)].norm()), norm, rel_tol=1e-4), key
+        assert math.isclose(float(gradients[own_name(key)].norm()), norm, rel_tol=1e-5), key
     for key in (key for key in golden if key.startswith("grad.")):
         name = own_name(key.removeprefix("grad."))
-        assert relative_error(gradients[name], own_tensor(name, golden[key])) < 1e-4, key
+        assert relative_error(gradients[name], own_tensor(name, golden[key])) < 2e-5, key  # one edge has 9.7e-6
 
 
 @pytest.mark.parametrize("layers", [2, 4])

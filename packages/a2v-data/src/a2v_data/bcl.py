@@ -36,7 +36,8 @@ class BclConfig(BaseModel):
 def a_weighted_gain_db(waveform_BN: Tensor, sample_rate: int, window_s: float) -> Tensor:
     """A-weighted power in dB (at least -80) of Hann windows of `window_s` seconds, hop half a window: (B, W).
 
-    In float32, whatever autocast does around it: in bfloat16 it would be off by up to a quarter of a dB. Raises `ValueError` where the waveform is shorter than one window.
+    In float32, whatever autocast does around it: in bfloat16 it would be off by up to a quarter of a dB.
+    Raises `ValueError` where the waveform is shorter than one window.
     """
     size = round(window_s * sample_rate)
     if not 2 <= size <= waveform_BN.shape[-1]:

@@ -106,7 +106,9 @@ FINETUNE_MEANINGLESS = (
 )  # fmt: skip
 
 # keys that older files lack, and what their absence means
-ABSENT: dict[str, Any] = {"layerdrop": 0.0, "prenet_layerdrop": 0.0, "clone_batch": 1, "sinc_input": False, "use_pswish": False}
+ABSENT: dict[str, Any] = {
+    "layerdrop": 0.0, "prenet_layerdrop": 0.0, "clone_batch": 1, "sinc_input": False, "use_pswish": False,
+}  # fmt: skip
 
 
 def original_kinds(model: ModelConfig) -> tuple[FrontEndConfig, EncoderConfig]:

@@ -4,7 +4,6 @@ from typing import Any
 
 from torch import nn
 
-
 SINC_EDGES = ("low_hz", "band_hz", "low_khz", "band_khz")  # of the waveform front end, and of an ear
 
 

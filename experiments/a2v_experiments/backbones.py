@@ -18,7 +18,10 @@ from .models import fetch_model, is_uri
 from .recipe_sections import Recipe
 from .tracking import flatten
 
-WITHOUT_SHAPE = ("dropout", "attention_dropout", "activation_dropout", "prenet_dropout", "layerdrop", "init_std")
+WITHOUT_SHAPE = (
+    "dropout", "attention_dropout", "activation_dropout", "mlp_output_dropout", "prenet_dropout", "layerdrop",
+    "prenet_layerdrop", "init_std",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -40,26 +40,25 @@ def heard_by(recipe: Recipe, corpus: Corpus, folds: Folds | None = None, fold: i
     """What the recipe's pretraining hears of a corpus.
 
     corpus: that of `pretrain_source`; folds: of the corpus of `data`, None where there are none; fold: the one whose
-    pretraining it is (`pretrain.hears: train`), None for all. Raises UserError where no recording is left that is as
-    long as a segment.
+    pretraining it is (`pretrain.hears: train`), None for all. Recordings shorter than a segment are padded
+    (`tasks.PretrainTask`); UserError where none is as long as one: that would train on padding mostly.
     """
     names = [recording.name for recording in corpus.recordings]
     if folds is not None and folds.pretrain is not None and recipe.pretrain_data is None:
         chosen = set(folds.pretrain)
         names = [name for name in names if name in chosen]
     away, notices = _away(recipe, names, evaluated(recipe, folds, fold))
-    segment_s = recipe.pretrain_source.segment_s
-    samples = corpus.segment_samples(segment_s)
-    long = {recording.name for recording in corpus.recordings if recording.n_samples >= samples}
     kept = [name for name in names if name not in away]
     if away:
         notices.append(f"not heard in pretraining: {len(away)} recordings, evaluated or of the group of one")
-    if short := len(kept) - len(long.intersection(kept)):
-        notices.append(f"left out of pretraining: {short} recordings below a segment")
-    kept = [name for name in kept if name in long]
-    if not kept:
+    segment_s = recipe.pretrain_source.segment_s
+    samples, heard = corpus.segment_samples(segment_s), set(kept)
+    short = sum(one.n_samples < samples for one in corpus.recordings if one.name in heard)
+    if short == len(kept):
         key = "data" if recipe.pretrain_data is None else "pretrain_data"
         raise UserError(f"{key}.segment_s = {segment_s}: no recording is that long; give a shorter one")
+    if short:
+        notices.append(f"padded with silence in pretraining: {short} recordings, shorter than a segment")
     mark = fingerprint("audio", {"names": kept, "audio": corpus.meta["checksums"][AUDIO]})
     return Heard(kept, mark, tuple(notices))
 

@@ -80,9 +80,8 @@ def train(
     if config.compile:
         compile_model(model)
     settings = config.optimizer
-    optimizer = torch.optim.AdamW(
-        weight_decay_groups(model, settings.weight_decay), lr=0.0, betas=settings.betas, eps=settings.eps
-    )
+    groups = weight_decay_groups(model, settings.weight_decay, settings.decay_sinc)
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, eps=settings.eps)
     probe = task.probe
     begun = probe.begin(checkpoints.read_state(resume) if resume else {}, model, group) if probe else {}
     state = checkpoints.read(resume, model, optimizer) if resume else {"updates": 0}
@@ -145,9 +144,11 @@ def _update(
     means = dict(zip(keys, sums.tolist(), strict=True))
     frames = max(means.pop("frames"), 1.0)
     group.sum_gradients(trained, frames)
-    norm = nn.utils.clip_grad_norm_(trained, config.optimizer.gradient_clip)
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
     if not torch.isfinite(norm):  # the same on every worker; one such step would make every weight NaN
         raise TrainingStopped(f"update {update + 1}: the gradient is {float(norm)}; lower optimizer.learning_rate")
+    if config.optimizer.gradient_clip is not None:
+        nn.utils.clip_grads_with_norm_(trained, config.optimizer.gradient_clip, norm)
     rate = learning_rate(update, config.updates, config.optimizer)
     for parameters in optimizer.param_groups:
         parameters["lr"] = rate

@@ -40,7 +40,11 @@ class DataConfig(PackConfig):
 
 
 class OptimizerConfig(Section):
-    """AdamW with linear warm-up from `warmup_from` and a cosine down to `final_learning_rate` (spec 5 and 7)."""
+    """AdamW with linear warm-up from `warmup_from` and a cosine down to `final_learning_rate` (spec 5 and 7).
+
+    weight_decay: of matrices and kernels; decay_sinc: of the edges of Sinc filters too, as in the original (spec 5).
+    gradient_clip: largest norm of an update's gradient, which is scaled down to it; None: as it is.
+    """
 
     learning_rate: float = Field(default=1e-4, gt=0)
     warmup_updates: int = Field(default=0, ge=0)
@@ -49,7 +53,8 @@ class OptimizerConfig(Section):
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = Field(default=1e-6, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
-    gradient_clip: float = Field(default=1.0, gt=0)
+    decay_sinc: bool = Field(default=False, exclude_if=lambda wanted: not wanted)
+    gradient_clip: float | None = Field(default=1.0, gt=0)
 
 
 class LoopConfig(Section):

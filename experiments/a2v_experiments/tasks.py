@@ -113,7 +113,12 @@ class _TaskBase:
 
 
 class PretrainTask(_TaskBase):
-    """Predict the teacher's targets at masked frames (spec 5)."""
+    """Predict the teacher's targets at masked frames (spec 5).
+
+    A recording shorter than a segment is normalised over its own samples, then zeros, which are its mean, follow up
+    to the segment's end: padding changes nothing of its level. With between-classes mixing a partner is heard there.
+    The model takes the padding for a silence that was recorded: its frames are masked and predicted like any others.
+    """
 
     sum_names = ("target_variance", "prediction_variance", "masked_share")
 

@@ -51,6 +51,18 @@ def test_gain_of_a_1_khz_sine(rate: int) -> None:
     assert gain.amax().item() == pytest.approx(expected, abs=0.05)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_changes_nothing(golden: dict[str, Tensor], dtype: torch.dtype) -> None:
+    x, y = golden["source"], torch.rand(len(golden["source"]), 5, 3, generator=seeded(8))
+    gain_BW, plain = a_weighted_gain_db(x, 8000, 0.05), mix(x, y, 8000, BclConfig(), seeded(9))
+    with torch.autocast("cpu", dtype=dtype):
+        power = (x @ x.T).dtype
+        cast_BW, mixed = a_weighted_gain_db(x, 8000, 0.05), mix(x, y, 8000, BclConfig(), seeded(9))
+    assert power == dtype  # autocast was at work
+    for result, expected in zip((cast_BW, *mixed), (gain_BW, *plain), strict=True):
+        assert result.dtype == torch.float32 and torch.equal(result, expected)
+
+
 def test_equal_loudness_gives_the_ratio_itself() -> None:
     """G1 = G2: p = r, so the mix of x and -x is (2r - 1) x / sqrt(r^2 + (1-r)^2)."""
     x = torch.randn(1, 4000, generator=seeded(3))

@@ -143,6 +143,17 @@ def test_logged_metrics_are_those_of_the_update(tmp_path, corpus):
     assert "target_variance" not in run_loop(spec(tmp_path, corpus, "finetune"), tmp_path / "f").metrics[6]
 
 
+@pytest.mark.parametrize("clip, largest", [("null", math.inf), ("0.01", 0.01)])
+def test_gradients_are_clipped_only_where_the_recipe_says_so(tmp_path, corpus, clip, largest):
+    """Adam's first moment after an update is 1 - betas[0] of the gradient that it got."""
+    changes = [f"pretrain.optimizer.gradient_clip={clip}", "pretrain.checkpoint_every=1"]
+    training = run_loop(spec(tmp_path, corpus, "pretrain", *changes), tmp_path / "p")
+    logged = training.metrics[1]["gradient_norm"]  # that before clipping
+    moments = [value for key, value in training.moments(1).items() if key.endswith("exp_avg")]
+    got = math.sqrt(sum(float(value.double().square().sum()) for value in moments)) / (1 - 0.9)
+    assert logged > 0.1 and got == pytest.approx(min(logged, largest), rel=1e-3)
+
+
 def test_only_the_head_learns_at_first_and_the_front_end_never(tmp_path, corpus):
     training = run_loop(spec(tmp_path, corpus, "finetune", "finetune.checkpoint_every=1"), tmp_path / "f")
     weights = {updates: training.weights(updates) for updates in (1, 2, 3, 6)}

@@ -5,7 +5,7 @@ import torch
 from a2v_model import Pretrainer
 from a2v_model.finetuning import load_exactly
 from a2v_model.original_names import own_state, own_teacher_state
-from model_goldens import GOLDEN_MODEL, GOLDEN_PRETRAIN, facts, tensors
+from model_goldens import GOLDEN_MODEL, GOLDEN_PRETRAIN, facts, golden_teacher, tensors
 from torch import Tensor
 
 
@@ -24,12 +24,7 @@ def student() -> dict[str, Tensor]:
 @pytest.fixture(scope="session")
 def teacher(student: dict[str, Tensor]) -> dict[str, Tensor]:
     """The golden teacher, made from the student by the rule in g3_pretrain.json."""
-    state = {}
-    for key in facts("g3_pretrain")["teacher"]["keys"]:
-        s = student[key]
-        rolled = s.flatten().roll(1).view_as(s)
-        state[key] = 0.9 * s.flip(2) if key.endswith("alibi_scale") else 0.9 * s + 0.2 * rolled
-    return state
+    return golden_teacher(student, facts("g3_pretrain")["teacher"]["keys"])
 
 
 @pytest.fixture

@@ -127,6 +127,62 @@ def test_layerdrop_skips_blocks_and_never_all() -> None:
     assert len(list(encoder.eval()._active(generator))) == 3
 
 
+def _prenet_blocks_that_ran(detector: Detector, seeds: range) -> list[tuple[int, ...]]:
+    ran: list[int] = []
+    for number, block in enumerate(detector.backbone.prenet.blocks):
+        block.register_forward_hook(lambda *_, number=number: ran.append(number))
+    seen, wave = [], torch.randn(1, 400)
+    with torch.no_grad():
+        for seed in seeds:
+            ran.clear()
+            detector(wave, torch.Generator().manual_seed(seed))
+            seen.append(tuple(ran))
+    return seen
+
+
+def test_layerdrop_of_the_prenet_skips_its_blocks_in_training_only() -> None:
+    """Four blocks, each kept with probability .7: 2.8 on average, each alike, in their order; at times none."""
+    torch.manual_seed(0)
+    config = FinetuneConfig(average_layers=1, channel_mask_length=4, mask_length=2, layerdrop=0, prenet_layerdrop=0.3)
+    detector = Detector(tiny_model(prenet_depth=4, depth=1), config, CLASSES).train()
+    seen = _prenet_blocks_that_ran(detector, range(400))
+    assert all(list(ran) == sorted(ran) for ran in seen) and () in seen and (0, 1, 2, 3) in seen
+    shares = [sum(number in ran for ran in seen) / 400 for number in range(4)]
+    assert all(abs(share - 0.7) < 4 * math.sqrt(0.3 * 0.7 / 400) for share in shares)
+    assert seen[:5] == _prenet_blocks_that_ran(detector, range(5))  # drawn from the generator, which was given
+    assert _prenet_blocks_that_ran(detector.eval(), range(3)) == [(0, 1, 2, 3)] * 3
+
+
+def test_without_layerdrop_of_the_prenet_nothing_is_drawn_for_it() -> None:
+    """So what was trained without this option comes out as it did before it."""
+    detector, generator = _detector(layerdrop=0.5).train(), torch.Generator().manual_seed(0)
+    before = torch.Generator().manual_seed(0)
+    x_BTD = torch.randn(1, 20, 32)
+    detector.backbone.encoder(x_BTD, generator=generator)
+    torch.rand(3, generator=before)  # one number for each main block
+    assert torch.equal(generator.get_state(), before.get_state())
+
+
+def test_the_second_dropout_of_the_mlp_is_in_the_layer_result() -> None:
+    torch.manual_seed(0)
+    quiet = dict(dropout=0.0, activation_dropout=0.0, attention_dropout=0.0)
+    detector = _detector(**quiet, mlp_output_dropout=0.25)
+    block = detector.backbone.blocks[0]
+    x_BTD = torch.randn(4, 50, 32)
+    bias = detector.backbone.encoder.bias(50)
+    with torch.no_grad():
+        _, plain_BTD = block.eval()(x_BTD, bias)
+        out_BTD, dropped_BTD = block.train()(x_BTD, bias)
+        kept = dropped_BTD != 0
+        assert abs(kept.float().mean() - 0.75) < 4 * math.sqrt(0.25 * 0.75 / kept.numel())
+        torch.testing.assert_close(dropped_BTD[kept], plain_BTD[kept] / 0.75)
+        r_BTD = block.norm1(x_BTD + block.attention(x_BTD, bias))
+        torch.testing.assert_close(out_BTD, block.norm2(r_BTD + dropped_BTD))  # and so in what the next block gets
+    for config in (detector.config, detector.backbone.config.encoder):
+        assert config.mlp_output_dropout == 0.25
+        assert not {"mlp_output_dropout", "prenet_layerdrop"} & type(config)().model_dump().keys()  # off: in no dump
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("alibi", [True, False])
 def test_padding_changes_nothing(seed: int, alibi: bool) -> None:

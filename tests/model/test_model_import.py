@@ -120,12 +120,13 @@ def test_the_configuration_of_pretraining(suffix: str) -> None:
 @pytest.mark.parametrize("suffix", ["", "_dictconfig_fp16"])
 def test_the_configuration_of_finetuning(suffix: str) -> None:
     model = _imported(f"finetuned{suffix}").model
-    encoder = EncoderConfig(**ENCODER, attention_dropout=0.2, activation_dropout=0.1)
+    encoder = EncoderConfig(**ENCODER, attention_dropout=0.2, activation_dropout=0.1, mlp_output_dropout=0.1)
     assert model.model_config == ModelConfig(front_end=FRONT_END, encoder=encoder)
     assert model.config == FinetuneConfig(
         mask_probability=0.825 / 4, mask_length=4, mask_noise=0.01, channel_mask_probability=0.5,
         channel_mask_length=4, average_layers=2, focal=True, dropout=0.1, activation_dropout=0.1,
-        attention_dropout=0.2, head_dropout=0.0, layerdrop=0.0, freeze_front_end=True, head_only_updates=1,
+        mlp_output_dropout=0.1, attention_dropout=0.2, head_dropout=0.0, layerdrop=0.0, freeze_front_end=True,
+        head_only_updates=1,
     )  # fmt: skip
 
 

@@ -109,6 +109,10 @@ NO_LAYERS = "only lists of (filters, kernel, stride) with + and * are understood
             {"cfg/task/normalize": False},
             "cfg.task.normalize = False: a2v only knows waveforms of zero mean and unit variance",
         ),
+        (
+            {f"{AUDIO}/conv_feature_layers": "[(127, 64, 1), (8, 10, 5)]"},
+            "front_end.sinc_kernel = 64: must be odd, e.g. 65",
+        ),
         ({f"{MODEL}/depth": ...}, "cfg.model.depth is missing"),
         ({f"{AUDIO}/mask_length": ...}, "cfg.model.modalities.audio.mask_length is missing"),
         ({f"{AUDIO}/decoder/decoder_dim": ...}, "cfg.model.modalities.audio.decoder.decoder_dim is missing"),
@@ -196,7 +200,11 @@ def test_what_concerns_training_only_is_noted(tmp_path: Path) -> None:
         ({"zero_mask": True}, {"mask_noise": 0.0}),
         ({"feature_grad_mult": 1.0}, {"freeze_front_end": False}),
         ({"use_focal_loss": False}, {"focal": False}),
-        ({"layerdrop": 0.1, "final_dropout": 0.2}, {"layerdrop": 0.1, "head_dropout": 0.2}),
+        (
+            {"layerdrop": 0.1, "final_dropout": 0.2},  # the original drops layers of prenet and main blocks alike
+            {"layerdrop": 0.1, "prenet_layerdrop": 0.1, "head_dropout": 0.2},
+        ),
+        ({"activation_dropout": 0.3}, {"activation_dropout": 0.3, "mlp_output_dropout": 0.3}),  # its MLP drops twice
         ({"mask_prob": 1.1, "mask_length": 2}, {"mask_probability": 0.55, "mask_length": 2}),
         ({"mask_length": 0}, {"mask_length": 0, "mask_probability": 0.0}),
         ({"freeze_finetune_updates": 10_000}, {"head_only_updates": 10_000}),

@@ -11,6 +11,7 @@ from a2v_model import (
     normalise,
     weight_decay_groups,
 )
+from a2v_model.config import EarConfig
 from model_goldens import tiny_model, tiny_pretrain
 from torch import nn
 
@@ -110,6 +111,23 @@ def test_vectors_do_not_decay() -> None:
     } <= still
     assert all(name.endswith("weight") for name in moving)
     assert {"student.front_end.layers.0.conv.weight", "student.encoder.blocks.0.fc1.weight"} <= moving
+
+
+@pytest.mark.parametrize("front_end", [tiny_model().front_end, EarConfig(sample_rate=8000)])
+def test_edges_of_sinc_filters_decay_where_that_is_wanted(front_end: FrontEndConfig | EarConfig) -> None:
+    """A step without gradients multiplies them by 1 - lr * decay, and nothing else that is a vector."""
+    model = Pretrainer(ModelConfig(front_end=front_end, encoder=tiny_model().encoder), tiny_pretrain())
+    before = {name: parameter.clone() for name, parameter in model.student.named_parameters()}
+    for parameter in model.student.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    torch.optim.AdamW(weight_decay_groups(model, 0.5, decay_sinc=True), lr=0.1).step()
+    edges = 0
+    for name, parameter in model.student.named_parameters():
+        edge = name.rsplit(".", 1)[-1] in ("low_hz", "band_hz", "low_khz", "band_khz")
+        edges += edge
+        factor = 0.95 if edge or parameter.ndim > 1 else 1.0
+        torch.testing.assert_close(parameter, factor * before[name], msg=name)
+    assert edges == 2
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -36,6 +36,7 @@ class BclConfig(BaseModel):
 def a_weighted_gain_db(waveform_BN: Tensor, sample_rate: int, window_s: float) -> Tensor:
     """A-weighted power in dB (at least -80) of Hann windows of `window_s` seconds, hop half a window: (B, W).
 
+    In float32, whatever autocast does around it: in bfloat16 it would be off by up to a quarter of a dB.
     Raises `ValueError` where the waveform is shorter than one window.
     """
     size = round(window_s * sample_rate)
@@ -48,7 +49,8 @@ def a_weighted_gain_db(waveform_BN: Tensor, sample_rate: int, window_s: float) -
     frame_BWN = waveform_BN.float().unfold(-1, size, size // 2)
     spectrum_BWF = torch.fft.rfft(frame_BWN * torch.hann_window(size, device=device))
     weight_F = _a_weight(size, sample_rate).to(device)
-    power_BW = torch.view_as_real(spectrum_BWF).square().sum(-1) @ weight_F
+    with torch.autocast(device.type, enabled=False):  # which would make a matrix product one of bfloat16
+        power_BW = torch.view_as_real(spectrum_BWF).square().sum(-1) @ weight_F
     return 10 * power_BW.clamp_min(10 ** (FLOOR_DB / 10)).log10()
 
 

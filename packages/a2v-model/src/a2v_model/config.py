@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]  # dropout rates
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+RateIfAny = Annotated[float, Field(ge=0.0, lt=1.0, exclude_if=lambda rate: rate == 0)]  # 0 is in no dump: see _is_none
 
 
 class Config(BaseModel):
@@ -22,11 +23,6 @@ class Config(BaseModel):
 def _is_none(value: Any) -> bool:
     """An option that is off is in no dump, so what does without it keeps the fingerprint that it had before it."""
     return value is None
-
-
-def _is_random(value: Any) -> bool:
-    """The paper's start: in no dump, as above."""
-    return value == "random"
 
 
 class FrontEndConfig(Config):
@@ -47,7 +43,7 @@ class FrontEndConfig(Config):
     layers: tuple[tuple[int, int, int], ...] = (
         (512, 10, 5), (512, 3, 2), (512, 3, 2), (512, 3, 2), (512, 3, 1), (512, 2, 1), (512, 2, 1),
     )  # fmt: skip
-    start: Literal["random", "filterbank"] = Field(default="random", exclude_if=_is_random)
+    start: Literal["random", "filterbank"] = Field(default="random", exclude_if=lambda start: start == "random")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -224,8 +220,9 @@ class EncoderConfig(Config):
     """The transformer: relative positional encoder, ALiBi, prenet (context encoder) and main blocks.
 
     `positional_width` is shared by the `positional_depth` convolutions: each has max(3, width // depth) taps.
-    The dropout rates are those of pretraining; `FinetuneConfig` replaces them. `learned_alibi_scale` = False
-    keeps the scales at 1 (the paper learns them).
+    The dropout rates are those of pretraining; `FinetuneConfig` replaces them. `activation_dropout` stands after the
+    MLP's GELU, `mlp_output_dropout` after its second layer, so in the layer result too. `layerdrop` skips main blocks,
+    `prenet_layerdrop` those of the prenet. `learned_alibi_scale` = False keeps the scales at 1 (the paper learns them).
     """
 
     kind: Literal["transformer"] = Field(default="transformer", exclude=True)  # the default, in no dump
@@ -243,8 +240,10 @@ class EncoderConfig(Config):
     attention_dropout: Rate = 0.1
     dropout: Rate = 0.1
     activation_dropout: Rate = 0.0
+    mlp_output_dropout: RateIfAny = 0.0
     prenet_dropout: Rate = 0.1
     layerdrop: Rate = 0.0
+    prenet_layerdrop: RateIfAny = 0.0
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -352,6 +351,7 @@ class FinetuneConfig(Config):
     head gives every class at first (its bias starts at the logit of it; None: at 0, as in the paper): with rare calls
     a small one, such as 0.01, spares the first updates (Lin et al. 2017, arXiv 1708.02002, section 4.1).
     `head`: linear, as in the paper, or temporal, a small stack of convolutions that sees neighbouring frames too.
+    Dropout is as in `EncoderConfig`, `head_dropout` in front of the head; what the paper has, its recipes say.
     """
 
     mask_probability: Probability = 0.825 / 4
@@ -365,9 +365,11 @@ class FinetuneConfig(Config):
     focal_alpha: Probability = 0.25
     dropout: Rate = 0.1
     activation_dropout: Rate = 0.1
+    mlp_output_dropout: RateIfAny = 0.0
     attention_dropout: Rate = 0.2
     head_dropout: Rate = 0.1
     layerdrop: Rate = 0.1
+    prenet_layerdrop: RateIfAny = 0.0
     freeze_front_end: bool = True
     head_only_updates: int = Field(default=10_000, ge=0)
     head_prior: float | None = Field(default=None, gt=0, lt=1, exclude_if=_is_none)

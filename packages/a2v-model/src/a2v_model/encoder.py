@@ -96,12 +96,19 @@ class Block(nn.Module):
         self.norm1, self.norm2 = LayerNorm(config.dim), LayerNorm(config.dim)
         self.fc1, self.fc2 = nn.Linear(config.dim, config.hidden), nn.Linear(config.hidden, config.dim)
         self.activation_dropout = Dropout(config.activation_dropout)
+        self.mlp_output_dropout = Dropout(config.mlp_output_dropout)
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x_BTD: Tensor, bias: AttentionBias) -> tuple[Tensor, Tensor]:
         r_BTD = self.norm1(x_BTD + self.attention(x_BTD, bias))
-        f_BTD = self.fc2(self.activation_dropout(functional.gelu(self.fc1(r_BTD))))
+        f_BTD = self.mlp_output_dropout(self.fc2(self.activation_dropout(functional.gelu(self.fc1(r_BTD)))))
         return self.norm2(r_BTD + self.dropout(f_BTD)), f_BTD
+
+
+def drop_layers(blocks: nn.ModuleList, rate: float, generator: torch.Generator | None) -> list[nn.Module]:
+    """The blocks that layerdrop leaves: each stays with probability 1 - rate, by a draw from `generator` (CPU)."""
+    keep = (torch.rand(len(blocks), generator=generator) >= rate).tolist()
+    return [block for block, kept in zip(blocks, keep, strict=True) if kept]
 
 
 class Prenet(Recomputing):
@@ -112,10 +119,13 @@ class Prenet(Recomputing):
         self.norm = LayerNorm(config.dim)
         self.dropout = Dropout(config.prenet_dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.prenet_depth))
+        self.layerdrop = config.prenet_layerdrop
 
-    def forward(self, x_BTD: Tensor, bias: AttentionBias) -> Tensor:
+    def forward(self, x_BTD: Tensor, bias: AttentionBias, generator: torch.Generator | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, D). In train mode layerdrop skips blocks, at times all of them."""
         x_BTD = self.dropout(self.norm(x_BTD))
-        for block in self.blocks:
+        dropping = self.training and self.layerdrop > 0
+        for block in drop_layers(self.blocks, self.layerdrop, generator) if dropping else self.blocks:
             x_BTD, _ = self.part(block, x_BTD, bias)
         return x_BTD
 
@@ -172,7 +182,7 @@ class Encoder(Recomputing):
         With `kept_BU` only those frames go through the transformer; the positional encoder sees the whole
         sequence with every other frame at 0. Returns the output of the last block (B, T or U, D) and the
         results (MLP outputs before residual and norm) of the last `results` main blocks that ran: layerdrop,
-        in train mode, skips blocks by draws from `generator`.
+        in train mode, skips blocks of the prenet and main ones by draws from `generator`.
         """
         frames = x_BTD.shape[1]
         if kept_BU is None:
@@ -184,7 +194,7 @@ class Encoder(Recomputing):
         bias = self.bias(frames, kept_BU, valid_BT)
         if self.compiled or not in_blocks(x_BTD, bias):
             bias.dense(autocast_dtype(x_BTD))  # built here, not in a block that is compiled or computed twice
-        x_BTD = self.prenet(x_BTD, bias)
+        x_BTD = self.prenet(x_BTD, bias, generator)
         layer_results: list[Tensor] = []
         for block in self._active(generator):
             x_BTD, f_BTD = self.part(block, x_BTD, bias)
@@ -204,9 +214,8 @@ class Encoder(Recomputing):
             x_BTD = out_BTD
 
     def _active(self, generator: torch.Generator | None) -> Iterable[nn.Module]:
-        """Blocks that run: all, or in train mode those that layerdrop leaves (never none of them)."""
+        """Main blocks that run: all, or in train mode those that layerdrop leaves (never none of them)."""
         rate = self.config.layerdrop
         if not self.training or rate == 0:
             return list(self.blocks)
-        keep = (torch.rand(len(self.blocks), generator=generator) >= rate).tolist()
-        return [block for block, kept in zip(self.blocks, keep, strict=True) if kept] or [self.blocks[-1]]
+        return drop_layers(self.blocks, rate, generator) or [self.blocks[-1]]

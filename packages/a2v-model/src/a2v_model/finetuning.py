@@ -21,7 +21,9 @@ from a2v_model.masking import channel_mask, frame_mask, noise
 
 def _finetune_dropouts(model: ModelConfig, finetune: FinetuneConfig) -> ModelConfig:
     """The model with the dropout rates of finetuning in its encoder."""
-    names = ("dropout", "activation_dropout", "attention_dropout", "layerdrop")
+    names = (
+        "dropout", "activation_dropout", "mlp_output_dropout", "attention_dropout", "layerdrop", "prenet_layerdrop"
+    )  # fmt: skip
     given = type(model.encoder).model_fields
     encoder = model.encoder.model_copy(update={name: getattr(finetune, name) for name in names if name in given})
     return model.model_copy(update={"encoder": encoder})

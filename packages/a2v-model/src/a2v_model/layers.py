@@ -82,7 +82,14 @@ class ChannelsLastConv(nn.Conv1d):
 
 
 class NormedConv(ChannelsLastConv):
-    """A ChannelsLastConv, LayerNorm over channels without affine in float32, GELU."""
+    """Of positional encoder and decoder: a convolution, LayerNorm over channels without affine in float32, GELU.
+
+    'same' padding; for even kernels one frame more on the LEFT, other than in the front end (spec 3).
+    """
+
+    def __init__(self, channels: int, filters: int, kernel: int, groups: int = 1) -> None:
+        super().__init__(channels, filters, kernel, groups=groups)
+        self.pad = (kernel // 2, (kernel - 1) // 2)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         y_BTC = super().forward(x_BTC)

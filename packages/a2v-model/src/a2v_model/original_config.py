@@ -247,6 +247,8 @@ def _finetuned(cfg: Tree, findings: _Findings) -> Tree:
     audio = _Section("cfg.model.w2v_args.model.modalities.audio", _audio(nested["model"]), findings)
     found = _network(nested | {"task": cfg.get("task")}, model, audio, findings)
     finetune = outer.take(fields.FINETUNE)
+    finetune["mlp_output_dropout"] = finetune["activation_dropout"]  # one rate for both, as in pretraining
+    finetune["prenet_layerdrop"] = finetune["layerdrop"]  # the original finetunes prenet and main blocks alike
     finetune["mask_probability"] = _start_probability(outer.get("mask_prob"), finetune["mask_length"])
     if not outer.get("apply_mask", True):
         finetune |= {"mask_probability": 0.0, "channel_mask_probability": 0.0}
@@ -298,6 +300,7 @@ def _check_loss_scale(model: _Section) -> None:
 def _network(cfg: Tree, model: _Section, audio: _Section, findings: _Findings) -> Tree:
     """Front end and encoder."""
     encoder = model.take(fields.ENCODER) | audio.take(fields.AUDIO)
+    encoder["mlp_output_dropout"] = encoder["activation_dropout"]  # the original's MLP drops twice with one rate
     after_mlp = model.get("post_mlp_drop", encoder["dropout"])
     if after_mlp != encoder["dropout"]:
         findings.notes.append(f"{model.name}.post_mlp_drop = {shown(after_mlp)}, encoder_dropout taken for both")

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from pydantic import BaseModel
+
 from a2v_model import original_fields as fields
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig
 from a2v_model.finetuning import Detector
@@ -26,6 +28,9 @@ _CARRIED = {
     "finetune.focal_alpha",
     "finetune.mask_probability",
     "finetune.mask_noise",
+    "model.encoder.mlp_output_dropout",
+    "finetune.mlp_output_dropout",
+    "finetune.prenet_layerdrop",
 }
 
 
@@ -47,8 +52,8 @@ def write_config(model: Pretrainer | Detector) -> tuple[Tree, Tree, list[str]]:
         kind, objective = "pretrain", _own_part(model.config, PretrainConfig)
         cfg = _pretrained(config, objective)
     read = read_config(cfg)
-    known = {"model": read.model.model_dump(mode="json"), kind: read.objective.model_dump(mode="json")}
-    wanted = {"model": config.model_dump(mode="json"), kind: objective.model_dump(mode="json")}
+    known = {"model": _complete(read.model), kind: _complete(read.objective)}
+    wanted = {"model": _complete(config), kind: _complete(objective)}
     overrides = _difference(wanted, known)
     told = _leaves(overrides, known)
     refused = [f"{name} = {value}: the original cannot express it" for name, value in told if name not in _CARRIED]
@@ -60,6 +65,15 @@ def write_config(model: Pretrainer | Detector) -> tuple[Tree, Tree, list[str]]:
 def _own_part(config: Any, kind: type[Any]) -> Any:
     """`config` without what a subclass adds to it."""
     return kind(**{name: getattr(config, name) for name in kind.model_fields})
+
+
+def _complete(config: BaseModel) -> Tree:
+    """All fields in JSON, also those that a dump leaves out where they are off."""
+    tree = config.model_dump(mode="json")
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        tree[name] = _complete(value) if isinstance(value, BaseModel) else tree.get(name, value)
+    return tree
 
 
 def _difference(wanted: Tree, known: Tree) -> Tree:

@@ -45,7 +45,8 @@ MEANINGLESS = (
 
 # cfg.model.modalities.audio
 AUDIO: Fields = {
-    "prenet_depth": "prenet_depth", "prenet_dropout": "prenet_dropout", "use_alibi_encoder": "alibi",
+    "prenet_depth": "prenet_depth", "prenet_dropout": "prenet_dropout", "prenet_layerdrop": "prenet_layerdrop",
+    "use_alibi_encoder": "alibi",
     "conv_pos_width": "positional_width", "conv_pos_groups": "positional_groups", "conv_pos_depth": "positional_depth",
 }  # fmt: skip
 AUDIO_NETWORK: Values = {
@@ -61,7 +62,7 @@ AUDIO_LOSS: Values = {
     "ema_local_encoder": (False,),
 }  # fmt: skip
 AUDIO_TRAINING: Values = {
-    "prenet_layerdrop": (0.0,), "start_drop_path_rate": (0.0,), "end_drop_path_rate": (0.0,),
+    "start_drop_path_rate": (0.0,), "end_drop_path_rate": (0.0,),
     "local_grad_mult": (1.0,), "learned_alibi_scale_per_head": (True,),
 }  # fmt: skip
 AUDIO_MEANINGLESS = (
@@ -105,7 +106,9 @@ FINETUNE_MEANINGLESS = (
 )  # fmt: skip
 
 # keys that older files lack, and what their absence means
-ABSENT: dict[str, Any] = {"layerdrop": 0.0, "clone_batch": 1, "sinc_input": False, "use_pswish": False}
+ABSENT: dict[str, Any] = {
+    "layerdrop": 0.0, "prenet_layerdrop": 0.0, "clone_batch": 1, "sinc_input": False, "use_pswish": False,
+}  # fmt: skip
 
 
 def original_kinds(model: ModelConfig) -> tuple[FrontEndConfig, EncoderConfig]:

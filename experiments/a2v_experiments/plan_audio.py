@@ -61,7 +61,7 @@ def _from_headers(source: Source, rule: LabelledSetting) -> Audio:
 
 
 def _labelled(source: Source, rule: LabelledSetting) -> Callable[[str], bool]:
-    """Whether a file counts as labelled. A label file is read where it is asked for: there are hundreds of thousands."""
+    """Whether a file counts as labelled. Label files are read as they are asked for: there may be 384 592."""
     if rule == "all":
         return lambda name: True
     if source.form != "meerkat":

@@ -167,8 +167,8 @@ def _labelled(facts: CorpusFacts) -> list[Setting]:
     """Said where it is told by events, so that it can be changed."""
     if facts.rule != "with_events":
         return []
-    told = f"{len(facts.labelled)} of {len(facts.recordings)} segments hold an event; the others serve pretraining only,"
-    told += " label file or not; annotated, if somebody listened to all that have one"
+    told = f"{len(facts.labelled)} of {len(facts.recordings)} segments hold an event; the others serve pretraining"
+    told += " only, label file or not; annotated, if somebody listened to all that have one"
     return [Setting("data.labelled", "with_events", told)]
 
 

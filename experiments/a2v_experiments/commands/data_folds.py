@@ -81,9 +81,9 @@ def folds(
     else:
         for problem in listing.problems:
             say(f"left out: {problem}")
-        say(labelled_in(listing))
         say(_table(even, len(found)))
         say(_explanation(even, chosen=isinstance(held, str)))
+        say(labelled_in(listing))
         for notice in notices:
             say(f"note: {notice}")
         parts = ", ".join(f"{len(fold.train)}/{len(fold.evaluation)}" for fold in found)

@@ -52,18 +52,18 @@ def stats(
             say(f"left out: {problem}")
         for notice in labelled_notices(listing):
             say(f"note: {notice}")
-        say(labelled_in(listing))
-        say(_text(found))
+        say(_text(found, labelled_in(listing)))
         if png is not None:
             say(f"{png}: {CAPTION}")
     if listing.problems:
         raise typer.Exit(FAILED)
 
 
-def _text(found: dict[str, Any]) -> str:
+def _text(found: dict[str, Any], labelled: str) -> str:
     parts = [
         f"{found['recordings']} recordings, {found['hours']:.2f} h; labelled {found['labelled_recordings']}, "
         f"{found['labelled_hours']:.2f} h, {found['events']} events",
+        labelled,
         _sparsity(found),
         "",
         _classes(found),

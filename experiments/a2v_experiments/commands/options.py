@@ -47,7 +47,7 @@ class LabelledChoice(StrEnum):
 Labelled = Annotated[
     LabelledChoice,
     typer.Option(
-        help="Recordings of a folder that were listened to: with an annotation, with events, or all; auto: by its layout."
+        help="Recordings of a folder that were listened to: with annotations, with events, or all; auto: by layout."
     ),
 ]
 

@@ -67,8 +67,8 @@ def _labelled(source: Source, rule: LabelledSetting) -> Callable[[str], bool]:
     if source.form != "meerkat":
         report = source.read()
         return (report.annotated if rule == "annotated" else report.with_events).__contains__
-    prepared = read_prepared(source.folder)
-    if prepared is not None and rule == "with_events":  # a recording is, with all of its segments
+    prepared = read_prepared(source.folder) if rule == "with_events" else None
+    if prepared is not None:  # a recording is labelled with all of its segments
         recordings = joined_annotations(source, prepared).with_events
         return {part.name for name in recordings for part in prepared.recordings[name].segments}.__contains__
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from a2v_data.corpus import Corpus
 from a2v_data.groups import by_pattern
+from a2v_data.labelled import LabelledSetting
 from a2v_data.sampling import SamplingConfig
 from a2v_data.storage import refuse_existing
 from a2v_data.validation import validation_split
@@ -36,6 +37,7 @@ from .features import FeatureCache, compute, feature_files, missing, read_featur
 from .figures import log_fold
 from .fingerprint import fingerprint
 from .inference import recording_likelihoods
+from .labelled_rules import with_rules
 from .logged_models import MODEL, finish_model, model_of
 from .name_groups import name_groups
 from .predict_settings import OVERLAP_S, SEGMENT_S
@@ -72,7 +74,7 @@ class AdaptOptions:
     minutes: float = 5.0
     head: Literal["linear", "temporal"] = "linear"
     unfreeze_updates: int = 0
-    labelled: Literal["annotated", "all"] = "annotated"
+    labelled: LabelledSetting = "auto"
     seed: int = 0
 
 
@@ -105,7 +107,7 @@ def adapt(
     backbone = fetch_backbone(options.model, work, tracking_uri)
     source = load_model(backbone.folder)
     detector_config = head_config(source, options.head)
-    recipe = recipe_for(options, source, facts, detector_config)
+    recipe = with_rules(recipe_for(options, source, facts, detector_config))
     folder, origin = stages.origin_of(recipe.data, work)
     training = HeadTraining(minutes=options.minutes, learning_rate=RATES[options.head], seed=options.seed)
     config = {

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from a2v_data.corpus import META
 from a2v_data.coverage import Timeline
-from a2v_data.listing import duration_s, open_listing
+from a2v_data.labelled import LabelledRule, LabelledSetting, rule_of
+from a2v_data.listing import duration_s, labelled_notices, open_listing
 from a2v_data.plan import FOCAL
 from numpy.typing import NDArray
 
@@ -51,7 +51,8 @@ class CorpusFacts:
     """A corpus of at least two labelled recordings and one call.
 
     folder: as the recipe names it. called_share: of the labelled time, that with a call of any class. problems:
-    recordings that are left out, a line each.
+    recordings that are left out, a line each. rule: by which recordings are labelled. notices: what is said where
+    another rule seems to be meant.
     """
 
     folder: str
@@ -61,6 +62,8 @@ class CorpusFacts:
     lengths: Lengths
     called_share: float
     problems: tuple[str, ...] = ()
+    rule: LabelledRule | None = None
+    notices: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> list[RecordingFacts]:
@@ -71,7 +74,7 @@ class CorpusFacts:
         return sum(of_class.calls for of_class in self.classes.values())
 
 
-def read_facts(folder: Path, labelled: Literal["annotated", "all"] = "annotated") -> CorpusFacts:
+def read_facts(folder: Path, labelled: LabelledSetting = "auto") -> CorpusFacts:
     """Look at a folder of recordings; labelled: as in `PackConfig`. Raises UserError, ValueError or AnnotationError for
     what no recipe fits: no folder, audio or annotations, one labelled recording, no call."""
     if (folder / META).is_file():
@@ -105,7 +108,10 @@ def read_facts(folder: Path, labelled: Literal["annotated", "all"] = "annotated"
             )
     share = Timeline(listing).covered_s(events) / labelled_s
     name = folder.resolve().name
-    return CorpusFacts(str(folder), name, tuple(recordings), classes, _lengths(events), share, tuple(listing.problems))
+    return CorpusFacts(
+        str(folder), name, tuple(recordings), classes, _lengths(events), share, tuple(listing.problems),
+        rule_of(listing.meta), tuple(labelled_notices(listing)),
+    )  # fmt: skip
 
 
 def _lengths(events: NDArray[np.void]) -> Lengths:

@@ -1,5 +1,6 @@
-"""What each stage of an experiment is: its configuration, its inputs and so its fingerprint. Pure functions, from which
-`a2v experiment run` runs and `a2v experiment plan` tells what would run."""
+"""What each stage of an experiment is: its configuration, its inputs and so its fingerprint. Functions of these alone,
+but for the layout of the source, which says what `labelled: auto` means. From them `a2v experiment run` runs and
+`a2v experiment plan` tells what would run."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from a2v_data.manifests import manifests_digest
 from a2v_data.pack import PackConfig
 
 from .fingerprint import fingerprint
+from .labelled_rules import with_rule, with_rules
 from .recipe_sections import DataConfig, Recipe
 
 RANDOM_WEIGHTS = "random weights"
@@ -40,7 +42,7 @@ class StageSpec:
 
 def data_spec(data: DataConfig, origin: str, name: str = "data") -> StageSpec:
     """origin: fingerprint of everything in the source."""
-    config = data.model_dump(mode="json", include=set(PackConfig.model_fields))
+    config = with_rule(data).model_dump(mode="json", include=set(PackConfig.model_fields))
     return StageSpec("prepare", name, config, {"source": origin})
 
 
@@ -117,7 +119,7 @@ def _chooses_by(recipe: Recipe) -> dict[str, Any]:
 
 def experiment_config(recipe: Recipe) -> dict[str, Any]:
     """What a whole experiment or trial is: all of its recipe but where it runs."""
-    return recipe.model_dump(mode="json", exclude={"ray", "sweep"})
+    return with_rules(recipe).model_dump(mode="json", exclude={"ray", "sweep"})
 
 
 def experiment_spec(recipe: Recipe, sources: Sequence[str]) -> StageSpec:

@@ -103,6 +103,7 @@ def suggest(
     settings = [
         Setting("name", recipe_name(facts.name), "of the experiment; from the folder's name"),
         Setting("data.source", facts.folder, _source(facts)),
+        *_labelled(facts),
         rate,
         _segment(facts, base, frame_s),
         *_folds(facts),
@@ -154,12 +155,21 @@ def _base(facts: CorpusFacts) -> Setting:
 def _source(facts: CorpusFacts) -> str:
     told = "relative to where the command runs"
     silent = len(facts.recordings) - len(facts.labelled)
-    if not silent:
+    if not silent or facts.rule == "with_events":
         return told
     return (
         f"{told}; {silent} of {len(facts.recordings)} recordings have no annotation and serve pretraining only;"
         " if someone listened to them and they hold no call, set labelled: all beside it"
     )
+
+
+def _labelled(facts: CorpusFacts) -> list[Setting]:
+    """Said where it is told by events, so that it can be changed."""
+    if facts.rule != "with_events":
+        return []
+    told = f"{len(facts.labelled)} of {len(facts.recordings)} segments hold an event; the others serve pretraining"
+    told += " only, label file or not; annotated, if somebody listened to all that have one"
+    return [Setting("data.labelled", "with_events", told)]
 
 
 def _sample_rate(facts: CorpusFacts) -> Setting:

@@ -21,6 +21,7 @@ from .event_classes import check_event_classes
 from .experiment import Outcome, model_run, scores_of_run
 from .fingerprint import fingerprint
 from .graph import say_advice
+from .labelled_rules import with_rules
 from .lookup import finetune_runs
 from .progress import bar
 from .recipe import RecipeFile
@@ -70,7 +71,7 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
     sources = KnownSources(work, store.uri)
     for recipe in [base, *(one.recipe for one in trials)]:
         sources.of(recipe)
-    config = base.model_dump(mode="json", exclude={"ray": True, "sweep": {"trials", "concurrency"}})
+    config = with_rules(base).model_dump(mode="json", exclude={"ray": True, "sweep": {"trials", "concurrency"}})
     mark = fingerprint("experiment", config, *sources.of(base).fingerprints)
     found = store.find("experiment", mark)
     tags = {"variant": base.variant, "a2v.sweep": sweep.search}

@@ -21,6 +21,7 @@ from .errors import UserError
 from .experiment import Scores, complete, log_means
 from .fingerprint import fingerprint
 from .graph import Sources, find_sources
+from .labelled_rules import with_rules
 from .lookup import share_prefix
 from .recipe import RecipeFile
 from .recipe_sections import Recipe
@@ -125,7 +126,7 @@ def _begin(store: Store, task: Task, this: Trial, mark: str) -> str:
         "a2v.folds": "0",
         "a2v.error": "",
     }
-    config = recipe.model_dump(mode="json", exclude={"ray", "sweep", "variant"})
+    config = with_rules(recipe).model_dump(mode="json", exclude={"ray", "sweep", "variant"})
     return store.begin("trial", mark, this.name, config, tags, task.parent)
 
 

@@ -35,7 +35,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_a_whole_copy_has_no_problems(root: Path) -> None:
     seen: list[tuple[int, int]] = []
-    report = check(root, progress=lambda done, total: seen.append((done, total)))
+    report = check(root, progress=lambda done, total: seen.append((done, total)), labelled="annotated")
     assert report.problems == [] and seen[-1] == (6, 6)
     assert (report.files, report.labelled, report.with_events, report.events) == (6, 5, 4, 8)
     assert report.seconds == pytest.approx(60) and report.labelled_seconds == pytest.approx(50)
@@ -161,7 +161,7 @@ def test_what_is_worth_knowing_but_not_wrong(root: Path) -> None:
     (root / "wav" / "notes.txt").write_text("hello")
     (root / "wav" / "._r0.wav").write_bytes(b"left by another system")
     (root / "manifest" / "._train_0.tsv").write_bytes(b"\xff")
-    report = check(root)
+    report = check(root, labelled="annotated")
     assert report.problems == []
     assert report.notices == [
         "1 files in wav/ are no WAV, the first is notes.txt",
@@ -181,7 +181,7 @@ def test_names_of_all_scripts(root: Path) -> None:
         write_labels(root / "lbl" / f"{name}.h5", EVENTS, 8000)
     write_manifest(root / "manifest" / "pretrain.tsv", rows_of([*NAMES, *names]))
     report = check(root)
-    assert report.problems == [] and report.labelled == 10
+    assert report.problems == [] and (report.label_files, report.labelled) == (10, 9)  # r1 holds no event
     (root / "wav" / "狐獴.wav").unlink()
     assert {problem.file for problem in check(root).problems} == {"lbl/狐獴.h5", "manifest/pretrain.tsv"}
     decomposed = "Erdma\u0308nnchen"

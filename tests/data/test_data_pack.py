@@ -225,10 +225,10 @@ def meerkat(folder: Path, labels: dict[str, list[tuple[str, int, int, bool]] | N
 
 
 def test_meerkats_layout(tmp_path: Path) -> None:
-    """An empty label file says that nothing called; without one nobody looked."""
+    """With `annotated` an empty label file says that nothing called; without one nobody looked."""
     events = [("cc", 4000, 6000, True), ("sn", 800, 1200, False)]
     source = meerkat(tmp_path / "m", {"a": events, "b": [], "c": None})
-    corpus = pack(source, tmp_path / "out", CONFIG)
+    corpus = pack(source, tmp_path / "out", PackConfig(sample_rate=8000, labelled="annotated"))
     assert corpus.classes == ("sn", "cc", "focal")
     assert [recording.labelled for recording in corpus.recordings] == [True, True, False]
     assert events_of(corpus, "a.wav") == [("sn", 0.1, 0.15), ("cc", 0.5, 0.75), ("focal", 0.5, 0.75)]

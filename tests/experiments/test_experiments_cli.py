@@ -40,6 +40,7 @@ DATA = {
     "data verify": ["store", "--json"],
     "data check": [
         "root", "--json", "--jobs", "--rows", "--manifests", "--sample-rate", "--segment-s", "--classes", "--published",
+        "--labelled",
     ],
     "data folds": [
         "corpus", "--out", "--folds", "--shares", "--holdout", "--group", "--group-table", "--group-column", "--seed",

@@ -30,7 +30,7 @@ def adapt(
     unfreeze_updates: Annotated[
         int, typer.Option(min=0, help="Updates that finetune all of the model afterwards; needs a fast machine.")
     ] = 0,
-    labelled: Labelled = LabelledChoice.annotated,
+    labelled: Labelled = LabelledChoice.auto,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
     as_json: Json = False,

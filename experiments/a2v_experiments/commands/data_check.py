@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import FAILED
-from .options import Json, say
+from .options import Json, Labelled, LabelledChoice, say
 
 if TYPE_CHECKING:
     from a2v_data.check_problem import Problem
@@ -37,11 +37,13 @@ def check(
     published: Annotated[
         bool, typer.Option("--published", help="Also require the numbers of files of the published corpus.")
     ] = False,
+    labelled: Labelled = LabelledChoice.auto,
 ) -> None:
     """Verify a copy of MeerKAT, or of a corpus in its layout: headers, labels and manifests of every file.
 
-    A WAV without a label file counts as not labelled (most of MeerKAT is); it is a problem only where a train or valid
-    manifest lists it. A folder that `a2v data prepare` made says its own rate, length and classes. Exit code 1
+    Labelled are the segments with events (in MeerKAT every one has a label file), or those with a label file where
+    `a2v data prepare` wrote the folder. A WAV without a label file is a problem only where a train or valid manifest
+    lists it. A folder that `a2v data prepare` made says its own rate, length and classes. Exit code 1
     where there are problems.
     """
     from a2v_data.check import check as check_corpus
@@ -60,7 +62,7 @@ def check(
     samples = made.segment_samples if made and segment_s is None else round((segment_s or 10.0) * rate)
     expected = Expected(rate, samples, tuple(names))
     with bar("checking", 0, "files") as shown:
-        report = check_corpus(root, expected, manifests, jobs, published, advancing(shown))
+        report = check_corpus(root, expected, manifests, jobs, published, advancing(shown), labelled.value)
     if json_:
         say(json.dumps(report.as_json(), indent=1, ensure_ascii=False))
     else:
@@ -72,6 +74,7 @@ def check(
             say("")
         for notice in report.notices:
             say(f"note: {notice}")
+        say(report.labelled_line())
         say(report.summary())
     if report.problems:
         raise typer.Exit(FAILED)

@@ -52,7 +52,7 @@ def folds(
     group_table: Annotated[Path | None, typer.Option(help="A CSV with the column file that says the group.")] = None,
     group_column: Annotated[str | None, typer.Option(help="Its column with the group, such as individual.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    labelled: Labelled = LabelledChoice.annotated,
+    labelled: Labelled = LabelledChoice.auto,
     json_: Json = False,
 ) -> None:
     """Stratified folds with few-shot subsets, as MeerKAT's manifests: train_K.tsv, valid_K.tsv, train_K_PERCENT.tsv.
@@ -60,7 +60,8 @@ def folds(
     Prints how evenly the classes are spread over the folds' evaluation recordings.
     """
     from a2v_data.folds import hold_out, make_folds, shuffle_folds
-    from a2v_data.listing import open_listing
+    from a2v_data.labelled import rule_of
+    from a2v_data.listing import labelled_in, labelled_notices, open_listing
     from a2v_data.manifests import write_fold_folder
     from a2v_data.stats import class_shares, fold_statistics
     from a2v_data.storage import refuse_existing
@@ -83,9 +84,12 @@ def folds(
         found = make_folds(listing, count, seed, grouping)
     even = class_shares(listing, found)
     sizes = fold_statistics(listing, found, percentages, seed)
-    notices = [*found.notices, *_lost_classes(listing, found, percentages, seed)]
+    notices = [*labelled_notices(listing), *found.notices, *_lost_classes(listing, found, percentages, seed)]
     described = {
         "corpus": str(corpus.absolute()),
+        "labelled_rule": rule_of(listing.meta),
+        "labelled_recordings": sum(recording.labelled for recording in listing.recordings),
+        "recordings": len(listing.recordings),
         "folds": count if held is None else None,
         "scheme": scheme.value if held is None else None,
         "evaluation_share": share_of_each if scheme == Scheme.SHUFFLE else None,
@@ -110,6 +114,7 @@ def folds(
         say(_table(even, len(found)))
         say(_explanation(even, chosen=isinstance(held, str)))
         say(fold_table(list(listing.classes), sizes))
+        say(labelled_in(listing))
         for notice in notices:
             say(f"note: {notice}")
         parts = ", ".join(f"{len(fold.train)}/{len(fold.evaluation)}" for fold in found)

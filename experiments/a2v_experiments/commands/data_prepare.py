@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +21,7 @@ from .annotation_options import (
     UnmappedOption,
     annotation_config,
 )
-from .options import say
+from .options import Labelled, LabelledChoice, say
 
 if TYPE_CHECKING:
     from a2v_data.scheduling import Run
@@ -30,17 +29,9 @@ if TYPE_CHECKING:
 SHOWN = 20
 
 
-class Labelled(StrEnum):
-    annotated = "annotated"
-    all = "all"
-
-
 Source = Annotated[Path, typer.Argument(help="Folder of recordings with annotations, or a prepared one.")]
 SampleRate = Annotated[
     int | None, typer.Option("--sample-rate", help="Hz; default: that of the recordings, if they all have one.")
-]
-LabelledOption = Annotated[
-    Labelled, typer.Option("--labelled", help="Recordings that were listened to: those with an annotation, or all.")
 ]
 ChannelOption = Annotated[str, typer.Option("--channel", help="Channel to read, from 0, or 'mix' for their mean.")]
 Channels = Annotated[
@@ -55,7 +46,7 @@ def prepare(
     out: Annotated[Path, typer.Option("--out", help="Folder to make, or to go on with.")],
     sample_rate: SampleRate = None,
     segment_s: Annotated[float, typer.Option("--segment-s", help="Seconds of a segment.")] = 10.0,
-    labelled: LabelledOption = Labelled.annotated,
+    labelled: Labelled = LabelledChoice.auto,
     channel: ChannelOption = "0",
     channels: Channels = None,
     random_names: Annotated[
@@ -130,7 +121,7 @@ def pack(
     source: Source,
     out: Annotated[Path, typer.Option("--out", help="Folder of the store to make.")],
     sample_rate: SampleRate = None,
-    labelled: LabelledOption = Labelled.annotated,
+    labelled: Labelled = LabelledChoice.auto,
     channel: ChannelOption = "0",
     channels: Channels = None,
     classes: Annotated[
@@ -215,7 +206,7 @@ def verify(
 
 
 def _config(
-    kind: type, sample_rate: int | None, labelled: Labelled, channel: str, channels: Path | None, **options: Any
+    kind: type, sample_rate: int | None, labelled: LabelledChoice, channel: str, channels: Path | None, **options: Any
 ) -> Any:
     """A validated PrepareConfig or PackConfig; `UserError` names the option that is wrong."""
     from a2v_data.plan import read_channel_table

@@ -24,12 +24,12 @@ def stats(
         str | None,
         typer.Option(help="Classes that are no vocalisation, with commas; default: beep, synch, eating if they exist."),
     ] = None,
-    labelled: Labelled = LabelledChoice.annotated,
+    labelled: Labelled = LabelledChoice.auto,
     json_: Json = False,
 ) -> None:
     """What a corpus holds: events, durations and lengths per class, how sparse it is, what overlaps, and folds."""
     from a2v_data.figures import check_format, save, statistics_figure
-    from a2v_data.listing import open_listing
+    from a2v_data.listing import labelled_in, labelled_notices, open_listing
     from a2v_data.manifests import read_manifests, shares_in
     from a2v_data.stats import NOT_VOCAL, check_not_vocal, corpus_statistics, fold_statistics
 
@@ -46,21 +46,25 @@ def stats(
     if png is not None:
         save(statistics_figure(found, corpus.resolve().name), png)
     if json_:
-        say(json.dumps({"corpus": str(corpus), **found, "left_out": listing.problems}, indent=1, ensure_ascii=False))
+        more = {"left_out": listing.problems, "notices": labelled_notices(listing)}
+        say(json.dumps({"corpus": str(corpus), **found, **more}, indent=1, ensure_ascii=False))
     else:
         for problem in listing.problems:
             say(f"left out: {problem}")
-        say(_text(found))
+        for notice in labelled_notices(listing):
+            say(f"note: {notice}")
+        say(_text(found, labelled_in(listing)))
         if png is not None:
             say(f"{png}: {CAPTION}")
     if listing.problems:
         raise typer.Exit(FAILED)
 
 
-def _text(found: dict[str, Any]) -> str:
+def _text(found: dict[str, Any], labelled: str) -> str:
     parts = [
         f"{found['recordings']} recordings, {found['hours']:.2f} h; labelled {found['labelled_recordings']}, "
         f"{found['labelled_hours']:.2f} h, {found['events']} events",
+        labelled,
         _sparsity(found),
         "",
         _classes(found),

@@ -84,6 +84,8 @@ def _report(found: Suggestion, facts: CorpusFacts, advice: Advice, out: Path, st
         typer.echo(f"left out: {problem}", err=True)
     if len(facts.problems) > SHOWN_PROBLEMS:
         typer.echo(f"... and {len(facts.problems) - SHOWN_PROBLEMS} more; `a2v data stats` lists them", err=True)
+    for line in facts.notices:
+        typer.echo(f"note: {line}", err=True)
     for line in found.head:
         say(line)
     say(f"\n{found.extends.value}: {found.extends.why}")
@@ -115,6 +117,7 @@ def _plain(found: Suggestion, facts: CorpusFacts, advice: Advice, out: Path) -> 
             "lengths": asdict(facts.lengths),
             "classes": {name: asdict(one) for name, one in facts.classes.items()},
             "left_out": list(facts.problems),
+            "notices": list(facts.notices),
         },
         "advice": list(advice.lines),
         "warnings": list(advice.warnings),

@@ -36,14 +36,19 @@ Scale = Annotated[
 
 
 class LabelledChoice(StrEnum):
-    """Which recordings of a folder were listened to: those with an annotation, or all of them."""
+    """Which recordings of a folder count as labelled, see `a2v_data.labelled`."""
 
+    auto = "auto"
     annotated = "annotated"
+    with_events = "with_events"
     all = "all"
 
 
 Labelled = Annotated[
-    LabelledChoice, typer.Option(help="Of a folder: recordings without annotations are not labelled, or hold no calls.")
+    LabelledChoice,
+    typer.Option(
+        help="Recordings of a folder that were listened to: with annotations, with events, or all; auto: by layout."
+    ),
 ]
 
 

@@ -52,7 +52,8 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Annotations:
-    """All events of a source; `annotated` are the recordings that were listened to, with and without events.
+    """All events of a source; `annotated` are the recordings that a row or a label file names, `with_events` those of
+    which it names an event, of any label: also where a mapping drops it, and it is in no row here.
 
     notices: what is worth knowing though nothing is wrong, one line each. wrong: recordings of which an annotation is
     wrong, with a line for each; they cannot be used, their neighbours can.
@@ -63,6 +64,7 @@ class Annotations:
     annotated: frozenset[str] = field(default_factory=frozenset)
     notices: tuple[str, ...] = ()
     wrong: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    with_events: frozenset[str] = field(default_factory=frozenset)
 
 
 def read_annotations(
@@ -88,7 +90,7 @@ def read_annotations(
     problems = [f"{path.name}, {problem}" for problem in table.problems] + [line for _, line in found]
     if problems:
         raise AnnotationError(path, problems)
-    return Annotations(path, tuple(rows), frozenset(annotated))
+    return Annotations(path, tuple(rows), frozenset(annotated), with_events=frozenset(row.file for row in rows))
 
 
 def table_problem(shown: str, error: TableError) -> str:

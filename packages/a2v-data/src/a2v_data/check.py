@@ -3,9 +3,10 @@
 Only headers, label files and manifests are read, never samples, in parallel processes. Whatever is wrong with one file
 is a `Problem`, and the others are still looked at.
 
-What counts as labelled: a recording with a label file in lbl/, an empty one too (it was listened to and nothing was
-heard). Most of MeerKAT is not labelled (66 398 of 384 592 segments are), so a recording without a label file is a
-notice, and a problem only where a train or valid manifest lists it. A label file without its recording is a problem.
+What counts as labelled, `labelled.py` says: in MeerKAT as published the segments with events (66 398 of 384 592),
+though every one has a label file; in a folder that `prepare.py` wrote those with a label file, an empty one too. A
+recording without a label file is a notice, and a problem only where a train or valid manifest lists it. A label file
+without its recording is a problem.
 """
 
 import os
@@ -16,11 +17,23 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.annotations import Annotations
 from a2v_data.audio import AudioError, AudioInfo, read_info
 from a2v_data.check_labels import check_labels
 from a2v_data.check_manifests import check_manifests
 from a2v_data.check_problem import Expected, Problem, shown
+from a2v_data.labelled import (
+    LabelledRule,
+    LabelledSetting,
+    labelled_line,
+    labelled_names,
+    labelled_notice,
+    labelled_rule,
+    says_who_listened,
+)
 from a2v_data.meerkat import LABEL_SUFFIXES
+from a2v_data.prepared import read_prepared
 from a2v_data.scheduling import Advance, Crash, in_this_process, on_cores
 
 Progress = Callable[[int, int], None]
@@ -31,13 +44,16 @@ PUBLISHED_FILES, PUBLISHED_LABELLED = 384_592, 66_398
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was found. `labelled` recordings have a label file, `with_events` one that is not empty."""
+    """What was found. `labelled` recordings are so by `rule`; `label_files` have a label file, `with_events` one that
+    is not empty."""
 
     root: Path
     files: int
     seconds: float
+    rule: LabelledRule
     labelled: int
     labelled_seconds: float
+    label_files: int
     with_events: int
     events: int
     problems: list[Problem]
@@ -47,6 +63,10 @@ class CheckReport:
     def by_kind(self) -> dict[str, int]:
         """Problems of each kind, the most frequent first."""
         return dict(Counter(problem.kind for problem in self.problems).most_common())
+
+    def labelled_line(self) -> str:
+        """One line: how many are labelled, and by which rule."""
+        return labelled_line(self.labelled, self.files, self.rule, meerkat=True, unit="segments")
 
     def summary(self) -> str:
         """One line: files, hours, labelled, problems by kind."""
@@ -66,8 +86,10 @@ class CheckReport:
             "root": shown(str(self.root)),
             "recordings": self.files,
             "hours": self.seconds / 3600,
+            "labelled_rule": self.rule,
             "labelled": self.labelled,
             "labelled_hours": self.labelled_seconds / 3600,
+            "label_files": self.label_files,
             "with_events": self.with_events,
             "events": self.events,
             "problems_by_kind": self.by_kind,
@@ -93,12 +115,14 @@ def check(
     jobs: int = 1,
     published: bool = False,
     progress: Progress | None = None,
+    labelled: LabelledSetting = "auto",
 ) -> CheckReport:
     """Check wav/, lbl/ and manifest/ under `root`; `progress(done, total)` counts recordings.
 
     expected: rate, length and classes (None: as published). manifests: their folder, where it is not root/manifest.
-    jobs: processes that read. published: the numbers of files must be those of the published corpus too. Raises
-    `ValueError` where `root` has no wav/ with recordings.
+    jobs: processes that read. published: the numbers of files must be those of the published corpus too. labelled: as
+    in `RecordingConfig`; a segment that is not labelled though it has a label file is a notice. Raises `ValueError`
+    where `root` has no wav/ with recordings.
     """
     root, expected = Path(root), expected or Expected()
     wav, lbl = root / "wav", root / "lbl"
@@ -118,28 +142,50 @@ def check(
     found = _found(root, expected, pairs, jobs, progress)
     problems += [problem for one in found for problem in one.problems] + orphans
     notices = [f"{len(others)} files in wav/ are no WAV, the first is {shown(others[0])}"] if others else []
-    unlabelled = sum(one.events is None for one in found)
-    if unlabelled:
-        notices.append(f"{unlabelled} recordings have no label file: they count as not labelled")
+    listened = Annotations(
+        lbl,
+        (),
+        frozenset(name for name, one in zip(names, found, strict=True) if one.events is not None),
+        with_events=_with_events(root, {name: bool(one.events) for name, one in zip(names, found, strict=True)}),
+    )
+    rule = labelled_rule(labelled, root, AnnotationConfig())
+    chosen = labelled_names(rule, set(names), listened)
+    files, with_events = len(listened.annotated), sum(bool(one.events) for one in found)
+    if files < len(names) and rule != "all":
+        notices.append(f"{len(names) - files} recordings have no label file: they count as not labelled")
+    notice = None if says_who_listened(root) else labelled_notice(rule, len(names), files, files - with_events)
+    notices += [notice] if notice else []
     if manifests.is_dir():
         samples = {name: one.samples for name, one in zip(names, found, strict=True)}
-        labelled = {name for name, one in zip(names, found, strict=True) if one.events is not None}
-        more_problems, more_notices = check_manifests(manifests, wav, samples, labelled)
+        more_problems, more_notices = check_manifests(
+            manifests, wav, samples, {*listened.annotated, *chosen}, listened.annotated - chosen
+        )
         problems, notices = problems + more_problems, notices + more_notices
-    with_events = sum(bool(one.events) for one in found)
     if published:
-        problems += _against_published(len(names), len(names) - unlabelled, with_events)
+        problems += _against_published(len(names), files, with_events)
     return CheckReport(
         root=root,
         files=len(names),
         seconds=sum(one.seconds for one in found),
-        labelled=len(names) - unlabelled,
-        labelled_seconds=sum(one.seconds for one in found if one.events is not None),
+        rule=rule,
+        labelled=len(chosen),
+        labelled_seconds=sum(one.seconds for name, one in zip(names, found, strict=True) if name in chosen),
+        label_files=files,
         with_events=with_events,
         events=sum(one.events or 0 for one in found),
         problems=problems,
         notices=notices,
     )
+
+
+def _with_events(root: Path, has_events: dict[str, bool]) -> frozenset[str]:
+    """Segments with events; of a prepared folder, in which packing joins them, all segments of a recording with any."""
+    prepared = read_prepared(root)
+    segments = {name for name, has in has_events.items() if has}
+    for recording in prepared.recordings.values() if prepared else ():
+        own = {segment.name for segment in recording.segments}
+        segments |= own & has_events.keys() if own & segments else set()
+    return frozenset(segments)
 
 
 def _files(folder: Path, suffixes: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -241,11 +287,11 @@ def _check_wav(path: Path, name: str, expected: Expected) -> tuple[AudioInfo | N
     return info, problems
 
 
-def _against_published(files: int, labelled: int, with_events: int) -> list[Problem]:
+def _against_published(files: int, label_files: int, with_events: int) -> list[Problem]:
     problems = []
     if files != PUBLISHED_FILES:
         problems.append(Problem("published", "wav", "", f"has {files} recordings, {PUBLISHED_FILES} were published"))
-    if PUBLISHED_LABELLED not in (labelled, with_events):
-        message = f"has {labelled} label files, {with_events} with events; {PUBLISHED_LABELLED} were published"
+    if with_events != PUBLISHED_LABELLED:
+        message = f"has {label_files} label files, {with_events} with events; {PUBLISHED_LABELLED} were published"
         problems.append(Problem("published", "lbl", "", message))
     return problems

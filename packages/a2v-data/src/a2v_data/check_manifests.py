@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 from a2v_data.check_problem import Problem, shown
@@ -12,12 +12,14 @@ PART = re.compile(r"(train|valid)(?:[_-](.+))?")
 
 
 def check_manifests(
-    folder: Path, wav: Path, samples: dict[str, int | None], labelled: set[str]
+    folder: Path, wav: Path, samples: dict[str, int | None], labelled: set[str], silent: Set[str] = frozenset()
 ) -> tuple[list[Problem], list[str]]:
     """Problems and notices of every *.tsv in `folder`.
 
     samples: of each recording, by its path in `wav`; None where it is unreadable, which is told elsewhere. labelled:
-    those with a label file. `train_*` and `valid_*` must be labelled and have no recording in common.
+    those with a label file. `train_*` and `valid_*` must be labelled and have no recording in common. silent: those
+    that do not count as labelled though they have a label file, since it holds no event; a manifest of labels that
+    lists them is worth a notice.
     """
     paths = sorted(path for path in folder.glob("*.tsv") if not path.name.startswith("."))
     problems: list[Problem] = []
@@ -59,6 +61,8 @@ def check_manifests(
                 problems.append(Problem("frame count", name, where, f"{row.samples} frames, {told} has {has}"))
             if needs_labels and recording not in labelled:
                 problems.append(Problem("not labelled", name, where, f"{told} has no label file"))
+        if needs_labels and (without := len(silent & seen.keys())):
+            notices.append(f"{name}: {without} of its recordings hold no event; they do not count as labelled")
     problems += _in_both(folder.name, listed, notices)
     if elsewhere:
         notices.append(

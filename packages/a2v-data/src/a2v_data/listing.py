@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from a2v_data.corpus import EVENT_DTYPE, META, Corpus, Recording
+from a2v_data.labelled import LabelledSetting, labelled_line, rule_of
 
 if TYPE_CHECKING:
     from a2v_data.pack import PackConfig
@@ -70,7 +71,20 @@ def duration_s(recording: Recording) -> float:
     return recording.source_samples / recording.source_rate
 
 
-def open_listing(folder: Path, labelled: Literal["annotated", "all"] = "annotated") -> Listing:
+def labelled_in(listing: Listing) -> str:
+    """The line on how many of its recordings are labelled, and by which rule."""
+    labelled = sum(recording.labelled for recording in listing.recordings)
+    meerkat = listing.meta.get("source", {}).get("form") == "meerkat"
+    return labelled_line(labelled, len(listing.recordings), rule_of(listing.meta), meerkat)
+
+
+def labelled_notices(listing: Listing) -> list[str]:
+    """What is said where it looks as if another rule were meant: one line or none."""
+    notice = listing.meta.get("labelled_notice")
+    return [notice] if notice else []
+
+
+def open_listing(folder: Path, labelled: LabelledSetting = "auto") -> Listing:
     """What is in a packed corpus, or in a folder of recordings (with annotations.csv, or in MeerKAT's layout).
 
     labelled: as in `PackConfig`, for a folder; a packed corpus knows it. Recordings that cannot be used are in
@@ -101,6 +115,10 @@ def list_source(folder: Path, config: "PackConfig", strict: bool = False) -> Sou
     rows = [(number, *event) for number, name in enumerate(plan.recordings) for event in planned.get(name, ())]
     events = np.array(rows, EVENT_DTYPE)
     order = np.lexsort((events["class"], events["offset_s"], events["onset_s"], events["recording"]))
-    meta = {"source": {"audio_folder": plan.original_audio_folder}}
+    meta = {
+        "source": {"audio_folder": plan.original_audio_folder, "form": plan.source.form},
+        "config": {**config.model_dump(mode="json"), "labelled": plan.rule},
+        "labelled_notice": plan.labelled_notice,
+    }
     problems = [plan.left_out[name] for name in sorted(plan.left_out)]
     return SourceListing(folder, tuple(classes), recordings, events[order], meta, problems, notices)

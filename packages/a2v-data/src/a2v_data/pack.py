@@ -154,7 +154,8 @@ def _write(
             "audio_folder": plan.original_audio_folder,
             "form": plan.source.form,
         },
-        config=config.model_dump(mode="json"),
+        config={**config.model_dump(mode="json"), "labelled": plan.rule},
+        labelled_notice=plan.labelled_notice,
         problems=problems,
         notices=sorted(notices),
     )

@@ -20,6 +20,14 @@ from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotations import Annotation, AnnotationError, Annotations, end_problem
 from a2v_data.audio import AudioError, AudioInfo, Channel, read_info
 from a2v_data.conversion import SourceRecording
+from a2v_data.labelled import (
+    LabelledRule,
+    LabelledSetting,
+    labelled_names,
+    labelled_notice,
+    labelled_rule,
+    says_who_listened,
+)
 from a2v_data.meerkat import MEERKAT_CLASSES
 from a2v_data.prepared import Prepared, joined_annotations, read_prepared
 from a2v_data.sources import Source, open_source
@@ -33,15 +41,16 @@ class RecordingConfig(BaseModel):
     """How recordings are read, for a packed store as for a prepared folder.
 
     sample_rate: Hz, of the result; None: that of the recordings, where they all have one. labelled: 'annotated'
-    (recordings without any annotation were not looked at, they serve pretraining only) or 'all' (they were, and hold
-    no calls). channel: which one to read, from 0, or 'mix' for the mean of all. channels: the same for single
+    (recordings without any annotation were not looked at, they serve pretraining only), 'with_events' (those without
+    any event were not), 'all' (all were, and those without annotation hold no calls), or 'auto' (what suits the layout,
+    see `labelled.py`). channel: which one to read, from 0, or 'mix' for the mean of all. channels: the same for single
     recordings, by name. annotations: which tables are read, and how.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sample_rate: Annotated[int, Field(ge=100, le=1_000_000)] | None = None
-    labelled: Literal["annotated", "all"] = "annotated"
+    labelled: LabelledSetting = "auto"
     channel: ChannelField = 0
     channels: dict[str, ChannelField] = {}
     annotations: AnnotationConfig = AnnotationConfig()
@@ -52,6 +61,8 @@ class Plan:
     """A source: its good recordings by name, their events, and what is said about the others.
 
     labels: of all annotations, also those of recordings that cannot be used. left_out: a line for each of these.
+    rule: by which recordings are in `labelled`. labelled_notice: what is said where another seems to be meant; it is
+    among the annotations' notices too.
     """
 
     source: Source
@@ -62,6 +73,8 @@ class Plan:
     labels: frozenset[str]
     labelled: frozenset[str]
     left_out: dict[str, str]
+    rule: LabelledRule
+    labelled_notice: str | None
 
     @property
     def original_audio_folder(self) -> str:
@@ -108,10 +121,20 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
         left_out[name] = left_out_line(name, _wrong_annotations(wrong[name]), 0)
     require_any(opened, recordings, left_out.values())
     sample_rate = config.sample_rate or _common_rate(recordings.values())
-    labelled = frozenset(names) if config.labelled == "all" else annotations.annotated
-    inside = replace(annotations, rows=tuple(rows))
+    rule = labelled_rule(config.labelled, opened.folder, opened.config)
+    notice = _labelled_notice(opened, rule, recordings.keys(), annotations)
+    notices = (*annotations.notices, *([notice] if notice else []))
+    inside = replace(annotations, rows=tuple(rows), notices=notices)
     labels = frozenset(row.label for row in annotations.rows)
-    return Plan(opened, prepared, sample_rate, recordings, inside, labels, labelled, left_out)
+    labelled = labelled_names(rule, set(names), annotations)
+    return Plan(opened, prepared, sample_rate, recordings, inside, labels, labelled, left_out, rule, notice)
+
+
+def _labelled_notice(source: Source, rule: LabelledRule, good: Set[str], annotations: Annotations) -> str | None:
+    if source.form != "meerkat" or says_who_listened(source.folder):
+        return None
+    files = good & annotations.annotated
+    return labelled_notice(rule, len(good), len(files), len(files - annotations.with_events))
 
 
 def left_out_line(name: str, reason: object, annotations: int) -> str:

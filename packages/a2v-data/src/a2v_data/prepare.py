@@ -152,7 +152,7 @@ class _Call:
             self.classes,
             [self._described(entries[name]) for name in sorted(entries)],
             audio_folder=self.plan.original_audio_folder,
-            config=self.config.model_dump(mode="json"),
+            config={**self.config.model_dump(mode="json"), "labelled": self.plan.rule},
             events=self._count_events(),
             problems=problems,
             notices=[*self.plan.annotations.notices, *self.notices, *loud],

@@ -166,7 +166,8 @@ def joined_annotations(source: Source, prepared: Prepared) -> Annotations:
         problems.append(f"{shown}: no segment of this name in {SEGMENTS}; remove the labels")
     if problems:
         raise AnnotationError(source.label_folder, problems)
-    return Annotations(source.label_folder, tuple(rows), frozenset(annotated))
+    with_events = frozenset(row.file for row in rows)
+    return Annotations(source.label_folder, tuple(rows), frozenset(annotated), with_events=with_events)
 
 
 def _join(

@@ -72,7 +72,10 @@ class Source:
         of_recordings = {line for lines in report.wrong.values() for line in lines}
         if everywhere := [line for line in report.problems if line not in of_recordings]:
             raise AnnotationError(place, everywhere)
-        return Annotations(place, tuple(report.rows), frozenset(report.annotated), tuple(report.notices), report.wrong)
+        return Annotations(
+            place, tuple(report.rows), frozenset(report.annotated), tuple(report.notices), report.wrong,
+            frozenset(report.with_events),
+        )  # fmt: skip
 
     def read(self, progress: Progress | None = None) -> AnnotationReport:
         """Read all annotations and list everything that is wrong instead of raising it.
@@ -85,6 +88,7 @@ class Source:
         else:
             names = RecordingNames(self.audio_folder, self.names)
             report = read_tables(self.found.read, names, self.config, MEERKAT_CLASSES, progress)
+        report.with_events = {row.file for row in report.rows}
         if mapping is not None:
             report.rows, problems, notices = apply_mapping(report.rows, mapping, self.config.unmapped)
             report.problems += problems
@@ -127,8 +131,8 @@ def open_source(folder: Path, annotations: AnnotationConfig | None = None) -> So
         raise ValueError(f"{folder}: no such folder; it must hold recordings (audio/ and {ANNOTATION_FILE})")
     if (folder / JOURNAL).exists() and not (folder / PREPARED_META).exists():
         raise ValueError(f"{folder}: its preparation is not finished; run the same `a2v data prepare` again")
-    wav, lbl = folder / "wav", folder / "lbl"
-    if wav.is_dir() and lbl.is_dir() and config.tables is None and not (folder / ANNOTATION_FILE).exists():
+    wav = folder / "wav"
+    if has_meerkats_layout(folder, config):
         source, missing = Source(folder, "meerkat", wav, recording_names(wav), config), None
     else:
         audio = next((folder / name for name in ("audio", "wav") if (folder / name).is_dir()), folder)
@@ -143,6 +147,12 @@ def open_source(folder: Path, annotations: AnnotationConfig | None = None) -> So
     if missing:
         raise ValueError(f"{folder}: {missing}")
     return source
+
+
+def has_meerkats_layout(folder: Path, annotations: AnnotationConfig) -> bool:
+    """Whether its labels are those in lbl/, one file for a segment in wav/."""
+    folders = (folder / "wav").is_dir() and (folder / "lbl").is_dir()
+    return folders and annotations.tables is None and not (folder / ANNOTATION_FILE).exists()
 
 
 def _no_tables(found: FoundTables, meerkat: bool) -> str:

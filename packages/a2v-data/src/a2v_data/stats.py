@@ -8,6 +8,7 @@ import numpy as np
 
 from a2v_data.coverage import Timeline
 from a2v_data.folds import Folds, class_counts, label_share
+from a2v_data.labelled import rule_of
 from a2v_data.listing import Listing, duration_s
 from a2v_data.plan import FOCAL
 
@@ -36,6 +37,7 @@ def corpus_statistics(corpus: Listing, not_vocal: Sequence[str] = NOT_VOCAL) -> 
     return {
         "recordings": len(recordings),
         "labelled_recordings": sum(recording.labelled for recording in recordings),
+        "labelled_rule": rule_of(corpus.meta),
         "hours": sum(map(duration_s, recordings)) / 3600,
         "labelled_hours": labelled_s / 3600,
         "events": len(events),

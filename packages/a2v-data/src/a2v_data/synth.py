@@ -23,7 +23,7 @@ import numpy as np
 from numpy.random import Generator
 
 from a2v_data import synth_calls
-from a2v_data.meerkat import write_labels
+from a2v_data.meerkat import SYNTHETIC_META, write_labels
 from a2v_data.storage import require_free_space, written_aside
 from a2v_data.synth_calls import SAMPLE_RATE, SIGNATURES, VOCALISATIONS, Individual
 
@@ -37,7 +37,7 @@ FOCAL_SHARE = 0.52
 ANSWERED = 0.12  # share of calls that answer, and often talk over, another event
 GAP_SAMPLES = 480  # between two events of one class, 60 ms
 NEAR_RMS = 0.08  # of full scale
-STATE = "synth.json"
+STATE = SYNTHETIC_META
 README = """This corpus is SYNTHETIC. No animal was recorded.
 
 It is a stand-in for MeerKAT (animal2vec and MeerKAT, arXiv 2406.01253), which cannot be bundled: the same

@@ -81,6 +81,10 @@ EXPLAIN = {
         "file", "--model", "--start", "--end", "--out", "--layer", "--head", "--annotations", "--threshold",
         "--channel", "--npz", "--tracking-uri",
     ],
+    "explain masks": [
+        "recipe", "--stage", "--mask-probability", "--mask-length", "--frames", "--rows", "--draws", "--set", "--out",
+        "--npz", "--json",
+    ],
 }  # fmt: skip
 EVALUATE = {
     "evaluate": [

@@ -290,6 +290,7 @@ def test_attention_is_drawn_on_the_same_clock(frames):
     assert map_.images[0].get_extent() == [10, 12, 12, 10] and len(shown_TT) == -(-frames // block)
     assert "(s)" in map_.get_xlabel() and "(s)" in map_.get_ylabel() and "Attention" in bar.get_xlabel()
     assert legend_of(figure) == ["label"]  # what there is none of has no entry
+    assert any("not by itself an explanation" in text.get_text() for text in drawn_texts(figure))
     assert complaints(figure) == []
     with pytest.raises(ValueError, match=r"shape \(2, 3\) should be square"):
         attention_figure(np.ones((2, 3)), 100, waveform, 8000, labels, labels, ["cc"])

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import FAILED, UserError
-from .options import Json, Override, Tracking, say
+from .options import Json, Override, Tracking, check_new, check_new_figure, say
 
 group = typer.Typer(no_args_is_help=True, help="See what a model has learned (filters, attention), and its masks.")
 ModelSource = Annotated[str, typer.Option("--model", help="A model's folder, or runs:/ID, models:/NAME/VERSION.")]
@@ -155,14 +155,12 @@ def _which(kind: str, number: int | None, count: int) -> str:
 
 def _check_new(out: Path | None, npz: Path | None) -> None:
     """Before anything is computed: names that can be written, and nothing that they would overwrite."""
-    formats = (".png", ".pdf", ".svg")
-    if out is not None and out.suffix.lower() not in formats:
-        raise UserError(f"{out}: a figure's name ends with {', '.join(formats)}")
     if npz is not None and npz.suffix != ".npz":
         raise UserError(f"{npz}: a file of arrays ends with .npz")
-    for path in (out, npz):
-        if path is not None and (path.exists() or path.is_symlink()):
-            raise UserError(f"{path}: exists already; name a new file or remove this one first")
+    if out is not None:
+        check_new_figure(out)
+    if npz is not None:
+        check_new(npz)
 
 
 def _write(found: Any, out: Path | None, npz: Path | None, title: str, quiet: bool = False) -> None:

@@ -124,7 +124,7 @@ def masks_figure(
     """
     if not example_RT.size or not spans.sum():
         raise ValueError("mask: has no masked span; should have at least one, and rows of frames as an example")
-    figure = new_figure(COLUMN_IN, 4.6)
+    figure = new_figure(COLUMN_IN, 4.8)
     rows, of_spans, of_gaps = figure.subplots(3, 1, height_ratios=[0.7, 1.4, 1.4])
     extent = (0, example_RT.shape[1], len(example_RT), 0)
     rows.imshow(example_RT, cmap=_two_colours(COLOURS[0]), vmin=0, vmax=1, aspect="auto", extent=extent,
@@ -141,6 +141,7 @@ def masks_figure(
         axis.set_ylabel(f"Share of {name.split()[1]}s (%)", fontsize=FONT_PT)
         if not counts.sum():
             mark_empty(axis, "none")
+            axis.set(xticks=[], yticks=[])
             continue
         _draw_lengths(axis, counts, colour)
     figure.align_ylabels()
@@ -156,13 +157,12 @@ def _draw_lengths(axis: Axes, counts: np.ndarray, colour: str) -> None:
     lengths = np.arange(1, last + 1)
     shares = 100 * counts[1 : last + 1] / counts.sum()
     axis.bar(lengths, shares, width=0.9, color=colour)
-    axis.set_ylim(0, 1.35 * shares.max())  # room for the words
     mean, median = np.arange(len(counts)) @ counts / counts.sum(), int(np.searchsorted(reached, 0.5))
     axis.axvline(mean, color="0.2", linewidth=0.8, linestyle="--")
     axis.set_xlim(0.4, max(last, 4) + 0.6)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    said = f"mean {mean:.3g} (line), median {median}\nlongest {len(counts) - 1}"
-    axis.text(0.98, 0.95, said, ha="right", va="top", fontsize=SMALL_PT, transform=axis.transAxes)
+    said = f"mean {mean:.3g} (line), median {median}, longest {len(counts) - 1}"
+    axis.set_title(said, loc="right", fontsize=SMALL_PT, pad=3)
 
 
 def _two_colours(masked: str) -> ListedColormap:

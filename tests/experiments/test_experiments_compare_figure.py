@@ -16,7 +16,7 @@ from a2v_experiments.figures import DATA, FigureData
 from experiments_store import MadeUp, ap
 
 CLASSES = ["cc", "sn", "beep"]
-RATE, LENGTH_S = 100, 10
+RATE = 100
 
 
 def fold_data(seed: int, quality: float) -> FigureData:

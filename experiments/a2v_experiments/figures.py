@@ -163,7 +163,11 @@ def confusion_csv(counts: NDArray[np.int64], classes: tuple[str, ...]) -> str:
 def _fetch(context: Context, run_id: str) -> FigureData | None:
     if DATA not in {item.path for item in context.store.client.list_artifacts(run_id)}:
         return None
-    path = Path(context.store.fetch(run_id, DATA, context.work))
+    return read_data(Path(context.store.fetch(run_id, DATA, context.work)))
+
+
+def read_data(path: Path) -> FigureData:
+    """The numbers behind a fold's figures, from its `figure_data.json`. Raises UserError for another file."""
     try:
         return FigureData.from_plain(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError) as error:

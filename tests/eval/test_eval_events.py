@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from a2v_eval import EventConfig, find_events
+from a2v_eval import LABEL, EvaluationConfig, EventConfig, find_events
+from a2v_eval.event_stream import find_events_in_blocks
+from a2v_eval.thresholds import ThresholdSweep
 from pydantic import ValidationError
 from safetensors.numpy import load_file
 
@@ -83,7 +85,7 @@ def test_equals_a_loop_over_segments_and_classes(seed, method, width):
         pool = np.mean if method == "avg" else np.max
         # the pooled likelihood is float32, as the original's
         pooled = [np.float32(pool(column[t : t + width])) for t in range(60 - width + 1)]
-        on = [value > np.float32(threshold) for value in pooled] + [False]
+        on = [value >= np.float32(threshold) for value in pooled] + [False]
         start = None
         for t, value in enumerate(on):
             if value and start is None:
@@ -107,10 +109,46 @@ def test_blocks_of_columns_change_nothing(monkeypatch):
     np.testing.assert_array_equal(find_events(likelihood_BTC, 200), whole)
 
 
-def test_a_likelihood_equal_to_the_threshold_is_not_above_it():
-    flat = np.full((100, 1), 0.15, np.float32)
-    assert len(find_events(flat, 100, EventConfig(window_s=0.1))) == 0
-    assert len(find_events(flat + np.float32(1e-6), 100, EventConfig(window_s=0.1))) == 1
+def whole_and_in_blocks(likelihood_TC: np.ndarray, frame_rate: float, config: EventConfig) -> np.ndarray:
+    whole = find_events(likelihood_TC, frame_rate, config)
+    streamed = find_events_in_blocks(lambda: iter(np.array_split(likelihood_TC, 3)), frame_rate, config)
+    np.testing.assert_array_equal(streamed, whole)
+    return whole
+
+
+@pytest.mark.parametrize("method", ["avg", "max"])
+@pytest.mark.parametrize("threshold", [0.15, 0.175, 0.5])  # as float32 above, below and equal to the number itself
+def test_a_pooled_likelihood_equal_to_the_threshold_is_an_event(method, threshold):
+    config = EventConfig(method=method, window_s=0.1, threshold=threshold)
+    flat = np.full((100, 1), threshold, np.float32)
+    (event,) = whole_and_in_blocks(flat, 100, config)
+    assert (event["start"], event["stop"]) == (5, 96)
+    assert len(whole_and_in_blocks(np.nextafter(flat, np.float32(0)), 100, config)) == 0
+    # what F1 over thresholds counts is what is found there
+    sweep = ThresholdSweep(["call"], 100, EvaluationConfig(events=config), thresholds=[threshold, 0.9])
+    sweep.add(flat, np.array([(0, 0.05, 0.96)], LABEL))
+    assert sweep.result().hits.tolist() == [[1, 0]]
+
+
+@pytest.mark.parametrize("method", ["avg", "max"])
+def test_at_a_threshold_of_zero_there_is_an_event_wherever_there_is_any_likelihood(method):
+    likelihood_TC = np.zeros((100, 2), np.float32)
+    likelihood_TC[40:50, 1] = 1e-6
+    (event,) = whole_and_in_blocks(likelihood_TC, 100, EventConfig(method=method, window_s=0.01, threshold=0.0))
+    assert (event["class"], event["start"], event["stop"]) == (1, 40, 50)
+
+
+# Python's round, as the original's: half a frame goes to the even number. 0.1 s at the baseline's 25 Hz are 2 frames.
+@pytest.mark.parametrize(
+    "window_s, frame_rate, frames",
+    [(0.0125, 200, 2), (0.1, 25, 2), (0.0175, 200, 4), (0.0126, 200, 3), (0.0025, 200, 1), (0.1, 200, 20)],
+)
+def test_a_window_is_rounded_to_whole_frames(window_s, frame_rate, frames):
+    likelihood_TC = np.zeros((60, 1), np.float32)
+    likelihood_TC[30] = 0.9
+    # the maximum over so many frames makes one frame as long as that
+    (event,) = whole_and_in_blocks(likelihood_TC, frame_rate, EventConfig(method="max", window_s=window_s))
+    assert event["stop"] - event["start"] == frames
 
 
 def test_threshold_per_class_by_name():

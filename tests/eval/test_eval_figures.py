@@ -15,6 +15,7 @@ from a2v_eval.figures import (
     confusion_figure,
     filters_figure,
     likelihood_figure,
+    masks_figure,
     precision_recall_figure,
     save,
     threshold_figure,
@@ -289,6 +290,7 @@ def test_attention_is_drawn_on_the_same_clock(frames):
     assert map_.images[0].get_extent() == [10, 12, 12, 10] and len(shown_TT) == -(-frames // block)
     assert "(s)" in map_.get_xlabel() and "(s)" in map_.get_ylabel() and "Attention" in bar.get_xlabel()
     assert legend_of(figure) == ["label"]  # what there is none of has no entry
+    assert any("not by itself an explanation" in text.get_text() for text in drawn_texts(figure))
     assert complaints(figure) == []
     with pytest.raises(ValueError, match=r"shape \(2, 3\) should be square"):
         attention_figure(np.ones((2, 3)), 100, waveform, 8000, labels, labels, ["cc"])
@@ -347,3 +349,27 @@ def test_pyplot_and_its_state_stay_out():
     )
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert seen.strip() == "False"
+
+
+@pytest.mark.parametrize("frame_rate, unit", [(200.0, "frames of 5 ms"), (None, "frames")])
+def test_masks_are_drawn_as_rows_and_as_shares_of_each_length(frame_rate, unit):
+    spans = np.zeros(181, dtype=int)
+    spans[[1, 2, 3, 180]] = 100, 600, 299, 1  # one in a thousand is very long
+    gaps = np.array([0, 3, 1])
+    example_RT = np.arange(60).reshape(3, 20) % 3 > 0
+    figure = masks_figure(spans, gaps, example_RT, frame_rate, "p = 0.75, l = 2\n92.7 % masked")
+    rows, of_spans, of_gaps = figure.axes
+    np.testing.assert_array_equal(rows.images[0].get_array(), example_RT)
+    assert [round(bar.get_height(), 6) for bar in of_spans.patches] == [10, 60, 29.9]
+    assert [bar.get_height() for bar in of_gaps.patches] == [75, 25]
+    assert of_spans.lines[0].get_xdata()[0] == pytest.approx(2.377)
+    assert of_spans.get_title(loc="right") == "mean 2.38 (line), median 2, longest 180"
+    assert f"({unit})" in of_gaps.get_xlabel()
+    assert complaints(figure) == []
+
+
+def test_masks_without_a_gap_or_a_span():
+    figure = masks_figure(np.array([0, 0, 4]), np.zeros(1, dtype=int), np.ones((1, 2), dtype=bool))
+    assert [text.get_text() for text in figure.axes[2].texts] == ["none"] and complaints(figure) == []
+    with pytest.raises(ValueError, match="no masked span"):
+        masks_figure(np.zeros(3, dtype=int), np.zeros(3, dtype=int), np.zeros((1, 2), dtype=bool))

@@ -13,8 +13,8 @@ RATE, FRAMES, CLASSES = GOLDEN["frame_rate"], GOLDEN["frames"], GOLDEN["classes"
 
 
 def one_frame(threshold):
-    """Events are the frames above the threshold, as there."""
-    return EventConfig(window_s=1 / RATE, threshold=threshold)
+    """Events are the frames above the threshold, as there; here they reach it, so the next number is given."""
+    return EventConfig(window_s=1 / RATE, threshold=float(np.nextafter(np.float32(threshold), np.float32(1))))
 
 
 def labels_of(recording, classes=(0, 1, 2)):

@@ -22,7 +22,7 @@ EXPERIMENT = {
     "experiment attach": ["job_id", "--address"],
     "experiment plan": ["recipe", "--set", "--scale", "--measure", "--work", "--tracking-uri", "--json"],
     "experiment list": ["--work", "--tracking-uri", "--json"],
-    "experiment compare": ["names", "--metric", "--work", "--tracking-uri", "--json"],
+    "experiment compare": ["names", "--metric", "--figure", "--work", "--tracking-uri", "--json"],
     "ui": ["--work", "--tracking-uri", "--host", "--port"],
 }  # fmt: skip
 DATA = {
@@ -81,6 +81,10 @@ EXPLAIN = {
     "explain attention": [
         "file", "--model", "--start", "--end", "--out", "--layer", "--head", "--annotations", "--threshold",
         "--channel", "--npz", "--tracking-uri",
+    ],
+    "explain masks": [
+        "recipe", "--stage", "--mask-probability", "--mask-length", "--frames", "--rows", "--draws", "--set", "--out",
+        "--npz", "--json",
     ],
 }  # fmt: skip
 EVALUATE = {

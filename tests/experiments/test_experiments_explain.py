@@ -66,6 +66,11 @@ def test_attention_of_a_stretch_with_labels_and_predictions(a2v, detector, csv_s
     assert f"200 frames, {len(inside)} labels, {len(predictions)} predictions" in said.out
 
 
+def test_its_help_says_what_attention_is_not(a2v):
+    said = a2v("explain", "attention", "--help")
+    assert "not by itself an explanation" in " ".join(said.out.split())
+
+
 def test_one_layer_and_one_head(a2v, detector, csv_source, tmp_path):
     file = csv_source / "audio" / "rec00.wav"
     said = a2v(

@@ -79,11 +79,18 @@ def test_meerkat_pretraining_is_the_one_that_finetuning_reuses():
         assert getattr(alone, key) == getattr(before, key)
 
 
-def test_meerkat_holdout_is_all_labels_on_one_split():
-    recipe = load_recipe("meerkat/holdout")
-    check_pretraining(recipe)
-    check_finetuning(recipe)
-    assert recipe.folds.selected == [0] and recipe.folds.holdout == 0.2 and recipe.folds.label_shares == [1.0]
+def test_meerkat_holdout_is_the_baseline_and_animal2vec_with_all_labels_on_one_split():
+    baseline, animal2vec = (one.recipe for one in trials_of(read_recipe("meerkat/holdout")))
+    check_pretraining(animal2vec)
+    check_finetuning(animal2vec)
+    for recipe in (baseline, animal2vec):
+        assert recipe.folds.selected == [0] and recipe.folds.holdout == 0.2 and recipe.folds.label_shares == [1.0]
+    ladder = trials_of(read_recipe("meerkat/ladder"))[0].recipe  # the baseline of the 5 folds
+    for part in ("model", "pretrain", "finetune", "data", "evaluate"):
+        assert getattr(baseline, part) == getattr(ladder, part)
+    alone = load_recipe("meerkat/holdout", ["sweep=null"])
+    aside = {"variant", "sweep"}
+    assert alone.model_dump(exclude=aside) == animal2vec.model_dump(exclude=aside)
 
 
 def test_the_ladder_leads_from_the_baseline_to_animal2vec_one_part_at_a_time():
@@ -102,7 +109,14 @@ def test_the_ladder_leads_from_the_baseline_to_animal2vec_one_part_at_a_time():
     for before, after, field in zip(rows, rows[1:], fields, strict=False):
         old, new = (flatten(row.model_dump(exclude={"variant"})) for row in (before, after))
         changed = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
-        assert changed and all(key == field or key.startswith(f"{field}.") for key in changed), field
+        # a row of another length has the same product p * l, so another p
+        own = (field, field.replace("mask_length", "mask_probability"))
+        assert changed and all(key in own or key.startswith(f"{field}.") for key in changed), field
+    products = {"pretrain": [(0.5, 5), (1.5, 5), (1.5, 2)], "finetune": [(0.65, 10), (0.825, 10), (0.825, 4)]}
+    for stage, published in products.items():  # mask_prob = p * l, and l
+        masks = [(getattr(row, stage).mask_probability, getattr(row, stage).mask_length) for row in rows]
+        found = [(round(p * length, 9), length) for p, length in dict.fromkeys(masks)]
+        assert found == published, stage
     meerkat = load_recipe("meerkat/finetune", ["folds.label_shares=[1.0]"])
     aside = {"name", "variant", "finetune_by_share"}
     assert rows[-1].model_dump(exclude=aside) == meerkat.model_dump(exclude=aside)

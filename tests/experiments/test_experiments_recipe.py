@@ -203,7 +203,8 @@ def test_another_kind_replaces_the_presets(tmp_path):
     assert "kind" not in PRESETS["meerkat"].model.model_dump_json()  # so that fingerprints stay
 
 
-# The paper's ablation table from the speech baseline to animal2vec, a row each (order and values: spec, sections 2-7).
+# The paper's ablation table from the speech baseline to animal2vec, the field of each row with its last value (spec,
+# sections 2-7; the masks of the rows between: meerkat/ladder).
 LADDER = [
     "model.front_end.layers=[[512,10,5],[512,3,2],[512,3,2],[512,3,2],[512,3,1],[512,2,1],[512,2,1]]",
     "model.front_end.sinc=true",

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UserError
-from .options import DEFAULT_WORK, Json, Override, RecipeName, ScaleChoice, Tracking, Work, say, ui_command
+from .options import (
+    DEFAULT_WORK,
+    Json,
+    Override,
+    RecipeName,
+    ScaleChoice,
+    Tracking,
+    Work,
+    check_new_figure,
+    say,
+    ui_command,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,24 +56,38 @@ def compare(
     metric: Annotated[
         list[str] | None, typer.Option("--metric", help="Show and test this metric instead of AP: timestep/F1")
     ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            "--figure",
+            help="New file (png, pdf, svg) for their precision-recall curves, strict protocol; the paper's protocol"
+            " beside it as NAME_paper.",
+        ),
+    ] = None,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
     as_json: Json = False,
 ) -> None:
     """Set runs side by side: what differs in their configuration, scores, and paired tests over the same folds."""
-    from .. import compare_report
-    from ..compare import sides, ui_link
-
     client = _client(work, tracking_uri, empty_is_wrong=True)
     assert client is not None
+    from .. import compare_report
+    from ..compare import sides, ui_link
+    from ..compare_figure import draw_curves, places
+
+    for place in places(figure).values() if figure is not None else ():
+        check_new_figure(place)
     found, chosen = sides(client, names), metric or []
     compare_report.check_metrics(found, chosen)
+    drawn = [] if figure is None else draw_curves(client, found, figure)
     server = tracking_uri if tracking_uri and tracking_uri.startswith(("http://", "https://")) else None
     address = server or UI_ADDRESS
     if as_json:
         say(json.dumps(compare_report.to_json(found, chosen, address), indent=1))
         return
     say(compare_report.to_text(found, chosen))
+    if drawn:
+        say("\nprecision-recall curves: " + ", ".join(map(str, drawn)))
     say("\nin MLflow" + ("" if server else f", while `{ui_command(work, tracking_uri)}` runs") + ":")
     say(f"  runs   {ui_link(found, address, folds=False)}")
     say(f"  folds  {ui_link(found, address, folds=True)}")

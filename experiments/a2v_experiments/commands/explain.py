@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import FAILED, UserError
-from .options import Tracking, say
+from .options import Json, Override, Tracking, check_new, check_new_figure, say
 
-group = typer.Typer(no_args_is_help=True, help="See what a model has learned: its filters, its attention.")
+group = typer.Typer(no_args_is_help=True, help="See what a model has learned (filters, attention), and its masks.")
 ModelSource = Annotated[str, typer.Option("--model", help="A model's folder, or runs:/ID, models:/NAME/VERSION.")]
 Out = Annotated[Path, typer.Option("--out", help="New file for the figure (png, pdf, svg).")]
 Npz = Annotated[Path | None, typer.Option("--npz", help="New file for the arrays behind the figure.")]
@@ -75,7 +77,10 @@ def attention(
     npz: Npz = None,
     tracking_uri: Tracking = None,
 ) -> None:
-    """Where a model looks in a stretch of a recording, beside its spectrogram, labels and predictions."""
+    """Where a model looks in a stretch of a recording, beside its spectrogram, labels and predictions.
+
+    Attention is not by itself an explanation (so the paper, too): it shows where a model looks, not why it decides.
+    """
     _check_new(out, npz)
     from a2v_model import Detector
 
@@ -94,30 +99,81 @@ def attention(
     say(f"{len(found.attention)} frames, {len(found.labels)} labels, {len(found.predictions)} predictions")
 
 
+class MaskedStage(StrEnum):
+    """Whose masks."""
+
+    pretrain = "pretrain"
+    finetune = "finetune"
+
+
+@group.command("masks")
+def masks(
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe, for its masks, segments and batch; its values give way to options.")
+    ] = None,
+    stage: Annotated[MaskedStage, typer.Option("--stage", help="Whose masks of the recipe.")] = MaskedStage.pretrain,
+    probability: Annotated[
+        float | None,
+        typer.Option(
+            "--mask-probability", min=0, max=1, help="p: of a frame to start a masked span; published: mask_prob / l."
+        ),
+    ] = None,
+    length: Annotated[int | None, typer.Option("--mask-length", min=1, help="l: frames of a span.")] = None,
+    frames: Annotated[int | None, typer.Option("--frames", min=2, help="Of a segment; default: 2000.")] = None,
+    rows: Annotated[
+        int | None,
+        typer.Option("--rows", min=1, help="That are drawn together and mask equally many frames; default: 72."),
+    ] = None,
+    draws: Annotated[int, typer.Option("--draws", min=1, help="Batches that masks are drawn for.")] = 20,
+    set_: Override = None,
+    out: Annotated[Path | None, typer.Option("--out", help="New file for the figure (png, pdf, svg).")] = None,
+    npz: Npz = None,
+    as_json: Json = False,
+) -> None:
+    """What a start probability and a length mask: share of the frames, lengths of masked spans and visible gaps.
+
+    Masks are drawn as training draws them: spans overlap, and rows of a batch are made equal by unmasking at random.
+    """
+    _check_new(out, npz)
+    from ..explain_masks import draw_masks, mask_settings
+    from ..recipe import load_recipe
+
+    if recipe is None and set_:
+        raise UserError("--set: changes a recipe, and none is named")
+    loaded = None if recipe is None else load_recipe(recipe, set_)
+    found = draw_masks(mask_settings(loaded, stage.value, probability, length, frames, rows), draws)
+    if as_json:
+        say(json.dumps(found.to_json(), indent=1))
+    else:
+        say(found.to_text())
+    _write(found, out, npz, title="", quiet=as_json)
+
+
 def _which(kind: str, number: int | None, count: int) -> str:
     return f"mean of {count} {kind}s" if number is None else f"{kind} {number % count} of 0 to {count - 1}"
 
 
-def _check_new(out: Path, npz: Path | None) -> None:
+def _check_new(out: Path | None, npz: Path | None) -> None:
     """Before anything is computed: names that can be written, and nothing that they would overwrite."""
-    formats = (".png", ".pdf", ".svg")
-    if out.suffix.lower() not in formats:
-        raise UserError(f"{out}: a figure's name ends with {', '.join(formats)}")
     if npz is not None and npz.suffix != ".npz":
         raise UserError(f"{npz}: a file of arrays ends with .npz")
-    for path in (out, npz):
-        if path is not None and (path.exists() or path.is_symlink()):
-            raise UserError(f"{path}: exists already; name a new file or remove this one first")
+    if out is not None:
+        check_new_figure(out)
+    if npz is not None:
+        check_new(npz)
 
 
-def _write(found: Any, out: Path, npz: Path | None, title: str) -> None:
+def _write(found: Any, out: Path | None, npz: Path | None, title: str, quiet: bool = False) -> None:
+    """Arrays and figure, where they are asked for; quiet: says nothing, as where JSON alone may be printed."""
     from a2v_eval.figures import save
 
     if npz is not None:
         _save_arrays(npz, found.arrays())
-        say(f"arrays: {npz}")
-    save(found.figure(title), out)
-    say(f"figure: {out}")
+    if out is not None:
+        save(found.figure(title), out)
+    for what, path in (("arrays", npz), ("figure", out)):
+        if path is not None and not quiet:
+            say(f"{what}: {path}")
 
 
 def _save_arrays(path: Path, arrays: dict[str, Any]) -> None:

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from ..errors import UserError
+
 Work = Annotated[Path, typer.Option("--work", envvar="A2V_WORK", help="Folder for corpora, checkpoints and the store.")]
 Tracking = Annotated[
     str | None,
@@ -55,6 +57,20 @@ Labelled = Annotated[
 def say(line: str) -> None:
     """Print a line; what a file's name holds that is no text is shown as an escape."""
     typer.echo(line.encode("utf-8", "backslashreplace").decode())
+
+
+def check_new_figure(path: Path) -> None:
+    """Raise UserError for a name that no figure can have, or that something has already."""
+    formats = (".png", ".pdf", ".svg")
+    if path.suffix.lower() not in formats:
+        raise UserError(f"{path}: a figure's name ends with {', '.join(formats)}")
+    check_new(path)
+
+
+def check_new(path: Path) -> None:
+    """Raise UserError for a name that something has already."""
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path}: exists already; name a new file or remove this one first")
 
 
 def a2v_command() -> str:

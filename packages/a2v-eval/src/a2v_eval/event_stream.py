@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .events import EVENT, EventConfig, find_events, shortest_frames, window_frames
+from .events import EVENT, EventConfig, find_events, shortest_frames, to_reach, window_frames
 from .peaks import moving_maximum, split_runs
 from .runs import runs_of_ones
 
@@ -82,11 +82,11 @@ class _Stream:
 
     def __init__(self, config: EventConfig, width: int, classes: np.ndarray, threshold_C: np.ndarray) -> None:
         self.method, self.share, self.width, self.classes = config.method, config.peak_share, width, classes
-        self.threshold_C = threshold_C.astype(np.float32)
+        self.threshold_C = to_reach(threshold_C)
         n_classes = len(threshold_C)
         self.first = 0  # place of the first kept sum
         self.total_SC = np.zeros((1, n_classes))  # sums of the likelihoods before each of the last places
-        self.count_SC = np.zeros((1, n_classes))  # the same of frames above the threshold
+        self.count_SC = np.zeros((1, n_classes))  # the same of frames that reach the threshold
         self.last_TC = np.zeros((0, n_classes), np.float32)  # the frames between them, for the maximum
         self.open: list[_Run | None] = [None] * n_classes
         self.ended: list[tuple[int, _Run]] = []  # class and run, with `peak_share`
@@ -98,9 +98,9 @@ class _Stream:
         count_SC, frames_TC, pooled_VC = self.count_SC, self.last_TC, None
         if self.method == "avg":
             pooled_VC = ((total_SC[self.width :] - total_SC[: -self.width]) / self.width).astype(np.float32)
-            above_VC = pooled_VC > self.threshold_C
+            above_VC = pooled_VC >= self.threshold_C
         else:
-            count_SC = _running(count_SC, block_TC > self.threshold_C)
+            count_SC = _running(count_SC, block_TC >= self.threshold_C)
             above_VC = count_SC[self.width :] > count_SC[: -self.width]
             if self.share:
                 frames_TC = np.concatenate([frames_TC, block_TC.astype(np.float32)])

@@ -45,18 +45,20 @@ class EventConfig(BaseModel):
 
     method           'avg': moving average over `window_s`; 'max': moving maximum over it; 'canny': where the
                      smoothed likelihood bends (see `canny.py`).
-    window_s         seconds; for `avg` and `max` it is round(window_s * frame_rate) frames, at least 1, for
-                     `canny` the standard deviation of its Gaussians. Short calls need a short one.
-    threshold        `avg`, `max`: an event is where the pooled likelihood is above it; `canny`: an event's
-                     likelihood must exceed it somewhere. One number, or class name -> number.
+    window_s         seconds; for `avg` and `max` it is round(window_s * frame_rate) frames, half a frame to the even
+                     number as the original rounds it, at least 1; for `canny` the standard deviation of its Gaussians.
+                     Short calls need a short one.
+    threshold        `avg`, `max`: an event is where the pooled likelihood reaches it, equality included (and is not
+                     0); `canny`: an event's likelihood must exceed it somewhere. One number, or class name -> number.
+                     The original's default is 0.125, that of its published example 0.15, which is ours.
     low_threshold    `canny` only: where an event without an edge ends.
     max_duration_s   `canny` only: seconds; longer events are cut.
     min_duration_s   seconds; shorter events are none. One number, or class name -> number.
     peak_share       `avg`, `max`: a run above the threshold is as many events as it has peaks between which the pooled
                      likelihood falls below this share of the lower one, and an event is what exceeds this share of its
                      own peak (see `peaks.py`). 0: a run is an event.
-    extent_threshold `avg`, `max`: two thresholds, as is usual in sound event detection: where the pooled likelihood is
-                     above this one there may be an event, which counts where its own likelihood, the mean over its
+    extent_threshold `avg`, `max`: two thresholds, as is usual in sound event detection: where the pooled likelihood
+                     reaches this one there may be an event, which counts where its own likelihood, the mean over its
                      frames, is above `threshold`. So a threshold moves no edges. None: `threshold` is both.
     """
 
@@ -93,7 +95,7 @@ class EventConfig(BaseModel):
         return _of_classes("threshold", self.threshold, n_classes, classes)
 
     def run_thresholds(self, n_classes: int, classes: Sequence[str] | None = None) -> np.ndarray:
-        """What runs of pooled likelihood exceed, per class, (C,) float64; ValueError as `thresholds`."""
+        """What runs of pooled likelihood reach, per class, (C,) float64; ValueError as `thresholds`."""
         thresholds_C = self.thresholds(n_classes, classes)
         return thresholds_C if self.extent_threshold is None else np.full_like(thresholds_C, self.extent_threshold)
 
@@ -217,8 +219,8 @@ def frame_events(
     if np.isnan(peak_BC).any():
         segment, class_ = np.argwhere(np.isnan(peak_BC))[0]
         raise ValueError(f"likelihood: NaN in segment {segment}, class {class_}; should be within [0, 1]")
-    # A mean or a maximum above the threshold needs a frame above it: most columns are done here.
-    active_N2 = np.argwhere(peak_BC > np.maximum(thresholds_C, runs_C))
+    # A mean or a maximum that reaches the threshold needs a frame that does: most columns are done here.
+    active_N2 = np.argwhere(peak_BC.astype(np.float32) >= to_reach(np.maximum(thresholds_C, runs_C)))
     windows_C = config.windows_s(n_classes, classes)
     least_C = shortest_frames(config.min_durations_s(n_classes, classes), frame_rate)
     parts = []
@@ -249,8 +251,15 @@ def shortest_frames(min_duration_s: np.ndarray, frame_rate: float) -> np.ndarray
 
 
 def window_frames(window_s: float, frame_rate: float) -> int:
-    """The window in frames: nearest whole number, at least 1."""
-    return max(1, int(window_s * frame_rate + 0.5))
+    """The window in frames: nearest whole number, of two as near the even one (2.5 is 2, as in the original, whose
+    baseline has 0.1 s at 25 Hz), at least 1."""
+    return max(1, round(window_s * frame_rate))
+
+
+def to_reach(thresholds: np.ndarray) -> np.ndarray:
+    """The least pooled likelihood of an event, float32 as the original's: the threshold itself. No golden has one that
+    is equal, so this is how 'binarise at the threshold' (spec 8) is read. Nothing at all, 0, is never an event."""
+    return np.maximum(thresholds.astype(np.float32), np.finfo(np.float32).tiny)
 
 
 def _runs(
@@ -270,13 +279,12 @@ def _runs(
     if likelihood_NT.shape[1] < width:
         empty = np.zeros(0, dtype=np.int64)
         return empty, empty, empty
-    threshold_N1 = threshold_N[:, None].astype(np.float32)
+    threshold_N1 = to_reach(threshold_N)[:, None]
     if config.method == "avg":
-        # float32, as in the original, so that a likelihood equal to the threshold is not above it
         pooled_NV = ((total_NS[:, width:] - total_NS[:, :-width]) / width).astype(np.float32)
-        above_NV = pooled_NV > threshold_N1
+        above_NV = pooled_NV >= threshold_N1
     else:
-        count_NS = prefix_sums(likelihood_NT > threshold_N1)
+        count_NS = prefix_sums(likelihood_NT >= threshold_N1)
         above_NV = count_NS[:, width:] > count_NS[:, :-width]
         if config.peak_share:
             pooled_NV = moving_maximum(likelihood_NT, width)

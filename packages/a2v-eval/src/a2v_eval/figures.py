@@ -7,7 +7,7 @@ when something is drawn.
 from .figure_style import quiet_fonts, save
 from .figures_confusion import confusion_figure
 from .figures_events import likelihood_figure, within
-from .figures_explain import Level, attention_figure, filters_figure
+from .figures_explain import Level, attention_figure, filters_figure, masks_figure
 from .figures_predictions import EventPanel, activity_figure, strip_figure
 from .figures_scores import ap_per_class_figure, precision_recall_figure, threshold_figure
 from .figures_sweep import TrialPoint, parameter_figure, variant_figure
@@ -23,6 +23,7 @@ __all__ = [
     "confusion_figure",
     "filters_figure",
     "likelihood_figure",
+    "masks_figure",
     "parameter_figure",
     "precision_recall_figure",
     "quiet_fonts",

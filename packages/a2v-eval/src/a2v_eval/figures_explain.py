@@ -1,6 +1,7 @@
-"""Figures that explain a model: what its Sinc filters pass, and where its attention looks (paper, figures 5 and 6).
+"""Figures that explain a model: what its Sinc filters pass, where its attention looks (paper, figures 5 and 6), and
+what its masks hide.
 
-F frequencies, N samples, T frames.
+F frequencies, N samples, T frames, R rows of a batch.
 """
 
 from __future__ import annotations
@@ -10,16 +11,31 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .figure_style import COLOURS, COLUMN_IN, FONT_PT, finished, handles_of, line_style, new_figure, shown
+from .figure_style import (
+    COLOURS,
+    COLUMN_IN,
+    FONT_PT,
+    GREY,
+    SMALL_PT,
+    finished,
+    handles_of,
+    line_style,
+    mark_empty,
+    new_figure,
+    shown,
+)
 from .figures_events import draw_event_lanes, draw_spectrogram, lane_heights, within
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
 
 LOWEST_DB = -60.0
 DRAWN_FRAMES = 600
 SHORT_NAME, LONGEST_TITLE = 12, 40
+DRAWN_LENGTHS = 0.99  # of all spans or gaps; the longest few would squeeze the others together
+CAUTION = "Attention is not by itself an explanation: it shows where\nthe model looks, not why it decides as it does."
 
 
 class Level(NamedTuple):
@@ -65,7 +81,7 @@ def attention_figure(
     title: str = "",
 ) -> Figure:
     """Four rows over the same time: spectrogram; labels and predictions; attention that each frame receives; and the
-    map of which frame (vertical) looks at which (horizontal).
+    map of which frame (vertical) looks at which (horizontal). Below it stands that attention is no explanation.
 
     attention_TT   rows sum to 1, at `frame_rate` Hz; drawn times T, so that 1 is what even attention would give.
     The rest as for `likelihood_figure`, all on the recording's clock. ValueError for a map that is not square.
@@ -77,7 +93,7 @@ def attention_figure(
     labels, predictions = (within(table, start_s, end_s) for table in (labels, predictions))
     lanes = np.union1d(labels["class"], predictions["class"]).astype(int)
     heights = [0.9, lane_heights(len(lanes))[1], 0.6, 2.5]
-    figure = new_figure(COLUMN_IN, sum(heights) + 1.15)
+    figure = new_figure(COLUMN_IN, sum(heights) + 1.45)
     spectrum, events, received, map_ = figure.subplots(4, 1, sharex=True, height_ratios=heights)
     draw_spectrogram(spectrum, waveform, sample_rate, start_s)
     spectrum.set_title(_lines(title), loc="left", fontsize=FONT_PT)
@@ -93,7 +109,66 @@ def attention_figure(
     map_.set_xlabel("Time of the attended frame (s)", fontsize=FONT_PT)
     map_.set_ylabel("Time of the attending frame (s)", fontsize=FONT_PT)
     figure.align_ylabels()
+    figure.supxlabel(CAUTION, fontsize=SMALL_PT, color=GREY)
     return finished(figure, handles_of([events]))
+
+
+def masks_figure(
+    spans: np.ndarray, gaps: np.ndarray, example_RT: np.ndarray, frame_rate: float | None = None, title: str = ""
+) -> Figure:
+    """Some rows of a mask, and how long its masked spans and the visible gaps between them are.
+
+    spans, gaps   how many there are of each length: index = frames. Drawn as shares of all, up to the length that 99 %
+                  do not exceed. example_RT: bool, True = masked. frame_rate: Hz, for lengths in ms.
+    ValueError for an example without frames or a mask without spans.
+    """
+    if not example_RT.size or not spans.sum():
+        raise ValueError("mask: has no masked span; should have at least one, and rows of frames as an example")
+    figure = new_figure(COLUMN_IN, 4.8)
+    rows, of_spans, of_gaps = figure.subplots(3, 1, height_ratios=[0.7, 1.4, 1.4])
+    extent = (0, example_RT.shape[1], len(example_RT), 0)
+    rows.imshow(example_RT, cmap=_two_colours(COLOURS[0]), vmin=0, vmax=1, aspect="auto", extent=extent,
+                interpolation="nearest", rasterized=True)  # fmt: skip
+    rows.set_yticks([])
+    rows.set_ylabel(f"{len(example_RT)} rows", fontsize=FONT_PT)
+    rows.set_xlabel("Frame (coloured: masked)", fontsize=FONT_PT)
+    rows.set_title(_lines(title), loc="left", fontsize=FONT_PT)
+    unit = f"frames of {1000 / frame_rate:.3g} ms" if frame_rate else "frames"
+    for axis, counts, name, colour in (
+        (of_spans, spans, "masked span", COLOURS[0]), (of_gaps, gaps, "visible gap", COLOURS[1]),
+    ):  # fmt: skip
+        axis.set_xlabel(f"Length of a {name} ({unit})", fontsize=FONT_PT)
+        axis.set_ylabel(f"Share of {name.split()[1]}s (%)", fontsize=FONT_PT)
+        if not counts.sum():
+            mark_empty(axis, "none")
+            axis.set(xticks=[], yticks=[])
+            continue
+        _draw_lengths(axis, counts, colour)
+    figure.align_ylabels()
+    return finished(figure)
+
+
+def _draw_lengths(axis: Axes, counts: np.ndarray, colour: str) -> None:
+    """Shares of all lengths as bars, with the mean as a line, and in words what is drawn."""
+    from matplotlib.ticker import MaxNLocator
+
+    reached = np.cumsum(counts) / counts.sum()
+    last = int(np.searchsorted(reached, DRAWN_LENGTHS))
+    lengths = np.arange(1, last + 1)
+    shares = 100 * counts[1 : last + 1] / counts.sum()
+    axis.bar(lengths, shares, width=0.9, color=colour)
+    mean, median = np.arange(len(counts)) @ counts / counts.sum(), int(np.searchsorted(reached, 0.5))
+    axis.axvline(mean, color="0.2", linewidth=0.8, linestyle="--")
+    axis.set_xlim(0.4, max(last, 4) + 0.6)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    said = f"mean {mean:.3g} (line), median {median}, longest {len(counts) - 1}"
+    axis.set_title(said, loc="right", fontsize=SMALL_PT, pad=3)
+
+
+def _two_colours(masked: str) -> ListedColormap:
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(["1", masked])
 
 
 def _lines(title: str) -> str:

@@ -148,7 +148,7 @@ class ThresholdSweep:
         """At each threshold up to the highest likelihood: the classes that reach it, and events numbered by them."""
         extent, found = self.config.events.extent_threshold, None
         for threshold in self.thresholds:
-            active = np.flatnonzero(peak_C > threshold)
+            active = np.flatnonzero(peak_C.astype(np.float32) >= np.float32(threshold))
             if not len(active):
                 break
             if extent is None or found is None:

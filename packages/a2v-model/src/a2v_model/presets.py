@@ -7,13 +7,13 @@ From `baseline` to `meerkat` every part that the paper ablates is one field, in 
 | front-end layout | model.front_end.layers | stride 320 (25 Hz) -> stride 40 (200 Hz) |
 | Sinc filterbank | model.front_end.sinc | false -> true |
 | PSwish | model.front_end.sinc_activation | gelu -> pswish |
-| mask probability | pretrain.mask_probability | 0.1 -> 0.75 |
+| mask probability | pretrain.mask_probability | 0.1 -> 0.75 (p * l: 0.5 -> 1.5) |
 | mask length | pretrain.mask_length | 5 -> 2 |
 | BCL without targets | pretrain.bcl (of the training stage) | none -> inputs mixed |
 | average over all layers | finetune.average_layers | 1 -> 16 |
 | focal loss | finetune.focal | false -> true |
 | BCL | finetune.bcl (of the training stage) | none -> inputs and targets mixed |
-| mask probability | finetune.mask_probability | 0.065 -> 0.825 / 4 |
+| mask probability | finetune.mask_probability | 0.065 -> 0.825 / 4 (p * l: 0.65 -> 0.825) |
 | mask length | finetune.mask_length | 10 -> 4 |
 """
 

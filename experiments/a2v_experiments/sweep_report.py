@@ -9,6 +9,7 @@ from a2v_eval.events import PROTOCOLS, Protocol
 from a2v_eval.figures import TrialPoint, parameter_figure, variant_figure
 from a2v_eval.summary import STRICT_FIRST, UNDEFINED_MARK, Spread, metric_name
 
+from .heard import told
 from .lookup import share_prefix
 from .recipe_sections import Recipe
 from .stage import Context
@@ -35,6 +36,8 @@ def text_report(recipe: Recipe, rows: list[Row]) -> str:
     if best is not None:
         notes.append(f"best trial by {sweep.metric}: {best.name}, run {best.run_id}")
         notes.append("it was chosen on the folds that it is scored on, so its score is somewhat too good")
+    if heard := told(recipe):
+        notes.append(heard)
     notes += [f"{row.name}: failed: {row.reason}" for row in rows if row.status == "failed"]
     return "\n\n".join([*parts, "\n".join(notes)])
 

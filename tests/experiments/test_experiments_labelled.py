@@ -11,11 +11,11 @@ from a2v_data.meerkat import write_labels
 from a2v_data.prepare import PrepareConfig, prepare
 from a2v_experiments import stages
 from a2v_experiments.corpus_facts import read_facts
+from a2v_experiments.heard import heard_by
 from a2v_experiments.plan_audio import audio_of
 from a2v_experiments.recipe import load_recipe
 from a2v_experiments.recipe_sections import DataConfig
 from a2v_experiments.stage import Context
-from a2v_experiments.stage_specs import audio_of as heard_by
 from a2v_experiments.stage_specs import data_spec, experiment_config
 from a2v_experiments.suggest import suggest
 from a2v_experiments.tracking import open_store
@@ -75,7 +75,7 @@ def test_the_data_stage_hears_all_and_says_what_looks_wrong(published: Path, new
     assert [sum(r.labelled for r in corpus.recordings) for corpus in (present, events)] == [RECORDINGS, 4]
     told = f"  {RECORDINGS - 4} of {RECORDINGS} label files hold no event: if nobody listened to those segments, say "
     assert said.count(f"{told}labelled: with_events") == 1
-    assert len(heard_by(other, events)[0]) == RECORDINGS and heard_by(one, present) == heard_by(other, events)
+    assert len(heard_by(other, events).names) == RECORDINGS and heard_by(one, present) == heard_by(other, events)
 
 
 def test_a_plan_counts_what_is_labelled(csv_source: Path, published: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from a2v_data.corpus import AUDIO, EVENT_DTYPE, Corpus, CorpusWriter
 from a2v_experiments.errors import UserError
 from a2v_experiments.fingerprint import fingerprint
-from a2v_experiments.stage_specs import audio_of
+from a2v_experiments.heard import heard_by
 from a2v_experiments.tasks import PretrainTask, TrainingSpec
 from experiments_world import RATE, make_recipe, training_spec
 
@@ -41,7 +41,7 @@ def heard(spec: TrainingSpec, updates: int) -> torch.Tensor:
 def test_they_are_heard_padded_after_normalisation(tmp_path: Path, sampling: str) -> None:
     corpus = a_corpus(tmp_path / "c", SHORT, SHORT, SHORT, LONG)
     recipe = make_recipe(tmp_path, ["pretrain.bcl=null", f"pretrain.sampling={sampling}"])
-    names = audio_of(recipe, corpus)[0]
+    names = heard_by(recipe, corpus).names
     assert names == ["rec0", "rec1", "rec2", "rec3"]
     wave_BN = heard(training_spec(recipe, "pretrain", corpus.folder, names), 8)
     assert wave_BN.shape[1] == RATE * recipe.data.segment_s
@@ -70,9 +70,10 @@ def test_without_short_ones_a_pretraining_is_the_one_that_it_was(tmp_path: Path)
     corpus, recipe = a_corpus(tmp_path / "c", LONG, RATE), make_recipe(tmp_path)
     names = ["rec0", "rec1"]
     known = fingerprint("audio", {"names": names, "audio": corpus.meta["checksums"][AUDIO]})
-    assert audio_of(recipe, corpus) == (names, known)
+    found = heard_by(recipe, corpus)
+    assert (found.names, found.fingerprint) == (names, known)
 
 
 def test_only_short_ones_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^data\.segment_s = 1\.0: no recording is that long; give a shorter one$"):
-        audio_of(make_recipe(tmp_path), a_corpus(tmp_path / "c", SHORT, SHORT))
+        heard_by(make_recipe(tmp_path), a_corpus(tmp_path / "c", SHORT, SHORT))

@@ -77,7 +77,8 @@ def _away(recipe: Recipe, names: Sequence[str], tested: Collection[str]) -> tupl
     pattern = recipe.folds.group
     if not tested or pattern is None:
         return set(names).intersection(tested), []
-    groups = {name: _group(by_pattern(pattern), name) for name in (*names, *tested)}
+    group = by_pattern(pattern)
+    groups = {name: _group(group, name) for name in (*names, *tested)}
     held = {groups[name] for name in tested} - {None}
     away = {name for name in names if groups[name] in held}.union(set(names).intersection(tested))
     alone = sum(groups[name] is None for name in names)

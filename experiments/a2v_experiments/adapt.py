@@ -41,7 +41,7 @@ from .labelled_rules import with_rules
 from .logged_models import MODEL, finish_model, model_of
 from .name_groups import name_groups
 from .predict_settings import OVERLAP_S, SEGMENT_S
-from .progress import advancing, bar, watching
+from .progress import advancing, bar
 from .recipe_sections import (
     DataConfig,
     EvaluateStage,
@@ -54,6 +54,7 @@ from .recipe_sections import (
 from .stage import Context, begin_alone, ending
 from .tasks import TrainingSpec, part
 from .tracking import Store, open_store, scratch
+from .watching import watching
 from .workers import run_training
 
 EXPERIMENT, STAGE, RECORD = "adapt", "adapt", "adapt.json"

@@ -20,7 +20,7 @@ from a2v_data.corpus import Corpus
 from a2v_data.sampling import SamplingConfig, draw_segments
 from a2v_data.training_part import TrainingPart
 from a2v_eval.evaluation import Evaluation, EvaluationConfig, evaluate
-from a2v_model import Detector, weight_decay_groups
+from a2v_model import Detector, own_threads, threads, weight_decay_groups
 from a2v_model.config import AnyFrontEnd
 from a2v_model.heads import TemporalHead, apply_head
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ from torch.nn import functional
 from .average import Average
 from .features import Features
 from .group import Group
-from .loop import learning_rate, own_threads, seeded, threads
+from .loop import learning_rate, seeded
 from .recipe_sections import OptimizerConfig
 from .validation import Validation, best_of, validation_events
 

@@ -10,11 +10,10 @@ from typing import Any
 
 from a2v_data.corpus import Corpus
 from a2v_eval.evaluation import RESERVED, Collector, EvaluationConfig, evaluate
-from a2v_model import Detector
+from a2v_model import Detector, threads
 
 from .evaluation import Labelled, at_thresholds, choose_thresholds, operating_point
 from .inference import recording_likelihoods
-from .loop import threads
 from .validation import validation_events
 
 ORDER = ("AP", "mAP", "F1", "precision", "recall", "found", "predicted", "labelled")

@@ -20,13 +20,13 @@ from typing import Any
 
 import torch
 from a2v_eval.evaluation import Evaluation
-from a2v_model import Detector, save_model
+from a2v_model import Detector, save_model, threads
 from safetensors.torch import load_file
 
 from . import checkpoints
 from .errors import UserError
 from .group import Group
-from .loop import threads, train
+from .loop import train
 from .recipe_sections import LoopConfig, ValidationConfig
 from .tasks import TrainingSpec, build_task
 from .validation_report import METRIC

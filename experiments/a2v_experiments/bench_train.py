@@ -13,11 +13,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from a2v_model import PRESETS
+from a2v_model import PRESETS, in_bfloat16
 from torch.utils.flop_counter import FlopCounterMode
 
 from .errors import FAILED, UserError
-from .loop import in_bfloat16
 from .training_step import StepSettings, TrainingStep, wait_for
 
 # Dense bfloat16 peak of one accelerator, TFLOP/s (vendor's data sheets)

@@ -61,3 +61,9 @@ def naming_full_disk(place: Path) -> Iterator[None]:
         if is_disk_full(error):
             raise disk_full(place) from error
         raise
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of what an error says, at most 300 characters of it; without a text its type."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__

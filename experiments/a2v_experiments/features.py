@@ -21,12 +21,11 @@ from pathlib import Path
 import numpy as np
 from a2v_data.corpus import Corpus
 from a2v_data.storage import require_free_space
-from a2v_model import Detector
+from a2v_model import Detector, in_bfloat16
 from numpy.typing import NDArray
 
 from .fingerprint import fingerprint
 from .inference import Windows, recording_features
-from .loop import in_bfloat16
 
 Features = NDArray[np.float16]
 HEADER_BYTES = 128  # of an .npy file

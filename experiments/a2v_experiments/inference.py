@@ -18,12 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 from a2v_data.corpus import SEGMENT_DTYPE, Corpus
-from a2v_model import Detector, normalise
+from a2v_model import Detector, autocast, normalise, padded_lengths
 from a2v_model.config import AnyFrontEnd
 from numpy.typing import NDArray
-
-from .loop import autocast
-from .segments import padded_lengths
 
 Frames = NDArray[np.float32]
 

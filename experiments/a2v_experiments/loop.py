@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from a2v_model import compile_model, set_gradient_checkpointing, settle_batch_norms, weight_decay_groups
+from a2v_model import autocast, compile_model, set_gradient_checkpointing, settle_batch_norms, weight_decay_groups
 from torch import Tensor, nn
 
 from . import checkpoints
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from .probe import Probe
     from .validation import Validation
 
-SMALL_MODEL = 5_000_000  # trained parameters
 
 
 class TrainingStopped(Exception):  # noqa: N818 - it says what happened
@@ -178,46 +177,6 @@ def learning_rate(update: int, updates: int, config: OptimizerConfig) -> float:
     share = (update - config.warmup_updates) / max(updates - config.warmup_updates, 1)
     span = config.learning_rate - config.final_learning_rate
     return config.final_learning_rate + 0.5 * span * (1 + math.cos(math.pi * share))
-
-
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """bfloat16 where asked for or, with 'auto', where the hardware has it; weights and losses stay float32."""
-    if in_bfloat16(precision, device):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """torch computes with so many threads while the block runs."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def own_threads(model: nn.Module, device: torch.device) -> int:
-    """Threads for a training in this process: one where the model is small and on the CPU, else what torch takes.
-
-    Small operations spend more time on waiting for one another's threads than on computing: on two busy cores, two
-    threads were up to nine times slower than one.
-    """
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return 1 if device.type == "cpu" and trained < SMALL_MODEL else torch.get_num_threads()
-
-
-def in_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether a recipe's `precision` means bfloat16 on this device."""
-    return precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # oneDNN computes in bfloat16 only on processors with these instructions; elsewhere it would be slower
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _across(group: Group, totals: dict[str, Tensor], task: Task) -> tuple[list[str], Tensor]:

@@ -25,12 +25,11 @@ from a2v_eval.energy import energy_likelihood
 from a2v_eval.evaluation import evaluate
 from a2v_eval.fitting import fit_events
 from a2v_eval.labels import LABEL
-from a2v_model import Detector, Pretrainer
+from a2v_model import Detector, Pretrainer, autocast, own_threads, threads
 from a2v_model.config import FinetuneConfig, PretrainConfig
 
 from . import stages
 from .evaluation import Collectors
-from .loop import autocast, own_threads, threads
 from .plan import Planned
 from .plan_audio import Audio, audio_of
 from .recipe_sections import FinetuneStage, PretrainStage, Recipe

@@ -11,11 +11,10 @@ import torch
 from a2v_data.audio import Channel
 from a2v_data.scheduling import Run, on_cores
 from a2v_data.storage import file_digest
-from a2v_model import Detector, load_model
+from a2v_model import Detector, in_bfloat16, load_model
 from a2v_model.checkpoints import WEIGHTS
 
 from .errors import UserError
-from .loop import in_bfloat16
 from .models import is_uri, model_folder
 from .predict import as_detector
 from .predict_plan import find_recordings
@@ -68,7 +67,7 @@ def call(recordings: Sequence[str], out: Path, choice: Choice, progress: Progres
             summary = run_predictions(found, out, job, run, progress)
         finally:
             if choice.ray:
-                from .workers import stop_ray
+                from .ray_session import stop_ray
 
                 stop_ray()
     return summary

@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 from a2v_data.audio import AudioError, AudioInfo, Channel, read_blocks
 from a2v_data.scheduling import Advance
-from a2v_model import Detector, load_model
+from a2v_model import Detector, load_model, threads
 
 from .errors import FAILED, UserError
 from .inference import Frames, Windows
-from .loop import threads
 from .predict_settings import PredictSettings
 from .predict_state import replaced
 from .predict_stream import Sound, Spent, piece_bounds, piece_frames, piece_outputs

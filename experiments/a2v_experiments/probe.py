@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from a2v_data.corpus import Corpus
 from a2v_eval.scores import average_precision, mean_defined, none_if_nan
+from a2v_model import autocast
 from a2v_model.inference import Inference
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
@@ -28,7 +29,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .group import Group
-from .loop import autocast
 from .probe_recordings import covering
 from .probe_report import PROBE, PROBE_CLASS
 from .tracking import allowed_name

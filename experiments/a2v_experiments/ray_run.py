@@ -11,8 +11,8 @@ from typing import Any
 
 from a2v_data.scheduling import Advance, Crash, Results, Run, Work
 
+from .ray_session import start_ray
 from .recipe_sections import RayConfig
-from .workers import start_ray
 
 POLL_S = 0.5
 RETRIES = 3

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from a2v_data.corpus import Corpus
 from a2v_data.sampling import ActiveConfig, SamplingConfig, draw_active, draw_segments
 from a2v_data.training_part import TrainingPart
-from a2v_model.config import AnyFrontEnd
 from numpy.typing import NDArray
 
 
@@ -79,15 +77,3 @@ class DrawnSampler:
         if isinstance(self.sampling, SamplingConfig):
             return draw_segments(self.part, self.samples, self.frame, self.batch, self.sampling, rng)
         return draw_active(self.part, self.samples, self.frame, self.batch, self.sampling, rng)
-
-
-def padded_lengths(lengths_B: torch.Tensor, samples: int, front_end: AnyFrontEnd) -> torch.Tensor | None:
-    """Lengths in samples for the model, so that padding changes nothing; None where no segment is padded.
-
-    The last, begun frame of a recording counts as a whole one; zeros fill it up.
-    """
-    if bool((lengths_B == samples).all()):
-        return None
-    shortest = max(front_end.stride, front_end.shortest)
-    whole_B = (lengths_B + front_end.stride - 1) // front_end.stride * front_end.stride
-    return whole_B.clamp(shortest, samples)

@@ -34,13 +34,14 @@ from .heard import HEARD, heard_by
 from .logged_models import MODEL
 from .probe_recordings import probe_of
 from .probe_report import PROBE, probe_summary
-from .progress import advancing, bar, watching
+from .progress import advancing, bar
 from .recipe_sections import DataConfig, Recipe
 from .stage import WAIT_S, Context, Result, run_stage
 from .stage_specs import StageSpec, data_spec, finetune_spec, folds_spec, pretrain_spec
 from .tasks import TrainingSpec, build_task, part
 from .tracking import scratch
 from .validation_report import summary
+from .watching import watching
 from .workers import run_training
 
 

@@ -24,6 +24,7 @@ from .graph import say_advice
 from .labelled_rules import with_rules
 from .lookup import finetune_runs
 from .progress import bar
+from .ray_session import start_ray, stop_ray
 from .recipe import RecipeFile
 from .recipe_sections import Recipe
 from .stage import Context, begin_alone, ending
@@ -33,7 +34,6 @@ from .sweep_search import Evaluated, bundle, optuna_search, scheduler, trials_at
 from .sweep_trial import Task, run_trial
 from .sweep_trials import trials_of
 from .tracking import Store
-from .workers import start_ray, stop_ray
 
 if TYPE_CHECKING:
     from .sweep_watch import Watch

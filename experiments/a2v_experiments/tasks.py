@@ -12,7 +12,7 @@ from a2v_data.corpus import Corpus
 from a2v_data.sampling import SamplingConfig
 from a2v_data.training_part import TrainingPart
 from a2v_eval.evaluation import Evaluation, EvaluationConfig
-from a2v_model import Detector, Pretrainer, ema_decay, load_model, normalise
+from a2v_model import Detector, Pretrainer, ema_decay, load_model, normalise, padded_lengths
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -21,7 +21,7 @@ from torch import Tensor
 from .loop import Step, TrainingStopped
 from .probe import Probe, ProbeSpec
 from .recipe_sections import FinetuneStage, LoopConfig, PretrainStage, ValidationConfig
-from .segments import DrawnSampler, SegmentSampler, padded_lengths
+from .segments import DrawnSampler, SegmentSampler
 from .validation import Validation, score_validation
 
 Part = TypeVar("Part", bound=BaseModel)

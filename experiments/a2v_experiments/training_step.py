@@ -12,6 +12,7 @@ from a2v_data.bcl import BclConfig, mix
 from a2v_model import (
     Detector,
     Pretrainer,
+    autocast,
     compile_model,
     normalise,
     set_gradient_checkpointing,
@@ -20,7 +21,7 @@ from a2v_model import (
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig
 from torch import Tensor, nn
 
-from .loop import autocast, seeded
+from .loop import seeded
 
 CLASSES = 12  # as MeerKAT has
 

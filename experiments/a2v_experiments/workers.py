@@ -11,7 +11,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import tempfile
 import threading
 from collections.abc import Callable
@@ -19,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from a2v_model import own_threads, threads
 
 from . import checkpoints
-from .errors import FAILED, UserError, disk_full, is_disk_full
+from .errors import FAILED, UserError, disk_full, is_disk_full, last_line
 from .group import Group
-from .loop import TrainingStopped, own_threads, threads, train
+from .loop import TrainingStopped, train
 from .metric_log import MetricLog
 from .outage import PATIENCE_S, duration
+from .ray_session import start_ray, tracking_login
 from .recipe_sections import RayConfig
 from .stopping import as_ctrl_c, finishing_update
 from .system_metrics import SystemMetrics
@@ -97,7 +98,7 @@ def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, nam
         with as_ctrl_c():
             result: Any = trainer.fit()  # Ray's annotation does not know return_value
     except TrainingFailedError as error:
-        raise UserError(f"training failed on a Ray worker: {_last_line(error)}", FAILED) from error
+        raise UserError(f"training failed on a Ray worker: {last_line(error)}", FAILED) from error
     except SystemExit:  # how Ray Train's own handler of Ctrl-C ends
         raise KeyboardInterrupt from None
     finally:
@@ -194,85 +195,3 @@ def _train(
             " logged yet; the same command logs them from the last checkpoint",
             FAILED,
         )
-
-
-def check_cluster(config: RayConfig, work: Path) -> None:
-    """Look at the cluster that the recipe or RAY_ADDRESS names, before hours of work.
-
-    Raises UserError where it cannot be reached, is too small, or has a node that does not see the work folder.
-    """
-    if config.num_workers and (config.address or os.environ.get("RAY_ADDRESS")):
-        from .cluster import check_shared
-
-        start_ray(config)
-        check_shared(work)
-
-
-def tracking_login() -> dict[str, str]:
-    """How this process logs in to its MLflow server; a cluster that runs already does not know."""
-    names = ("USERNAME", "PASSWORD", "TOKEN", "INSECURE_TLS", "SERVER_CERT_PATH")
-    given = {f"MLFLOW_TRACKING_{name}": os.environ.get(f"MLFLOW_TRACKING_{name}") for name in names}
-    return {name: value for name, value in given.items() if value}
-
-
-def start_ray(config: RayConfig) -> None:
-    """Connect to the cluster of the recipe or of RAY_ADDRESS, or start a local Ray; once a process.
-
-    Raises UserError when it cannot be started or is too small for the recipe.
-    """
-    import logging
-
-    import ray
-
-    if not ray.is_initialized():
-        address = config.address or os.environ.get("RAY_ADDRESS")
-        _check_address(address)
-        handler = signal.getsignal(signal.SIGTERM)
-        try:
-            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        except Exception as error:
-            where = f"Ray cluster {address} cannot be reached" if address else "Ray cannot be started on this machine"
-            local = "ray.num_workers=0 trains without it"
-            hint = "check ray.address and that `ray start` runs there" if address else local
-            raise UserError(f"{where}: {_last_line(error)}; {hint}", FAILED) from None
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # Ray's would abort this process before its runs are ended
-    from .cluster import largest_resources
-
-    have = largest_resources()
-    key, workers = ("min_workers", config.min_workers) if config.min_workers else ("num_workers", config.num_workers)
-    need = {"CPU": workers * config.cpus_per_worker, "GPU": workers * float(config.use_gpu)}
-    for kind, amount in need.items():
-        if amount > have.get(kind, 0):
-            raise UserError(
-                f"ray.{key} = {workers}: needs {amount:g} {kind}, the Ray cluster has"
-                f" {have.get(kind, 0):g}; lower ray.{key} or ray.cpus_per_worker"
-            )
-
-
-def _check_address(address: str | None) -> None:
-    """Raise UserError where nothing listens at HOST:PORT; Ray itself would try for minutes."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except OSError as error:
-        raise UserError(
-            f"Ray cluster {address} cannot be reached: {error.strerror or error};"
-            " check ray.address (or RAY_ADDRESS) and that `ray start` runs there",
-            FAILED,
-        ) from None
-
-
-def stop_ray() -> None:
-    import sys
-
-    ray = sys.modules.get("ray")
-    if ray is not None and ray.is_initialized():
-        ray.shutdown()
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__

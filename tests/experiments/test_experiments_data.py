@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 from a2v_data.corpus import Corpus
-from a2v_experiments import workers
+from a2v_experiments import ray_session
 from experiments_world import RATE, RECORDINGS
 
 COMMAND = [sys.executable, "-c", "from a2v_experiments.cli import main; main()"]
@@ -178,7 +178,7 @@ def test_preparing_over_ray_gives_the_same_folder(a2v, csv_source: Path, tmp_pat
     try:
         said = a2v(*arguments, tmp_path / "ray", "--ray", "--json")
     finally:
-        workers.stop_ray()
+        ray_session.stop_ray()
     assert said.code == 0 and json.loads(said.out)["recordings"] == RECORDINGS
     assert a2v(*arguments, tmp_path / "here", "--processes", 1).code == 0
     assert segments(tmp_path / "ray") == segments(tmp_path / "here")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from a2v_experiments import predict_stream, workers
+from a2v_experiments import predict_stream, ray_session
 from experiments_predict import make_detector, save_detector, write_sound
 from experiments_world import call_quietly
 
@@ -17,7 +17,7 @@ from experiments_world import call_quietly
 def _ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("RAY_ADDRESS", "local")  # not a cluster that somebody else runs on this machine
     yield
-    workers.stop_ray()
+    ray_session.stop_ray()
 
 
 class Killer(threading.Thread):

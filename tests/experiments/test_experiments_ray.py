@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from a2v_experiments import stages, workers
+from a2v_experiments import ray_session, stages
 from a2v_experiments.recipe import Recipe
 from a2v_experiments.stage import Context
 from a2v_experiments.tracking import Store, open_store
@@ -26,7 +26,7 @@ UPDATES = 120
 def _ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("RAY_ADDRESS", "local")  # not a cluster that somebody else runs on this machine
     yield
-    workers.stop_ray()
+    ray_session.stop_ray()
 
 
 @dataclass(eq=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from a2v_experiments import workers
+from a2v_experiments import ray_session
 from a2v_experiments.errors import UserError
 from a2v_experiments.recipe_sections import RayConfig
 from a2v_experiments.sweep_config import PruningConfig, Range, SweepConfig
@@ -173,7 +173,7 @@ SWEEP = {"parameters": {"finetune.mask_length": [2, 4], "finetune.focal": [True]
 def _ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("RAY_ADDRESS", "local")  # not a cluster that somebody else runs on this machine
     yield
-    workers.stop_ray()
+    ray_session.stop_ray()
 
 
 def below(world: World, run: Run) -> list[Run]:

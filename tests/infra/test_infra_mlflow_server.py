@@ -19,7 +19,7 @@ import pytest
 import torch
 import yaml
 from a2v_experiments.models import load_model
-from a2v_experiments.workers import tracking_login
+from a2v_experiments.ray_session import tracking_login
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 from a2v_model import Detector, FinetuneConfig, Pretrainer
-from a2v_model.execution import compile_model, set_gradient_checkpointing
+from a2v_model.execution import compile_model
+from a2v_model.recomputation import set_gradient_checkpointing
 from model_goldens import tiny_model, tiny_pretrain
 from torch import Tensor, nn
 

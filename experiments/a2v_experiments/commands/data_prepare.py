@@ -91,7 +91,7 @@ def prepare(
         raise UserError("stopped; the same command goes on with what is not done", INTERRUPTED) from None
     finally:
         if ray:
-            from ..workers import stop_ray
+            from ..ray_session import stop_ray
 
             stop_ray()
     prepared, recordings = done.prepared, done.prepared.recordings

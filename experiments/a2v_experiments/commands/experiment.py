@@ -30,9 +30,9 @@ def run(
     chosen = file.resolve()
     trials = trials_of(file) if chosen.sweep else []
     from ..next_steps import after_scale, after_sweep, next_steps
+    from ..ray_session import check_cluster, stop_ray
     from ..stages import check_source
     from ..tracking import open_store
-    from ..workers import check_cluster, stop_ray
 
     check_source(chosen)  # before anything is written
     for one in trials:

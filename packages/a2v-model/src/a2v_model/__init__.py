@@ -12,15 +12,16 @@ from a2v_model.config import (
     ModelConfig,
     PretrainConfig,
 )
-from a2v_model.execution import compile_model, set_gradient_checkpointing
+from a2v_model.execution import autocast, compile_model, in_bfloat16, own_threads, threads
 from a2v_model.finetuning import Detector
 from a2v_model.layers import settle_batch_norms
 from a2v_model.losses import focal_loss
 from a2v_model.masking import channel_mask, frame_mask
-from a2v_model.normalise import normalise
+from a2v_model.normalise import normalise, padded_lengths
 from a2v_model.parameter_groups import weight_decay_groups
 from a2v_model.presets import PRESETS
 from a2v_model.pretraining import Pretrainer, PretrainOutput, ema_decay
+from a2v_model.recomputation import set_gradient_checkpointing
 
 __all__ = [
     "PRESETS",
@@ -36,16 +37,21 @@ __all__ = [
     "PretrainConfig",
     "PretrainOutput",
     "Pretrainer",
+    "autocast",
     "channel_mask",
     "compile_model",
     "ema_decay",
     "focal_loss",
     "frame_mask",
+    "in_bfloat16",
     "load_model",
     "normalise",
+    "own_threads",
+    "padded_lengths",
     "save_model",
     "set_gradient_checkpointing",
     "settle_batch_norms",
+    "threads",
     "weight_decay_groups",
     "write_thresholds",
 ]

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from a2v_model.config import DecoderConfig
-from a2v_model.execution import Recomputing
 from a2v_model.layers import Dropout, NormedConv
+from a2v_model.recomputation import Recomputing
 
 
 class Decoder(Recomputing):

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from a2v_model.config import EarConfig
-from a2v_model.execution import Recomputing
 from a2v_model.layers import BatchNorm
+from a2v_model.recomputation import Recomputing
 from a2v_model.sinc import mel_edges_hz
 
 SMALLEST_ENERGY = 1e-6  # of a waveform with unit variance; the quantisation of 16 bits lies below it

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from a2v_model.attention import AttentionBias, attend, in_blocks
 from a2v_model.config import EncoderConfig
-from a2v_model.execution import Recomputing
 from a2v_model.layers import Dropout, LayerNorm, NormedConv, autocast_dtype
+from a2v_model.recomputation import Recomputing
 
 
 class PositionalEncoder(Recomputing):

@@ -6,9 +6,9 @@ from torch.nn import functional
 
 from a2v_model.config import FrontEndConfig
 from a2v_model.cpu_kernels import sinc_norm_pswish
-from a2v_model.execution import Recomputing
 from a2v_model.filterbank_start import start_as_filterbank
 from a2v_model.layers import ChannelsLastConv, LayerNorm, autocast_dtype
+from a2v_model.recomputation import Recomputing
 from a2v_model.sinc import PSwish, SincFilters
 
 

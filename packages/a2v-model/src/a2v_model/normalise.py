@@ -1,8 +1,10 @@
-"""Normalisation of waveforms. Shapes: B segments, N samples."""
+"""Normalisation of waveforms, and the lengths of padded ones. Shapes: B segments, N samples."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from a2v_model.config import AnyFrontEnd
 
 
 def normalise(waveform_BN: Tensor, lengths: Tensor | None = None, eps: float = 1e-5) -> Tensor:
@@ -19,3 +21,15 @@ def normalise(waveform_BN: Tensor, lengths: Tensor | None = None, eps: float = 1
     centred_BN = (waveform_BN - mean_B1) * valid_BN
     variance_B1 = centred_BN.square().sum(1, keepdim=True) / n_B1
     return centred_BN * torch.rsqrt(variance_B1 + eps)
+
+
+def padded_lengths(lengths_B: Tensor, samples: int, front_end: AnyFrontEnd) -> Tensor | None:
+    """Lengths in samples for the model, so that padding changes nothing; None where no segment is padded.
+
+    The last, begun frame of a recording counts as a whole one; zeros fill it up.
+    """
+    if bool((lengths_B == samples).all()):
+        return None
+    shortest = max(front_end.stride, front_end.shortest)
+    whole_B = (lengths_B + front_end.stride - 1) // front_end.stride * front_end.stride
+    return whole_B.clamp(shortest, samples)

@@ -90,7 +90,7 @@ def _away(recipe: Recipe, corpus: Corpus, labelled: Corpus, tested: list[str]) -
     away = of_the_same_groups([one.name for one in labelled.recordings], set(tested), grouping)
     if corpus.folder != labelled.folder:
         away = _same_sound(labelled, away, corpus)
-        if not _same_sound(labelled, [one.name for one in labelled.recordings], corpus):
+        if grouping == "recording" or not _same_sound(labelled, [one.name for one in labelled.recordings], corpus):
             return away, []
         # the two have recordings in common, so groups are called alike in both
         held = set(groups_of(tested, grouping).values()) - {None}
@@ -134,7 +134,7 @@ def told(recipe: Recipe, corpus: Corpus, labelled: Corpus, folds: Folds) -> str 
     count = f"{len(both)} of the {len(tested)} evaluation recordings"
     if both:
         return f"pretraining heard {count}, without their labels (as in the paper; pretrain.hears=train keeps them out)"
-    alone = "" if recipe.folds.group else "; each file counts as one of its own (folds.group says which belong together)"
+    alone = "" if recipe.folds.group else "; each file counts as one of its own (else: folds.group)"
     if recipe.folds.holdout is not None:
         return f"no pretraining heard any of the {len(tested)} recordings that are held out{alone}"
     who = "each fold's pretraining heard none of its" if recipe.pretrains_by_fold else "pretraining heard none of the"

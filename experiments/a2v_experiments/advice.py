@@ -128,7 +128,8 @@ def advice_on(recipe: Recipe, listing: Listing, folds: Folds, update_s: float | 
     advice = advise(recipe, training_parts(recipe, listing, folds), update_s)
     if not recipe.folds.refit:
         return advice
-    calls = int(class_counts(listing).sum())
+    names = {name for fold in folds for name in (*fold.train, *fold.evaluation)}
+    calls = int(class_counts(listing)[listing.indices(names)].sum())
     return replace(advice, lines=(*advice.lines, f"the final model (folds.refit) hears all {calls} labelled calls"))
 
 

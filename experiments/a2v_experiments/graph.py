@@ -9,16 +9,16 @@ from pathlib import Path
 
 from a2v_data.corpus import Corpus
 from a2v_data.folds import Folds as StratifiedFolds
-from a2v_data.manifests import manifests_digest
 
 from . import refit, stages
 from .advice import advice_on, texts
 from .backbones import Backbone, find_backbone
 from .event_classes import check_event_classes
 from .heard import check_backbone, told
-from .lookup import FINETUNE_RUNS, REFIT_RUN
+from .lookup import FINETUNE_RUNS, HEARD_LINE, REFIT_RUN
 from .recipe_sections import DataConfig, Recipe
 from .stage import Context, Result
+from .stage_specs import given_folds
 
 Folds = dict[float, list[Result]]  # label share -> its finetunings, in the order of the folds
 
@@ -62,7 +62,7 @@ def find_sources(recipe: Recipe, work: Path, tracking_uri: str) -> Sources:
         return stages.origin_of(data, work)
 
     backbone = find_backbone(recipe, work, tracking_uri)
-    manifests = recipe.folds.manifests and manifests_digest(Path(recipe.folds.manifests))
+    manifests = given_folds(recipe)
     return Sources(of(recipe.data), of(recipe.pretrain_data) if recipe.pretrain_data else None, backbone, manifests)
 
 
@@ -84,9 +84,10 @@ def run_graph(context: Context, sources: Sources, after_fold: Callable[[Folds], 
         return Results(stages.pretrain(context, heard, corpus, folds))
     if context.shared is None:  # of its trials a sweep says it once
         say_advice(context, corpus, folds)
-    about = told(recipe)
+    about = told(recipe, heard, corpus, folds)
     if sources.backbone is not None:
-        about = check_backbone(context, sources.backbone, folds)
+        about = check_backbone(context, sources.backbone, corpus, folds)
+    context.store.tag(context.parent, HEARD_LINE, about or "")
     pretrained = None if recipe.pretrains_by_fold else stages.pretrain(context, heard, corpus, folds)
     done: Folds = {share: [] for share in recipe.folds.label_shares}
     for fold in recipe.folds.selected:

@@ -11,6 +11,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 NEWEST_FIRST = ["attributes.start_time DESC"]
 REFIT_RUN = "a2v.refit_run"  # tag of an experiment: the run id of its training on all labels, no fold of it
+HEARD_LINE = "a2v.heard"  # tag of an experiment or trial: what its pretraining heard of the evaluation recordings
 FINETUNE_RUNS = "a2v.finetune_runs"  # tag of an experiment or trial: {label share: {fold: run id}} of what is done
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from a2v_data.corpus import Corpus
-from a2v_data.manifests import manifests_digest
+from a2v_data.folds import Folds
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -33,6 +33,7 @@ from .stage_specs import (
     experiment_spec,
     finetune_spec,
     folds_spec,
+    given_folds,
     pretrain_spec,
     refit_spec,
 )
@@ -141,6 +142,7 @@ class _Planner:
         self.origins: dict[str, Mark] = {}
         self.finished: str | None = None
         self.notes: list[str] = []
+        self.splits: dict[str, Folds] = {}
 
     def stages(self, recipe: Recipe, trial: str | None) -> list[Planned]:
         origin = self.origin(recipe.data)
@@ -159,7 +161,7 @@ class _Planner:
         start = self.backbone(recipe)
         sources = [origin, *([heard_origin] if recipe.pretrain_data else []), *([start] if start else [])]
         if recipe.folds.manifests is not None:
-            sources.append(Mark(manifests_digest(Path(recipe.folds.manifests)), True))
+            sources.append(Mark(given_folds(recipe) or "", True))
 
         def pretraining(fold: int | None = None) -> Mark | None:
             if recipe.pretrain is None:
@@ -272,10 +274,11 @@ class _Planner:
         labelled, folder = (stages.corpus_folder(self.work, spec.fingerprint) for spec in data)
         known = all(mark.known for mark in origins)
         by_folds = recipe.folds.decides_pretraining or fold is not None
-        needed = [folder, *([labelled] if by_folds else [])]
+        needed = [folder, labelled]
         if known and all((one / "corpus.json").is_file() for one in needed):
-            folds = stages.split(recipe, Corpus.open(labelled)) if by_folds else None
-            return Mark(heard_by(recipe, Corpus.open(folder), folds, fold).fingerprint, True)
+            corpus = Corpus.open(labelled)
+            folds = self.split(recipe, data[0], corpus) if by_folds else None
+            return Mark(heard_by(recipe, Corpus.open(folder), folds, fold, corpus).fingerprint, True)
         if self.client is not None and known:
             self.notes.append(
                 "the recordings are not packed in this work folder: whether a pretraining on the same audio is there"
@@ -285,6 +288,13 @@ class _Planner:
         if by_folds:
             of |= {"without": folds_spec(recipe, data[0].fingerprint).fingerprint, "fold": str(fold)}
         return Mark(fingerprint("audio", of), False)
+
+    def split(self, recipe: Recipe, data: StageSpec, corpus: Corpus) -> Folds:
+        """The folds, made once: of a large corpus that takes a while."""
+        mark = folds_spec(recipe, data.fingerprint).fingerprint
+        if mark not in self.splits:
+            self.splits[mark] = stages.split(recipe, corpus)
+        return stages.checked(recipe, self.splits[mark])
 
     def backbone(self, recipe: Recipe) -> Mark | None:
         """Fingerprint of the model to start from; one in MLflow is fetched and dropped again."""

@@ -12,6 +12,7 @@ from typing import Any
 from a2v_data.manifests import manifests_digest
 from a2v_data.pack import PackConfig
 
+from .errors import UserError
 from .fingerprint import fingerprint
 from .labelled_rules import with_rule, with_rules
 from .recipe_sections import DataConfig, Recipe
@@ -46,11 +47,21 @@ def data_spec(data: DataConfig, origin: str, name: str = "data") -> StageSpec:
     return StageSpec("prepare", name, config, {"source": origin})
 
 
+def given_folds(recipe: Recipe) -> str | None:
+    """Digest of the manifests that the recipe names, None where it names none. Raises UserError where they are not."""
+    if recipe.folds.manifests is None:
+        return None
+    try:
+        return manifests_digest(Path(recipe.folds.manifests))
+    except ValueError as error:
+        raise UserError(f"folds.manifests: {error}") from None
+
+
 def folds_spec(recipe: Recipe, data: str) -> StageSpec:
-    """data: fingerprint of the data stage. Raises ValueError where the folder of its manifests is not there."""
+    """data: fingerprint of the data stage. Raises UserError where the folder of its manifests is not there."""
     settings = recipe.folds
-    if settings.manifests is not None:
-        given = manifests_digest(Path(settings.manifests))
+    given = given_folds(recipe)
+    if given is not None:
         kind = {"count": settings.number, "holdout": settings.holdout is not None}
         return StageSpec("folds", "folds", kind, {"data": data, "manifests": given})
     config = settings.model_dump(mode="json", include={"count", "seed", "group", "scheme", "evaluation_share"})

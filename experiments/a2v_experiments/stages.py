@@ -17,7 +17,7 @@ import psutil
 from a2v_data.corpus import Corpus
 from a2v_data.folds import Folds, hold_out, label_share, share_name, shuffle_folds
 from a2v_data.folds import make_folds as stratify
-from a2v_data.groups import Grouping, by_pattern
+from a2v_data.groups import Grouping, by_pattern, groups_of
 from a2v_data.listing import Listing
 from a2v_data.manifests import read_manifests, shares_in, write_manifests
 from a2v_data.validation import ValidationSplit, validation_split
@@ -30,7 +30,7 @@ from .claims import owner_of
 from .errors import FAILED, UserError, naming_full_disk
 from .evaluation import evaluate_model
 from .folds_config import FoldsConfig
-from .heard import HEARD, heard_by
+from .heard import HEARD, heard_by, heard_json
 from .logged_models import MODEL
 from .probe_recordings import probe_of
 from .probe_report import PROBE, probe_summary
@@ -150,6 +150,14 @@ def split(recipe: Recipe, corpus: Listing) -> Folds:
                 folds = stratify(corpus, settings.count, settings.seed, group)
         except ValueError as error:  # they call the number of folds n_folds, all else as a recipe does
             raise UserError(f"folds.{str(error).replace('n_folds', 'count', 1)}") from None
+    return checked(recipe, folds)
+
+
+def checked(recipe: Recipe, folds: Folds) -> Folds:
+    """Folds that were made or given, now or in an earlier run. Raises UserError where the recipe cannot take them."""
+    settings = recipe.folds
+    if settings.manifests is not None:
+        _check_given(settings, folds)
     if folds.overlap and any(recipe.is_cross_fitted(share) for share in settings.label_shares):
         raise UserError(
             "folds: some recordings are evaluated in several folds, so folds cannot choose one another's thresholds"
@@ -160,12 +168,20 @@ def split(recipe: Recipe, corpus: Listing) -> Folds:
 
 
 def _given(settings: FoldsConfig, corpus: Listing) -> Folds:
-    """The folds of `manifests`. Raises UserError where they are not those that the recipe speaks of."""
+    """The folds of `manifests`. Raises UserError naming file and row of what is wrong in them."""
     folder = Path(settings.manifests or "")
     try:
         folds = read_manifests(folder, corpus, settings.holdout is not None)
     except ValueError as error:
         raise UserError(f"folds.manifests: {error}") from None
+    if settings.group is not None:
+        _check_groups(folds, by_pattern(settings.group))
+    return folds
+
+
+def _check_given(settings: FoldsConfig, folds: Folds) -> None:
+    """Raise UserError where the manifests are not those that the recipe speaks of."""
+    folder = settings.manifests
     numbers = [fold.index for fold in folds]
     if numbers != list(range(settings.number)):
         found = ", ".join(map(str, numbers))
@@ -177,7 +193,20 @@ def _given(settings: FoldsConfig, corpus: Listing) -> Folds:
                 f"folds.manifests: {folder} has no subset with {100 * share:g} % of the labels for every fold; those"
                 f" that it has: {known} (folds.label_shares)"
             )
-    return folds
+
+
+def _check_groups(folds: Folds, group: Grouping) -> None:
+    """Raise UserError where a fold of manifests trains on a group that it evaluates."""
+    for fold in folds:
+        train, evaluation = (groups_of(names, group) for names in (fold.train, fold.evaluation))
+        both = (set(train.values()) & set(evaluation.values())) - {None}
+        if both:
+            name = sorted(both, key=str)[0]
+            first, second = (next(one for one, of in part.items() if of == name) for part in (train, evaluation))
+            raise UserError(
+                f"folds.manifests: by folds.group fold {fold.index} trains on {name!r} ({first}) and evaluates it"
+                f" ({second}); leave folds.group out (null), or make the manifests with it"
+            )
 
 
 def make_folds(context: Context, data: Result, corpus: Corpus) -> tuple[Result, Folds]:
@@ -192,7 +221,8 @@ def make_folds(context: Context, data: Result, corpus: Corpus) -> tuple[Result, 
             context.store.log_folder(run_id, Path(aside) / "manifest", "manifest")
 
     result = run_stage(context, folds_spec(context.recipe, data.fingerprint), {"data": data}, work)
-    return result, read_manifests(Path(context.store.fetch(result.run_id, "manifest", context.work)), corpus)
+    found = read_manifests(Path(context.store.fetch(result.run_id, "manifest", context.work)), corpus)
+    return result, checked(context.recipe, found)
 
 
 def pretrain(
@@ -212,13 +242,13 @@ def pretrain(
         return None
     # what it cannot be done with is refused here, before anything is trained
     probe, probed = probe_of(recipe, labelled or corpus, folds, grouping(recipe.folds))
-    heard = heard_by(recipe, corpus, folds, fold)
+    heard = heard_by(recipe, corpus, folds, fold, labelled)
     training = pretrain_spec(recipe, heard.fingerprint, fold)
 
     def work(run_id: str) -> None:
         for notice in (*heard.notices, *([probed] if probed else [])):
             context.say(f"  {notice}")
-        context.store.log_json(run_id, {"recordings": heard.names}, HEARD)
+        context.store.log_json(run_id, heard_json(corpus, heard.names), HEARD)
         spec = TrainingSpec(
             corpus=str(corpus.folder.resolve()), recordings=heard.names, segment_s=recipe.pretrain_source.segment_s,
             model=recipe.model, pretrain=recipe.pretrain, probe=probe,
@@ -379,6 +409,7 @@ def detector(
         backbone=_folder_of(context, start), validation=validation, overlap_s=recipe.evaluate.overlap_s,
         scoring=part(fitted(recipe, corpus, names).evaluate, EvaluationConfig),
     )  # fmt: skip
+    context.store.log_json(run_id, heard_json(corpus, [*names, *validation]), HEARD)
     _train(context, spec, run_id, stage.storage, stage.name)
     return run_id
 

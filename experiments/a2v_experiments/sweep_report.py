@@ -9,7 +9,6 @@ from a2v_eval.events import PROTOCOLS, Protocol
 from a2v_eval.figures import TrialPoint, parameter_figure, variant_figure
 from a2v_eval.summary import STRICT_FIRST, UNDEFINED_MARK, Spread, metric_name
 
-from .heard import told
 from .lookup import share_prefix
 from .recipe_sections import Recipe
 from .stage import Context
@@ -36,10 +35,18 @@ def text_report(recipe: Recipe, rows: list[Row]) -> str:
     if best is not None:
         notes.append(f"best trial by {sweep.metric}: {best.name}, run {best.run_id}")
         notes.append("it was chosen on the folds that it is scored on, so its score is somewhat too good")
-    if heard := told(recipe):
-        notes.append(heard)
+    notes += _heard(rows)
     notes += [f"{row.name}: failed: {row.reason}" for row in rows if row.status == "failed"]
     return "\n\n".join([*parts, "\n".join(notes)])
+
+
+def _heard(rows: list[Row]) -> list[str]:
+    """What pretraining heard of the evaluation recordings, and of which trials it is said, where they differ."""
+    lines: dict[str, list[str]] = {}
+    for row in rows:
+        if row.heard:
+            lines.setdefault(row.heard, []).append(row.name)
+    return list(lines) if len(lines) < 2 else [f"{', '.join(names)}: {line}" for line, names in lines.items()]
 
 
 def _cells(sweep: SweepConfig, rows: list[Row], prefix: str) -> tuple[list[str], list[list[str]]]:

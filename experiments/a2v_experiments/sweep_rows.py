@@ -11,6 +11,7 @@ from typing import Any, Literal
 from mlflow.entities import Run
 
 from .graph import Sources, find_sources
+from .lookup import HEARD_LINE
 from .recipe_sections import Recipe
 from .sweep_trial import Task, score_of_run, trial_mark
 from .sweep_trials import Trial, trial
@@ -22,7 +23,8 @@ DONE = ("finished", "pruned")  # not run again
 
 @dataclass(frozen=True)
 class Row:
-    """One trial. folds: how many it has scores of; metrics: those of its run (means over these folds)."""
+    """One trial. folds: how many it has scores of; metrics: those of its run (means over these folds).
+    heard: what its pretraining heard of the evaluation recordings, a line."""
 
     name: str
     parameters: dict[str, Any]
@@ -31,6 +33,7 @@ class Row:
     run_id: str = ""
     folds: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    heard: str = ""
 
     def score(self, metric: str, shares: list[float]) -> float | None:
         """The metric's mean over folds and label shares, None where there is none."""
@@ -45,7 +48,8 @@ class KnownSources:
         self.found: dict[str, Sources] = {}
 
     def of(self, recipe: Recipe) -> Sources:
-        key = recipe.model_dump_json(include={"data", "pretrain_data", "backbone"})
+        whole: Any = {"data": True, "pretrain_data": True, "backbone": True, "folds": {"manifests"}}
+        key = recipe.model_dump_json(include=whole)
         if key not in self.found:
             self.found[key] = find_sources(recipe, self.work, self.uri)
         return self.found[key]
@@ -75,7 +79,8 @@ def _row(one: Trial, run: Run | None) -> Row:
     elif run.info.status == "FAILED":
         status = "failed"
     reason = tags.get("a2v.error", "") if status == "failed" else ""
-    return Row(one.name, one.parameters, status, reason, run.info.run_id, int(tags["a2v.folds"]), run.data.metrics)
+    return Row(one.name, one.parameters, status, reason, run.info.run_id, int(tags["a2v.folds"]), run.data.metrics,
+               tags.get(HEARD_LINE, ""))
 
 
 def best_of(rows: list[Row], metric: str, shares: list[float]) -> Row | None:

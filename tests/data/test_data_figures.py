@@ -55,7 +55,7 @@ def test_what_is_drawn_is_what_was_counted() -> None:
 def test_folds_have_a_panel_of_their_own(classes: int, events: int) -> None:
     corpus = corpus_of(classes, events)
     found = corpus_statistics(corpus)
-    found["folds"] = fold_statistics(corpus, {1.0: make_folds(corpus, 5, 0)})
+    found["folds"] = fold_statistics(corpus, make_folds(corpus, 5, 0))
     figure = statistics_figure(found, "with folds")
     axis = panels(figure)["Events evaluated in each of 5 folds"]
     names = [label.get_text() for label in axis.get_yticklabels()]

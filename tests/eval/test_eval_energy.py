@@ -68,3 +68,8 @@ def test_refusals():
         energy_likelihood(np.zeros(5), RATE, 9000)
     with pytest.raises(ValueError, match="onset_db"):
         energy_likelihood(np.zeros(5), RATE, 200, onset_db=12)
+
+
+@pytest.mark.parametrize("samples", [0, 1, 39])
+def test_a_recording_shorter_than_a_frame_has_no_likelihood(samples):
+    assert energy_likelihood(np.full(samples, 0.1), RATE, 200).shape == (0,)

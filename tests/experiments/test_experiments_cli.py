@@ -43,8 +43,8 @@ DATA = {
         "--labelled",
     ],
     "data folds": [
-        "corpus", "--out", "--folds", "--shares", "--holdout", "--group", "--group-table", "--group-column", "--seed",
-        "--labelled", "--json",
+        "corpus", "--out", "--folds", "--scheme", "--evaluation-share", "--shares", "--holdout", "--group",
+        "--group-table", "--group-column", "--seed", "--labelled", "--json",
     ],
     "data stats": ["corpus", "--folds", "--png", "--not-vocal", "--labelled", "--json"],
     "data preview": ["file", "--start", "--end", "--annotations", "--recording", "--channel", "--out"],

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
-from a2v_data.corpus import Corpus
+from a2v_data.corpus import EVENT_DTYPE, Corpus, CorpusWriter
 from a2v_data.folds import Fold, Folds, label_share, shuffle_folds
 from a2v_data.manifests import parse_manifest, write_manifests
+from a2v_data.storage import written_aside
 from a2v_experiments import stages
 from a2v_experiments.errors import UserError
-from a2v_experiments.heard import heard_by
+from a2v_experiments.heard import heard_by, told
 from experiments_runs import World
 from experiments_world import RECORDINGS, call_quietly, make_recipe, recipe_tree, write_recipe
 
 NAMES = [f"rec{number:02d}.wav" for number in range(RECORDINGS)]
-HEARD_ALL = "pretraining heard the evaluation recordings too, without their labels"
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def world(tmp_path_factory, empty_database, csv_source) -> World:
 
 
 def heard(world, run):
-    return json.loads(world.fetch(run, "heard.json").read_text())["recordings"]
+    return list(json.loads(world.fetch(run, "heard.json").read_text())["recordings"])
 
 
 def test_each_fold_is_pretrained_without_its_evaluation_recordings(world):
@@ -47,7 +48,7 @@ def test_each_fold_is_pretrained_without_its_evaluation_recordings(world):
     for number, (before, after) in enumerate(zip(pretrained, finetuned, strict=True)):
         assert set(heard(world, before)) == set(NAMES) - world.manifest(folds, f"valid_{number}.tsv")
         assert after.data.tags["a2v.input_run.pretrain"] == before.info.run_id
-    said = "each fold's pretraining did not hear its evaluation recordings"
+    said = "each fold's pretraining heard none of its evaluation recordings"
     assert said in world.first.out
     (parent,) = world.runs("experiment")
     assert said in world.fetch(parent, "scores.txt").read_text()
@@ -66,7 +67,7 @@ def test_a_hold_out_reuses_no_pretraining_that_heard_it(world):
     same = world.call(*sets, f"folds.holdout='{'|'.join(held)}'")
     assert same.code == 0, same.err
     assert f"pretrain: reused, run {world.runs('pretrain')[0].info.run_id}" in same.out
-    assert "no pretraining heard the recordings that are held out" in same.out
+    assert f"no pretraining heard any of the {len(held)} recordings that are held out" in same.out
     before = len(world.runs("pretrain"))
     other = world.call(*sets, "folds.holdout='rec00|rec11'")
     assert other.code == 0, other.err
@@ -84,10 +85,19 @@ def test_a_backbone_that_heard_the_hold_out_is_refused(world):
     train = sorted(set(NAMES) - set(held))
     refused = world.call(*sets, f"folds.holdout='{train[0]}|{held[0]}'")
     assert refused.code == 2
-    assert f"its pretraining heard 1 of the 2 recordings that are held out ({train[0]})" in refused.err
+    assert f"it heard 1 of the 2 recordings that are held out, or of the group of one ({train[0]})" in refused.err
     kept = world.call(*sets, f"folds.holdout='{'|'.join(held)}'")
     assert kept.code == 0, kept.err
-    assert "the backbone's pretraining did not hear the evaluation recordings" in kept.out
+    assert f"the backbone has heard none of the {len(held)} evaluation recordings" in kept.out
+    # a detector that was finetuned from it has heard more: the recordings that it was trained on
+    fine = sorted(world.runs("finetune"), key=lambda one: one.info.start_time)[0]
+    assert fine.data.tags["a2v.input_run.pretrain"] == run and fine.data.tags["fold"] == "0"
+    refused = world.call("pretrain=null", f"backbone=runs:/{fine.info.run_id}", "folds.run=null",
+                         f"folds.holdout='{train[0]}'")
+    assert refused.code == 2 and "it heard 1 of the 1 recordings that are held out" in refused.err
+    # one that heard no held out recording, but another of its group
+    grouped = world.call(*sets, "folds.group='rec[0-9]([0-9])[.]wav$'", "folds.holdout='^1$'")
+    assert grouped.code == (2 if set(train) & {"rec01.wav", "rec11.wav"} else 0)
 
 
 def test_folds_and_subsets_that_are_given(world, csv_source, tmp_path):
@@ -100,7 +110,9 @@ def test_folds_and_subsets_that_are_given(world, csv_source, tmp_path):
     sets = ["pretrain.hears=all", "folds.count=2", "folds.run=null", f"folds.manifests={tmp_path}"]
     done = world.call(*sets, "folds.label_shares=[0.5, 1.0]")
     assert done.code == 0, done.err
-    assert HEARD_ALL in done.out
+    tested = {name for fold in folds for name in fold.evaluation}
+    both = len(tested & set(NAMES[:-1]))
+    assert f"pretraining heard {both} of the {len(tested)} evaluation recordings, without their labels" in done.out
     run = world.runs("folds")[-1]
     for number, fold in enumerate(folds):
         assert world.manifest(run, f"valid_{number}.tsv") == set(fold.evaluation)
@@ -183,3 +195,66 @@ def test_the_manifests_say_what_pretraining_hears_of_a_published_corpus(world, t
     (before,) = [run for run in world.runs("pretrain") if heard(world, run) == NAMES[2:]]
     done = world.call(*sets)
     assert done.code == 0 and f"pretrain: reused, run {before.info.run_id}" in done.out
+
+
+def test_what_a_recipe_cannot_take_is_refused_also_where_its_folds_are_there(world, tmp_path):
+    """The stage of the folds is reused, and what an earlier recipe with the same folds could do this one may not."""
+    sets = ["folds.scheme=shuffle", "folds.run=null", "folds.count=3", "folds.evaluation_share=0.5", "pretrain=null"]
+    done = world.call(*sets)
+    assert done.code == 0, done.err
+    refused = world.call(*sets, "folds.refit=true")
+    assert refused.code == 2 and "some recordings are evaluated in several folds" in refused.only_line()
+    (data,) = world.runs("prepare")
+    corpus = Corpus.open(data.data.tags["a2v.corpus"])
+    write_manifests(shuffle_folds(corpus, 2, 0.25, 5), corpus, tmp_path, [0.5])
+    sets = ["folds.count=2", "folds.run=null", f"folds.manifests={tmp_path}", "pretrain=null"]
+    assert world.call(*sets, "folds.label_shares=[0.5]").code == 0
+    refused = world.call(*sets, "folds.label_shares=[0.1]")
+    assert refused.code == 2 and "no subset with 10 %" in refused.only_line()
+
+
+def test_the_same_recordings_in_another_corpus_are_known_by_their_sound(world, csv_source, tmp_path):
+    (data,) = world.runs("prepare")
+    corpus = Corpus.open(data.data.tags["a2v.corpus"])
+    with written_aside(tmp_path / "other") as folder:
+        writer = CorpusWriter(folder, corpus.sample_rate, corpus.classes)
+        for name in NAMES[:4]:  # rec00's sound is called sub/rec00, rec11 has another one's
+            one = corpus.recordings[corpus.indices([name])[0]]
+            sound_N = np.array(corpus.audio[one.offset : one.offset + one.n_samples])
+            writer.add(f"sub/{name}", sound_N, False, one.source_rate, one.source_samples, 1.0)
+        writer.add("rec11.wav", sound_N[::-1].copy(), False, one.source_rate, one.source_samples, 1.0)
+        writer.finish(np.empty(0, EVENT_DTYPE), source={"audio_folder": "/other"}, problems=[], notices=[])
+    other = Corpus.open(tmp_path / "other")
+    sets = ["folds.holdout='rec0[01]|rec11'", "folds.run=null"]
+    data = {"data__source": str(csv_source), "pretrain_data": recipe_tree()["data"] | {"source": "x"}}
+    recipe = make_recipe(tmp_path, sets, **data)
+    folds = stages.split(recipe, corpus)
+    assert heard_by(recipe, other, folds, None, corpus).names == ["sub/rec02.wav", "sub/rec03.wav", "rec11.wav"]
+    assert "heard any of the 3" in told(recipe, other, corpus, folds)
+    recipe = make_recipe(tmp_path, ["folds.count=3", "folds.run=null"], **data)
+    said = told(recipe, other, corpus, stages.split(recipe, corpus))
+    assert "pretraining heard 4 of the 12 evaluation recordings" in said
+
+
+def test_nothing_is_left_to_hear(world, csv_source, tmp_path):
+    (data,) = world.runs("prepare")
+    corpus = Corpus.open(data.data.tags["a2v.corpus"])
+    sets = ["folds.holdout=0.2", "folds.run=null", "folds.group='(rec)'"]
+    recipe = make_recipe(tmp_path, sets, data__source=str(csv_source))
+    with pytest.raises(UserError, match=r"would hear nothing: all 12 recordings of data are evaluated"):
+        heard_by(recipe, corpus, Folds((Fold(0, NAMES[1:], NAMES[:1]),)))
+
+
+def test_manifests_that_part_a_group_are_refused(world, csv_source, tmp_path):
+    (data,) = world.runs("prepare")
+    corpus = Corpus.open(data.data.tags["a2v.corpus"])
+    write_manifests(Folds((Fold(0, NAMES[2:], NAMES[:2]), Fold(1, NAMES[:2], NAMES[2:]))), corpus, tmp_path)
+    sets = ["folds.count=2", "folds.run=null", f"folds.manifests={tmp_path}", "folds.group='rec([0-9])'"]
+    with pytest.raises(UserError, match=r"fold 0 trains on '0' \(rec02.wav\) and evaluates it \(rec00.wav\)"):
+        stages.split(make_recipe(tmp_path, sets, data__source=str(csv_source)), corpus)
+    (tmp_path / "valid_1.tsv").write_text("/wav\n")
+    with pytest.raises(UserError, match=r"folds\.manifests: .*valid_1\.tsv: lists no recording"):
+        stages.split(make_recipe(tmp_path, sets[:-1], data__source=str(csv_source)), corpus)
+    nowhere = [*sets[:2], "folds.manifests=/nowhere"]
+    refused = world.call(*nowhere)
+    assert refused.code == 2 and "folds.manifests: /nowhere: no such folder" in refused.only_line()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,6 +61,7 @@ def folds(
     Prints how evenly the classes are spread over the folds' evaluation recordings.
     """
     from a2v_data.folds import hold_out, make_folds, shuffle_folds
+    from a2v_data.groups import of_the_same_groups
     from a2v_data.labelled import rule_of
     from a2v_data.listing import labelled_in, labelled_notices, open_listing
     from a2v_data.manifests import write_fold_folder
@@ -78,6 +80,9 @@ def folds(
     listing = open_listing(corpus, labelled.value)
     if held is not None:
         found = hold_out(listing, held, seed, grouping)
+        names = [recording.name for recording in listing.recordings]
+        away = of_the_same_groups(names, set(found[0].evaluation), grouping)
+        found = replace(found, pretrain=tuple(name for name in names if name not in away))
     elif scheme == Scheme.SHUFFLE:
         found = shuffle_folds(listing, count, share_of_each, seed, grouping)
     else:

@@ -30,7 +30,7 @@ def stats(
     """What a corpus holds: events, durations and lengths per class, how sparse it is, what overlaps, and folds."""
     from a2v_data.figures import check_format, save, statistics_figure
     from a2v_data.listing import labelled_in, labelled_notices, open_listing
-    from a2v_data.manifests import read_manifests, shares_in
+    from a2v_data.manifests import folds_in, holdout_in, read_manifests, shares_in
     from a2v_data.stats import NOT_VOCAL, check_not_vocal, corpus_statistics, fold_statistics
 
     if png is not None:
@@ -41,8 +41,10 @@ def stats(
         check_not_vocal(listing, names)
     found = corpus_statistics(listing, names)
     if folds is not None:
-        read = read_manifests(folds, listing)
-        found["folds"] = fold_statistics(listing, read, shares_in(read))
+        for key, there in (("folds", folds_in(folds) or not holdout_in(folds)), ("holdout", holdout_in(folds))):
+            if there:
+                read = read_manifests(folds, listing, holdout=key == "holdout")
+                found[key] = fold_statistics(listing, read, shares_in(read))
     if png is not None:
         save(statistics_figure(found, corpus.resolve().name), png)
     if json_:
@@ -73,6 +75,8 @@ def _text(found: dict[str, Any], labelled: str) -> str:
     ]
     if "folds" in found:
         parts += ["", fold_table(list(found["per_class"]), found["folds"])]
+    if "holdout" in found:
+        parts += ["", f"hold-out (lof)\n{fold_table(list(found['per_class']), found['holdout'])}"]
     return "\n".join(parts)
 
 

@@ -62,7 +62,7 @@ def check_manifests(
             if needs_labels and recording not in labelled:
                 problems.append(Problem("not labelled", name, where, f"{told} has no label file"))
         if needs_labels and (without := len(silent & seen.keys())):
-            notices.append(f"{name}: {without} of its recordings hold no event; they do not count as labelled")
+            notices.append(f"{name}: {without} of its recordings hold no event; folds.manifests takes them as silence")
     problems += _in_both(folder.name, listed, notices)
     if elsewhere:
         notices.append(

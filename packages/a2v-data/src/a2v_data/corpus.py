@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ FORMAT_VERSION = 1
 EVENT_DTYPE = np.dtype([("recording", "<i4"), ("class", "<i2"), ("onset_s", "<f8"), ("offset_s", "<f8")])
 SEGMENT_DTYPE = np.dtype([("recording", "<i4"), ("start", "<i8")])
 FULL_SCALE = 32768
+MARKED = 4096  # samples of a recording that its `sound_marks` are made from
 META, AUDIO, EVENTS = "corpus.json", "audio.i16", "events.npy"
 
 
@@ -89,6 +91,17 @@ class Corpus:
     def notices(self) -> list[str]:
         """What else is worth knowing: merged events, scaled recordings."""
         return list(self.meta.get("notices", []))
+
+    @cached_property
+    def sound_marks(self) -> dict[str, str]:
+        """Name -> digest of a recording's length and of the samples in its middle: the same sound in two stores of one
+        sample rate has the same, whatever its name."""
+        marks = {}
+        for recording in self.recordings:
+            first = recording.offset + max((recording.n_samples - MARKED) // 2, 0)
+            middle = self.audio[first : first + min(MARKED, recording.n_samples)].tobytes()
+            marks[recording.name] = blake2b(f"{recording.n_samples} ".encode() + middle, digest_size=12).hexdigest()
+        return marks
 
     def verify(self) -> None:
         """Read all audio and compare its checksum; `ValueError` where it differs."""

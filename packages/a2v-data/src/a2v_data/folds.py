@@ -38,7 +38,7 @@ class Folds:
     pretraining hears, where somebody chose them."""
 
     folds: tuple[Fold, ...]
-    notices: tuple[str, ...] = ()
+    notices: tuple[str, ...] = field(default=(), compare=False)
     pretrain: tuple[str, ...] | None = field(default=None, compare=False)
 
     def __iter__(self) -> Iterator[Fold]:

@@ -5,7 +5,7 @@ A group is given by a part of the recording's name, or by a column of a table.
 
 import csv
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 Grouping = str | Callable[[str], str] | Mapping[str, str]
@@ -23,6 +23,24 @@ def group_of(name: str, group: Grouping) -> str:
     if name not in group:
         raise ValueError(f"group: no group is given for recording {name!r}; name one for every recording")
     return group[name]
+
+
+def groups_of(names: Iterable[str], group: Grouping) -> dict[str, str | None]:
+    """The group of each recording, None where it has none: an unlabelled one, or one of another corpus."""
+    found: dict[str, str | None] = {}
+    for name in names:
+        try:
+            found[name] = group_of(name, group)
+        except ValueError:
+            found[name] = None
+    return found
+
+
+def of_the_same_groups(names: Iterable[str], some: Collection[str], group: Grouping) -> set[str]:
+    """Those of the names that are some recordings, or of the same group as one of these."""
+    groups = groups_of({*names, *some}, group)
+    held = {groups[name] for name in some} - {None}
+    return {name for name in names if name in some or groups[name] in held}
 
 
 def by_pattern(pattern: str) -> Callable[[str], str]:

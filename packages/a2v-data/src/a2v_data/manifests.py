@@ -62,10 +62,12 @@ def write_fold_folder(
 ) -> Path:
     """Write all manifests, pretrain.tsv and folds.json (`described`) to the new folder `out`, whole or not at all.
 
-    Raises `ValueError` where `out` exists and is not an empty folder.
+    pretrain.tsv has all recordings, where the folds do not say whom. Raises `ValueError` where `out` exists and is not
+    an empty folder.
     """
     with written_aside(Path(out)) as folder:
-        _write_manifest(folder / PRETRAIN, corpus, range(len(corpus.recordings)))
+        if folds.pretrain is None:
+            _write_manifest(folder / PRETRAIN, corpus, range(len(corpus.recordings)))
         write_manifests(folds, corpus, folder, shares, seed)
         write_text_aside(folder / STATE, json.dumps(described, indent=1, ensure_ascii=False) + "\n")
     return Path(out)
@@ -107,12 +109,31 @@ def read_manifests(folder: Path, corpus: Listing, holdout: bool = False) -> Fold
                 raise ValueError(f"{folder}: {more[0]!r} is in train_{mark}_{percent}.tsv and not in train_{mark}.tsv")
         folds.append(Fold(number, train, evaluation, train_counts(corpus, counts_RC, train), shares))
     pretrain: list[str] | None = None
+    notices: list[str] = []
     if holdout and (folder / f"pretrain_{HOLDOUT}.tsv").is_file():
         pretrain = names_of(f"pretrain_{HOLDOUT}")
     elif (folder / PRETRAIN).is_file():
         held = set(folds[0].evaluation) if holdout else set()
         pretrain = [name for name in names_of(Path(PRETRAIN).stem) if name not in held]
-    return Folds(tuple(folds), pretrain=None if pretrain is None else tuple(pretrain))
+        if marks == [HOLDOUT]:
+            notices.append(
+                f"no pretrain_{HOLDOUT}.tsv: pretraining hears {PRETRAIN} without the recordings of valid_{HOLDOUT}.tsv"
+            )
+    events_R = counts_RC.sum(1)
+    listed = {name for fold in folds for name in (*fold.train, *fold.evaluation)}
+    if silent := int((events_R[corpus.indices(listed)] == 0).sum()):
+        notices.append(f"{silent} recordings of train and valid manifests hold no event: they are taken as silence")
+    return Folds(tuple(folds), tuple(notices), None if pretrain is None else tuple(pretrain))
+
+
+def holdout_in(folder: Path) -> bool:
+    """Whether a folder has the manifests of a hold-out under the published names."""
+    return (Path(folder) / f"train_{HOLDOUT}.tsv").is_file()
+
+
+def folds_in(folder: Path) -> bool:
+    """Whether a folder has manifests of folds."""
+    return any(path.stem[6:].isdigit() for path in Path(folder).glob("train_*.tsv"))
 
 
 def _marks(folder: Path, holdout: bool) -> list[str]:
@@ -170,6 +191,8 @@ def _read_manifest(path: Path, corpus: Path, samples: dict[str, int]) -> list[st
         if name in names:
             raise ValueError(f"{path}, row {row.row}: {row.name} is in row {names[name]} already")
         names[name] = row.row
+    if not names:
+        raise ValueError(f"{path}: lists no recording; leave the file out, or name some")
     return list(names)
 
 

@@ -41,7 +41,7 @@ def energy_likelihood(
             f"onset_db: {onset_db} should be below even_db {even_db}, its likelihood within (0, 0.5)"
         )
     n_frames = int(len(waveform) * frame_rate / sample_rate) if n_frames is None else n_frames
-    if len(waveform) == 0:
+    if len(waveform) == 0 or n_frames == 0:  # shorter than a frame
         return np.zeros(n_frames, np.float32)
     level_T = _level_db(
         waveform - waveform.mean(), sample_rate / frame_rate, n_frames, window_s * sample_rate

@@ -19,7 +19,7 @@ def write_archive(
     """A zip file as torch.save lays it out; `records` are named below its folder ('data/0')."""
     with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr("archive/data.pkl", pickled)
-        for name, content in (records or {}).items():
+        for name, content in ({"version": b"3\n"} | (records or {})).items():
             archive.writestr(f"archive/{name}", content)
     return path
 

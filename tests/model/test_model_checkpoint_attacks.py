@@ -1,4 +1,4 @@
-"""Hostile checkpoints: attacks and bombs are refused with one line and have no effect; data comes out as data."""
+"""Hostile checkpoints: attacks are refused with one line and have no effect; data comes out as data."""
 
 import argparse
 import copyreg
@@ -7,9 +7,7 @@ import functools
 import os
 import pickle
 import random
-import struct
 import sys
-import tracemalloc
 import types
 import zipfile
 from collections import OrderedDict, defaultdict
@@ -17,15 +15,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import a2v_model.pickle_check as pickle_check
-import a2v_model.pickle_values as values
 import numpy as np
 import pytest
 import torch
-from a2v_model.original_checkpoint import import_checkpoint
 from a2v_model.pickle_values import shown
 from a2v_model.torch_archive import read
-from model_archives import PRETRAINED, edited, write_archive
+from model_archives import PRETRAINED, named, refused, text, write_archive
 
 
 class Calls:
@@ -38,30 +33,21 @@ class Calls:
         return self.parts
 
 
-def _text(text: str) -> bytes:
-    return b"X" + struct.pack("<I", len(text.encode())) + text.encode()
-
-
-def _named(name: str) -> bytes:
-    module, _, attribute = name.rpartition(".")
-    return f"c{module}\n{attribute}\n".encode()
-
-
 def _getattr_chain(command: str) -> bytes:
     """getattr(__import__('os'), 'system')(command), each step of it a REDUCE."""
-    module = _named("builtins.__import__") + _text("os") + b"\x85R"
-    system = _named("builtins.getattr") + module + _text("system") + b"\x86R"
-    return b"\x80\x02" + system + _text(command) + b"\x85R."
+    module = named("builtins.__import__") + text("os") + b"\x85R"
+    system = named("builtins.getattr") + module + text("system") + b"\x86R"
+    return b"\x80\x02" + system + text(command) + b"\x85R."
 
 
 def _dotted(command: str) -> bytes:
     """STACK_GLOBAL with an attribute path, which find_class of protocol 4 follows."""
-    return b"\x80\x04" + _text("os") + _text("system.__call__") + b"\x93" + _text(command) + b"\x85R."
+    return b"\x80\x04" + text("os") + text("system.__call__") + b"\x93" + text(command) + b"\x85R."
 
 
 def _methodcaller(command: str) -> bytes:
-    caller = _named("operator.methodcaller") + _text("system") + _text(command) + b"\x86R"
-    return b"\x80\x02" + caller + _named("builtins.__import__") + _text("os") + b"\x85R\x85R."
+    caller = named("operator.methodcaller") + text("system") + text(command) + b"\x86R"
+    return b"\x80\x02" + caller + named("builtins.__import__") + text("os") + b"\x85R\x85R."
 
 
 def _object_array(command: str) -> bytes:
@@ -70,8 +56,8 @@ def _object_array(command: str) -> bytes:
 
 def _in_a_placeholder(command: str) -> bytes:
     """A call hidden in the state of an object that is harmless by itself."""
-    call = _named("os.system") + _text(command) + b"\x85R"
-    return b"\x80\x02" + _named("argparse.Namespace") + b")\x81}" + _text("a") + call + b"sb."
+    call = named("os.system") + text(command) + b"\x85R"
+    return b"\x80\x02" + named("argparse.Namespace") + b")\x81}" + text("a") + call + b"sb."
 
 
 ATTACKS: dict[str, tuple[Callable[[str], bytes], str]] = {
@@ -82,8 +68,8 @@ ATTACKS: dict[str, tuple[Callable[[str], bytes], str]] = {
     "exec": (lambda c: pickle.dumps(Calls(exec, f"import os; os.system({c!r})"), 2), r"__builtin__\.exec"),
     "chain of getattr": (_getattr_chain, r"builtins\.(getattr|__import__)"),
     "attribute path": (_dotted, r"a pickle of protocol 4"),
-    "INST": (lambda c: b"(" + _text(c) + b"ios\nsystem\n.", "INST"),
-    "OBJ": (lambda c: b"\x80\x02(" + _named("os.system") + _text(c) + b"o.", "OBJ"),
+    "INST": (lambda c: b"(" + text(c) + b"ios\nsystem\n.", "INST"),
+    "OBJ": (lambda c: b"\x80\x02(" + named("os.system") + text(c) + b"o.", "OBJ"),
     "map": (  # protocol 2 has the names of Python 2
         lambda c: pickle.dumps(Calls(list, Calls(map, os.system, [c])), 2),
         r"itertools\.imap",
@@ -91,7 +77,7 @@ ATTACKS: dict[str, tuple[Callable[[str], bytes], str]] = {
     "partial": (lambda c: pickle.dumps(Calls(functools.partial(os.system, c)), 2), r"functools\.partial"),
     "methodcaller": (_methodcaller, r"operator\.methodcaller"),
     "a function of torch": (
-        lambda c: b"\x80\x02" + _named("torch.utils.collect_env.run") + _text(c) + b"\x85R.",
+        lambda c: b"\x80\x02" + named("torch.utils.collect_env.run") + text(c) + b"\x85R.",
         r"torch\.utils\.collect_env\.run",
     ),
     "torch's own rebuilding of types": (
@@ -102,18 +88,11 @@ ATTACKS: dict[str, tuple[Callable[[str], bytes], str]] = {
     "in a placeholder's state": (_in_a_placeholder, r"os\.system"),
     "default factory": (
         lambda c: (
-            b"\x80\x02" + _named("collections.defaultdict") + pickle.dumps(Calls(os.system, c), 2)[2:-1] + b"\x85R."
+            b"\x80\x02" + named("collections.defaultdict") + pickle.dumps(Calls(os.system, c), 2)[2:-1] + b"\x85R."
         ),
         r"posix\.system",
     ),
 }
-
-
-def _refused(path: Path, needle: str) -> None:
-    with pytest.raises(ValueError, match=needle) as error:
-        import_checkpoint(path)
-    message = str(error.value)
-    assert "\n" not in message and message.startswith(f"{path}: ") and len(message) < len(str(path)) + 300
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -121,7 +100,7 @@ def test_an_attack_is_refused_and_has_no_effect(name: str, tmp_path: Path) -> No
     marker = tmp_path / "marker"
     make, needle = ATTACKS[name]
     pickled = make(f"touch {marker}")
-    _refused(write_archive(tmp_path / "evil.pt", pickled), f"refused: it holds .*{needle}")
+    refused(write_archive(tmp_path / "evil.pt", pickled), f"refused: it holds .*{needle}")
     assert not marker.exists()
     try:
         pickle.loads(pickled)
@@ -140,35 +119,35 @@ def extension() -> Iterator[int]:
 
 def test_registered_extensions_are_refused(extension: int, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
-    pickled = b"\x80\x02\x82" + bytes([extension]) + _text(f"touch {marker}") + b"\x85R."
-    _refused(write_archive(tmp_path / "evil.pt", pickled), "refused: it holds .*EXT1")
+    pickled = b"\x80\x02\x82" + bytes([extension]) + text(f"touch {marker}") + b"\x85R."
+    refused(write_archive(tmp_path / "evil.pt", pickled), "refused: it holds .*EXT1")
     assert not marker.exists()
     pickle.loads(pickled)
     assert marker.exists()
 
 
-NAMESPACE = _named("argparse.Namespace")
+NAMESPACE = named("argparse.Namespace")
 
 
 @pytest.mark.parametrize(
     ("pickled", "needle"),
     [
-        (NAMESPACE + b"}" + _text("kept") + b"Nsb", "Can only build"),
+        (NAMESPACE + b"}" + text("kept") + b"Nsb", "Can only build"),
         (NAMESPACE + b")\x81)R", "a call of an object of argparse.Namespace"),
-        (b"}" + _text("a") + b"Ns}b", "attributes set on a dict"),
-        (_named("torch.FloatStorage") + b")R", r"a call of torch\.FloatStorage"),
-        (_named("builtins.dict") + b")\x81", r"an object of builtins\.dict"),
-        (_named("copy_reg._reconstructor"), r"copyreg\._reconstructor"),
-        (_named("torch._utils._rebuild_wrapper_subclass"), "a function, which is neither"),
-        (_named("torch._utils._rebuild_wrapper_subclass") + b")R", r"torch\._utils\._rebuild_wrapper_subclass"),
-        (_named("torch.load"), r"torch\.load"),
-        (_named("torch.hub.load"), r"torch\.hub\.load"),
-        (_named("torch._utils._rebuild_tensor_v2.__globals__"), r"_rebuild_tensor_v2\.__globals__"),
-        (_named("numpy.core.multiarray._reconstruct"), r"numpy\.core\.multiarray\._reconstruct"),
-        (_named("omegaconf_evil.run"), r"omegaconf_evil\.run"),
-        (_named("typing.Any.__class__"), r"typing\.Any\.__class__"),
-        (_text("storage") + b"\x85Q", "torch cannot read"),
-        (_text("module") + b"\x85Q", "a reference that is not to a storage"),
+        (b"}" + text("a") + b"Ns}b", "attributes set on a dict"),
+        (named("torch.FloatStorage") + b")R", r"a call of torch\.FloatStorage"),
+        (named("builtins.dict") + b")\x81", r"an object of builtins\.dict"),
+        (named("copy_reg._reconstructor"), r"copyreg\._reconstructor"),
+        (named("torch._utils._rebuild_wrapper_subclass"), "a function, which is neither"),
+        (named("torch._utils._rebuild_wrapper_subclass") + b")R", r"torch\._utils\._rebuild_wrapper_subclass"),
+        (named("torch.load"), r"torch\.load"),
+        (named("torch.hub.load"), r"torch\.hub\.load"),
+        (named("torch._utils._rebuild_tensor_v2.__globals__"), r"_rebuild_tensor_v2\.__globals__"),
+        (named("numpy.core.multiarray._reconstruct"), r"numpy\.core\.multiarray\._reconstruct"),
+        (named("omegaconf_evil.run"), r"omegaconf_evil\.run"),
+        (named("typing.Any.__class__"), r"typing\.Any\.__class__"),
+        (text("storage") + b"\x85Q", "torch cannot read"),
+        (text("module") + b"\x85Q", "a reference that is not to a storage"),
         (b"}}Ns", "a dict as a key"),
         (b"})\x85\x85Ns", "a tuple as a key"),  # deep tuples would be hashed deeply
         (b"]NNs", "Can only SETITEM for dict"),
@@ -182,7 +161,7 @@ NAMESPACE = _named("argparse.Namespace")
     ],
 )
 def test_what_is_not_data_is_refused(pickled: bytes, needle: str, tmp_path: Path) -> None:
-    _refused(write_archive(tmp_path / "evil.pt", b"\x80\x02" + pickled + b"."), needle)
+    refused(write_archive(tmp_path / "evil.pt", b"\x80\x02" + pickled + b"."), needle)
 
 
 def _read(pickled: bytes, folder: Path) -> Any:
@@ -191,26 +170,26 @@ def _read(pickled: bytes, folder: Path) -> Any:
 
 @pytest.mark.parametrize("name", ["__class__", "__setstate__", "__dict__", "args", "items"])
 def test_attributes_that_mean_something_to_python_are_data_like_others(name: str, tmp_path: Path) -> None:
-    state = b"}" + _text(name) + _named("argparse.Namespace") + b"s"
+    state = b"}" + text(name) + named("argparse.Namespace") + b"s"
     for made in (NAMESPACE + b")\x81", NAMESPACE + b")R"):
         assert _read(b"\x80\x02" + made + state + b"b.", tmp_path) == {name: "argparse.Namespace"}
         assert _read(b"\x80\x02" + made + b"N" + state + b"\x86b.", tmp_path) == {name: "argparse.Namespace"}
-    ordered = _named("collections.OrderedDict") + b")R" + _text("a") + b"Ns" + state + b"b."
+    ordered = named("collections.OrderedDict") + b")R" + text("a") + b"Ns" + state + b"b."
     assert _read(b"\x80\x02" + ordered, tmp_path) == {"a": None}  # torch's `_metadata` is dropped
 
 
 def test_numpy_numbers_are_numbers_and_numpy_objects_are_refused(tmp_path: Path) -> None:
     logged = {"best": np.float64(0.25), "n": np.int64(-3), "yes": np.bool_(True), "big": np.dtype(">f4").type(2)}
     assert _read(pickle.dumps(logged, 2), tmp_path) == {"best": 0.25, "n": -3, "yes": True, "big": 2.0}
-    dtype = _named("numpy.dtype") + _text("O8") + b"\x85R"
-    call = _named("numpy.core.multiarray.scalar") + dtype + _text("x") + b"\x86R."
-    _refused(write_archive(tmp_path / "evil.pt", b"\x80\x02" + call), "a numpy value of type")
+    dtype = named("numpy.dtype") + text("O8") + b"\x85R"
+    call = named("numpy.core.multiarray.scalar") + dtype + text("x") + b"\x86R."
+    refused(write_archive(tmp_path / "evil.pt", b"\x80\x02" + call), "a numpy value of type")
 
 
 def test_inert_packages_are_never_imported(tmp_path: Path) -> None:
     """Whatever follows their names is recorded, not looked up."""
     names = ["fairseq.os.system", "omegaconf.dictconfig.DictConfig", "examples.data2vec.Modality"]
-    calls = b"".join(_named(name) + _text("touch x") + b"\x85R" for name in names)
+    calls = b"".join(named(name) + text("touch x") + b"\x85R" for name in names)
     assert _read(b"\x80\x02](" + calls + b"e.", tmp_path) == ["touch x"] * 3
     assert not {"fairseq", "omegaconf", "examples"} & set(sys.modules)
 
@@ -276,100 +255,6 @@ def test_foreign_objects_become_plain_data(foreign: Callable[..., Any], tmp_path
     }
 
 
-def _listed(depth: int, made: bytes) -> bytes:
-    """Lists (or tuples) in each other, each the one before twice: 2^depth values by a few bytes."""
-    return b"".join(b"q" + bytes([i]) + made.replace(b"#", b"h" + bytes([i])) for i in range(depth))
-
-
-def _many(name: str, argument: bytes, times: int, after: bytes = b"R") -> bytes:
-    """Calls of `name` with the same value again and again."""
-    call = b"h\x00h\x01" + after
-    return _named(name) + b"q\x00" + argument + b"q\x01](" + call * times + b"e"
-
-
-def _ordered_many(state: bytes, times: int) -> bytes:
-    call = b"h\x00)Rh\x01b"
-    return _named("collections.OrderedDict") + b"q\x00" + state + b"q\x01](" + call * times + b"e"
-
-
-NUMBERS = b"".join(b"M" + struct.pack("<H", n) for n in range(20_000))
-NUMBERED = b"".join(b"M" + struct.pack("<H", n) + b"N" for n in range(20_000))
-DEEP = b")" + b"\x85" * 150_000
-HUGE = b"\x8a\x05" + struct.pack("<Q", 1 << 34)[:5]
-BOMBS: dict[str, tuple[bytes, str]] = {
-    "a list in itself": (b"]q\x00h\x00a", "nested deeper than 100 levels"),
-    "deep lists": (b"]" * 5000 + b"a" * 4999, "nested deeper than 100 levels"),
-    "deep tuples": (DEEP, "nested deeper than 100 levels"),
-    "a deep key": (b"}" + DEEP + b"Ns", "a tuple as a key"),
-    "a deep name of a storage": (b"(" + _text("storage") + DEEP + b"NNNtQ", "a reference that is not to"),
-    "a deep value in a set": (_named("__builtin__.set") + b"]" + DEEP + b"a\x85R", r"a call of __builtin__\.set"),
-    "a key of 2^50 values": (b"})" + _listed(50, b"##\x86") + b"Ns", "a tuple as a key"),
-    "2^50 values": (b"](]" + _listed(50, b"](##e") + b"e", "more than 50,000 values"),
-    "2^50 values in a message": (b"]" + _listed(50, b"](##e") + b")R", "a call of a list"),
-    "copies of a list": (_many("__builtin__.set", b"](" + NUMBERS + b"e", 20_000, b"\x85R"), "copied again and again"),
-    "copies of a tuple": (_many("torch.Size", b"(" + NUMBERS + b"t", 20_000, b"\x85R"), "copied again and again"),
-    "copies of arguments": (_many("argparse.Namespace", b"(" + NUMBERS + b"t", 20_000), "copied again and again"),
-    "copies of new arguments": (
-        _many("argparse.Namespace", b"(" + NUMBERS + b"t", 20_000, b"\x81"),
-        "copied again and again",
-    ),
-    "copies of attributes": (_ordered_many(b"}(" + NUMBERED + b"u", 20_000), "copied again and again"),
-    "copies of bytes": (
-        _many("_codecs.encode", _text("x" * 100_000) + _text("latin1") + b"\x86", 20_000),
-        "copied again and again",
-    ),
-    "an ordered dict of a list": (_named("collections.OrderedDict") + b"]\x85R", "OrderedDict with something unusual"),
-    "another codec": (_named("_codecs.encode") + _text("x") + _text("utf-32") + b"\x86R", "encode with something"),
-    "a huge bytearray": (_named("__builtin__.bytearray") + HUGE + b"\x85R", "a call of __builtin__.bytearray"),
-    "a huge tensor": (_named("torch.FloatTensor") + HUGE + b"\x85R", "a call of torch.FloatTensor"),
-    "a huge empty tensor": (
-        _named("torch._utils._rebuild_meta_tensor_no_storage") + b")R",
-        "a call of torch._utils._rebuild_meta_tensor_no_storage",
-    ),
-    "bytes that are not there": (b"\x96\x00\x00\x00\x00\x01\x00\x00\x00", "damaged pickle"),  # 4 GB
-    "a number that is not there": (b"\x8b\xff\xff\xff\x7f", "damaged pickle"),  # 2 GB
-    "text that is not there": (b"X\xff\xff\xff\xff", "damaged pickle"),  # 4 GB
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_refused_and_takes_no_memory(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(values, "MAX_VALUES", 50_000)  # the test's own speed
-    pickled, needle = BOMBS[name]
-    path = write_archive(tmp_path / "bomb.pt", b"\x80\x02" + pickled + b".")
-    assert path.stat().st_size < 1_100_000
-    tracemalloc.start()
-    try:
-        _refused(path, needle)
-        assert tracemalloc.get_traced_memory()[1] < 100e6
-    finally:
-        tracemalloc.stop()
-
-
-def test_the_number_of_instructions_values_and_classes_is_limited(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(pickle_check, "MAX_OPCODES", 1000)
-    _refused(write_archive(tmp_path / "a.pt", b"\x80\x02](" + b"]" * 2000 + b"e."), "more than 1,000 instructions")
-    monkeypatch.setattr(values, "MAX_VALUES", 10)
-    _refused(write_archive(tmp_path / "b.pt", pickle.dumps(list(range(100)), 2)), "more than 10 values")
-    monkeypatch.setattr(values, "MAX_NAMES", 2)
-    classes = b"".join(_named(f"fairseq.C{n}") for n in range(3))
-    _refused(write_archive(tmp_path / "c.pt", b"\x80\x02](" + classes + b"e."), "more than 2 classes")
-
-
-def test_a_model_of_more_numbers_than_the_file_has_is_refused(tmp_path: Path) -> None:
-    """Weights that are all views of one number: a megabyte that says it is a model of gigabytes."""
-
-    def repeat(contents: dict[str, Any]) -> None:
-        weights = contents["model"]
-        for name, tensor in [item for item in weights.items() if item[0] != "_ema"]:
-            weights[name] = torch.zeros(1).expand(tensor.shape)
-        weights["_ema"] = {name: torch.zeros(1).expand(tensor.shape) for name, tensor in weights["_ema"].items()}
-
-    _refused(edited(PRETRAINED, tmp_path / "views.pt", repeat), r"its weights have [\d,]+ numbers but the file has only")
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_a_damaged_checkpoint_gives_one_line_or_data(seed: int, tmp_path: Path) -> None:
     """Bytes of a real checkpoint changed at random, in the whole file or (with a right checksum) in its pickle: never
@@ -379,7 +264,8 @@ def test_a_damaged_checkpoint_gives_one_line_or_data(seed: int, tmp_path: Path) 
         pickled = archive.read("archive/data.pkl")
         records = {name.removeprefix("archive/"): archive.read(name) for name in archive.namelist()}
     del records["data.pkl"]
-    rng, before, refused = random.Random(seed), set(sys.modules), 0
+    read(PRETRAINED)  # what torch imports for any file
+    rng, before, errors = random.Random(seed), set(sys.modules), 0
     for turn in range(30):
         damaged = bytearray(pickled if turn % 3 else whole)
         for _ in range(rng.choice([1, 3, 30])):
@@ -392,10 +278,10 @@ def test_a_damaged_checkpoint_gives_one_line_or_data(seed: int, tmp_path: Path) 
         try:
             read(path)
         except ValueError as error:
-            refused += 1
+            errors += 1
             message = str(error)
             assert message.startswith(f"{path}: ") and "\n" not in message and message.isprintable()
-    assert refused > 5 and set(sys.modules) == before
+    assert errors > 5 and set(sys.modules) == before
 
 
 def test_messages_are_printable() -> None:

@@ -45,7 +45,7 @@ def read(path: str | os.PathLike[str]) -> Any:
 
 
 def _loaded(path: Path, sizes: Collection[int]) -> Any:
-    def checked(storage: torch.UntypedStorage, location: str) -> torch.UntypedStorage:
+    def checked(storage: Any, location: str) -> Any:
         """torch does not compare what it maps with the record, only with the end of the file."""
         if storage.nbytes() not in sizes:
             raise RefusedError("a storage of another size than its record")

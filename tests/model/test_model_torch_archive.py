@@ -11,7 +11,7 @@ import a2v_model.torch_archive as torch_archive
 import pytest
 import torch
 from a2v_model.original_checkpoint import import_checkpoint
-from a2v_model.torch_archive import opened
+from a2v_model.torch_archive import read
 from model_archives import PRETRAINED, write_archive
 
 TYPES = [
@@ -36,18 +36,19 @@ def test_every_kind_of_tensor_is_read_as_torch_reads_it(dtype: torch.dtype, seed
     if dtype.is_floating_point:
         saved["parameter"] = torch.nn.Parameter(whole.clone())
     torch.save(saved, tmp_path / "saved.pt")
-    with opened(tmp_path / "saved.pt") as contents:
-        assert set(contents) == set(saved)
-        for name, expected in saved.items():
-            found = contents[name].read()
-            assert found.dtype == dtype and torch.equal(found, expected.detach()), name
+    contents = read(tmp_path / "saved.pt")
+    assert set(contents) == set(saved)
+    for name, expected in saved.items():
+        found = contents[name]
+        assert type(found) is torch.Tensor and not found.requires_grad
+        assert found.dtype == dtype and torch.equal(found, expected.detach()), name
 
 
 def test_plain_data_beside_tensors(tmp_path: Path) -> None:
     saved = {"size": torch.Size([2, 3]), "type": torch.float16, "device": torch.device("cuda", 1), "n": [1, (2.5, "x")]}
     torch.save(saved, tmp_path / "saved.pt")
-    with opened(tmp_path / "saved.pt") as contents:
-        assert contents == {"size": (2, 3), "type": "torch.float16", "device": "cuda:1", "n": [1, (2.5, "x")]}
+    expected = {"size": (2, 3), "type": "torch.float16", "device": "cuda:1", "n": [1, (2.5, "x")]}
+    assert read(tmp_path / "saved.pt") == expected
 
 
 def _one_line(path: Path, needle: str) -> None:
@@ -105,7 +106,7 @@ def test_archives_of_another_kind(tmp_path: Path) -> None:
         archive.writestr("a/data.pkl", b"N.")
         archive.writestr("b/data.pkl", b"N.")
     _one_line(tmp_path / "two.pt", "2 data.pkl in it, should be one")
-    _one_line(write_archive(tmp_path / "big.pt", records={"byteorder": b"big"}), "not little-endian")
+    _one_line(write_archive(tmp_path / "odd.pt", records={"byteorder": b"odd"}), "Unknown endianness type: odd")
     torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "script.pt")
     _one_line(tmp_path / "script.pt", "refused: it holds .*__torch__")
 
@@ -160,19 +161,20 @@ NUMBERS = struct.pack("<4f", 1.0, 2.0, 3.0, 4.0)
 @pytest.mark.parametrize(
     ("tensor", "needle"),
     [
-        (Stored(0, (5,), (1,)), "reaches element 4 of a storage of 4"),
-        (Stored(1, (4,), (1,)), "reaches element 4 of a storage of 4"),
-        (Stored(0, (2, 2), (3, 1)), "reaches element 4 of a storage of 4"),
-        (Stored(0, (2,), (1 << 61,)), "reaches element"),
-        (Stored(4, (1,), (1,)), "reaches element 4 of a storage of 4"),
+        (Stored(0, (5,), (1,)), "a tensor that reaches outside its numbers"),
+        (Stored(1, (4,), (1,)), "a tensor that reaches outside its numbers"),
+        (Stored(0, (2, 2), (3, 1)), "a tensor that reaches outside its numbers"),
+        (Stored(0, (1 << 33,), (1,)), "a tensor that reaches outside its numbers"),
+        (Stored(4, (1,), (1,)), "a tensor that reaches outside its numbers"),
+        (Stored(0, (2,), (1 << 61,)), r"overflowed with sizes=\[2\] and strides="),
         (Stored(-1, (2,), (1,)), "offset -1"),
-        (Stored(3, (2,), (-1,)), "a shape or stride of"),
-        (Stored(0, (-1,), (1,)), "a shape or stride of"),
-        (Stored(0, (2,), (1, 1)), "a tensor of shape"),
-        (Stored(0, (1,) * 17, (1,) * 17), "a tensor of shape"),
-        (Stored(0, "ab", (1, 1)), "a shape or stride of"),
-        (Stored(True, (1,), (1,)), "offset True"),
-        (Stored(0, (1 << 63,), (0,)), "a shape or stride of"),
+        (Stored(3, (2,), (-1,)), r"overflowed with sizes=\[2\] and strides="),
+        (Stored(0, (-1,), (1,)), "numel: integer"),
+        (Stored(0, (2,), (1, 1)), r"unequal size length \(1\) and stride length \(2\)"),
+        (Stored(0, "ab", (1, 1)), "torch cannot read: set_.*UntypedStorage, int, str"),
+        (Stored(True, (1,), (1,)), "torch cannot read: set_.*UntypedStorage, bool"),
+        (Stored(0, (1 << 63,), (0,)), "torch cannot read: set_.*size"),
+        (Stored(0, (1 << 62, 1 << 62), (0, 0)), "numel: integer"),
     ],
 )
 def test_a_tensor_that_reaches_outside_its_numbers_is_refused(tensor: Stored, needle: str, tmp_path: Path) -> None:
@@ -183,14 +185,16 @@ def test_a_tensor_that_reaches_outside_its_numbers_is_refused(tensor: Stored, ne
 @pytest.mark.parametrize(
     ("reference", "needle"),
     [
-        (Reference("0", 5), "storage 0 of 5 numbers in 16 bytes"),
-        (Reference("0", 1 << 40), "storage 0 of 1099511627776 numbers in 16 bytes"),
-        (Reference("0", -1), "storage 0 of -1 numbers"),
-        (Reference("1", 4), "storage 1, which is not in the file"),
-        (Reference("../../etc/passwd", 4), r"a storage named \.\./\.\./etc/passwd"),
-        (Reference("/etc/passwd", 4), "a storage named /etc/passwd"),
-        (Reference("²", 4), "a storage named"),
-        (Reference(0, 4), "a storage named 0"),
+        (Reference("0", 5), "a storage of another size than its record"),
+        (Reference("0", 1 << 40), "a storage of another size than its record"),
+        (Reference("0", 1 << 80), "a storage of another size than its record"),
+        (Reference("0", -1), "a storage of another size than its record"),
+        (Reference("0", "4" * 100), "torch cannot read"),
+        (Reference("1", 4), "a storage that is not in the file"),
+        (Reference("../../etc/passwd", 4), "a storage that is not in the file"),
+        (Reference("/etc/passwd", 4), "a storage that is not in the file"),
+        (Reference("²", 4), "a storage that is not in the file"),
+        (Reference("0", 4), "a TypedStorage, which is neither a tensor nor plain data"),
     ],
 )
 def test_a_storage_that_is_not_in_the_file_is_refused(reference: Reference, needle: str, tmp_path: Path) -> None:
@@ -198,13 +202,56 @@ def test_a_storage_that_is_not_in_the_file_is_refused(reference: Reference, need
     _one_line(write_archive(tmp_path / "evil.pt", pickled, {"data/0": NUMBERS}), f"refused: it holds .*{needle}")
 
 
+def test_numbers_of_a_machine_with_the_other_order_of_bytes(tmp_path: Path) -> None:
+    pickled = _pickled({"a": Stored(0, (4,), (1,))}, tmp_path / "pickle")
+    records = {"byteorder": b"big", "data/0": struct.pack(">4f", 1.0, 2.0, 3.0, 4.0)}
+    assert read(write_archive(tmp_path / "big.pt", pickled, records))["a"].tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+def _with_ends(path: Path, directory: int, where: int, content: bytes) -> None:
+    """Puts the larger ends of a file beyond 4 GB, which say that the directory begins at `directory`, behind
+    `content`; `where` they say their own place is."""
+    (count,) = struct.unpack("<H", content[-12:-10])
+    (size,) = struct.unpack("<I", content[-10:-6])
+    large = struct.pack("<IQHHIIQQQQ", 0x06064B50, 44, 45, 45, 0, 0, count, count, size, directory)
+    locator = struct.pack("<IIQI", 0x07064B50, 0, where, 1)
+    small = struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    path.write_bytes(content[:-22] + large + locator + small)
+
+
+def test_the_ends_of_a_file_beyond_4_gigabytes_are_read(tmp_path: Path) -> None:
+    path = write_archive(tmp_path / "large.pt", _pickled({"a": Stored(0, (4,), (1,))}, tmp_path / "pickle"),
+                         {"data/0": NUMBERS})  # fmt: skip
+    content = path.read_bytes()
+    (directory,) = struct.unpack("<I", content[-6:-2])
+    _with_ends(path, directory, len(content) - 22, content)
+    assert read(path)["a"].tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_a_second_directory_that_only_torch_would_find_is_refused(tmp_path: Path) -> None:
+    """Else the file that is checked would not be the one that is read."""
+    path = write_archive(tmp_path / "evil.pt", records={"data/0": NUMBERS})
+    content = path.read_bytes()
+    (directory,) = struct.unpack("<I", content[-6:-2])
+    for wrong_directory, wrong_place in ((directory - 1, len(content) - 22), (directory, len(content) - 23)):
+        _with_ends(path, wrong_directory, wrong_place, content)
+        _one_line(path, "its directory is not where torch.save writes it")
+    path.write_bytes(content[:-2] + b"\x01\x00#")  # a comment
+    _one_line(path, "its directory is not where torch.save writes it")
+    path.write_bytes(b"PK  " + content)
+    _one_line(path, "its directory is not where torch.save writes it")
+    with zipfile.ZipFile(write_archive(path), "a") as archive:
+        archive.writestr("archive/Data/0", NUMBERS)
+        archive.writestr("archive/data/0", NUMBERS)
+    _one_line(path, "two records of the same name")
+
+
 def test_records_outside_the_folder_are_never_read(tmp_path: Path) -> None:
-    """A name that points elsewhere is harmless: nothing is extracted, and only data/NUMBER is read."""
     path = write_archive(tmp_path / "evil.pt", _pickled({"model": {"a": Stored(0, (4,), (1,))}}, tmp_path / "pickle"))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("../../outside", NUMBERS)
         archive.writestr("archive/../data/0", NUMBERS)
-    _one_line(path, "storage 0, which is not in the file")
+    _one_line(path, "torch cannot read.*file in archive is not in a subdirectory")
     assert sorted(os.listdir(tmp_path)) == ["evil.pt", "pickle"]
 
 
@@ -228,7 +275,7 @@ def test_encrypted_records_are_refused(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[content.rindex(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(bytes(content))
-    _one_line(path, "refused: it holds record archive/data.pkl, encrypted")
+    _one_line(path, "refused: it holds record archive/version, encrypted")
 
 
 def test_a_huge_pickle_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

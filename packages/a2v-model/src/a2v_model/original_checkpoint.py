@@ -27,7 +27,7 @@ from a2v_model.original_fields import original_kinds
 from a2v_model.original_names import FINETUNED_BACKBONE, FINETUNED_HEAD, original_name, original_tensor, own_tensor
 from a2v_model.pickle_values import shown
 from a2v_model.pretraining import Pretrainer
-from a2v_model.torch_archive import StoredTensor, opened
+from a2v_model.torch_archive import read
 
 TEACHER = "_ema"
 MAX_LINES = 1000
@@ -47,26 +47,26 @@ def import_checkpoint(
 ) -> Imported:
     """Read a checkpoint of the original animal2vec, pretrained or finetuned, float32 or float16.
 
-    Nothing in the file is executed (`restricted_pickle`). Weights come in float32, every one of them by name and
+    Nothing in the file is executed (`torch_archive`). Weights come in float32, every one of them by name and
     shape. `ignored` are configuration keys unknown here that the user vouches for, as the error names them;
     `progress(done, total)` counts tensors. ValueError, with the path and one line for each problem, where the file
     is no such checkpoint, is damaged, holds anything but data, or describes what this package cannot compute.
     """
     path = Path(path)
-    with opened(path) as contents:
-        weights = contents.get("model") if isinstance(contents, dict) else None
-        if not isinstance(weights, dict) or not weights:
-            keys = ", ".join(shown(key, 40) for key in list(contents)[:10]) if isinstance(contents, dict) else "none"
-            raise ValueError(f"{path}: no weights in it: a checkpoint has them under 'model'; keys here: {keys}")
-        carried = contents.get("a2v")
-        overrides = carried.get("overrides") if isinstance(carried, dict) else None
-        try:
-            config = read_config(contents.get("cfg") or contents.get("args"), ignored, overrides)
-            model, dtypes = _filled(config, weights, progress)
-            _take_thresholds(model, carried)
-        except ValueError as error:
-            raise _refusal(path, str(error).splitlines()) from error
-        provenance = _provenance(path, contents, config, dtypes)
+    contents = read(path)
+    weights = contents.get("model") if isinstance(contents, dict) else None
+    if not isinstance(weights, dict) or not weights:
+        keys = ", ".join(shown(key, 40) for key in list(contents)[:10]) if isinstance(contents, dict) else "none"
+        raise ValueError(f"{path}: no weights in it: a checkpoint has them under 'model'; keys here: {keys}")
+    carried = contents.get("a2v")
+    overrides = carried.get("overrides") if isinstance(carried, dict) else None
+    try:
+        config = read_config(contents.get("cfg") or contents.get("args"), ignored, overrides)
+        model, dtypes = _filled(config, weights, progress)
+        _take_thresholds(model, carried)
+    except ValueError as error:
+        raise _refusal(path, str(error).splitlines()) from error
+    provenance = _provenance(path, contents, config, dtypes)
     return Imported(model.eval(), provenance)
 
 
@@ -119,6 +119,9 @@ def _filled(
     problems += [text for own, name in names.items() if (text := _misfit(own, name, found, expected[own]))]
     if problems:
         raise ValueError("\n".join(problems))
+    wanted = sum(shape.numel() for own, shape in expected.items() if names[own] in found)
+    if wanted > 2 * _numbers(found) + 1000:  # weights that are views of the same few numbers
+        raise ValueError(f"its weights have {wanted:,} numbers but the file has only {_numbers(found):,}")
     model = _new(config)
     dtypes: Counter[str] = Counter()
     with torch.no_grad():
@@ -126,7 +129,7 @@ def _filled(
             if names[own] in found:
                 stored = found[names[own]]
                 dtypes[str(stored.dtype).removeprefix("torch.")] += 1
-                tensor.copy_(own_tensor(own, stored.read()).float().expand_as(tensor))
+                tensor.copy_(own_tensor(own, stored).float().expand_as(tensor))
             elif own.endswith("alibi.scale"):
                 tensor.fill_(config.alibi_scale)
             if progress:
@@ -136,7 +139,7 @@ def _filled(
     return model, dtypes
 
 
-def _by_name(weights: dict[str, Any]) -> dict[str, StoredTensor]:
+def _by_name(weights: dict[str, Any]) -> dict[str, Tensor]:
     """All tensors of `model`; the teacher's as '_ema.NAME'."""
     teacher = weights.get(TEACHER)
     found = {name: value for name, value in weights.items() if name != TEACHER}
@@ -149,14 +152,20 @@ def _by_name(weights: dict[str, Any]) -> dict[str, StoredTensor]:
 
 
 def _is_weight(name: Any, value: Any) -> bool:
-    return isinstance(name, str) and isinstance(value, StoredTensor) and value.dtype.is_floating_point
+    return isinstance(name, str) and isinstance(value, Tensor) and value.dtype.is_floating_point
 
 
-def _has_teacher(found: dict[str, StoredTensor]) -> bool:
+def _numbers(found: dict[str, Tensor]) -> int:
+    """How many numbers the file has for them, those that tensors share counted once."""
+    storages = ((tensor.untyped_storage(), tensor.itemsize) for tensor in found.values())
+    return sum({storage.data_ptr(): storage.nbytes() // size for storage, size in storages}.values())
+
+
+def _has_teacher(found: dict[str, Tensor]) -> bool:
     return any(name.startswith(f"{TEACHER}.") for name in found)
 
 
-def _optional(config: OriginalConfig, found: dict[str, StoredTensor], expected: Collection[str]) -> set[str]:
+def _optional(config: OriginalConfig, found: dict[str, Tensor], expected: Collection[str]) -> set[str]:
     """Own names that a file may lack: a teacher as a whole (it starts as the student), scales that are not learned."""
     learned = original_kinds(config.model)[1].learned_alibi_scale
     fixed = set() if learned else {name for name in expected if name.endswith("alibi.scale")}
@@ -164,7 +173,7 @@ def _optional(config: OriginalConfig, found: dict[str, StoredTensor], expected: 
     return fixed | teacher
 
 
-def _check_size(config: OriginalConfig, found: dict[str, StoredTensor]) -> None:
+def _check_size(config: OriginalConfig, found: dict[str, Tensor]) -> None:
     """A configuration that asks for more layers or channels than the file has numbers would only fill the memory."""
     front_end, encoder = original_kinds(config.model)
     layers = encoder.depth + encoder.prenet_depth + encoder.positional_depth + len(front_end.layers)
@@ -179,16 +188,16 @@ def _check_size(config: OriginalConfig, found: dict[str, StoredTensor]) -> None:
         *(layer[0] for layer in front_end.layers),
     ]
     widest = max([*widths, decoder.dim if decoder else 0])
-    numbers = sum(tensor.numel for tensor in found.values())
+    numbers = _numbers(found)
     if not widest <= numbers:
         raise ValueError(f"its configuration has layers of {widest:g} channels but the file has only {numbers} numbers")
 
 
-def _misfit(own: str, name: str, found: dict[str, StoredTensor], shape: torch.Size) -> str | None:
+def _misfit(own: str, name: str, found: dict[str, Tensor], shape: torch.Size) -> str | None:
     if name not in found:
         return None
     wanted = list(original_tensor(own, torch.empty(shape, device="meta")).shape)
-    size = list(found[name].size)
+    size = list(found[name].shape)
     one_for_all_heads = own.endswith("alibi.scale") and math.prod(size) == 1 and len(size) == len(wanted)
     return None if size == wanted or one_for_all_heads else f"weight {name} is {size}, should be {wanted}"
 

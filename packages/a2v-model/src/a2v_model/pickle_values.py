@@ -1,47 +1,40 @@
-"""What `restricted_pickle` makes of a file: inert stand-ins, the few values that a file may ask for by calling
-something, and how all of it becomes plain data."""
+"""What a checkpoint may hold beside tensors: inert stand-ins for classes that are not installed here, numbers that
+numpy wrote, and how all of it becomes plain data."""
 
 import reprlib
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
 from typing import Any
+
+import torch
+from torch import Tensor
 
 MAX_DEPTH = 100
 MAX_VALUES = 1_000_000
-
-Call = Callable[..., Any]
+MAX_NAMES = 1000
+INERT = ("omegaconf", "argparse", "fairseq", "examples")  # examples: where fairseq keeps the code of data2vec
 
 
 class RefusedError(ValueError):
-    """The pickle asks for something that is not data."""
+    """The file asks for something that is not data."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Name:
-    """A class, type or function that the file names; never looked up."""
-
-    full: str
-
-    def __repr__(self) -> str:
-        return self.full
-
-
-@dataclass(eq=False, slots=True, repr=False)
 class Object:
-    """What the file makes of an inert class: constructor arguments, state and items, all of them data."""
+    """What a file makes of a stand-in's class: constructor arguments and state, both only recorded."""
 
-    of: Name
-    args: tuple[Any, ...] = ()
-    state: Any = None
-    items: dict[Any, Any] = field(default_factory=dict)
+    args: tuple[Any, ...]
+    state: Any
 
-    def __repr__(self) -> str:
-        return f"an object of {self.of.full}"
+    def __new__(cls, *args: Any) -> "Object":
+        made = super().__new__(cls)
+        made.args, made.state = args, None
+        return made
 
+    def __init__(self, *args: Any) -> None:
+        pass
 
-class OrderedItems(dict[Any, Any]):
-    """A collections.OrderedDict; attributes that the file sets on it (torch's `_metadata`) are dropped."""
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
 
 
 _SHORT = reprlib.Repr()
@@ -55,39 +48,12 @@ def shown(value: object, limit: int = 120) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def checked_key(key: Any) -> Any:
-    """A key that can be hashed without recursion."""
-    scalar = (str, bytes, int, float, type(None), Name, Object)
-    if isinstance(key, scalar) or (isinstance(key, tuple) and all(isinstance(part, scalar) for part in key)):
-        return key
-    raise RefusedError(f"{kind_of(key)} as a key")
+def _default_dict(factory: Any = None) -> dict[Any, Any]:
+    return {}
 
 
-def kind_of(value: Any) -> str:
-    return shown(value) if isinstance(value, (Name, Object)) else f"a {type(value).__name__}"
-
-
-def _ordered(pairs: Any = ()) -> OrderedItems:
-    return OrderedItems((checked_key(key), value) for key, value in pairs)
-
-
-def _default_dict(factory: Any = None, pairs: Any = ()) -> OrderedItems:
-    if factory is not None and not isinstance(factory, Name):
-        raise RefusedError(f"a defaultdict of {kind_of(factory)}")
-    return _ordered(pairs.items() if isinstance(pairs, dict) else pairs)
-
-
-def _sequence(values: Any = ()) -> list[Any]:
-    if not isinstance(values, (list, tuple)):
-        raise RefusedError(f"a set of {kind_of(values)}")
-    return list(values)
-
-
-def _latin_1(text: Any, encoding: Any) -> bytes:
-    """How protocol 2 writes bytes."""
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise RefusedError("_codecs.encode of something other than bytes")
-    return text.encode("latin-1")
+class _NumpyType(Object):
+    """A numpy.dtype."""
 
 
 _NUMPY_FORMATS = {
@@ -96,13 +62,9 @@ _NUMPY_FORMATS = {
 }  # fmt: skip
 
 
-def _numpy_dtype(*args: Any) -> Object:
-    return Object(Name("numpy.dtype"), args)
-
-
 def _numpy_scalar(dtype: Any, data: Any) -> Any:
     """A number that training code logged as a numpy scalar."""
-    if not isinstance(dtype, Object) or dtype.of.full != "numpy.dtype" or not dtype.args:
+    if not isinstance(dtype, _NumpyType) or not dtype.args:
         raise RefusedError("a numpy value without a type")
     code = dtype.args[0]
     if not isinstance(code, str) or code not in _NUMPY_FORMATS or not isinstance(data, bytes):
@@ -111,23 +73,47 @@ def _numpy_scalar(dtype: Any, data: Any) -> Any:
     return struct.unpack(order + _NUMPY_FORMATS[code], data)[0]
 
 
-CALLS: dict[str, Call] = {
-    "collections.OrderedDict": _ordered,
+_OWN: dict[str, Callable[..., Any]] = {
     "collections.defaultdict": _default_dict,
-    "builtins.set": _sequence,
-    "builtins.frozenset": _sequence,
-    "_codecs.encode": _latin_1,
-    "numpy.dtype": _numpy_dtype,
+    "builtins.frozenset": frozenset,
+    "numpy.dtype": _NumpyType,
     "numpy.core.multiarray.scalar": _numpy_scalar,
     "numpy._core.multiarray.scalar": _numpy_scalar,
 }
 
 
-def plain(value: Any) -> Any:
-    """`value` of `load` without `Name` and `Object`: what omegaconf and argparse kept becomes dict and list.
+_TYPES = frozenset(
+    f"builtins.{name}" for name in ("bool", "bytes", "dict", "float", "int", "list", "object", "str", "tuple")
+)  # fmt: skip
 
-    Leaves other than containers and inert things stay what they are. `RefusedError` where values are nested
-    deeper than 100 levels (or within themselves), or are more than a million, shared ones counted each time.
+
+def is_inert(full: str) -> bool:
+    """Whether a name ('module.name') is of a package whose objects are only recorded."""
+    return full.split(".")[0] in INERT and all(part.isidentifier() for part in full.split("."))
+
+
+def stand_ins(names: Collection[str]) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+    """For torch.serialization.safe_globals: what to take for each name that torch does not know by itself.
+
+    `RefusedError` names one that no checkpoint needs.
+    """
+    if len(names) > MAX_NAMES:
+        raise RefusedError(f"more than {MAX_NAMES:,} classes")
+    return [(_OWN.get(full) or _class_of(full), full) for full in sorted(names)]
+
+
+def _class_of(full: str) -> type[Object]:
+    module, _, name = full.rpartition(".")
+    if not is_inert(full) and full not in _TYPES and module != "typing":
+        raise RefusedError(f"{shown(full)}, which is neither a tensor nor plain data")
+    return type(name, (Object,), {"__module__": module, "__qualname__": name})
+
+
+def plain(value: Any) -> Any:
+    """What torch.load gave, without stand-ins: what omegaconf and argparse kept becomes dict and list.
+
+    Tensors stay, without anything that is attached to them. `RefusedError` where values are nested deeper than 100
+    levels (or within themselves), or are more than a million, shared ones counted each time.
     """
     return _Plain().convert(value, 0)
 
@@ -142,33 +128,40 @@ class _Plain:
             raise RefusedError(f"more than {MAX_VALUES:,} values")
         if depth > MAX_DEPTH:
             raise RefusedError(f"values nested deeper than {MAX_DEPTH} levels")
-        if isinstance(value, Name):
-            return value.full
+        if isinstance(value, (str, bytes, int, float, type(None))):
+            return value
+        if isinstance(value, Tensor):
+            return value.detach()
+        if isinstance(value, type):
+            return f"{value.__module__}.{value.__qualname__}"
         if isinstance(value, Object):
             return self.convert(_content(value), depth + 1)
-        if isinstance(value, dict):
-            return {self._key(key, depth): self.convert(item, depth + 1) for key, item in value.items()}
-        if isinstance(value, list):
+        if isinstance(value, dict):  # dict.items: the file can give an OrderedDict attributes, an 'items' too
+            return {self._key(key, depth): self.convert(item, depth + 1) for key, item in dict.items(value)}
+        if isinstance(value, (list, set, frozenset)):
             return [self.convert(item, depth + 1) for item in value]
         if isinstance(value, tuple):
             return tuple(self.convert(item, depth + 1) for item in value)
-        return value
+        if isinstance(value, (torch.dtype, torch.device)):
+            return str(value)
+        raise RefusedError(f"a {type(value).__name__}, which is neither a tensor nor plain data")
 
     def _key(self, key: Any, depth: int) -> Any:
-        return checked_key(self.convert(key, depth + 1))
+        """As plain as the rest; what could be no key once it is plain goes by its text."""
+        key = self.convert(key, depth + 1)
+        parts = key if isinstance(key, tuple) else (key,)
+        return shown(key) if any(isinstance(part, (dict, list, tuple)) for part in parts) else key
 
 
 def _content(value: Object) -> Any:
     """The data in an inert object: an omegaconf node's content, an enum's value, else its attributes."""
     state = value.state
     if isinstance(state, tuple) and len(state) == 2:  # (__dict__, __slots__)
-        state = {key: item for part in state if isinstance(part, dict) for key, item in part.items()}
+        state = {key: item for part in state if isinstance(part, dict) for key, item in dict.items(part)}
     if isinstance(state, dict):
-        if value.of.full.startswith("omegaconf."):
+        if type(value).__module__.startswith("omegaconf."):
             for attribute in ("_content", "_val"):
                 if attribute in state:
                     return state[attribute]
-        return {**state, **value.items}
-    if value.items:
-        return value.items
+        return state
     return value.args[0] if len(value.args) == 1 else list(value.args)

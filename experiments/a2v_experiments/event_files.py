@@ -1,4 +1,4 @@
-"""The tables of events that `a2v evaluate` takes, of this project or another program, and whose recordings are the same.
+"""The tables of events that `a2v evaluate` takes, of this project or another program, and their recordings.
 
 `read_events`: one table, or a folder of them, becomes events, read and checked by `a2v_data` as for training. There are
 no recordings beside them, so that a name stands as it is written, and a table that does not say to which recording a
@@ -25,7 +25,7 @@ from .errors import UserError
 
 SHOWN_PROBLEMS = 10
 TABLE_ENDING = re.compile(r"((\.table\.\d+)?\.selections?|\.birdnet\.(selection\.table|results))$", re.IGNORECASE)
-OPTIONS = re.compile(r"\b(label_column|default_label|point_duration|unmapped)(_s)?\b")
+OPTIONS = re.compile(r"\b(label_column|default_label|point_duration|unmapped|(?<=with )tier)(_s)?\b")
 
 
 @dataclass

@@ -24,8 +24,8 @@ from .event_files import EventFiles, RecordingMatcher, read_events
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command was asked for; see its help. labelled, predicted: how the tables of either side are read; prefix:
-    of the options that say it for predictions, for messages."""
+    """What the command was asked for; see its help. labelled, predicted: how the tables of either side are read;
+    prefix: of the options that say it for predictions, for messages."""
 
     protocols: tuple[Protocol, ...]
     iou: float | None = None
@@ -34,8 +34,8 @@ class Settings:
     recordings: Path | None = None
     durations: Path | None = None
     bootstrap: int = 0
-    labelled: AnnotationConfig = AnnotationConfig()
-    predicted: AnnotationConfig = AnnotationConfig()
+    labelled: AnnotationConfig = field(default_factory=AnnotationConfig)
+    predicted: AnnotationConfig = field(default_factory=AnnotationConfig)
     prefix: str = ""
 
 

@@ -35,7 +35,7 @@ class Unmapped(StrEnum):
 
 OPTIONS: dict[str, tuple[Any, str, str]] = {  # field -> type, option, help
     "tables": (list[str], "tables", "A table, a folder of tables or a pattern; may be repeated."),
-    "format": (TableFormat, "format", "Default: told from each table."),
+    "format": (TableFormat, "format", "Of the tables; default: told from each."),
     "label_column": (str, "label-column", "Column that holds the class."),
     "tier": (str, "tier", "TextGrid tier to read: name, or number from 1."),
     "mapping": (str, "mapping", "CSV (label,class) or YAML that renames and drops."),

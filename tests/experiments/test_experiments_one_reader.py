@@ -133,7 +133,7 @@ def test_options_of_either_side(a2v, tmp_path: Path) -> None:
     assert unknown.code == 2 and "label 'W' is not in map.csv" in unknown.err
     assert "set --predictions-unmapped to keep or drop" in unknown.err
     wrong = a2v("evaluate", said, true, "--predictions-point-duration", 0)
-    assert wrong.code == 2 and wrong.only_line().startswith("a2v: --predictions-point-duration: ")
+    assert wrong.code == 2 and wrong.only_line().startswith("--predictions-point-duration: ")
 
 
 def test_labels_need_no_likelihood_that_can_be_read(a2v, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def table_options(
                 continue
             for field in fields:
                 kind, option, told = OPTIONS[field]
-                hint = Annotated[kind | None, typer.Option(f"--{prefix}{option}", help=of + told)]
+                hint: Any = Annotated[kind | None, typer.Option(f"--{prefix}{option}", help=of + told)]
                 parameters.append(
                     inspect.Parameter(f"{name}_{field}", parameter.KEYWORD_ONLY, default=None, annotation=hint)
                 )

@@ -11,12 +11,13 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.corpus import Corpus
 from a2v_data.groups import by_pattern
 from a2v_data.labelled import LabelledSetting
@@ -67,7 +68,8 @@ UNFREEZE_RATE, UNFREEZE_SEGMENTS, UNFREEZE_LOOKS = 3e-5, 4, 10
 @dataclass(frozen=True)
 class AdaptOptions:
     """folder: recordings with annotations; model: a folder or an MLflow URI; out: the model's folder to make; minutes:
-    for training the head; unfreeze_updates: of finetuning everything afterwards."""
+    for training the head; unfreeze_updates: of finetuning everything afterwards; annotations: how
+    tables are read."""
 
     folder: Path
     model: str
@@ -77,6 +79,7 @@ class AdaptOptions:
     unfreeze_updates: int = 0
     labelled: LabelledSetting = "auto"
     seed: int = 0
+    annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def adapt(
     ValueError for what cannot be adapted to, before anything is written.
     """
     refuse_existing(options.out)
-    facts = read_facts(options.folder, options.labelled)
+    facts = read_facts(options.folder, options.labelled, options.annotations)
     backbone = fetch_backbone(options.model, work, tracking_uri)
     source = load_model(backbone.folder)
     detector_config = head_config(source, options.head)
@@ -165,7 +168,7 @@ def recipe_for(
         name=EXPERIMENT,
         data=DataConfig(
             source=str(options.folder), sample_rate=front_end.sample_rate, labelled=options.labelled,
-            segment_s=segment_s,
+            segment_s=segment_s, annotations=options.annotations,
         ),
         model=source.model_config, pretrain=None, finetune=stage,
         evaluate=EvaluateStage(fit_events=True, overlap_s=overlap_s),

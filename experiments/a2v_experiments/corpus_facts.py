@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.corpus import META
 from a2v_data.coverage import Timeline
 from a2v_data.labelled import LabelledRule, LabelledSetting, rule_of
@@ -64,6 +65,7 @@ class CorpusFacts:
     problems: tuple[str, ...] = ()
     rule: LabelledRule | None = None
     notices: tuple[str, ...] = ()
+    annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
 
     @property
     def labelled(self) -> list[RecordingFacts]:
@@ -74,12 +76,14 @@ class CorpusFacts:
         return sum(of_class.calls for of_class in self.classes.values())
 
 
-def read_facts(folder: Path, labelled: LabelledSetting = "auto") -> CorpusFacts:
-    """Look at a folder of recordings; labelled: as in `PackConfig`. Raises UserError, ValueError or AnnotationError for
-    what no recipe fits: no folder, audio or annotations, one labelled recording, no call."""
+def read_facts(
+    folder: Path, labelled: LabelledSetting = "auto", annotations: AnnotationConfig | None = None
+) -> CorpusFacts:
+    """Look at a folder of recordings; labelled, annotations: as in `PackConfig`. Raises UserError, ValueError
+    or AnnotationError for what no recipe fits: no folder, audio or annotations, one labelled recording, no call."""
     if (folder / META).is_file():
         raise UserError(f"{folder}: is a packed corpus; name the folder of recordings that it was packed from")
-    listing = open_listing(folder, labelled)
+    listing = open_listing(folder, labelled, annotations)
     events = listing.events
     numbers = [number for number, name in enumerate(listing.classes) if name != FOCAL]  # marks calls of the others
     events = events[np.isin(events["class"], numbers)]
@@ -110,7 +114,7 @@ def read_facts(folder: Path, labelled: LabelledSetting = "auto") -> CorpusFacts:
     name = folder.resolve().name
     return CorpusFacts(
         str(folder), name, tuple(recordings), classes, _lengths(events), share, tuple(listing.problems),
-        rule_of(listing.meta), tuple(labelled_notices(listing)),
+        rule_of(listing.meta), tuple(labelled_notices(listing)), annotations or AnnotationConfig(),
     )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.annotations import Annotation
 from a2v_eval.any_class import TimestepScores
 from a2v_eval.bootstrap import Interval, confidence_intervals
 from a2v_eval.evaluation import Evaluation, MatchConfig
@@ -17,12 +19,13 @@ from a2v_eval.event_tables import EVENT_ROW, evaluate_events, one_class_rows, sc
 from a2v_eval.events import Protocol
 
 from .errors import UserError
-from .event_files import EventFiles, EventRow, RecordingMatcher, read_events
+from .event_files import EventFiles, RecordingMatcher, read_events
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command was asked for; see its help."""
+    """What the command was asked for; see its help. labelled, predicted: how the tables of either side are read;
+    prefix: of the options that say it for predictions, for messages."""
 
     protocols: tuple[Protocol, ...]
     iou: float | None = None
@@ -31,6 +34,9 @@ class Settings:
     recordings: Path | None = None
     durations: Path | None = None
     bootstrap: int = 0
+    labelled: AnnotationConfig = field(default_factory=AnnotationConfig)
+    predicted: AnnotationConfig = field(default_factory=AnnotationConfig)
+    prefix: str = ""
 
 
 @dataclass
@@ -49,12 +55,13 @@ class EventScores:
 
 def score_events(predictions: Path, labels: Path, settings: Settings) -> EventScores:
     """Read both sides, put the recordings together, score. Raises UserError for what is wrong in either."""
-    said, true = read_events(predictions), read_events(labels)
+    said = read_events(predictions, settings.predicted, prefix=settings.prefix)
+    true = read_events(labels, settings.labelled, ranked=False)
     if settings.threshold is not None and said.likelihood is None:
         raise UserError(
             f"--threshold {settings.threshold:g}: {predictions} has no column likelihood, confidence or score"
         )
-    notices: list[str] = []
+    notices = [*true.notices, *said.notices]
     names, true_rows, said_rows = _same_recordings(true, said, settings.recordings, notices)
     if not names:
         raise UserError(f"{labels}: names no recording; give a list of what was listened to with --recordings")
@@ -97,7 +104,7 @@ def score_events(predictions: Path, labels: Path, settings: Settings) -> EventSc
     )
 
 
-Placed = tuple[int, EventRow]  # number of the recording, and its event
+Placed = tuple[int, Annotation]  # number of the recording, and its event
 
 
 def _same_recordings(
@@ -195,7 +202,7 @@ def _durations(path: Path, names: Sequence[str], rows: Sequence[Placed]) -> np.n
     if np.isnan(seconds).any():
         missing = [name for name, duration in zip(names, seconds, strict=True) if np.isnan(duration)]
         raise UserError(f"{path}: no duration of {len(missing)} scored recordings: {_some(missing)}")
-    beyond = [row.place for at, row in rows if row.onset_s >= seconds[at]]
+    beyond = [row.where for at, row in rows if row.onset_s >= seconds[at]]
     if beyond:
         raise UserError(f"{path}: {len(beyond)} events start after the end of their recording: {_some(beyond)}")
     return seconds

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import psutil
+from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotations import read_annotations
 from a2v_data.audio import AUDIO_SUFFIXES, AudioError, read_info
 from a2v_data.corpus import META, Corpus
+from a2v_data.meerkat import MEERKAT_CLASSES
 from a2v_data.stretch import mean_spectrum, read_stretch
 from a2v_eval import EVENT, LABEL, EventConfig, find_events
 from a2v_eval.figures import Level, attention_figure, filters_figure, within
@@ -207,11 +209,13 @@ def explain_attention(
     annotations: Path | None = None,
     channel: int = 0,
     events: EventConfig | None = None,
+    reading: AnnotationConfig | None = None,
 ) -> Attention:
     """Mean attention over a stretch of a recording, one segment to the model (None: all layers, all heads), with what
     it predicts there.
 
-    events: how likelihoods become events; None: as `event_config` reads it from the model. Raises UserError, or
+    events: how likelihoods become events; None: as `event_config` reads it from the model. reading: how the annotations
+    are read. Raises UserError, or
     ValueError, naming the file where it or the annotations cannot be used, and where memory is too small.
     """
     needed, free = attention_bytes(model, end_s - start_s), psutil.virtual_memory().available
@@ -227,7 +231,7 @@ def explain_attention(
         raise UserError(f"{file}: {error}") from None
     start_s = round(start_s * model.sample_rate) / model.sample_rate
     names = list(model.classes) if isinstance(model, Detector) else []
-    labels, classes = _labels(annotations, file, names)
+    labels, classes = _labels(annotations, file, names, reading)
     labels = within(labels, start_s, end_s)
     attention_TT = mean_attention(model, waveform_N, model.sample_rate, layer, head).numpy()
     likelihood_TC = np.zeros((len(attention_TT), 0), np.float32)
@@ -254,13 +258,16 @@ def event_config(model: Detector) -> EventConfig:
     return base.model_copy(update={"threshold": {name: default for name in model.classes} | model.thresholds})
 
 
-def _labels(annotations: Path | None, file: Path, names: list[str]) -> tuple[Array, list[str]]:
+def _labels(
+    annotations: Path | None, file: Path, names: list[str], reading: AnnotationConfig | None
+) -> tuple[Array, list[str]]:
     """The labels of the recording as LABEL, and the classes: the model's, then those that only the labels have."""
     if annotations is None:
         return np.zeros(0, LABEL), names
     folder = audio_folder(annotations, file)
     wanted = Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
-    rows = [row for row in read_annotations(annotations, folder).rows if row.file == wanted]
+    found = read_annotations(annotations, folder, wanted, MEERKAT_CLASSES, reading)
+    rows = [row for row in found.rows if row.file == wanted]
     classes = [*names, *sorted({row.label for row in rows} - set(names))]
     table = [(classes.index(row.label), row.onset_s, row.offset_s) for row in rows]
     return np.array(table, dtype=LABEL), classes

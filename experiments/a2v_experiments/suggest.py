@@ -103,6 +103,7 @@ def suggest(
     settings = [
         Setting("name", recipe_name(facts.name), "of the experiment; from the folder's name"),
         Setting("data.source", facts.folder, _source(facts)),
+        *_annotations(facts),
         *_labelled(facts),
         rate,
         _segment(facts, base, frame_s),
@@ -161,6 +162,13 @@ def _source(facts: CorpusFacts) -> str:
         f"{told}; {silent} of {len(facts.recordings)} recordings have no annotation and serve pretraining only;"
         " if someone listened to them and they hold no call, set labelled: all beside it"
     )
+
+
+def _annotations(facts: CorpusFacts) -> list[Setting]:
+    """How tables are read, as far as it was said."""
+    asked = facts.annotations.model_dump(mode="json", exclude_unset=True)
+    told = "as suggest was asked to read them"
+    return [Setting(f"data.annotations.{key}", value, told) for key, value in asked.items()]
 
 
 def _labelled(facts: CorpusFacts) -> list[Setting]:

@@ -12,9 +12,15 @@ from a2v_experiments import cli
 from a2v_experiments.errors import UserError
 
 # command -> its arguments and options; change it together with README when the surface is meant to change
+ONE_TABLE = [
+    "--format", "--label-column", "--tier", "--mapping", "--unmapped", "--default-label", "--point-duration",
+    "--encoding",
+]  # fmt: skip
+READING = ["--tables", *ONE_TABLE]
+PREDICTIONS = [f"--predictions-{option.removeprefix('--')}" for option in ONE_TABLE]
 EXPERIMENT = {
     "experiment run": ["recipe", "--set", "--scale", "--work", "--tracking-uri"],
-    "experiment suggest": ["folder", "--minutes", "--out", "--json"],
+    "experiment suggest": ["folder", "--minutes", "--out", "--json", *READING],
     "experiment submit": [
         "recipe", "--address", "--set", "--scale", "--work", "--tracking-uri", "--env", "--requirements", "--wait",
         "--job-id",
@@ -29,13 +35,11 @@ DATA = {
     "data synth": ["out", "--minutes", "--seed"],
     "data prepare": [
         "source", "--out", "--sample-rate", "--segment-s", "--labelled", "--channel", "--channels", "--random-names",
-        "--seed", "--processes", "--ray", "--address", "--tables", "--format", "--label-column", "--tier",
-        "--mapping", "--unmapped", "--default-label", "--point-duration", "--encoding", "--json",
+        "--seed", "--processes", "--ray", "--address", *READING, "--json",
     ],
     "data pack": [
         "source", "--out", "--sample-rate", "--labelled", "--channel", "--channels", "--classes", "--exclude-label",
-        "--focal-class", "--processes", "--tables", "--format", "--label-column", "--tier",
-        "--mapping", "--unmapped", "--default-label", "--point-duration", "--encoding", "--json",
+        "--focal-class", "--processes", *READING, "--json",
     ],
     "data verify": ["store", "--json"],
     "data check": [
@@ -44,14 +48,11 @@ DATA = {
     ],
     "data folds": [
         "corpus", "--out", "--folds", "--scheme", "--evaluation-share", "--shares", "--holdout", "--group",
-        "--group-table", "--group-column", "--seed", "--labelled", "--json",
+        "--group-table", "--group-column", "--seed", "--labelled", "--json", *READING,
     ],
-    "data stats": ["corpus", "--folds", "--png", "--not-vocal", "--labelled", "--json"],
-    "data preview": ["file", "--start", "--end", "--annotations", "--recording", "--channel", "--out"],
-    "data annotations": [
-        "source", "--tables", "--format", "--label-column", "--tier", "--mapping", "--unmapped", "--default-label",
-        "--point-duration", "--encoding", "--json",
-    ],
+    "data stats": ["corpus", "--folds", "--png", "--not-vocal", "--labelled", "--json", *READING],
+    "data preview": ["file", "--start", "--end", "--annotations", "--recording", "--channel", "--out", *ONE_TABLE],
+    "data annotations": ["source", *READING, "--json"],
     "data import nips4bplus": ["archives", "--out", "--keep-unknown", "--challenge-test", "--json"],
     "data import xeno-canto": ["folder", "--out", "--quality", "--nd", "--exclude", "--link", "--json"],
 }  # fmt: skip
@@ -80,7 +81,7 @@ EXPLAIN = {
     "explain filters": ["--model", "--out", "--audio", "--minutes", "--channel", "--npz", "--tracking-uri"],
     "explain attention": [
         "file", "--model", "--start", "--end", "--out", "--layer", "--head", "--annotations", "--threshold",
-        "--channel", "--npz", "--tracking-uri",
+        "--channel", "--npz", "--tracking-uri", *ONE_TABLE,
     ],
     "explain masks": [
         "recipe", "--stage", "--mask-probability", "--mask-length", "--frames", "--rows", "--draws", "--set", "--out",
@@ -90,7 +91,7 @@ EXPLAIN = {
 EVALUATE = {
     "evaluate": [
         "predictions", "labels", "--protocol", "--iou", "--threshold", "--any-class", "--recordings", "--durations",
-        "--bootstrap", "--json", "--out",
+        "--bootstrap", "--json", "--out", *ONE_TABLE, *PREDICTIONS,
     ],
 }  # fmt: skip
 PREDICT = {
@@ -104,7 +105,7 @@ PREDICT = {
 ADAPT = {
     "adapt": [
         "folder", "--model", "--out", "--minutes", "--head", "--unfreeze-updates", "--labelled", "--work",
-        "--tracking-uri", "--json",
+        "--tracking-uri", "--json", *READING,
     ],
 }  # fmt: skip
 SURFACE = EXPERIMENT | DATA | BENCH | MODEL | EXPLAIN | EVALUATE | PREDICT | ADAPT

@@ -195,11 +195,11 @@ def test_tables_of_labels_may_be_named_like_the_recordings_too(put):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("file,onset_s,offset_s,label\na.wav,3,2,x\n", "row 2: offset 2 is not after onset 3"),
-        ("file,onset_s,offset_s,label\na.wav,-1,2,x\n", "row 2: onset -1 is negative"),
-        ("file,onset_s,offset_s,label\na.wav,1,two,x\n", "row 2: offset is 'two'; it must be a number"),
-        ("file,onset_s,offset_s,label\na.wav,1,2,\n", "row 2: no label"),
-        ("file,onset_s,offset_s,label\n,1,2,x\n", "row 2: no file"),
+        ("file,onset_s,offset_s,label\na.wav,3,2,x\n", "row 2: offset_s 2 is not after onset_s 3"),
+        ("file,onset_s,offset_s,label\na.wav,-1,2,x\n", "row 2: onset_s is -1; it must not be negative"),
+        ("file,onset_s,offset_s,label\na.wav,1,two,x\n", "row 2: offset_s is 'two'; it must be a number"),
+        ("file,onset_s,offset_s,label\na.wav,1,2,\n", "row 2: label is empty; name the class"),
+        ("file,onset_s,offset_s,label\n,1,2,x\n", "row 2: file is empty; name a recording"),
         ("file,onset_s,offset_s,label\na.wav,1,2\n", "row 2: 3 fields, the header has 4"),
         ("file,onset_s,offset_s,label,score\na.wav,1,2,x,-3\n", "row 2: score -3 is negative"),
         ("file,onset_s,offset_s,label,score\na.wav,1,2,x,\n", "row 2: score is ''"),
@@ -208,7 +208,7 @@ def test_tables_of_labels_may_be_named_like_the_recordings_too(put):
         ("", "wrong.csv: is empty; export it again"),
         (
             "Begin Time (s)\tEnd Time (s)\tBegin File\tAnnotation\n1\t2\ta.wav\tx\n71\t72\tb.wav\tx\n",
-            "several recordings but no column File Offset (s)",
+            "row 1: 2 recordings but no column File Offset (s)",
         ),
     ],
 )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.corpus import Corpus
 from a2v_data.stretch import read_stretch
 from a2v_experiments.errors import UserError
@@ -116,6 +117,11 @@ def test_labels_of_classes_that_the_model_does_not_know_are_shown_too(detector, 
     )
     found = explain_attention(load_model(detector), file, 0, 1, annotations=tmp_path / "mine.csv")
     assert found.classes == [*CLASSES, "owl"] and found.labels["class"].tolist() == [2, 1]
+    (tmp_path / "rec00.txt").write_text("0.2\t0.4\tOwl\n")  # a label track, in another program's words
+    (tmp_path / "map.yaml").write_text("Owl: owl\n")
+    reading = AnnotationConfig(mapping="map.yaml")
+    found = explain_attention(load_model(detector), file, 0, 1, annotations=tmp_path / "rec00.txt", reading=reading)
+    assert found.classes == [*CLASSES, "owl"] and found.labels["class"].tolist() == [2]
 
 
 def test_event_settings_are_those_that_the_thresholds_were_chosen_with(detector):

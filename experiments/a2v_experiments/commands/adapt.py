@@ -6,12 +6,16 @@ import json
 import shlex
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import INTERRUPTED, UserError
+from .annotation_options import table_options
 from .options import DEFAULT_WORK, Json, Labelled, LabelledChoice, Tracking, Work, a2v_command, say, ui_command
+
+if TYPE_CHECKING:
+    from a2v_data.annotation_config import AnnotationConfig
 
 
 class HeadChoice(StrEnum):
@@ -19,6 +23,7 @@ class HeadChoice(StrEnum):
     temporal = "temporal"
 
 
+@table_options()
 def adapt(
     folder: Annotated[Path, typer.Argument(help="Recordings with their annotations, as `data check` takes them.")],
     model: Annotated[str, typer.Option(help="Pretrained or finetuned: a folder, runs:/RUN_ID, models:/NAME/VERSION.")],
@@ -34,6 +39,8 @@ def adapt(
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
     as_json: Json = False,
+    *,
+    annotations: AnnotationConfig,
 ) -> None:
     """Adapt a model to your own classes in minutes, on a laptop.
 
@@ -43,7 +50,9 @@ def adapt(
     from ..adapt import AdaptOptions
     from ..adapt import adapt as run_adapt
 
-    options = AdaptOptions(folder, model, out, minutes, head.value, unfreeze_updates, labelled.value)
+    options = AdaptOptions(
+        folder, model, out, minutes, head.value, unfreeze_updates, labelled.value, annotations=annotations
+    )
     try:
         record = run_adapt(options, work, tracking_uri, _to_stderr if as_json else say)
     except KeyboardInterrupt:

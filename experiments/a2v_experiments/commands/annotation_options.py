@@ -1,14 +1,19 @@
-"""Options of the commands that read annotation tables, one for each field of `AnnotationConfig`."""
+"""Options of the commands that read tables of events, one for each field of `AnnotationConfig`."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig
+
+Command = Callable[..., None]
 
 
 class TableFormat(StrEnum):
@@ -19,6 +24,7 @@ class TableFormat(StrEnum):
     birdnet = "birdnet"
     nips4bplus = "nips4bplus"
     meerkat = "meerkat"
+    json = "json"
 
 
 class Unmapped(StrEnum):
@@ -27,20 +33,58 @@ class Unmapped(StrEnum):
     drop = "drop"
 
 
-Tables = Annotated[
-    list[str] | None, typer.Option("--tables", help="A table, a folder of tables or a pattern; may be repeated.")
-]
-Format = Annotated[TableFormat | None, typer.Option("--format", help="Default: told from each table.")]
-LabelColumn = Annotated[str | None, typer.Option("--label-column", help="Column that holds the class.")]
-Tier = Annotated[str | None, typer.Option("--tier", help="TextGrid tier to read: name, or number from 1.")]
-Mapping = Annotated[str | None, typer.Option("--mapping", help="CSV (label,class) or YAML that renames and drops.")]
-UnmappedOption = Annotated[Unmapped, typer.Option("--unmapped", help="Labels that the mapping does not name.")]
-DefaultLabel = Annotated[str | None, typer.Option("--default-label", help="Class of events without one.")]
-PointDuration = Annotated[float | None, typer.Option("--point-duration", help="Length given to points, in seconds.")]
-Encoding = Annotated[str | None, typer.Option("--encoding", help="Of text tables; default: UTF-8 or UTF-16.")]
+OPTIONS: dict[str, tuple[Any, str, str]] = {  # field -> type, option, help
+    "tables": (list[str], "tables", "A table, a folder of tables or a pattern; may be repeated."),
+    "format": (TableFormat, "format", "Of the tables; default: told from each."),
+    "label_column": (str, "label-column", "Column that holds the class."),
+    "tier": (str, "tier", "TextGrid tier to read: name, or number from 1."),
+    "mapping": (str, "mapping", "CSV (label,class) or YAML that renames and drops."),
+    "unmapped": (Unmapped, "unmapped", "Labels that the mapping does not name; default: error."),
+    "default_label": (str, "default-label", "Class of events without one."),
+    "point_duration_s": (float, "point-duration", "Length given to points, in seconds."),
+    "encoding": (str, "encoding", "Of text tables; default: UTF-8 or UTF-16."),
+}
 
 
-def annotation_config(**options: Any) -> AnnotationConfig:
+def table_options(
+    name: str = "annotations", prefix: str = "", of: str = "", tables: bool = True
+) -> Callable[[Command], Command]:
+    """Gives a command the options that say how tables are read; it gets them as its keyword `name: AnnotationConfig`.
+
+    prefix: of the options' names; of: before their help, where there are several kinds of tables; tables: whether they
+    are looked for, so that `--tables` may name them.
+    """
+    fields = [field for field in OPTIONS if tables or field != "tables"]
+
+    def decorate(command: Command) -> Command:
+        # The name of the configuration's class is not known here: importing it would slow every command down.
+        hints = get_type_hints(command, localns={"AnnotationConfig": object}, include_extras=True)
+        parameters = []
+        for parameter in inspect.signature(command).parameters.values():
+            if parameter.name != name:
+                parameters.append(parameter.replace(annotation=hints[parameter.name]))
+                continue
+            for field in fields:
+                kind, option, told = OPTIONS[field]
+                hint: Any = Annotated[kind | None, typer.Option(f"--{prefix}{option}", help=of + told)]
+                parameters.append(
+                    inspect.Parameter(f"{name}_{field}", parameter.KEYWORD_ONLY, default=None, annotation=hint)
+                )
+
+        @wraps(command)
+        def with_tables(**given: Any) -> None:
+            asked = {field: given.pop(f"{name}_{field}", None) for field in fields}
+            command(**given, **{name: _config(asked, prefix)})
+
+        signature = inspect.Signature([one.replace(kind=one.KEYWORD_ONLY) for one in parameters])
+        with_tables.__signature__ = signature  # type: ignore[attr-defined]
+        with_tables.__annotations__ = {one.name: one.annotation for one in parameters}
+        return with_tables
+
+    return decorate
+
+
+def _config(asked: dict[str, Any], prefix: str) -> AnnotationConfig:
     """The configuration for these options; None is the default. Raises `UserError` that names a wrong option."""
     from a2v_data.annotation_config import AnnotationConfig
     from pydantic import ValidationError
@@ -48,8 +92,8 @@ def annotation_config(**options: Any) -> AnnotationConfig:
     from ..errors import UserError
 
     try:
-        return AnnotationConfig.model_validate({key: value for key, value in options.items() if value is not None})
+        return AnnotationConfig.model_validate({key: value for key, value in asked.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]).removesuffix("_s").replace("_", "-")
-        raise UserError(f"--{name}: {first['msg'].removeprefix('Value error, ')}") from None
+        option = OPTIONS[str(first["loc"][0])][1]
+        raise UserError(f"--{prefix}{option}: {first['msg'].removeprefix('Value error, ')}") from None

@@ -8,39 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .annotation_options import (
-    DefaultLabel,
-    Encoding,
-    Format,
-    LabelColumn,
-    Mapping,
-    PointDuration,
-    Tables,
-    Tier,
-    Unmapped,
-    UnmappedOption,
-    annotation_config,
-)
+from .annotation_options import table_options
 from .options import say
 
 if TYPE_CHECKING:
+    from a2v_data.annotation_config import AnnotationConfig
     from a2v_data.annotation_tables import AnnotationReport
     from a2v_data.sources import Source
 
 SHOWN = 20
 
 
+@table_options()
 def show_annotations(
     source: Annotated[Path, typer.Argument(help="Folder of recordings with their annotation tables.")],
-    tables: Tables = None,
-    format_: Format = None,
-    label_column: LabelColumn = None,
-    tier: Tier = None,
-    mapping: Mapping = None,
-    unmapped: UnmappedOption = Unmapped.error,
-    default_label: DefaultLabel = None,
-    point_duration: PointDuration = None,
-    encoding: Encoding = None,
+    *,
+    annotations: AnnotationConfig,
     json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Read all annotation tables and show what was found: tables, classes, recordings without any, what is wrong."""
@@ -51,11 +34,7 @@ def show_annotations(
 
     from ..progress import advancing, bar
 
-    config = annotation_config(
-        tables=tables, format=format_, label_column=label_column, tier=tier, mapping=mapping, unmapped=unmapped,
-        default_label=default_label, point_duration_s=point_duration, encoding=encoding,
-    )  # fmt: skip
-    opened = open_source(source, config)
+    opened = open_source(source, annotations)
     with bar("tables", len(opened.found.read), "tables") as shown:
         report = opened.read(progress=advancing(shown))
     report.problems += _outside(report, opened)

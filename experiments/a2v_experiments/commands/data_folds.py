@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import FAILED, UserError
+from .annotation_options import table_options
 from .data_stats import fold_table
 from .options import Json, Labelled, LabelledChoice, say
 
 if TYPE_CHECKING:
+    from a2v_data.annotation_config import AnnotationConfig
     from a2v_data.folds import Folds
     from a2v_data.groups import Grouping
     from a2v_data.listing import Listing
@@ -29,6 +31,7 @@ class Scheme(StrEnum):
 EVEN = 0.1  # relative deviation of a class's share that needs an explanation
 
 
+@table_options()
 def folds(
     corpus: Annotated[Path, typer.Argument(help="A packed corpus, or a folder of recordings with their annotations.")],
     out: Annotated[Path, typer.Option(help="New folder for the manifests.")],
@@ -55,6 +58,8 @@ def folds(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     labelled: Labelled = LabelledChoice.auto,
     json_: Json = False,
+    *,
+    annotations: AnnotationConfig,
 ) -> None:
     """Stratified folds with few-shot subsets, as MeerKAT's manifests: train_K.tsv, valid_K.tsv, train_K_PERCENT.tsv.
 
@@ -77,7 +82,7 @@ def folds(
     if held is not None and scheme == Scheme.SHUFFLE:
         raise UserError("--scheme shuffle and --holdout: name one of them; a hold-out is a single split")
     grouping = _grouping(group, group_table, group_column)
-    listing = open_listing(corpus, labelled.value)
+    listing = open_listing(corpus, labelled.value, annotations)
     if held is not None:
         found = hold_out(listing, held, seed, grouping)
         names = [recording.name for recording in listing.recordings]

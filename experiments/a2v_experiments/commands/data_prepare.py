@@ -8,22 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import FAILED, INTERRUPTED, UserError
-from .annotation_options import (
-    DefaultLabel,
-    Encoding,
-    Format,
-    LabelColumn,
-    Mapping,
-    PointDuration,
-    Tables,
-    Tier,
-    Unmapped,
-    UnmappedOption,
-    annotation_config,
-)
+from .annotation_options import table_options
 from .options import Labelled, LabelledChoice, say
 
 if TYPE_CHECKING:
+    from a2v_data.annotation_config import AnnotationConfig
     from a2v_data.scheduling import Run
 
 SHOWN = 20
@@ -41,6 +30,7 @@ Processes = Annotated[int | None, typer.Option("--processes", min=1, help="Defau
 Json = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 
+@table_options()
 def prepare(
     source: Source,
     out: Annotated[Path, typer.Option("--out", help="Folder to make, or to go on with.")],
@@ -58,15 +48,8 @@ def prepare(
     address: Annotated[
         str | None, typer.Option("--address", help="Of the cluster; default: RAY_ADDRESS, or Ray on this machine.")
     ] = None,
-    tables: Tables = None,
-    format_: Format = None,
-    label_column: LabelColumn = None,
-    tier: Tier = None,
-    mapping: Mapping = None,
-    unmapped: UnmappedOption = Unmapped.error,
-    default_label: DefaultLabel = None,
-    point_duration: PointDuration = None,
-    encoding: Encoding = None,
+    *,
+    annotations: AnnotationConfig,
     json: Json = False,
 ) -> None:
     """Cut recordings and their annotations into segments in MeerKAT's form; goes on where an earlier call stopped."""
@@ -77,10 +60,6 @@ def prepare(
 
     from ..progress import advancing, bar
 
-    annotations = annotation_config(
-        tables=tables, format=format_, label_column=label_column, tier=tier, mapping=mapping, unmapped=unmapped,
-        default_label=default_label, point_duration_s=point_duration, encoding=encoding,
-    )  # fmt: skip
     options = {"segment_s": segment_s, "random_names": random_names, "seed": seed, "annotations": annotations}
     config = _config(PrepareConfig, sample_rate, labelled, channel, channels, **options)
     run = _run(processes, ray, address)
@@ -117,6 +96,7 @@ def prepare(
     _end(result, text, prepared.problems, prepared.notices, json)
 
 
+@table_options()
 def pack(
     source: Source,
     out: Annotated[Path, typer.Option("--out", help="Folder of the store to make.")],
@@ -134,15 +114,8 @@ def pack(
         bool, typer.Option("--focal-class/--no-focal-class", help="Focal events are also events of the class 'focal'.")
     ] = True,
     processes: Processes = None,
-    tables: Tables = None,
-    format_: Format = None,
-    label_column: LabelColumn = None,
-    tier: Tier = None,
-    mapping: Mapping = None,
-    unmapped: UnmappedOption = Unmapped.error,
-    default_label: DefaultLabel = None,
-    point_duration: PointDuration = None,
-    encoding: Encoding = None,
+    *,
+    annotations: AnnotationConfig,
     json: Json = False,
 ) -> None:
     """Pack recordings, or the segments of a prepared folder, into one memory-mapped store for training."""
@@ -152,10 +125,6 @@ def pack(
     from ..progress import advancing, bar
 
     names = [name.strip() for name in classes.split(",")] if classes is not None else None
-    annotations = annotation_config(
-        tables=tables, format=format_, label_column=label_column, tier=tier, mapping=mapping, unmapped=unmapped,
-        default_label=default_label, point_duration_s=point_duration, encoding=encoding,
-    )  # fmt: skip
     options: dict[str, Any] = {"classes": names, "exclude_labels": exclude_labels or [], "focal_class": focal_class}
     options["annotations"] = annotations
     config = _config(PackConfig, sample_rate, labelled, channel, channels, **options)

@@ -7,24 +7,29 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .annotation_options import table_options
 from .options import say
 
 if TYPE_CHECKING:
+    from a2v_data.annotation_config import AnnotationConfig
     from a2v_data.preview import Piece
 
 LONG_S = 600.0  # a piece so long takes seconds to read: a bar shows it
 
 
+@table_options("reading", tables=False)
 def preview(
     file: Annotated[Path, typer.Argument(help="A recording, or a packed corpus (then with --recording).")],
     start: Annotated[float | None, typer.Option(min=0, help="Seconds from the recording's start.")] = None,
     end: Annotated[float | None, typer.Option(min=0, help="Seconds from the recording's start.")] = None,
     annotations: Annotated[
-        Path | None, typer.Option(help="A CSV with labels; default: those that belong to the recording.")
+        Path | None, typer.Option(help="A table of labels; default: those that belong to the recording.")
     ] = None,
     recording: Annotated[str | None, typer.Option(help="Which recording of a packed corpus.")] = None,
     channel: Annotated[int, typer.Option(min=0, help="Which channel of a file, from 0.")] = 0,
     out: Annotated[Path | None, typer.Option(help="New file (png, pdf, svg); default: NAME_START-ENDs.png.")] = None,
+    *,
+    reading: AnnotationConfig,
 ) -> None:
     """Draw waveform, spectrogram and labels of a piece of a recording; only that piece is read.
 
@@ -36,7 +41,7 @@ def preview(
 
     from ..progress import advancing, bar
 
-    piece = open_piece(file, start, end, annotations, recording, channel)
+    piece = open_piece(file, start, end, annotations, recording, channel, reading)
     default = f"{Path(recording or file).stem}_{piece.start_s:g}-{piece.end_s:g}s.png"
     target = check_format(out or Path(default))
     if piece.end_s - piece.start_s > LONG_S:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import statistics
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import FAILED
+from .annotation_options import table_options
 from .options import Json, Labelled, LabelledChoice, say
+
+if TYPE_CHECKING:
+    from a2v_data.annotation_config import AnnotationConfig
 
 SHOWN_OVERLAPS = 12
 CAPTION = "length: median (orange), 25 to 75 % (thick) and 5 to 95 % (thin) of the events"
 
 
+@table_options()
 def stats(
     corpus: Annotated[Path, typer.Argument(help="A packed corpus, or a folder of recordings with their annotations.")],
     folds: Annotated[Path | None, typer.Option(help="Folder of manifests, as `a2v data folds` writes it.")] = None,
@@ -26,6 +31,8 @@ def stats(
     ] = None,
     labelled: Labelled = LabelledChoice.auto,
     json_: Json = False,
+    *,
+    annotations: AnnotationConfig,
 ) -> None:
     """What a corpus holds: events, durations and lengths per class, how sparse it is, what overlaps, and folds."""
     from a2v_data.figures import check_format, save, statistics_figure
@@ -35,7 +42,7 @@ def stats(
 
     if png is not None:
         check_format(png)
-    listing = open_listing(corpus, labelled.value)
+    listing = open_listing(corpus, labelled.value, annotations)
     names = NOT_VOCAL if not_vocal is None else tuple(name.strip() for name in not_vocal.split(",") if name.strip())
     if not_vocal is not None:
         check_not_vocal(listing, names)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import UserError
+from .annotation_options import table_options
 from .options import say
+
+if TYPE_CHECKING:
+    from a2v_data.annotation_config import AnnotationConfig
+
+PREDICTIONS = "predictions-"
 
 
 class ProtocolChoice(StrEnum):
@@ -19,6 +25,8 @@ class ProtocolChoice(StrEnum):
     both = "both"
 
 
+@table_options("labelled", of="Labels: ", tables=False)
+@table_options("predicted", PREDICTIONS, of="Predictions: ", tables=False)
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Table of predicted events, or a folder of tables.")],
     labels: Annotated[Path, typer.Argument(help="Table of labelled events, or a folder of tables.")],
@@ -44,11 +52,14 @@ def evaluate(
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
     out: Annotated[Path | None, typer.Option(help="New folder for the tables as CSV, with every match.")] = None,
+    *,
+    labelled: AnnotationConfig,
+    predicted: AnnotationConfig,
 ) -> None:
     """Score predicted events against labels, from this project or any other program, by two protocols.
 
-    Tables: CSV (file,onset_s,offset_s,label and likelihood), Raven selection tables, BirdNET's tables. AP needs a
-    column likelihood, confidence or score. Recordings are matched by path, name, or name without ending.
+    Tables: CSV (file,onset_s,offset_s,label and likelihood), and all that `data annotations` reads, in the same way. AP
+    needs a column likelihood, confidence or score. Recordings are matched by path, name, or name without ending.
     """
     from a2v_eval.events import PROTOCOLS
 
@@ -58,7 +69,9 @@ def evaluate(
     if bootstrap == 1:
         raise UserError("--bootstrap 1: intervals need at least 2 draws; 1000 is usual")
     chosen = tuple(name for name in PROTOCOLS if protocol in (name, "both"))
-    settings = Settings(chosen, iou, threshold, any_class, recordings, durations, bootstrap)
+    settings = Settings(
+        chosen, iou, threshold, any_class, recordings, durations, bootstrap, labelled, predicted, PREDICTIONS
+    )
     scores = score_events(predictions, labels, settings)
     if out is not None:
         write_tables(scores, out)

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UserError
+from .annotation_options import table_options
 from .options import Json, a2v_command, say
 
 if TYPE_CHECKING:
+    from a2v_data.annotation_config import AnnotationConfig
+
     from ..advice import Advice
     from ..corpus_facts import CorpusFacts
     from ..recipe import Recipe
@@ -22,11 +25,14 @@ SHOWN_PROBLEMS = 5
 SUFFIXES = (".yaml", ".yml")
 
 
+@table_options()
 def suggest(
     folder: Annotated[Path, typer.Argument(help="Recordings with their annotations, as `data check` takes them.")],
     minutes: Annotated[float, typer.Option(min=1, help="That `run` may take, by the speed of this machine.")] = 20,
     out: Annotated[Path | None, typer.Option(help="The recipe, a new file; default: NAME_OF_FOLDER.yaml here.")] = None,
     as_json: Json = False,
+    *,
+    annotations: AnnotationConfig,
 ) -> None:
     """Write a recipe for a folder of recordings, with the reason for every value. Trains nothing.
 
@@ -39,7 +45,7 @@ def suggest(
 
     out = out or Path(f"{recipe_name(folder.resolve().name)}.yaml")
     _check_new(out)
-    facts = read_facts(folder)
+    facts = read_facts(folder, annotations=annotations)
     from ..advice import advice_before
     from ..recipe import load_recipe, read_recipe
     from ..training_budget import updates_for, within_labels

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import FAILED, UserError
+from .annotation_options import table_options
 from .options import Json, Override, Tracking, check_new, check_new_figure, say
+
+if TYPE_CHECKING:
+    from a2v_data.annotation_config import AnnotationConfig
 
 group = typer.Typer(no_args_is_help=True, help="See what a model has learned (filters, attention), and its masks.")
 ModelSource = Annotated[str, typer.Option("--model", help="A model's folder, or runs:/ID, models:/NAME/VERSION.")]
@@ -56,6 +60,7 @@ def filters(
 
 
 @group.command("attention")
+@table_options("reading", tables=False)
 def attention(
     file: Annotated[Path, typer.Argument(help="A recording (WAV, FLAC, OGG, MP3, AIFF).")],
     model: ModelSource,
@@ -68,7 +73,7 @@ def attention(
     ] = None,
     head: Annotated[int | None, typer.Option("--head", help="One head, from 0; default: mean of all.")] = None,
     annotations: Annotated[
-        Path | None, typer.Option("--annotations", help="CSV with file,onset_s,offset_s,label; drawn as labels.")
+        Path | None, typer.Option("--annotations", help="A table of events; drawn as labels.")
     ] = None,
     threshold: Annotated[
         float | None, typer.Option("--threshold", min=0, max=0.999, help="Of events; default: the model's, or 0.15.")
@@ -76,6 +81,8 @@ def attention(
     channel: Channel = 0,
     npz: Npz = None,
     tracking_uri: Tracking = None,
+    *,
+    reading: AnnotationConfig,
 ) -> None:
     """Where a model looks in a stretch of a recording, beside its spectrogram, labels and predictions.
 
@@ -93,7 +100,7 @@ def attention(
         if not isinstance(loaded, Detector):
             raise UserError("--threshold: this model is pretrained only and predicts no events")
         events = event_config(loaded).model_copy(update={"threshold": threshold})
-    found = explain_attention(loaded, file, start, end, layer, head, annotations, channel, events)
+    found = explain_attention(loaded, file, start, end, layer, head, annotations, channel, events, reading)
     which = _which("layer", layer, loaded.layer_count), _which("head", head, loaded.inner.transformer.config.heads)
     _write(found, out, npz, title=f"{file.name}\n{', '.join(which)}")
     say(f"{len(found.attention)} frames, {len(found.labels)} labels, {len(found.predictions)} predictions")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-Format = Literal["csv", "raven", "audacity", "textgrid", "birdnet", "nips4bplus", "meerkat"]
+Format = Literal["csv", "raven", "audacity", "textgrid", "birdnet", "nips4bplus", "meerkat", "json"]
 
 
 class AnnotationConfig(BaseModel):

@@ -16,6 +16,7 @@ from a2v_data.recording_names import RecordingNames, read_header
 
 ANNOTATION_FILE = "annotations.csv"
 ANNOTATION_FOLDER = "annotations"
+NAMELESS = ("audacity", "textgrid", "nips4bplus")  # formats that never say to which recording they belong
 NO_TABLES = ("readme", "license", "licence", "copying", "citation")
 Progress = Callable[[int, int], None]
 
@@ -88,7 +89,7 @@ def find_tables(folder: Path, audio_folder: Path, names: RecordingNames, config:
     read: list[TableFile] = []
     ignored: list[tuple[str, str]] = []
     for table in _walk(inside, inside, folder, config):
-        if Path(table.path).stem.lower().startswith(NO_TABLES):
+        if is_description(table.path):
             ignored.append((table.shown, "a description"))
         else:
             read.append(table)
@@ -148,11 +149,16 @@ def _shown(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
 
+def is_description(path: Path) -> bool:
+    """Whether a file beside tables is named as a text about them."""
+    return path.stem.lower().startswith(NO_TABLES)
+
+
 def _not_a_table(path: Path, config: AnnotationConfig) -> str | None:
     """Why a file that is not named like a recording holds no annotations; None where it seems to hold some."""
     if path.is_dir():
         return "a folder"
-    if path.stem.lower().startswith(NO_TABLES):
+    if is_description(path):
         return "a description"
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
@@ -160,7 +166,7 @@ def _not_a_table(path: Path, config: AnnotationConfig) -> str | None:
         found = detect(path, read_text(path, config.encoding))
     except TableError:
         return "not named like a recording, and no known table"
-    if found in ("audacity", "textgrid", "nips4bplus"):
+    if found in NAMELESS:
         return "not named like a recording, and it does not say to which it belongs"
     return None
 

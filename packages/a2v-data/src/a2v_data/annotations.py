@@ -7,8 +7,10 @@ header is row 1.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.class_mapping import mapped
 from a2v_data.formats import read_table
 from a2v_data.formats.table import Row, TableError
 from a2v_data.recording_names import RecordingNames, recording_names
@@ -40,7 +42,8 @@ class AnnotationError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One event: `onset_s` to `offset_s` (seconds) in recording `file`; `where` is for messages."""
+    """One event: `onset_s` to `offset_s` (seconds) in recording `file`; `where` is for messages; likelihood: where a
+    table has one, as of predictions."""
 
     file: str
     onset_s: float
@@ -48,6 +51,14 @@ class Annotation:
     label: str
     focal: bool
     where: str
+    likelihood: float | None = None
+
+
+class Names(Protocol):
+    """Which recording a table means; `RecordingNames` knows those that there are."""
+
+    def resolve(self, text: str, table_folder: Path) -> str | None: ...
+    def missing(self, text: str | None) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -68,19 +79,26 @@ class Annotations:
 
 
 def read_annotations(
-    path: Path, audio_folder: Path, recording: str | None = None, classes: Sequence[str] = ()
+    path: Path,
+    audio_folder: Path,
+    recording: str | None = None,
+    classes: Sequence[str] = (),
+    config: AnnotationConfig | None = None,
 ) -> Annotations:
     """Read a CSV with the columns file, onset_s, offset_s, label and, where known, focal (1 or 0).
 
     `file` is a path relative to `audio_folder` or to the CSV's own folder; in the result it is relative to
     `audio_folder`. Further columns are ignored, empty lines too. A row with a file alone says that this recording
     holds no call. With `recording`, relative to `audio_folder`, any format is read, and rows that do not say to which
-    recording they belong are its own; `classes` are names for MeerKAT's class numbers. Raises `AnnotationError` naming
-    file and row for everything that is wrong, `ValueError` where the file is missing.
+    recording they belong are its own; `classes` are names for MeerKAT's class numbers. `config` says how to
+    read it and which classes labels become. Raises `AnnotationError` naming file and row for everything that is wrong,
+    `ValueError` where the file or a mapping is missing.
     """
     if not path.exists():
         raise ValueError(f"{path}: no such file; annotations are a CSV with file,onset_s,offset_s,label[,focal]")
-    config = AnnotationConfig(format="csv" if recording is None else None)
+    config = config or AnnotationConfig()
+    if recording is None and config.format is None:
+        config = config.model_copy(update={"format": "csv"})
     try:
         table = read_table(path, config, sidecar=recording is not None, classes=classes)
     except TableError as error:
@@ -88,9 +106,11 @@ def read_annotations(
     names = RecordingNames(audio_folder, recording_names(audio_folder))
     rows, annotated, found = check_rows(table.rows, path.name, path.parent, names, recording, config)
     problems = [f"{path.name}, {problem}" for problem in table.problems] + [line for _, line in found]
-    if problems:
+    with_events = frozenset(row.file for row in rows)
+    rows, unknown, notices = mapped(rows, config, path.parent)
+    if problems := problems + unknown:
         raise AnnotationError(path, problems)
-    return Annotations(path, tuple(rows), frozenset(annotated), with_events=frozenset(row.file for row in rows))
+    return Annotations(path, tuple(rows), frozenset(annotated), tuple(notices), with_events=with_events)
 
 
 def table_problem(shown: str, error: TableError) -> str:
@@ -103,7 +123,7 @@ def check_rows(
     rows: Sequence[Row],
     shown: str,
     folder: Path,
-    names: RecordingNames,
+    names: Names,
     recording: str | None,
     config: AnnotationConfig,
 ) -> tuple[list[Annotation], set[str], list[tuple[str | None, str]]]:
@@ -133,7 +153,7 @@ def check_rows(
             continue
         annotated.add(file)
         if onset_s is not None and offset_s is not None:
-            found.append(Annotation(file, onset_s, offset_s, label, bool(focal), where))
+            found.append(Annotation(file, onset_s, offset_s, label, bool(focal), where, row.likelihood))
     return found, annotated, problems
 
 

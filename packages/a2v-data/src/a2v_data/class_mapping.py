@@ -5,17 +5,31 @@ Several labels may have one class; an empty class drops the label.
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import yaml
 
-from a2v_data.annotations import Annotation
+from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.formats.table import Header, TableError, cells, read_text, whole_rows
 
 Pair = tuple[int, str, str]  # row, label, class
+
+
+class Labelled(Protocol):
+    """A dataclass with a label; `where` is for messages. An `Annotation` is one."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def where(self) -> str: ...
+
+
+Event = TypeVar("Event", bound=Labelled)
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,21 @@ def read_mapping(path: Path) -> ClassMapping:
     except TableError as error:
         comma = ", " if str(error).startswith("row ") else ": "
         raise ValueError(f"{path}{comma}{error}") from error
+
+
+def mapping_file(config: AnnotationConfig, folder: Path) -> Path | None:
+    """The mapping file, if one is named: in the tables' folder, or else where the command runs."""
+    if config.mapping is None:
+        return None
+    inside = folder / config.mapping
+    return inside if inside.is_file() else Path(config.mapping)
+
+
+def mapped(rows: list[Event], config: AnnotationConfig, folder: Path) -> tuple[list[Event], list[str], list[str]]:
+    """Events with the classes that `config` gives them, problems and notices as `apply_mapping` has them. Raises
+    `ValueError` for a mapping file that is wrong."""
+    path = mapping_file(config, folder)
+    return (rows, [], []) if path is None else apply_mapping(rows, read_mapping(path), config.unmapped)
 
 
 def _csv_pairs(text: str) -> list[Pair]:
@@ -86,12 +115,12 @@ def _checked(pairs: list[Pair]) -> dict[str, str | None]:
 
 
 def apply_mapping(
-    rows: Iterable[Annotation], mapping: ClassMapping, unmapped: Literal["error", "keep", "drop"]
-) -> tuple[list[Annotation], list[str], list[str]]:
+    rows: Iterable[Event], mapping: ClassMapping, unmapped: Literal["error", "keep", "drop"]
+) -> tuple[list[Event], list[str], list[str]]:
     """Events with their classes, one problem for each label that the mapping does not name, and notices."""
-    kept: list[Annotation] = []
+    kept: list[Event] = []
     dropped: Counter[str] = Counter()
-    unknown: dict[str, list[Annotation]] = {}
+    unknown: dict[str, list[Event]] = {}
     seen = set()
     for row in rows:
         seen.add(row.label)
@@ -109,7 +138,7 @@ def apply_mapping(
     return kept, problems, notices
 
 
-def _unknown(label: str, rows: list[Annotation], mapping: ClassMapping) -> str:
+def _unknown(label: str, rows: Sequence[Labelled], mapping: ClassMapping) -> str:
     more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
     close = difflib.get_close_matches(label, mapping.classes, n=1)
     hint = f"did you mean {close[0]!r}? else " if close else ""

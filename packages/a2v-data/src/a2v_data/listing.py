@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.corpus import EVENT_DTYPE, META, Corpus, Recording
 from a2v_data.labelled import LabelledSetting, labelled_line, rule_of
 
@@ -84,18 +85,24 @@ def labelled_notices(listing: Listing) -> list[str]:
     return [notice] if notice else []
 
 
-def open_listing(folder: Path, labelled: LabelledSetting = "auto") -> Listing:
+def open_listing(
+    folder: Path, labelled: LabelledSetting = "auto", annotations: AnnotationConfig | None = None
+) -> Listing:
     """What is in a packed corpus, or in a folder of recordings (with annotations.csv, or in MeerKAT's layout).
 
-    labelled: as in `PackConfig`, for a folder; a packed corpus knows it. Recordings that cannot be used are in
-    `problems`. Raises `AnnotationError` for wrong annotations, `ValueError` for what is neither.
+    labelled, annotations: as in `PackConfig`, for a folder; a packed corpus knows both. Recordings that cannot be used
+    are in `problems`. Raises `AnnotationError` for wrong annotations, `ValueError` for what is neither.
     """
     folder = Path(folder)
+    reading = annotations or AnnotationConfig()
     if (folder / META).is_file():
+        if asked := reading.model_fields_set:
+            raise ValueError(f"{folder}: a packed corpus has its own labels; leave out {', '.join(sorted(asked))}")
         return Corpus.open(folder)
     from a2v_data.pack import PackConfig
 
-    return list_source(folder, PackConfig(sample_rate=8000, labelled=labelled))  # no sample is read: the rate is unused
+    config = PackConfig(sample_rate=8000, labelled=labelled, annotations=reading)  # no sample is read: any rate will do
+    return list_source(folder, config)
 
 
 def list_source(folder: Path, config: "PackConfig", strict: bool = False) -> SourceListing:

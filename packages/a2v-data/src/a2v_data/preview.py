@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotations import AnnotationError, read_annotations
 from a2v_data.audio import AudioError, read_info
+from a2v_data.class_mapping import mapped
 from a2v_data.corpus import FULL_SCALE, META, Corpus
 from a2v_data.figures import BLUE, FONT_PT, ORANGE, PAGE_IN, finish, lane_names, new_figure
 from a2v_data.meerkat import MEERKAT_CLASSES, label_path, read_labels
@@ -79,18 +81,20 @@ def open_piece(
     annotations: Path | None = None,
     recording: str | None = None,
     channel: int = 0,
+    reading: AnnotationConfig | None = None,
 ) -> Piece:
     """A piece of the recording `path`, or of `recording` in the packed corpus `path`.
 
     Without `start_s` and `end_s` a recording of up to 30 s is taken whole, and of a longer one the first 10 s; with
-    `start_s` alone, 10 s from there. Labels are those of `annotations` (a CSV), else those that belong to the
-    recording: its label file in MeerKAT's layout, or its rows in the annotations.csv of its folder. Raises `ValueError`
-    for what cannot be read or is outside the recording.
+    `start_s` alone, 10 s from there. Labels are those of `annotations` (a table), else those that belong to the
+    recording: its label file in MeerKAT's layout, or its rows in the annotations.csv of its folder; `reading` says
+    how tables are read. Raises `ValueError` for what cannot be read or is outside the recording.
     """
     path = Path(path)
     if (path / META).is_file():
-        if annotations is not None:
-            raise ValueError(f"{path}: a packed corpus has its own labels; leave out {annotations}")
+        if annotations is not None or (reading and reading.model_fields_set):
+            asked = annotations or ", ".join(sorted(reading.model_fields_set if reading else ()))
+            raise ValueError(f"{path}: a packed corpus has its own labels; leave out {asked}")
         return _of_corpus(Corpus.open(path), recording, start_s, end_s)
     if path.is_dir():
         raise ValueError(f"{path}: is a folder; name a recording in it, or a packed corpus")
@@ -102,7 +106,7 @@ def open_piece(
         info = read_info(path, channel)
     except AudioError as error:
         raise ValueError(f"{path}: {error}") from None
-    events, labels = _labels_of(path, annotations)
+    events, labels = _labels_of(path, annotations, reading or AnnotationConfig())
     first, end = _bounds(path.name, info.rate, info.samples, start_s, end_s)
     name = path.name if info.channels == 1 else f"{path.name}, channel {channel} of {info.channels}"
     return Piece(name, info.rate, info.samples, first, end, events, labels, _file_reader(path, channel))
@@ -166,35 +170,39 @@ def _file_reader(path: Path, channel: int) -> Callable[[int, int], np.ndarray]:
     return read
 
 
-def _labels_of(path: Path, annotations: Path | None) -> tuple[list[Event] | None, str]:
+def _labels_of(
+    path: Path, annotations: Path | None, reading: AnnotationConfig
+) -> tuple[list[Event] | None, str]:
     """All events of a recording, None where none are known, and where they were read."""
     path = Path(os.path.abspath(path))
     if annotations is not None:
-        return _from_table(path, Path(os.path.abspath(annotations))), str(annotations)
+        return _from_table(path, Path(os.path.abspath(annotations)), reading), str(annotations)
     for folder in list(path.parents)[:SEARCHED_FOLDERS]:
         if folder.name == "wav" and (folder.parent / "lbl").is_dir():
             name = path.relative_to(folder).as_posix()
             label = label_path(folder.parent / "lbl", name)
-            return (None, "") if label is None else (_from_labels(label, name), str(label))
+            return (None, "") if label is None else (_from_labels(label, name, reading), str(label))
         if (folder / "annotations.csv").is_file():
-            return _from_table(path, folder / "annotations.csv"), str(folder / "annotations.csv")
+            return _from_table(path, folder / "annotations.csv", reading), str(folder / "annotations.csv")
     return None, ""
 
 
-def _from_labels(label: Path, name: str) -> list[Event]:
+def _from_labels(label: Path, name: str, reading: AnnotationConfig) -> list[Event]:
     rows, problems = read_labels(label, name, str(label))
+    rows, unknown, _ = mapped(rows, reading, label.parent)
+    problems = [*problems, *unknown]
     if problems:
         raise ValueError(problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
     events = [(row.label, row.onset_s, row.offset_s) for row in rows]
     return events + [(FOCAL, row.onset_s, row.offset_s) for row in rows if row.focal and row.label != FOCAL]
 
 
-def _from_table(path: Path, table: Path) -> list[Event]:
+def _from_table(path: Path, table: Path, reading: AnnotationConfig) -> list[Event]:
     audio = table.parent / "audio"
     folder = audio if audio in path.parents else Path(os.path.commonpath([table.parent, path.parent]))
     name = path.relative_to(folder).as_posix()
     try:
-        rows = read_annotations(table, folder, name, MEERKAT_CLASSES).rows
+        rows = read_annotations(table, folder, name, MEERKAT_CLASSES, reading).rows
     except AnnotationError as error:
         more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
         raise ValueError(f"{table}: {error.problems[0]}{more}") from None

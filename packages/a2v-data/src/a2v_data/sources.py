@@ -24,7 +24,7 @@ from a2v_data.annotation_tables import (
 )
 from a2v_data.annotations import AnnotationError, Annotations
 from a2v_data.audio import AUDIO_SUFFIXES
-from a2v_data.class_mapping import apply_mapping, read_mapping
+from a2v_data.class_mapping import apply_mapping, mapping_file, read_mapping
 from a2v_data.meerkat import (
     JOURNAL,
     LABEL_SUFFIXES,
@@ -110,11 +110,7 @@ class Source:
 
     @property
     def _mapping_file(self) -> Path | None:
-        """The mapping file: in the source folder, or else where the command runs."""
-        if self.config.mapping is None:
-            return None
-        inside = self.folder / self.config.mapping
-        return inside if inside.is_file() else Path(self.config.mapping)
+        return mapping_file(self.config, self.folder)
 
 
 def open_source(folder: Path, annotations: AnnotationConfig | None = None) -> Source:

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from a2v_data.annotation_config import AnnotationConfig, Format
+from a2v_data.audio import AUDIO_SUFFIXES
 from a2v_data.formats.columns import MEERKAT_WANTED, read_birdnet, read_csv, read_meerkat_table
+from a2v_data.formats.json_events import read_json
 from a2v_data.formats.lines import NIPS4BPLUS_NAME, read_audacity, read_nips4bplus
 from a2v_data.formats.parquet import read_parquet
 from a2v_data.formats.raven import read_raven
@@ -23,14 +25,16 @@ TEXT_SUFFIXES: dict[Format, frozenset[str]] = {
     "birdnet": frozenset({".csv", ".txt", ".tsv"}),
     "nips4bplus": frozenset({".csv"}),
     "meerkat": frozenset({".csv", ".tsv"}),
+    "json": frozenset({".json"}),
 }
-TABLE_SUFFIXES = frozenset().union(*TEXT_SUFFIXES.values(), PARQUET_SUFFIXES, PICKLE_SUFFIXES)
+TABLE_SUFFIXES = frozenset().union(*TEXT_SUFFIXES.values(), PARQUET_SUFFIXES, PICKLE_SUFFIXES) - TEXT_SUFFIXES["json"]
 MAY_BE_EMPTY = ("audacity", "nips4bplus", "csv")  # the first two have no header; of the last, the header is missed
 EMPTY = "is empty; export it again (with format audacity it says that its recording holds no call)"
 
 
 def suffixes(wanted: Format | None) -> frozenset[str]:
-    """Endings of the tables that may have a format, in lower case; pickles included, so that they are reported."""
+    """Endings of the tables that may have a format, in lower case; pickles included, so that they are reported. JSON
+    may be anything (settings, mostly), so it is a table only where that format or the file is named."""
     if wanted is None:
         return TABLE_SUFFIXES
     parquet = PARQUET_SUFFIXES | PICKLE_SUFFIXES if wanted in ("csv", "meerkat") else frozenset()
@@ -70,12 +74,18 @@ def read_table(path: Path, config: AnnotationConfig, sidecar: bool, classes: Seq
             return read_textgrid(text, config)
         case "meerkat":
             return read_meerkat_table(text, config, classes)
+        case "json":
+            return read_json(text, config, sidecar)
 
 
 def detect(path: Path, text: str) -> Format:
     """A text table's format, from its name and first line. Raises `TableError` where it is none of those known."""
     if NIPS4BPLUS_NAME.fullmatch(path.name):
         return "nips4bplus"
+    if path.suffix.lower() == ".json":
+        return "json"
+    if not text.strip() and path.suffix.lower() == ".txt" and Path(path.stem).suffix.lower() in AUDIO_SUFFIXES:
+        return "audacity"  # a.wav.txt: the label track of a recording without events
     if path.suffix.lower() == ".textgrid" or text.lstrip().startswith(('File type = "oo', "ooBinaryFile")):
         return "textgrid"
     first = next((line for line in text.splitlines() if line.strip()), "")

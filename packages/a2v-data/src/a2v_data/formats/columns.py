@@ -3,8 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.formats.table import Cells, Header, Row, Table, TableError, cells, seconds, whole_rows
+from a2v_data.annotation_config import AnnotationConfig, Format
+from a2v_data.formats.table import (
+    Cells,
+    Header,
+    Row,
+    Table,
+    TableError,
+    grid,
+    likelihood_of,
+    seconds,
+    whole_rows,
+)
 
 FILE_COLUMNS = ("file", "filename", "file_name", "wav", "audio_file", "path")
 NO_CALL = "nocall"
@@ -24,21 +34,24 @@ class _Places:
 
 
 def read_csv(text: str, config: AnnotationConfig, sidecar: bool) -> Table:
-    """file, onset_s, offset_s, label and, where known, focal (1 or 0). A table beside its recording needs no file.
+    """file, onset_s, offset_s, label and, where known, focal (1 or 0) and likelihood, with commas or tabs between. A
+    table beside its recording needs no file.
 
     A row that holds nothing but a file says that this recording was listened to and holds no call.
     """
-    header, body = _header(cells(text, ",", quoted=True))
-    return csv_rows(header, body, config, sidecar)
+    header, body, delimiter = grid(text, quoted=True)
+    return csv_rows(header, body, config, sidecar, delimiter)
 
 
-def csv_rows(header: Header, body: Cells, config: AnnotationConfig, sidecar: bool) -> Table:
+def csv_rows(
+    header: Header, body: Cells, config: AnnotationConfig, sidecar: bool, delimiter: str = ",", kind: Format = "csv"
+) -> Table:
     """Rows with this project's columns, as `read_csv` describes them."""
     wanted = [name for name in CSV_WANTED.split(",") if not (name == "file" and sidecar)]
     if config.label_column or config.default_label:
         wanted.remove("label")
     if missing := [name for name in wanted if header.find(name) is None]:
-        alone = len(header.names) == 1 and {";", "\t"} & set(header.names[0])
+        alone = len(header.names) == 1 and ";" in header.names[0]
         hint = "; the separator must be a comma" if alone else ""
         raise TableError(
             f"row 1: no column {', '.join(missing)} (the header has {header.listed}); "
@@ -48,22 +61,27 @@ def csv_rows(header: Header, body: Cells, config: AnnotationConfig, sidecar: boo
     onset, offset = header.find("onset_s"), header.find("offset_s")
     assert onset is not None and offset is not None
     places = _Places(onset, offset, label, header.find("file"), header.find("focal"))
-    return _table("csv", header, body, ",", places)
+    return _table(kind, header, body, delimiter, places)
 
 
 def read_birdnet(text: str, config: AnnotationConfig) -> Table:
     """BirdNET's CSV: Start (s), End (s), Scientific name, Common name, Confidence[, File].
 
-    The class is the common name unless `label_column` says otherwise. 'nocall' is no event.
+    The class is the common name, or else the scientific one, unless `label_column` says otherwise. 'nocall' is no
+    event.
     """
-    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
-    rows = cells(text, delimiter, quoted=delimiter == ",")
-    header, body = _header(rows)
+    header, body, delimiter = grid(text)
+    return birdnet_rows(header, body, config, delimiter)
+
+
+def birdnet_rows(header: Header, body: Cells, config: AnnotationConfig, delimiter: str = ",") -> Table:
+    """Rows with the columns of BirdNET's CSV, as `read_birdnet` describes them."""
     fix = "export BirdNET's CSV again"
+    names = (config.label_column,) if config.label_column else ("Common name", "Scientific name", "Label")
     places = _Places(
         header.need("Start (s)", fix=fix),
         header.need("End (s)", fix=fix),
-        header.label(config.label_column or "Common name", (), body),
+        header.need(*names, fix="name the column that holds the class"),
         header.find("File"),
         None,
     )
@@ -80,8 +98,7 @@ def without_no_call(row: Row) -> Row:
 
 def read_meerkat_table(text: str, config: AnnotationConfig, classes: Sequence[str]) -> Table:
     """MeerKAT's label fields as columns, one event a row, with the recording in a column `file`."""
-    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
-    header, body = _header(cells(text, delimiter, quoted=delimiter == ","))
+    header, body, delimiter = grid(text)
     return meerkat_rows(header, body, config, classes, delimiter)
 
 
@@ -116,13 +133,10 @@ def _named(row: Row, classes: Sequence[str]) -> Row:
     return replace(row, problems=(*row.problems, problem))
 
 
-def _header(rows: Cells) -> tuple[Header, Cells]:
-    return Header(rows[0][1] if rows else []), rows[1:]
-
-
 def _table(kind: str, header: Header, body: Cells, delimiter: str, places: _Places) -> Table:
     whole, broken = whole_rows(body, header, delimiter)
-    table = Table(kind, problems=broken)
+    at = header.likelihood()
+    table = Table(kind, problems=broken, likelihood=None if at is None else header.names[at])
     for number, row in whole:
         label = "" if places.label is None else row[places.label]
         file = None if places.file is None else row[places.file]
@@ -133,5 +147,11 @@ def _table(kind: str, header: Header, body: Cells, delimiter: str, places: _Plac
         problems: list[str] = []
         onset_s = seconds(header.names[places.onset], row[places.onset], problems)
         offset_s = seconds(header.names[places.offset], row[places.offset], problems)
-        table.rows.append(Row(f"row {number}", file, onset_s, offset_s, label, focal, tuple(problems)))
+        likelihood, unlikely = likelihood_of(header, at, row)
+        table.rows.append(
+            Row(
+                f"row {number}", file, onset_s, offset_s, label, focal, tuple(problems),
+                likelihood=likelihood, likelihood_problem=unlikely,
+            )
+        )  # fmt: skip
     return table

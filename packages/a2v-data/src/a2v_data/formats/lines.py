@@ -1,15 +1,18 @@
 """Tables without a header: Audacity's label tracks and NIPS4Bplus."""
 
 import re
+from dataclasses import replace
 
 from a2v_data.formats.table import Row, Table, cells, seconds
 
+LIKELIHOOD_IN_LABEL = re.compile(r"(.+) ([01]\.\d{4})")
 NIPS4BPLUS_NAME = re.compile(r"annotation_(train|test)(\d+)\.csv", re.IGNORECASE)
 
 
 def read_audacity(text: str) -> Table:
     """start, end, label, separated by tabs; lines that start with a backslash hold frequencies and belong to the
-    label above. Further fields (BirdNET writes the confidence) are not used."""
+    label above. Further fields (BirdNET writes the confidence) are not used. Where every label ends with a likelihood,
+    as `a2v predict` writes them (`cc 0.8731`), it is taken out of them."""
     table = Table("audacity")
     for number, row in cells(text, "\t", quoted=False):
         if row[0] == "\\":
@@ -21,6 +24,14 @@ def read_audacity(text: str) -> Table:
         onset_s, offset_s = seconds("start", row[0], problems), seconds("end", row[1], problems)
         label = row[2] if len(row) > 2 else ""
         table.rows.append(Row(f"row {number}", None, onset_s, offset_s, label, problems=tuple(problems)))
+    matches = [LIKELIHOOD_IN_LABEL.fullmatch(row.label) for row in table.rows]
+    if matches and all(matches):
+        table.likelihood = "likelihood"
+        table.rows = [
+            replace(row, label=match[1], likelihood=float(match[2]))
+            for row, match in zip(table.rows, matches, strict=True)
+            if match is not None
+        ]
     return table
 
 

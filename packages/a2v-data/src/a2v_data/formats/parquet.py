@@ -1,4 +1,4 @@
-"""Parquet tables with the columns of this project's CSV or MeerKAT's label fields, one event a row.
+"""Parquet tables with the columns of this project's CSV, MeerKAT's label fields, Raven or BirdNET, one event a row.
 
 A pandas table can only be a pickle with code in it, so pickles are refused; Parquet holds nothing but values.
 """
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.formats.columns import MEERKAT_WANTED, csv_rows, meerkat_rows
+from a2v_data.formats.columns import MEERKAT_WANTED, birdnet_rows, csv_rows, meerkat_rows
+from a2v_data.formats.raven import BEGIN, raven_rows
 from a2v_data.formats.table import Cells, Header, Table, TableError
 
 
@@ -19,6 +20,10 @@ def read_parquet(path: Path, config: AnnotationConfig, sidecar: bool, classes: S
         return meerkat_rows(header, body, config, classes, "")
     if header.find("onset_s") is not None:
         return csv_rows(header, body, config, sidecar)
+    if header.find(BEGIN) is not None:
+        return raven_rows(header, body, config)
+    if header.find("Start (s)") is not None:
+        return birdnet_rows(header, body, config)
     raise TableError(
         f"has the columns {header.listed}; it must have {MEERKAT_WANTED}, or file, onset_s, offset_s, label"
     )

@@ -7,7 +7,17 @@ from the start of the selection's own file and is used where there is one. Each 
 
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.formats.columns import without_no_call
-from a2v_data.formats.table import Cells, Header, Row, Table, TableError, cells, seconds, whole_rows
+from a2v_data.formats.table import (
+    Cells,
+    Header,
+    Row,
+    Table,
+    TableError,
+    grid,
+    likelihood_of,
+    seconds,
+    whole_rows,
+)
 
 LABEL_COLUMNS = (
     "Annotation", "Annotations", "Label", "Labels", "Class", "Call Type", "Type", "Species", "Tag", "Tags",
@@ -19,12 +29,15 @@ FIX = "save the selection table from Raven again"
 
 def read_raven(text: str, config: AnnotationConfig) -> Table:
     """A selection table of one recording or, with Begin File or Begin Path, of several."""
-    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
-    rows = cells(text, delimiter, quoted=delimiter == ",")
-    header, body = Header(rows[0][1] if rows else []), rows[1:]
+    header, body, delimiter = grid(text)
+    return raven_rows(header, body, config, delimiter)
+
+
+def raven_rows(header: Header, body: Cells, config: AnnotationConfig, delimiter: str = "\t") -> Table:
+    """Rows with the columns of a selection table, as `read_raven` describes them."""
     header.need(BEGIN, fix=FIX)
     header.need(END, LENGTH, fix=FIX)
-    birdnet = header.find("Species Code") is not None and header.find("Confidence") is not None
+    birdnet = _from_birdnet(header)
     known = [name for name in LABEL_COLUMNS if not (birdnet and name == "Species Code")]
     label = header.label(config.label_column, known, body)
     if label is None and config.default_label is None and body:
@@ -35,18 +48,29 @@ def read_raven(text: str, config: AnnotationConfig) -> Table:
     columns = _Columns(header, label, body)
     whole, broken = whole_rows(body, header, delimiter)
     kept, doubled = _selections(header, columns, whole)
-    table = Table("birdnet" if birdnet else "raven", problems=broken, doubled=doubled, windows=birdnet)
+    kind, likelihood = "birdnet" if birdnet else "raven", columns.likelihood
+    table = Table(kind, problems=broken, doubled=doubled, windows=birdnet)
+    table.likelihood = None if likelihood is None else header.names[likelihood]
     table.rows = [columns.row(number, row) for number, row in kept]
     if birdnet:
         table.rows = [without_no_call(row) for row in table.rows]
     return table
 
 
+def _from_birdnet(header: Header) -> bool:
+    """Whether a table has BirdNET's columns; in older ones the confidence is called Score."""
+    if header.find("Species Code") is None:
+        return False
+    scored = header.find("Common Name") is not None and header.likelihood() is not None
+    return scored or header.find("Confidence") is not None
+
+
 class _Columns:
     """The columns of one selection table, and how its rows are read."""
 
     def __init__(self, header: Header, label: int | None, body: Cells) -> None:
-        self.label = label
+        self.header, self.label = header, label
+        self.likelihood = header.likelihood()
         self.begin = header.need(BEGIN, fix=FIX)
         self.end, self.length, self.offset = header.find(END), header.find(LENGTH), header.find(OFFSET)
         self.file = header.find("Begin Path", "Begin File")
@@ -76,7 +100,11 @@ class _Columns:
             problems.append(f"the selection ends in another recording, {row[self.last_file]!r}; cut it at the border")
         offset = None if onset is None or begin is None or end is None else end + (onset - begin)
         label = "" if self.label is None else row[self.label]
-        return Row(f"row {number}", file or None, onset, offset, label, problems=tuple(problems))
+        likelihood, unlikely = likelihood_of(self.header, self.likelihood, row)
+        return Row(
+            f"row {number}", file or None, onset, offset, label, problems=tuple(problems),
+            likelihood=likelihood, likelihood_problem=unlikely,
+        )  # fmt: skip
 
 
 def _selections(header: Header, columns: _Columns, body: Cells) -> tuple[Cells, int]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+LIKELIHOOD_COLUMNS = ("likelihood", "confidence", "score")
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
 Cells = list[tuple[int, list[str]]]  # (row number, fields) of each row that is not empty
 
@@ -26,7 +27,8 @@ class Row:
 
     place: 'row 3', for messages; file: the recording as written, None where the table does not say; onset_s and
     offset_s: seconds from the recording's start, None where that was no number (then `problems` says so); silent:
-    the recording was listened to and holds no call.
+    the recording was listened to and holds no call. likelihood: where the table has a column for it; what is wrong
+    with it, `likelihood_problem` says, apart from `problems`, since labels do not need it.
     """
 
     place: str
@@ -37,6 +39,8 @@ class Row:
     focal: str = ""
     problems: tuple[str, ...] = ()
     silent: bool = False
+    likelihood: float | None = None
+    likelihood_problem: str = ""
 
 
 @dataclass
@@ -44,7 +48,7 @@ class Table:
     """Rows of one table, and one line ('row 3: ...') for each that is none.
 
     doubled: rows that show an event a second time and are not read. windows: its events are analysis windows, the
-    last of which may pass the recording's end.
+    last of which may pass the recording's end. likelihood: name of the column that the rows' likelihoods are from.
     """
 
     format: str
@@ -52,6 +56,7 @@ class Table:
     problems: list[str] = field(default_factory=list)
     doubled: int = 0
     windows: bool = False
+    likelihood: str | None = None
 
 
 def read_text(path: Path, encoding: str | None = None) -> str:
@@ -92,6 +97,17 @@ def cells(text: str, delimiter: str, quoted: bool) -> Cells:
     return [(number, row) for number, row in found if any(row)]
 
 
+def grid(text: str, quoted: bool | None = None) -> "tuple[Header, Cells, str]":
+    """Header, rows and delimiter: tabs where the first line has one, else commas.
+
+    quoted: None: with commas, and with tabs where the header is quoted (R writes so, Raven does not).
+    """
+    first = text.partition("\n")[0]
+    delimiter = "\t" if "\t" in first else ","
+    rows = cells(text, delimiter, quoted=(delimiter == "," or first.startswith('"')) if quoted is None else quoted)
+    return Header(rows[0][1] if rows else []), rows[1:], delimiter
+
+
 class Header:
     """Column names of a table; found whatever their case."""
 
@@ -111,6 +127,10 @@ class Header:
             if count:
                 return self._lower.index(name.lower())
         return None
+
+    def likelihood(self) -> int | None:
+        """Position of the column that ranks the events; the first one, since labels do not need it."""
+        return next((self._lower.index(name) for name in LIKELIHOOD_COLUMNS if name in self._lower), None)
 
     def need(self, *wanted: str, fix: str) -> int:
         """As `find`; `TableError` with `fix` (what would be right) where there is none."""
@@ -159,6 +179,19 @@ def seconds(name: str, text: str | float, problems: list[str]) -> float | None:
         problems.append(f"{name} is {text}; it must be a finite number of seconds")
         return None
     return value
+
+
+def likelihood_of(header: Header, at: int | None, row: Sequence[str]) -> tuple[float | None, str]:
+    """The likelihood in column `at` (None: there is none) of a row, and what is wrong with it ('': nothing)."""
+    if at is None:
+        return None, ""
+    problems: list[str] = []
+    value = seconds(header.names[at], row[at], problems)
+    if value is None:
+        return None, f"{header.names[at]} is {row[at]!r}; it must be a number"
+    if value < 0:
+        return None, f"{header.names[at]} {value:g} is negative; a likelihood is at least 0"
+    return value, ""
 
 
 def looks_like_number(text: str) -> bool:

@@ -1,0 +1,50 @@
+"""JSON: what `a2v predict` writes, {"file": ..., "events": [{"onset_s": ...}]}, or several of these under "recordings";
+or a list of rows with their file, as other programs write tables."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.formats.columns import csv_rows
+from a2v_data.formats.table import Header, Table, TableError
+
+WANTED = "must be a list of events with file, onset_s, offset_s and label, or hold recordings with events"
+COLUMNS = ("onset_s", "offset_s", "label")
+
+
+def read_json(text: str, config: AnnotationConfig, sidecar: bool) -> Table:
+    """Events with the keys of this project's CSV; a recording without events is a silent one. Rows count from 1."""
+    try:
+        tree: Any = json.loads(text)
+    except ValueError as error:
+        raise TableError(f"is not readable as JSON ({error}); export it again") from error
+    rows = list(_rows(tree))
+    if not all(isinstance(row, Mapping) for row in rows) or not (rows or isinstance(tree, dict)):
+        raise TableError(WANTED)
+    keys = list(dict.fromkeys(key for row in rows for key in row)) or ["file", *COLUMNS]
+    if rows and not {"onset_s", "label", config.label_column} & set(keys) and set(keys) != {"file"}:
+        raise TableError(WANTED)
+    keys += [name for name in COLUMNS if name not in keys]
+    body = [(number, [_text(row.get(key)) for key in keys]) for number, row in enumerate(rows, start=1)]
+    return csv_rows(Header(keys), body, config, sidecar, kind="json")
+
+
+def _rows(tree: Any) -> Iterator[Any]:
+    if isinstance(tree, Mapping) and isinstance(tree.get("recordings"), list):
+        for recording in tree["recordings"]:
+            yield from _rows(recording)
+    elif isinstance(tree, Mapping) and isinstance(tree.get("events"), list):
+        file = {"file": tree["file"]} if "file" in tree else {}
+        for event in tree["events"]:
+            yield {**file, **event} if isinstance(event, Mapping) else event
+        if not tree["events"]:
+            yield file
+    elif isinstance(tree, list):
+        yield from tree
+    else:
+        yield None
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value).strip()

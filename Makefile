@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := packages/a2v-model packages/a2v-data packages/a2v-eval .
 STAMP := $(VENV)/.installed
+DOCS := .venv-docs
 
-.PHONY: quickstart test lint ui
+.PHONY: quickstart test lint ui docs
 quickstart: $(STAMP)
 	$(BIN)/a2v experiment run quickstart.yaml
 
@@ -19,10 +20,19 @@ lint: $(STAMP)
 ui: $(STAMP)
 	$(BIN)/a2v ui
 
+docs: $(DOCS)/.installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
 # The lock pins every dependency with its hash; the four distributions are linked to this checkout.
 $(STAMP): requirements.lock pyproject.toml $(wildcard packages/*/pyproject.toml)
 	@command -v $(PYTHON) >/dev/null || { echo "a2v needs Python 3.11: '$(PYTHON)' was not found (set PYTHON=...)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation $(addprefix --editable ,$(PACKAGES))
+	@touch $@
+
+# The documentation's tools have an environment of their own, so the locked one stays what the lock says.
+$(DOCS)/.installed: docs/requirements.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install --quiet -r docs/requirements.txt
 	@touch $@

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -358,14 +357,3 @@ def test_the_command_says_it_in_one_line_with_exit_code_2_and_writes_nothing(
     assert said.code == 2 and said.out == ""
     assert said.only_line().startswith(told)
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_the_recipes_that_the_readme_shows(tmp_path):
-    readme = Path(__file__).parents[2] / "README.md"
-    shown = re.findall(r"```yaml\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(shown) >= 2
-    for number, text in enumerate(shown):
-        path = tmp_path / f"shown{number}.yaml"
-        path.write_text(text, encoding="utf-8")
-        recipe = load_recipe(str(path), [f"data.source={tmp_path}"])
-        assert recipe.name == yaml.safe_load(text)["name"]

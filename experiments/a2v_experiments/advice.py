@@ -17,9 +17,9 @@ from a2v_data.listing import Listing, duration_s, list_source
 
 from . import stages
 from .event_classes import check_event_classes
-from .listing import duration
 from .probe_recordings import probe_of
 from .recipe_sections import FinetuneStage, Recipe
+from .tables import duration
 
 ENOUGH_PASSES = 10  # that are advised where there is less than one
 FEW_CALLS = 5  # a class with fewer labelled calls in the training part is named

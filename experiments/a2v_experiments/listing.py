@@ -165,15 +165,3 @@ def shortest_ids(run_ids: Sequence[str]) -> dict[str, str]:
     while len({run_id[:length] for run_id in ids}) < len(ids):
         length += 1
     return {run_id: run_id[:length] for run_id in ids}
-
-
-def duration(seconds: float) -> str:
-    """As long as one reads at a glance: 48 s, 12 min, 3 h 05 min, 2 d 07 h."""
-    seconds = max(round(seconds), 0)
-    if seconds < 100:
-        return f"{seconds} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    hours = minutes // 60
-    return f"{hours} h {minutes % 60:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24:02d} h"

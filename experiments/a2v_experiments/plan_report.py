@@ -15,14 +15,14 @@ from a2v_data.scheduling import cores
 
 from . import plan_costs, stages
 from .advice import Advice
-from .listing import duration, shortest_ids
+from .listing import shortest_ids
 from .plan import Plan, Planned
 from .plan_audio import Audio, audio_of
 from .plan_costs import TRAININGS, Clock
 from .progress import bar
 from .recipe_sections import Recipe
 from .sweep_search import needs
-from .tables import text_table
+from .tables import duration, text_table
 
 WHAT = {
     "reused": "reused", "shared": "as above", "continues": "goes on",

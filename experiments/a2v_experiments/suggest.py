@@ -30,10 +30,10 @@ from typing import Any
 from a2v_model.config import AnyFrontEnd, EarConfig, FrontEndConfig
 
 from .corpus_facts import ClassFacts, CorpusFacts
-from .listing import duration
 from .name_groups import NameGroups, name_groups
 from .recipe import set_key
 from .recipe_sections import Recipe
+from .tables import duration
 
 MANY, FEW = "many_calls", "few_calls"
 MANY_SHARE, SHORT_S = 0.15, 0.5

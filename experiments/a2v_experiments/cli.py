@@ -10,6 +10,7 @@ import sys
 
 import typer
 
+from .basics.errors import FAILED, INTERRUPTED, TERMINATED, USAGE, UserError, disk_full, is_disk_full
 from .commands import (
     adapt,
     bench,
@@ -23,7 +24,6 @@ from .commands import (
     predict,
     ui,
 )
-from .errors import FAILED, INTERRUPTED, TERMINATED, USAGE, UserError, disk_full, is_disk_full
 
 app = typer.Typer(
     no_args_is_help=True,

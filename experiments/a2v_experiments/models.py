@@ -12,8 +12,8 @@ from pathlib import Path
 from a2v_model import Detector, Pretrainer
 from a2v_model import load_model as load_folder
 
+from .basics.errors import FAILED, UserError
 from .commands.options import DEFAULT_WORK
-from .errors import FAILED, UserError
 
 SCHEME = re.compile(r"^[a-z][a-z0-9+-]+:/")
 
@@ -69,7 +69,7 @@ def fetch_model(uri: str, folder: Path, tracking_uri: str | None = None) -> Path
         with _tracking(store):
             found = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=store))
     except Exception as error:  # MLflow raises its own, OSError, and those of every storage client
-        from .tracking import login_refused
+        from .store.tracking import login_refused
 
         reason = login_refused(error) or " ".join(str(error).split())[:300]
         where = store or "MLflow's default store"
@@ -97,7 +97,7 @@ def _tracking(store: str | None) -> Iterator[None]:
 
 
 def _store_of_work_folder() -> str | None:
-    from .tracking import default_uri
+    from .store.tracking import default_uri
 
     work = Path(os.environ.get("A2V_WORK", DEFAULT_WORK))
     return default_uri(work) if (work / "mlflow.db").is_file() else None

@@ -3,7 +3,7 @@
 The run's model `model` is a folder with what `a2v_model.save_model` writes and, beside it, what MLflow needs (MLmodel,
 requirements.txt, an example of its input); the weights are stored once. Input: one waveform, float32 (N,), of any
 length, with the parameter `sample_rate` (Hz; default: the model's). Output: a row per event, in the columns of
-`a2v_experiments.predict.predict`, found with the model's own thresholds and event settings; classes that it
+`a2v_experiments.predict.api.predict`, found with the model's own thresholds and event settings; classes that it
 has not learned have none, which the server's log says.
 """
 
@@ -26,10 +26,10 @@ from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc import save_model
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
-from .logged_models import begin_model
-from .predict import event_table, events_of_waveform
-from .predict_settings import not_learned_notice, not_written, settings_for
-from .tracking import Store, scratch
+from .predict.api import event_table, events_of_waveform
+from .predict.settings import not_learned_notice, not_written, settings_for
+from .store.logged_models import begin_model
+from .store.tracking import Store, scratch
 
 PACKAGES = ("a2v", "a2v-model", "a2v-data", "a2v-eval", "torch")
 EXAMPLE_S = 1.0

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from a2v_experiments.event_files import read_events
-from a2v_experiments.recipe import Recipe
-from a2v_experiments.tasks import part
+from a2v_experiments.recipe.files import Recipe
+from a2v_experiments.score.files import read_events
+from a2v_experiments.training.tasks import part
 from a2v_model import Detector, normalise, save_model, write_thresholds
 from a2v_model.config import FinetuneConfig
 from experiments_world import RATE, make_recipe

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from a2v_experiments import checkpoints
-from a2v_experiments import group as workers_group
-from a2v_experiments.group import Group
-from a2v_experiments.loop import train
-from a2v_experiments.tasks import TrainingSpec, build_task
+from a2v_experiments.training import checkpoints
+from a2v_experiments.training import group as workers_group
+from a2v_experiments.training.group import Group
+from a2v_experiments.training.loop import train
+from a2v_experiments.training.tasks import TrainingSpec, build_task
 from safetensors.torch import load_file
 from torch import Tensor, distributed
 

@@ -14,13 +14,13 @@ import torch
 from a2v_data.corpus import Corpus
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_eval.events import EventConfig
-from a2v_experiments import adapt as adapt_module
-from a2v_experiments.adapt import parts_of
-from a2v_experiments.adapt_head import RATES, HeadTraining, head_likelihoods, train_head
-from a2v_experiments.features import FeatureCache, compute, feature_files, missing, read_features
+from a2v_experiments.adapt import adapt as adapt_module
+from a2v_experiments.adapt.adapt import parts_of
+from a2v_experiments.adapt.features import FeatureCache, compute, feature_files, missing, read_features
+from a2v_experiments.adapt.head import RATES, HeadTraining, head_likelihoods, train_head
 from a2v_experiments.inference import recording_likelihoods
-from a2v_experiments.tasks import FinetuneTask
-from a2v_experiments.tracking import open_store
+from a2v_experiments.store.tracking import open_store
+from a2v_experiments.training.tasks import FinetuneTask
 from a2v_model import Detector, FinetuneConfig, ModelConfig, Pretrainer, load_model, normalise, save_model
 from a2v_model.config import PretrainConfig
 from experiments_world import CLASSES, RATE, RECIPE, RECORDINGS, STRIDE, calls, make_recipe, training_spec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from a2v_experiments.advice import TrainingPart, advise, passes, updates_of
+from a2v_experiments.stages.advice import TrainingPart, advise, passes, updates_of
 from experiments_world import make_recipe, recipe_tree, write_recipe
 
 # 6 segments of 1 s in an update (3 segments, 2 micro-batches), 6 updates: 36 segments drawn

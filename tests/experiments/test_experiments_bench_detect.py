@@ -7,10 +7,10 @@ import shutil
 
 import pytest
 from a2v_data.scheduling import in_this_process
-from a2v_experiments.bench_detect_recipe import Asked, pair_of
-from a2v_experiments.bench_detect_report import interval_of, mean_curve
-from a2v_experiments.bench_detect_training import Cost, plan, with_schedule
-from a2v_experiments.errors import UserError
+from a2v_experiments.basics.errors import UserError
+from a2v_experiments.bench.detect_recipe import Asked, pair_of
+from a2v_experiments.bench.detect_report import interval_of, mean_curve
+from a2v_experiments.bench.detect_training import Cost, plan, with_schedule
 from experiments_world import call_quietly, make_recipe, recipe_tree, training_spec, write_recipe
 from mlflow import MlflowClient
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from a2v_experiments import checkpoints
-from a2v_experiments.errors import UserError
+from a2v_experiments.basics.errors import UserError
+from a2v_experiments.training import checkpoints
 from experiments_faults import small_files
 from torch import nn
 
@@ -59,7 +59,7 @@ def test_a_crash_while_writing_leaves_the_older_one_the_newest(tmp_path, monkeyp
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"a2v_experiments.checkpoints.{fails_in}", crash)
+        patch.setattr(f"a2v_experiments.training.checkpoints.{fails_in}", crash)
         with pytest.raises((OSError, UserError), match=r"(No|no) space"):
             checkpoints.write(tmp_path / checkpoints.name(2), model, optimizer, {"updates": 2})
     assert checkpoints.newest(tmp_path) == tmp_path / checkpoints.name(1)

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from a2v_experiments import claims, outage, stage, tracking
-from a2v_experiments.claims import StageBusy, StageLost
-from a2v_experiments.errors import UserError
-from a2v_experiments.stage import Context, begin_alone, ending, run_stage
-from a2v_experiments.stage_specs import StageSpec
-from a2v_experiments.tracking import Store, open_store
+from a2v_experiments.basics.errors import UserError
+from a2v_experiments.stages import stage
+from a2v_experiments.stages.specs import StageSpec
+from a2v_experiments.stages.stage import Context, begin_alone, ending, run_stage
+from a2v_experiments.store import claims, outage, tracking
+from a2v_experiments.store.claims import StageBusy, StageLost
+from a2v_experiments.store.tracking import Store, open_store
 from experiments_store import disown
 from mlflow.entities import Experiment, Run, RunData, RunInfo, RunTag
 from mlflow.store.entities import PagedList

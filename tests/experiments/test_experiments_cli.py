@@ -9,7 +9,7 @@ import click
 import pytest
 import typer
 from a2v_experiments import cli
-from a2v_experiments.errors import UserError
+from a2v_experiments.basics.errors import UserError
 
 # command -> its arguments and options; change it together with README when the surface is meant to change
 ONE_TABLE = [

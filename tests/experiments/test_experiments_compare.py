@@ -151,7 +151,7 @@ def test_mistakes_are_one_line(a2v, made):
 def test_an_ambiguous_beginning_is_refused(a2v, made, monkeypatch):
     runs = [made.experiment({1.0: FIRST}) for _ in range(2)]
     found = [made.store("birds").client.get_run(run_id) for run_id in runs]
-    monkeypatch.setattr("a2v_experiments.lookup.search", lambda *arguments: found)
+    monkeypatch.setattr("a2v_experiments.store.lookup.search", lambda *arguments: found)
     assert "is the beginning of 2 run ids" in refused(a2v, made, "abcd", "birds")
 
 

@@ -10,9 +10,9 @@ import pytest
 from a2v_eval import LABEL, evaluate
 from a2v_eval.curves import mean_curve
 from a2v_eval.thresholds import ThresholdSweep
-from a2v_experiments import compare_figure
-from a2v_experiments.compare import sides
-from a2v_experiments.figures import DATA, FigureData
+from a2v_experiments.overview import compare_figure
+from a2v_experiments.overview.compare import sides
+from a2v_experiments.stages.figures import DATA, FigureData
 from experiments_store import MadeUp, ap
 
 CLASSES = ["cc", "sn", "beep"]

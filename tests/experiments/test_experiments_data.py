@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 from a2v_data.corpus import Corpus
-from a2v_experiments import ray_session
+from a2v_experiments.cluster import session as ray_session
 from experiments_world import RATE, RECORDINGS
 
 COMMAND = [sys.executable, "-c", "from a2v_experiments.cli import main; main()"]
@@ -188,7 +188,7 @@ def test_preparing_over_ray_gives_the_same_folder(a2v, csv_source: Path, tmp_pat
 def test_a_ray_worker_that_dies_leaves_out_its_task_alone(monkeypatch):
     import ray
     from a2v_data.scheduling import Crash
-    from a2v_experiments.ray_run import on_ray
+    from a2v_experiments.cluster.run import on_ray
 
     monkeypatch.setenv("RAY_ADDRESS", "local")
 

@@ -10,7 +10,7 @@ from a2v_data.corpus import Corpus
 from a2v_data.folds import label_share, make_folds
 from a2v_data.manifests import parse_manifest, read_manifests
 from a2v_data.synth import synthesise
-from a2v_experiments.tables import text_table
+from a2v_experiments.basics.tables import text_table
 
 
 @pytest.fixture(scope="session")

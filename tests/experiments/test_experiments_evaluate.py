@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
-from a2v_experiments.errors import UserError
-from a2v_experiments.event_files import RecordingMatcher, read_events
+from a2v_experiments.basics.errors import UserError
+from a2v_experiments.score.files import RecordingMatcher, read_events
 
 LABELS = """file,onset_s,offset_s,label
 audio/mon.wav,1.0,2.0,cc

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from a2v_experiments import checkpoints, loop, workers
-from a2v_experiments.errors import UserError
-from a2v_experiments.stage import ending
-from a2v_experiments.tracking import open_store
+from a2v_experiments.basics.errors import UserError
+from a2v_experiments.stages.stage import ending
+from a2v_experiments.store.tracking import open_store
+from a2v_experiments.training import checkpoints, loop, workers
 from experiments_faults import signalled
 from experiments_world import make_recipe, training_spec
 
@@ -116,10 +116,10 @@ def test_a_failure_in_the_evaluation_does_not_cost_the_training(world, monkeypat
         raise OSError(28, "No space left on device", "/full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("a2v_experiments.stages.evaluate_model", crash)
+        patch.setattr("a2v_experiments.stages.stages.evaluate_model", crash)
         assert world.call(*settings).code == 1
     with monkeypatch.context() as patch:
-        patch.setattr("a2v_experiments.stages.run_training", crash)  # would be called if it trained again
+        patch.setattr("a2v_experiments.stages.stages.run_training", crash)  # would be called if it trained again
         said = world.call(*settings)
     assert said.code == 0, said.err
     (run,) = [run for run in world.runs("finetune") if run.data.tags["variant"] == "blind"]

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
-from a2v_experiments import checkpoints, loop, outage
-from a2v_experiments.errors import UserError
-from a2v_experiments.outage import Outage
-from a2v_experiments.tracking import open_store
+from a2v_experiments.basics.errors import UserError
+from a2v_experiments.store import outage
+from a2v_experiments.store.outage import Outage
+from a2v_experiments.store.tracking import open_store
+from a2v_experiments.training import checkpoints, loop
 from experiments_faults import Flaky, run_terminated, small_files
 from experiments_runs import World
 from experiments_server import Server
@@ -156,13 +157,13 @@ def test_a_server_that_is_killed_during_training_and_comes_back(tmp_path, csv_so
 
 STOPS = [  # where Ctrl-C comes, and what has been begun by then
     ("a2v_data.pack.pack", ["experiment", "prepare"]),
-    ("a2v_experiments.stages.stratify", ["experiment", "folds"]),
-    ("a2v_experiments.stages.run_training", ["experiment", "pretrain"]),
+    ("a2v_experiments.stages.stages.stratify", ["experiment", "folds"]),
+    ("a2v_experiments.stages.stages.run_training", ["experiment", "pretrain"]),
     ("update 4", ["experiment", "pretrain"]),
-    ("a2v_experiments.stages.finetune", ["experiment"]),  # between two stages
+    ("a2v_experiments.stages.stages.finetune", ["experiment"]),  # between two stages
     ("update 3", ["experiment", "finetune"]),
-    ("a2v_experiments.stages.evaluate_model", ["experiment", "finetune"]),
-    ("a2v_experiments.experiment._summarise", ["experiment"]),
+    ("a2v_experiments.stages.stages.evaluate_model", ["experiment", "finetune"]),
+    ("a2v_experiments.stages.experiment._summarise", ["experiment"]),
 ]
 
 

@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from a2v_experiments.fingerprint import fingerprint
+from a2v_experiments.basics.fingerprint import fingerprint
 
 CONFIG = {"updates": 10, "optimizer": {"learning_rate": 0.1, "betas": [0.9, 0.98]}, "bcl": None, "precision": "auto"}
 

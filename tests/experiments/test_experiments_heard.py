@@ -11,9 +11,9 @@ from a2v_data.corpus import EVENT_DTYPE, Corpus, CorpusWriter
 from a2v_data.folds import Fold, Folds, label_share, shuffle_folds
 from a2v_data.manifests import parse_manifest, write_manifests
 from a2v_data.storage import written_aside
-from a2v_experiments import stages
-from a2v_experiments.errors import UserError
-from a2v_experiments.heard import heard_by, told
+from a2v_experiments.basics.errors import UserError
+from a2v_experiments.stages import stages
+from a2v_experiments.stages.heard import heard_by, told
 from experiments_runs import World
 from experiments_world import RECORDINGS, call_quietly, make_recipe, recipe_tree, write_recipe
 

@@ -11,8 +11,8 @@ import torch
 from a2v_data.corpus import EVENT_DTYPE, Corpus, CorpusWriter
 from a2v_experiments import inference
 from a2v_experiments.inference import Windows, recording_likelihoods, stitch
-from a2v_experiments.recipe import Recipe
-from a2v_experiments.tasks import part
+from a2v_experiments.recipe.files import Recipe
+from a2v_experiments.training.tasks import part
 from a2v_model import Detector, normalise
 from a2v_model.config import FinetuneConfig
 from experiments_world import RATE, SEGMENT_S, STRIDE, make_recipe

@@ -9,16 +9,16 @@ import pytest
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.meerkat import write_labels
 from a2v_data.prepare import PrepareConfig, prepare
-from a2v_experiments import stages
-from a2v_experiments.corpus_facts import read_facts
-from a2v_experiments.heard import heard_by
-from a2v_experiments.plan_audio import audio_of
-from a2v_experiments.recipe import load_recipe
-from a2v_experiments.recipe_sections import DataConfig
-from a2v_experiments.stage import Context
-from a2v_experiments.stage_specs import data_spec, experiment_config
-from a2v_experiments.suggest import suggest
-from a2v_experiments.tracking import open_store
+from a2v_experiments.overview.plan_audio import audio_of
+from a2v_experiments.recipe.files import load_recipe
+from a2v_experiments.recipe.sections import DataConfig
+from a2v_experiments.stages import stages
+from a2v_experiments.stages.heard import heard_by
+from a2v_experiments.stages.specs import data_spec, experiment_config
+from a2v_experiments.stages.stage import Context
+from a2v_experiments.store.tracking import open_store
+from a2v_experiments.suggest.facts import read_facts
+from a2v_experiments.suggest.suggest import suggest
 from experiments_world import RATE, RECORDINGS, make_meerkat_source, make_recipe
 
 # Of DataConfig(source=..., sample_rate=4000) and origin "origin", computed before there was `auto`.

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from a2v_eval.thresholds import ThresholdScores
-from a2v_experiments import predict_stream
-from a2v_experiments.figures import best_thresholds
-from a2v_experiments.predict import predict
-from a2v_experiments.predict_extremes import extremes_of
-from a2v_experiments.predict_settings import settings_for
+from a2v_experiments.predict import stream as predict_stream
+from a2v_experiments.predict.api import predict
+from a2v_experiments.predict.extremes import extremes_of
+from a2v_experiments.predict.settings import settings_for
 from a2v_experiments.pyfunc import EventModel
+from a2v_experiments.stages.figures import best_thresholds
 from a2v_model import Detector
 from experiments_predict import THRESHOLDS, make_detector, save_detector, sound, write_sound
 from experiments_world import RATE, Said

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from a2v_data.corpus import Corpus
-from a2v_experiments import checkpoints, tasks
-from a2v_experiments.group import Group
-from a2v_experiments.loop import TrainingStopped, learning_rate, seeded
-from a2v_experiments.recipe_sections import OptimizerConfig
-from a2v_experiments.tasks import TrainingSpec
+from a2v_experiments.recipe.sections import OptimizerConfig
+from a2v_experiments.training import checkpoints, tasks
+from a2v_experiments.training.group import Group
+from a2v_experiments.training.loop import TrainingStopped, learning_rate, seeded
+from a2v_experiments.training.tasks import TrainingSpec
 from a2v_model import compile_model
 from a2v_model.layers import BatchNorm
 from experiments_training import gloo_worker, run_loop
@@ -106,7 +106,7 @@ def test_gradient_checkpointing_changes_no_bit_and_compilation_nothing_but_round
     ).metrics
     assert recomputed == plain
     # torch's reference backend: a real compiler takes minutes
-    monkeypatch.setattr("a2v_experiments.loop.compile_model", partial(compile_model, backend="aot_eager"))
+    monkeypatch.setattr("a2v_experiments.training.loop.compile_model", partial(compile_model, backend="aot_eager"))
     compiled = run_loop(spec(tmp_path, corpus, stage, *quiet, f"{stage}.compile=true"), tmp_path / "compiled").metrics
     for update, metrics in plain.items():
         assert compiled[update]["loss"] == pytest.approx(metrics["loss"], rel=1e-3)

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from a2v_experiments import metric_log
-from a2v_experiments.metric_log import MetricLog
-from a2v_experiments.tracking import Store, open_store
+from a2v_experiments.store import metric_log
+from a2v_experiments.store.metric_log import MetricLog
+from a2v_experiments.store.tracking import Store, open_store
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 

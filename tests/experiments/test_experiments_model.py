@@ -84,7 +84,7 @@ def test_a_model_of_a_run_here_exports_with_its_updates(a2v: Any, tmp_path: Path
 
 
 def test_info_and_export_of_a_run_and_its_thresholds(a2v: Any, new_work: Any, tmp_path: Path) -> None:
-    from a2v_experiments.tracking import open_store
+    from a2v_experiments.store.tracking import open_store
     from a2v_model import Detector, save_model, write_thresholds
 
     tiny = _papers_kind()

@@ -9,9 +9,9 @@ from pathlib import Path
 import mlflow
 import pytest
 import torch
-from a2v_experiments.errors import UserError
+from a2v_experiments.basics.errors import UserError
 from a2v_experiments.models import load_model
-from a2v_experiments.tracking import open_store
+from a2v_experiments.store.tracking import open_store
 from a2v_model import PRESETS, Detector, save_model, write_thresholds
 
 

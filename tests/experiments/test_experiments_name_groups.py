@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from a2v_experiments.name_groups import name_groups
+from a2v_experiments.suggest.names import name_groups
 
 
 @pytest.mark.parametrize(

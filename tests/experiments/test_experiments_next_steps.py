@@ -8,11 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from a2v_experiments.experiment import Outcome
-from a2v_experiments.next_steps import after_scale, after_sweep, next_steps
-from a2v_experiments.recipe import Recipe, load_recipe, read_recipe
-from a2v_experiments.sweep import BestTrial, best_trial
-from a2v_experiments.sweep_rows import Row
+from a2v_experiments.overview.next_steps import after_scale, after_sweep, next_steps
+from a2v_experiments.recipe.files import Recipe, load_recipe, read_recipe
+from a2v_experiments.stages.experiment import Outcome
+from a2v_experiments.sweep.rows import Row
+from a2v_experiments.sweep.run import BestTrial, best_trial
 from experiments_world import make_recipe, recipe_tree, write_recipe
 
 VALUES = {"finetune.mask_length": 2, "finetune.optimizer.learning_rate": 1e-05, "finetune.bcl": None,

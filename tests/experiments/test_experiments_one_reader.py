@@ -12,7 +12,7 @@ import yaml
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.pack import PackConfig, pack
 from a2v_data.sources import open_source
-from a2v_experiments.event_files import read_events
+from a2v_experiments.score.files import read_events
 
 RAVEN = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)"
 BIRDNET = f"{RAVEN}\tCommon Name\tSpecies Code\tConfidence\tBegin Path\tFile Offset (s)"

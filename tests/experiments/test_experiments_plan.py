@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from a2v_experiments import plan_costs
-from a2v_experiments.plan import Mark, Planned
-from a2v_experiments.plan_audio import Audio
-from a2v_experiments.plan_costs import Clock, StepTime
-from a2v_experiments.recipe import BUNDLED
+from a2v_experiments.overview import plan_costs
+from a2v_experiments.overview.plan import Mark, Planned
+from a2v_experiments.overview.plan_audio import Audio
+from a2v_experiments.overview.plan_costs import Clock, StepTime
+from a2v_experiments.recipe.files import BUNDLED
 from experiments_runs import World, make_world
 from experiments_store import disown
 from experiments_world import RATE, RECORDINGS, make_recipe, recipe_tree, write_recipe

@@ -15,11 +15,11 @@ import pytest
 import soundfile
 import torch
 from a2v_eval.events import find_events
-from a2v_experiments import predict_stream
-from a2v_experiments.errors import UserError
-from a2v_experiments.event_files import read_events
-from a2v_experiments.predict import predict
-from a2v_experiments.predict_settings import settings_for
+from a2v_experiments.basics.errors import UserError
+from a2v_experiments.predict import stream as predict_stream
+from a2v_experiments.predict.api import predict
+from a2v_experiments.predict.settings import settings_for
+from a2v_experiments.score.files import read_events
 from a2v_model import Detector, load_model
 from experiments_predict import (
     CLASSES,
@@ -270,7 +270,7 @@ def test_wrong_settings_are_one_line(a2v: A2v, monkeypatch, model: Path, tmp_pat
 
 
 def test_a_name_that_stands_for_two_recordings(monkeypatch, tmp_path: Path):
-    from a2v_experiments.predict_plan import find_recordings
+    from a2v_experiments.predict.plan import find_recordings
 
     monkeypatch.chdir(tmp_path)
     for name in ("day1/a.wav", "day1/deep/b.flac", "day2/a.wav", "day2/.hidden.wav", "day2/note.txt"):

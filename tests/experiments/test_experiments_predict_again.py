@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from a2v_data.scheduling import in_this_process
-from a2v_experiments import predict_call, predict_stream
+from a2v_experiments.predict import call as predict_call
+from a2v_experiments.predict import stream as predict_stream
 from a2v_model import Detector, load_model
 from experiments_predict import (
     FLOAT,

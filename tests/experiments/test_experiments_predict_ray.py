@@ -8,7 +8,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from a2v_experiments import predict_stream, ray_session
+from a2v_experiments.cluster import session as ray_session
+from a2v_experiments.predict import stream as predict_stream
 from experiments_predict import make_detector, save_detector, write_sound
 from experiments_world import call_quietly
 

@@ -13,9 +13,9 @@ import pytest
 import soundfile
 from a2v_data.audio import read_info
 from a2v_eval.events import EVENT
-from a2v_experiments.predict_look import clock_text, event_panels, file_names, look
-from a2v_experiments.predict_plan import Recording
-from a2v_experiments.predict_state import Done, events_path, stamp_of
+from a2v_experiments.predict.look import clock_text, event_panels, file_names, look
+from a2v_experiments.predict.plan import Recording
+from a2v_experiments.predict.state import Done, events_path, stamp_of
 from experiments_predict import CLASSES, make_detector, save_detector, write_sound
 from experiments_world import Said
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from a2v_eval.events import EventConfig
-from a2v_experiments.errors import UserError
-from a2v_experiments.predict_options import read_thresholds, seconds_of, threshold_of
-from a2v_experiments.predict_settings import settings_for
+from a2v_experiments.basics.errors import UserError
+from a2v_experiments.predict.options import read_thresholds, seconds_of, threshold_of
+from a2v_experiments.predict.settings import settings_for
 from a2v_model import Detector
 from experiments_predict import THRESHOLDS, WINDOW_S, make_detector
 

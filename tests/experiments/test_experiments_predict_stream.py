@@ -10,12 +10,12 @@ import soundfile
 import torch
 from a2v_data.resampling import resample_blocks
 from a2v_eval.events import find_events
-from a2v_experiments import predict_stream
-from a2v_experiments.errors import UserError
+from a2v_experiments.basics.errors import UserError
 from a2v_experiments.inference import Windows
-from a2v_experiments.predict import events_of_waveform, predict
-from a2v_experiments.predict_settings import settings_for
-from a2v_experiments.predict_stream import Sound, piece_bounds, piece_frames, piece_outputs, windows_of
+from a2v_experiments.predict import stream as predict_stream
+from a2v_experiments.predict.api import events_of_waveform, predict
+from a2v_experiments.predict.settings import settings_for
+from a2v_experiments.predict.stream import Sound, piece_bounds, piece_frames, piece_outputs, windows_of
 from a2v_model import Detector, normalise
 from experiments_predict import CLASSES, THRESHOLDS, make_detector, save_detector, sound
 from experiments_world import RATE, STRIDE

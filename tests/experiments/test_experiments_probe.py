@@ -15,14 +15,14 @@ import torch
 from a2v_data.corpus import SEGMENT_DTYPE, Corpus
 from a2v_data.folds import Fold, Folds
 from a2v_data.pack import PackConfig, pack
-from a2v_experiments import checkpoints, probe
-from a2v_experiments.errors import UserError
-from a2v_experiments.group import Group
-from a2v_experiments.probe import PENALTY, Probe, ProbeSpec, fit_logistic, probe_scores, probe_windows
-from a2v_experiments.probe_recordings import choose_halves, covering, probe_of
-from a2v_experiments.probe_report import PROBE, probe_summary
-from a2v_experiments.stage_specs import pretrain_spec
-from a2v_experiments.tasks import TrainingSpec
+from a2v_experiments.basics.errors import UserError
+from a2v_experiments.stages.specs import pretrain_spec
+from a2v_experiments.training import checkpoints, probe
+from a2v_experiments.training.group import Group
+from a2v_experiments.training.probe import PENALTY, Probe, ProbeSpec, fit_logistic, probe_scores, probe_windows
+from a2v_experiments.training.probe_recordings import choose_halves, covering, probe_of
+from a2v_experiments.training.probe_report import PROBE, probe_summary
+from a2v_experiments.training.tasks import TrainingSpec
 from experiments_runs import World
 from experiments_training import gloo_worker, run_loop
 from experiments_world import CLASSES, RATE, RECORDINGS, STRIDE, TONES, make_recipe, training_spec

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from a2v_experiments.recipe import load_recipe, read_recipe
-from a2v_experiments.recipe_sections import Recipe
-from a2v_experiments.sweep_trials import trials_of
-from a2v_experiments.tracking import flatten
+from a2v_experiments.recipe.files import load_recipe, read_recipe
+from a2v_experiments.recipe.sections import Recipe
+from a2v_experiments.store.tracking import flatten
+from a2v_experiments.sweep.trials import trials_of
 
 MEERKAT_LAYERS = ((512, 10, 5), *[(512, 3, 2)] * 3, (512, 3, 1), *[(512, 2, 1)] * 2)
 

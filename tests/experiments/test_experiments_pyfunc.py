@@ -20,11 +20,11 @@ import mlflow
 import numpy as np
 import pytest
 import torch
-from a2v_experiments.logged_models import finish_model, model_of
 from a2v_experiments.models import load_model
-from a2v_experiments.predict import predict
+from a2v_experiments.predict.api import predict
 from a2v_experiments.pyfunc import log_detector
-from a2v_experiments.tracking import Store, open_store
+from a2v_experiments.store.logged_models import finish_model, model_of
+from a2v_experiments.store.tracking import Store, open_store
 from a2v_model import PRESETS, Detector, save_model, write_thresholds
 from a2v_model.checkpoints import read_description
 from mlflow.exceptions import MlflowException

@@ -11,10 +11,11 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from a2v_experiments import ray_session, stages
-from a2v_experiments.recipe import Recipe
-from a2v_experiments.stage import Context
-from a2v_experiments.tracking import Store, open_store
+from a2v_experiments.cluster import session as ray_session
+from a2v_experiments.recipe.files import Recipe
+from a2v_experiments.stages import stages
+from a2v_experiments.stages.stage import Context
+from a2v_experiments.store.tracking import Store, open_store
 from experiments_world import make_recipe
 from mlflow.entities import Run
 from safetensors.torch import load_file

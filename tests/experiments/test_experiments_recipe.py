@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from a2v_experiments.errors import UserError
-from a2v_experiments.recipe import BUNDLED, load_recipe
-from a2v_experiments.tracking import flatten
+from a2v_experiments.basics.errors import UserError
+from a2v_experiments.recipe.files import BUNDLED, load_recipe
+from a2v_experiments.store.tracking import flatten
 from a2v_model.config import ConvolutionConfig, FrontEndConfig
 from a2v_model.presets import PRESETS
 from experiments_world import make_recipe, recipe_tree, write_recipe

@@ -16,14 +16,16 @@ import numpy as np
 import pytest
 from a2v_eval.learned import learned
 from a2v_eval.thresholds import ThresholdScores
-from a2v_experiments import cross_fit, lookup, loop, refit, stages
-from a2v_experiments.errors import UserError
-from a2v_experiments.figures import FigureData
-from a2v_experiments.graph import find_sources
-from a2v_experiments.lookup import finetune_runs
-from a2v_experiments.recipe import load_recipe
-from a2v_experiments.stage import Context, Result
-from a2v_experiments.stage_specs import experiment_spec, finetune_spec, folds_spec, refit_spec
+from a2v_experiments.basics.errors import UserError
+from a2v_experiments.recipe.files import load_recipe
+from a2v_experiments.stages import cross_fit, refit, stages
+from a2v_experiments.stages.figures import FigureData
+from a2v_experiments.stages.graph import find_sources
+from a2v_experiments.stages.specs import experiment_spec, finetune_spec, folds_spec, refit_spec
+from a2v_experiments.stages.stage import Context, Result
+from a2v_experiments.store import lookup
+from a2v_experiments.store.lookup import finetune_runs
+from a2v_experiments.training import loop
 from a2v_model import load_model
 from experiments_runs import World
 from experiments_world import RECORDINGS, call_quietly, make_recipe, recipe_tree, write_recipe

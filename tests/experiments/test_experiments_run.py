@@ -20,10 +20,11 @@ from a2v_data.corpus import Corpus
 from a2v_data.folds import Fold
 from a2v_data.manifests import read_manifests
 from a2v_eval import EvaluationConfig, EventConfig, evaluate
-from a2v_experiments import loop, stages
-from a2v_experiments.figures import FigureData
 from a2v_experiments.inference import recording_likelihoods
-from a2v_experiments.tasks import TrainingSpec
+from a2v_experiments.stages import stages
+from a2v_experiments.stages.figures import FigureData
+from a2v_experiments.training import loop
+from a2v_experiments.training.tasks import TrainingSpec
 from a2v_model import Detector, Pretrainer, load_model
 from experiments_world import RECORDINGS
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import pytest
-from a2v_experiments.recipe import BUNDLED, load_recipe, read_recipe
-from a2v_experiments.recipe_sections import Recipe
-from a2v_experiments.sweep_trials import trials_of
-from a2v_experiments.tasks import part
+from a2v_experiments.recipe.files import BUNDLED, load_recipe, read_recipe
+from a2v_experiments.recipe.sections import Recipe
+from a2v_experiments.sweep.trials import trials_of
+from a2v_experiments.training.tasks import part
 from a2v_model import Detector, Pretrainer
 from a2v_model.config import FinetuneConfig, PretrainConfig
 from experiments_world import recipe_tree, write_recipe

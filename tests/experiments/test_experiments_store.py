@@ -16,9 +16,9 @@ from typing import Any
 
 import psutil
 import pytest
-from a2v_experiments import tracking
-from a2v_experiments.errors import UserError
-from a2v_experiments.tracking import MAX_PARAM_CHARACTERS, Store, allowed_name, flatten, open_store
+from a2v_experiments.basics.errors import UserError
+from a2v_experiments.store import tracking
+from a2v_experiments.store.tracking import MAX_PARAM_CHARACTERS, Store, allowed_name, flatten, open_store
 from experiments_store import disown
 from experiments_world import recipe_tree, write_recipe
 from mlflow.entities import Run

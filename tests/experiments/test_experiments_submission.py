@@ -16,11 +16,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from a2v_experiments import cluster, jobs, submission
-from a2v_experiments.environment import origin
-from a2v_experiments.errors import UserError
-from a2v_experiments.recipe import RecipeFile, load_recipe, read_recipe
-from a2v_experiments.recipe_sections import RayConfig
+from a2v_experiments.basics.errors import UserError
+from a2v_experiments.cluster import jobs, submission
+from a2v_experiments.cluster import nodes as cluster
+from a2v_experiments.recipe.files import RecipeFile, load_recipe, read_recipe
+from a2v_experiments.recipe.sections import RayConfig
+from a2v_experiments.store.environment import origin
 from experiments_cluster import free_port
 from experiments_world import make_recipe, recipe_tree, write_recipe
 

@@ -12,14 +12,14 @@ import pytest
 import soundfile
 import torch
 import yaml
-from a2v_experiments import plan_costs
-from a2v_experiments.corpus_facts import ClassFacts, CorpusFacts, Lengths, RecordingFacts, read_facts
-from a2v_experiments.plan_costs import WORKERS_START_S, StepTime
-from a2v_experiments.recipe import RecipeFile, load_recipe, merge, read_recipe
-from a2v_experiments.suggest import FEW, MANY, Suggestion, Trainable, front_end_at, suggest
-from a2v_experiments.suggest_text import to_yaml
-from a2v_experiments.tasks import part
-from a2v_experiments.training_budget import updates_for
+from a2v_experiments.overview import plan_costs
+from a2v_experiments.overview.plan_costs import WORKERS_START_S, StepTime
+from a2v_experiments.recipe.files import RecipeFile, load_recipe, merge, read_recipe
+from a2v_experiments.suggest.budget import updates_for
+from a2v_experiments.suggest.facts import ClassFacts, CorpusFacts, Lengths, RecordingFacts, read_facts
+from a2v_experiments.suggest.suggest import FEW, MANY, Suggestion, Trainable, front_end_at, suggest
+from a2v_experiments.suggest.text import to_yaml
+from a2v_experiments.training.tasks import part
 from a2v_model import Detector, FinetuneConfig
 
 Call = tuple[float, float, str]  # onset, length, class

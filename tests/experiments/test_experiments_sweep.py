@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from a2v_experiments import ray_session
-from a2v_experiments.errors import UserError
-from a2v_experiments.recipe_sections import RayConfig
-from a2v_experiments.sweep_config import PruningConfig, Range, SweepConfig
-from a2v_experiments.sweep_report import axis_label, records, text_report
-from a2v_experiments.sweep_rows import Row, best_of
-from a2v_experiments.sweep_search import bundle, optuna_search, scheduler, trials_at_once
-from a2v_experiments.sweep_trial import score_of
+from a2v_experiments.basics.errors import UserError
+from a2v_experiments.cluster import session as ray_session
+from a2v_experiments.recipe.sections import RayConfig
+from a2v_experiments.recipe.sweep import PruningConfig, Range, SweepConfig
+from a2v_experiments.sweep.report import axis_label, records, text_report
+from a2v_experiments.sweep.rows import Row, best_of
+from a2v_experiments.sweep.search import bundle, optuna_search, scheduler, trials_at_once
+from a2v_experiments.sweep.trial import score_of
 from experiments_runs import World
 from experiments_world import call_quietly, make_recipe, recipe_tree, write_recipe
 from mlflow.entities import Run

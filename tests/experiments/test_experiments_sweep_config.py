@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from a2v_experiments.errors import UserError
-from a2v_experiments.recipe import RecipeFile, load_recipe, read_recipe
-from a2v_experiments.sweep_config import Range
-from a2v_experiments.sweep_trials import draw, number_of_trials, short_names, trial, trial_name, trials_of
+from a2v_experiments.basics.errors import UserError
+from a2v_experiments.recipe.files import RecipeFile, load_recipe, read_recipe
+from a2v_experiments.recipe.sweep import Range
+from a2v_experiments.sweep.trials import draw, number_of_trials, short_names, trial, trial_name, trials_of
 from experiments_world import recipe_tree, write_recipe
 
 MASKS = {"pretrain.mask_probability": [0.2, 0.5], "finetune.mask_length": [2, 4, 8]}

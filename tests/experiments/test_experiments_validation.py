@@ -13,12 +13,13 @@ import pytest
 import torch
 from a2v_data.corpus import Corpus
 from a2v_eval.events import EventConfig
-from a2v_experiments import checkpoints, stages, tasks
-from a2v_experiments.checkpoints import AVERAGE, BEST, MODEL, read_state, read_weights
-from a2v_experiments.stopping import finishing_update
-from a2v_experiments.tasks import TrainingSpec, build_task
-from a2v_experiments.validation import validation_events
-from a2v_experiments.validation_report import summary
+from a2v_experiments.basics.stopping import finishing_update
+from a2v_experiments.stages import stages
+from a2v_experiments.training import checkpoints, tasks
+from a2v_experiments.training.checkpoints import AVERAGE, BEST, MODEL, read_state, read_weights
+from a2v_experiments.training.tasks import TrainingSpec, build_task
+from a2v_experiments.training.validation import validation_events
+from a2v_experiments.training.validation_report import summary
 from experiments_faults import run_terminated
 from experiments_training import Training, run_loop
 from experiments_world import RECORDINGS, make_recipe, training_spec

@@ -19,7 +19,7 @@ import jsonschema
 import pytest
 import ray
 import yaml
-from a2v_experiments.recipe import load_recipe
+from a2v_experiments.recipe.files import load_recipe
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"

@@ -12,7 +12,7 @@ import pytest
 import typer
 import yaml
 from a2v_experiments import cli
-from a2v_experiments.recipe import load_recipe
+from a2v_experiments.recipe.files import load_recipe
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), *sorted(ROOT.glob("docs/*.md"))]

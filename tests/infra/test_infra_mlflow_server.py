@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from a2v_experiments.cluster.session import tracking_login
 from a2v_experiments.models import load_model
-from a2v_experiments.ray_session import tracking_login
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException

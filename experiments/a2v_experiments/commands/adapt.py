@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import INTERRUPTED, UserError
+from ..basics.errors import INTERRUPTED, UserError
 from .annotation_options import table_options
 from .options import DEFAULT_WORK, Json, Labelled, LabelledChoice, Tracking, Work, a2v_command, say, ui_command
 
@@ -47,8 +47,8 @@ def adapt(
     What the model hears in your recordings is computed once and kept; a new head is trained on it. A fifth of the
     labelled recordings are kept apart, to choose weights and thresholds by.
     """
-    from ..adapt import AdaptOptions
-    from ..adapt import adapt as run_adapt
+    from ..adapt.adapt import AdaptOptions
+    from ..adapt.adapt import adapt as run_adapt
 
     options = AdaptOptions(
         folder, model, out, minutes, head.value, unfreeze_updates, labelled.value, annotations=annotations
@@ -68,7 +68,7 @@ def _to_stderr(line: str) -> None:
 
 
 def _report(record: dict[str, Any], out: Path, work: Path, tracking_uri: str | None) -> None:
-    from ..adapt_scores import score_table
+    from ..adapt.scores import score_table
 
     say(f"\n{score_table(record['scores'])}")
     say(f"of {record['recordings']['told']}")

@@ -89,7 +89,7 @@ def _config(asked: dict[str, Any], prefix: str) -> AnnotationConfig:
     from a2v_data.annotation_config import AnnotationConfig
     from pydantic import ValidationError
 
-    from ..errors import UserError
+    from ..basics.errors import UserError
 
     try:
         return AnnotationConfig.model_validate({key: value for key, value in asked.items() if value is not None})

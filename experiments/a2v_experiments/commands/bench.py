@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import UserError
+from ..basics.errors import UserError
 from .bench_detect import detect
 from .bench_eval import eval_
 from .bench_predict import predict
@@ -39,7 +39,7 @@ def train(
     from a2v_model import PRESETS
 
     _one_of("--preset", preset, list(PRESETS))
-    from ..bench_train import StepConfig, measure_step
+    from ..bench.train import StepConfig, measure_step
 
     config = StepConfig(preset, stage, segments, segment_s, precision, steps, compile_, gradient_checkpointing)
     found = measure_step(config, profile)
@@ -60,7 +60,7 @@ def data(
 
     from a2v_data.scheduling import cores
 
-    from ..bench_data import reading_speed
+    from ..bench.data import reading_speed
 
     count = processes or cores()
     speed = reading_speed(store, segment_s, segments, count, seconds)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import INTERRUPTED, UserError
+from ..basics.errors import INTERRUPTED, UserError
 from .options import DEFAULT_WORK, Json, Override, Tracking, Work, say
 
 
@@ -57,11 +57,11 @@ def detect(
     for option, name in (("--preset", preset), ("--peer", peer)):
         if name is not None and name not in PRESETS:
             raise UserError(f"{option} {name}: must be one of {', '.join(PRESETS)}")
-    from ..bench_detect import EXPERIMENT, Bench, check, curves_of, measure_detectors
-    from ..bench_detect_recipe import Asked
-    from ..bench_detect_report import text_of
-    from ..bench_detect_training import Budget
-    from ..tracking import open_store
+    from ..bench.detect import EXPERIMENT, Bench, check, curves_of, measure_detectors
+    from ..bench.detect_recipe import Asked
+    from ..bench.detect_report import text_of
+    from ..bench.detect_training import Budget
+    from ..store.tracking import open_store
 
     pretrained = pretrain_updates is not None or pretrain_share is not None
     asked = Asked(recipe, preset, peer, share, backbone, pretrained, set_ or [], peer_set or [])

@@ -38,7 +38,7 @@ def eval_(
     from a2v_eval.evaluation import Collector, EvaluationConfig
     from a2v_eval.labels import LABEL
 
-    from ..progress import bar
+    from ..basics.progress import bar
 
     rng = np.random.default_rng(seed)
     rate, shape = 200.0, np.hanning(40).astype(np.float32)

@@ -32,8 +32,8 @@ def predict(
     """Time `a2v predict`, files in, tables out, on recordings of noise, which it makes and removes."""
     from json import dumps
 
-    from ..bench_predict import PredictConfig, measure_prediction
-    from ..progress import hours_bar
+    from ..basics.progress import hours_bar
+    from ..bench.predict import PredictConfig, measure_prediction
 
     config = PredictConfig(preset.value, minutes, recordings, sample_rate, precision.value, processes)
     with hours_bar("predicting") as shown:

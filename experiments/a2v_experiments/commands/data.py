@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import INTERRUPTED, UserError
+from ..basics.errors import INTERRUPTED, UserError
 from . import data_annotations, data_import, data_prepare
 from .data_check import check
 from .data_folds import folds
@@ -32,7 +32,7 @@ def synth(
     """Make a synthetic corpus in MeerKAT's layout. A stand-in: results on it say nothing about real recordings."""
     from a2v_data.synth import synthesise
 
-    from ..progress import advancing, bar
+    from ..basics.progress import advancing, bar
 
     try:
         with bar("synthesising", 0, "segments") as shown:

@@ -32,7 +32,7 @@ def show_annotations(
     from a2v_data.annotation_tables import overlapping_events
     from a2v_data.sources import open_source
 
-    from ..progress import advancing, bar
+    from ..basics.progress import advancing, bar
 
     opened = open_source(source, annotations)
     with bar("tables", len(opened.found.read), "tables") as shown:
@@ -115,7 +115,7 @@ def _show(report: AnnotationReport, source: Source) -> None:
 
 
 def _columns(header: Sequence[str], rows: Sequence[Sequence[Any]], left: int, limit: int | None = None) -> None:
-    from ..tables import text_table
+    from ..basics.tables import text_table
 
     if not rows:
         return

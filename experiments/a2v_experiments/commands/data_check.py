@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import FAILED
+from ..basics.errors import FAILED
 from .options import Json, Labelled, LabelledChoice, say
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def check(
     from a2v_data.meerkat import MEERKAT_CLASSES
     from a2v_data.prepared import read_prepared
 
-    from ..progress import advancing, bar
-    from ..tables import text_table
+    from ..basics.progress import advancing, bar
+    from ..basics.tables import text_table
 
     made = read_prepared(root)
     names = (made.classes if made else None) or MEERKAT_CLASSES

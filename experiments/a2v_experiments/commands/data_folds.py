@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import FAILED, UserError
+from ..basics.errors import FAILED, UserError
 from .annotation_options import table_options
 from .data_stats import fold_table
 from .options import Json, Labelled, LabelledChoice, say
@@ -184,7 +184,7 @@ def _lost_classes(listing: Listing, found: Folds, shares: list[float], seed: int
 
 
 def _table(even: dict[str, Any], count: int) -> str:
-    from ..tables import text_table
+    from ..basics.tables import text_table
 
     header = ["class", "events", "share", *(f"fold {fold}" for fold in range(count)), "deviation"]
     rows = [

@@ -46,7 +46,7 @@ def nips4bplus(
     """NIPS4Bplus: bird song with onsets and offsets; 687 recordings of 5 s, most of them annotated."""
     from a2v_data.importers.nips4bplus import Nips4bplusConfig, import_nips4bplus
 
-    from ..progress import advancing, bar
+    from ..basics.progress import advancing, bar
 
     config = Nips4bplusConfig(keep_unknown=keep_unknown, challenge_test=challenge_test)
     with bar("importing", 0, "files") as shown:
@@ -73,7 +73,7 @@ def xeno_canto(
     """xeno-canto: recordings for pretraining, with recordists and licences in recordings.csv."""
     from a2v_data.importers.xeno_canto import XenoCantoConfig, import_xeno_canto
 
-    from ..progress import advancing, bar
+    from ..basics.progress import advancing, bar
 
     ratings = [rating.value for rating in quality] if quality else None
     config = XenoCantoConfig.model_validate(

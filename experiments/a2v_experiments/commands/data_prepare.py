@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import FAILED, INTERRUPTED, UserError
+from ..basics.errors import FAILED, INTERRUPTED, UserError
 from .annotation_options import table_options
 from .options import Labelled, LabelledChoice, say
 
@@ -58,7 +58,7 @@ def prepare(
     from a2v_data.prepare import PrepareConfig
     from a2v_data.prepare import prepare as prepare_segments
 
-    from ..progress import advancing, bar
+    from ..basics.progress import advancing, bar
 
     options = {"segment_s": segment_s, "random_names": random_names, "seed": seed, "annotations": annotations}
     config = _config(PrepareConfig, sample_rate, labelled, channel, channels, **options)
@@ -70,7 +70,7 @@ def prepare(
         raise UserError("stopped; the same command goes on with what is not done", INTERRUPTED) from None
     finally:
         if ray:
-            from ..ray_session import stop_ray
+            from ..cluster.session import stop_ray
 
             stop_ray()
     prepared, recordings = done.prepared, done.prepared.recordings
@@ -122,7 +122,7 @@ def pack(
     from a2v_data.pack import PackConfig
     from a2v_data.pack import pack as pack_store
 
-    from ..progress import advancing, bar
+    from ..basics.progress import advancing, bar
 
     names = [name.strip() for name in classes.split(",")] if classes is not None else None
     options: dict[str, Any] = {"classes": names, "exclude_labels": exclude_labels or [], "focal_class": focal_class}
@@ -202,7 +202,7 @@ def _run(processes: int | None, ray: bool, address: str | None) -> Run:
 
     if not ray:
         return on_cores(processes)
-    from ..ray_run import on_ray
+    from ..cluster.run import on_ray
 
     return on_ray(address)
 

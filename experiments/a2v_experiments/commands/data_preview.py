@@ -39,7 +39,7 @@ def preview(
     from a2v_data.figures import check_format, save
     from a2v_data.preview import open_piece, picture, preview_figure
 
-    from ..progress import advancing, bar
+    from ..basics.progress import advancing, bar
 
     piece = open_piece(file, start, end, annotations, recording, channel, reading)
     default = f"{Path(recording or file).stem}_{piece.start_s:g}-{piece.end_s:g}s.png"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import FAILED
+from ..basics.errors import FAILED
 from .annotation_options import table_options
 from .options import Json, Labelled, LabelledChoice, say
 
@@ -95,7 +95,7 @@ def _sparsity(found: dict[str, Any]) -> str:
 
 
 def _classes(found: dict[str, Any]) -> str:
-    from ..tables import text_table
+    from ..basics.tables import text_table
 
     header = ["class", "events", "recordings", "total s", "% of time"]
     header += ["5 %", "25 %", "median", "75 %", "95 %", "longest s"]
@@ -109,7 +109,7 @@ def _classes(found: dict[str, Any]) -> str:
 
 
 def _overlaps(found: dict[str, Any]) -> str:
-    from ..tables import text_table
+    from ..basics.tables import text_table
 
     if not found["overlaps"]:
         return "no two classes sound at once"
@@ -133,7 +133,7 @@ def fold_table(classes: list[str], folds: list[dict[str, Any]]) -> str:
 
     folds: as `fold_statistics` has them.
     """
-    from ..tables import text_table
+    from ..basics.tables import text_table
 
     shares = list(folds[0]["train"])
     header = ["class", *(f"{100 * float(share):g} % train" for share in shares), "evaluation"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UserError
+from ..basics.errors import UserError
 from .annotation_options import table_options
 from .options import say
 
@@ -63,8 +63,8 @@ def evaluate(
     """
     from a2v_eval.events import PROTOCOLS
 
-    from ..event_report import as_dict, as_text, write_tables
-    from ..event_scores import Settings, score_events
+    from ..score.report import as_dict, as_text, write_tables
+    from ..score.scores import Settings, score_events
 
     if bootstrap == 1:
         raise UserError("--bootstrap 1: intervals need at least 2 draws; 1000 is usual")

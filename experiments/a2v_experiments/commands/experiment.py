@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ..errors import FAILED, INTERRUPTED, UserError
+from ..basics.errors import FAILED, INTERRUPTED, UserError
 from .experiment_overview import compare, list_, plan
 from .options import DEFAULT_WORK, Override, RecipeName, Scale, Tracking, Work, say, ui_command
 
@@ -23,16 +23,16 @@ def run(
 
     A recipe with a sweep runs all its trials, several at once.
     """
-    from ..recipe import read_recipe
-    from ..sweep_trials import trials_of
+    from ..recipe.files import read_recipe
+    from ..sweep.trials import trials_of
 
     file = read_recipe(recipe, set_, scale.value if scale else None)
     chosen = file.resolve()
     trials = trials_of(file) if chosen.sweep else []
-    from ..next_steps import after_scale, after_sweep, next_steps
-    from ..ray_session import check_cluster, stop_ray
-    from ..stages import check_source
-    from ..tracking import open_store
+    from ..cluster.session import check_cluster, stop_ray
+    from ..overview.next_steps import after_scale, after_sweep, next_steps
+    from ..stages.stages import check_source
+    from ..store.tracking import open_store
 
     check_source(chosen)  # before anything is written
     for one in trials:
@@ -46,14 +46,14 @@ def run(
         store = open_store(work, tracking_uri, chosen.name)
         say(f"experiment {chosen.name}, tracked in {store.uri}")
         if chosen.sweep:
-            from ..sweep import run_sweep
+            from ..sweep.run import run_sweep
 
             swept = run_sweep(file, work, store, say)
             table, failed = swept.table, swept.failed
             if swept.best is not None and not scale:
                 next_ = after_sweep(swept.best, given, work, store.uri, tracking_uri)
         else:
-            from ..experiment import run_experiment
+            from ..stages.experiment import run_experiment
 
             outcome = run_experiment(chosen, work, store, say)
             table = outcome.table

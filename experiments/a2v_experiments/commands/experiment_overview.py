@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UserError
+from ..basics.errors import UserError
 from .options import (
     DEFAULT_WORK,
     Json,
@@ -30,7 +30,7 @@ UI_ADDRESS = "http://127.0.0.1:5000"  # where `a2v ui` listens
 
 def list_(work: Work = DEFAULT_WORK, tracking_uri: Tracking = None, as_json: Json = False) -> None:
     """List the experiments in the tracking store: status, folds done, scores, commit; the newest first."""
-    from .. import listing
+    from ..overview import listing
 
     client = _client(work, tracking_uri, empty_is_wrong=False)
     found = listing.rows(client) if client else []
@@ -71,9 +71,9 @@ def compare(
     """Set runs side by side: what differs in their configuration, scores, and paired tests over the same folds."""
     client = _client(work, tracking_uri, empty_is_wrong=True)
     assert client is not None
-    from .. import compare_report
-    from ..compare import sides, ui_link
-    from ..compare_figure import draw_curves, places
+    from ..overview import compare_report
+    from ..overview.compare import sides, ui_link
+    from ..overview.compare_figure import draw_curves, places
 
     for place in places(figure).values() if figure is not None else ():
         check_new_figure(place)
@@ -105,14 +105,14 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Tell what `run` would run and what it would reuse, with an estimate of time and disk. Runs and writes nothing."""
-    from ..recipe import read_recipe
+    from ..recipe.files import read_recipe
 
     file = read_recipe(recipe, set_, scale.value if scale else None)
     base = file.resolve()
-    from .. import plan_report
-    from ..advice import advice_before
-    from ..plan import make_plan
-    from ..tracking import default_uri
+    from ..overview import plan_report
+    from ..overview.plan import make_plan
+    from ..stages.advice import advice_before
+    from ..store.tracking import default_uri
 
     planned = make_plan(
         file, work, _client(work, tracking_uri, empty_is_wrong=False), tracking_uri or default_uri(work)
@@ -128,7 +128,7 @@ def plan(
 
 
 def _client(work: Path, tracking_uri: str | None, empty_is_wrong: bool) -> MlflowClient | None:
-    from ..tracking import existing_client
+    from ..store.tracking import existing_client
 
     client = existing_client(work, tracking_uri)
     if client is None and empty_is_wrong:

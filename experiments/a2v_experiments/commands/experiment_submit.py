@@ -39,20 +39,20 @@ def submit(
     ] = None,
 ) -> None:
     """Run a recipe on a Ray cluster, with the code that is installed here. It goes on when this command ends."""
-    from ..recipe import read_recipe
-    from ..sweep_trials import trials_of
+    from ..recipe.files import read_recipe
+    from ..sweep.trials import trials_of
 
     file = read_recipe(recipe, set_, scale.value if scale else None)
     if file.resolve().sweep:
         trials_of(file)  # each of them is validated
-    from .. import jobs, submission
+    from ..cluster import jobs, submission
 
     submission.check_tracking(tracking_uri, address)
     variables = submission.parse_env(env or [])
     file = submission.for_cluster(file)
     chosen = file.resolve()
     if all(Path(source).is_dir() for source in submission.sources(chosen)):
-        from ..stages import check_source
+        from ..stages.stages import check_source
 
         check_source(chosen)
     client = jobs.connect(address)
@@ -80,7 +80,7 @@ def attach(
     job_id: Annotated[str, typer.Argument(help="As `a2v experiment submit` printed it.")], address: Address
 ) -> None:
     """Follow the log of a submitted experiment, from its start; ends with its exit code."""
-    from .. import jobs
+    from ..cluster import jobs
 
     jobs.follow(jobs.connect(address), address, job_id, _write)
 

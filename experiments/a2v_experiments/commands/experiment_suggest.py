@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import UserError
+from ..basics.errors import UserError
 from .annotation_options import table_options
 from .options import Json, a2v_command, say
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig
 
-    from ..advice import Advice
-    from ..corpus_facts import CorpusFacts
-    from ..recipe import Recipe
-    from ..suggest import Suggestion
+    from ..recipe.files import Recipe
+    from ..stages.advice import Advice
+    from ..suggest.facts import CorpusFacts
+    from ..suggest.suggest import Suggestion
 
 SHOWN_PROBLEMS = 5
 SUFFIXES = (".yaml", ".yml")
@@ -38,17 +38,17 @@ def suggest(
 
     It reads headers and annotations, and times a few training steps here.
     """
-    from ..corpus_facts import read_facts
-    from ..suggest import FEW, MANY, recipe_name
-    from ..suggest import suggest as suggestion_for
-    from ..suggest_text import to_yaml
+    from ..suggest.facts import read_facts
+    from ..suggest.suggest import FEW, MANY, recipe_name
+    from ..suggest.suggest import suggest as suggestion_for
+    from ..suggest.text import to_yaml
 
     out = out or Path(f"{recipe_name(folder.resolve().name)}.yaml")
     _check_new(out)
     facts = read_facts(folder, annotations=annotations)
-    from ..advice import advice_before
-    from ..recipe import load_recipe, read_recipe
-    from ..training_budget import updates_for, within_labels
+    from ..recipe.files import load_recipe, read_recipe
+    from ..stages.advice import advice_before
+    from ..suggest.budget import updates_for, within_labels
 
     bases = {name: load_recipe(name) for name in (MANY, FEW)}
     untimed = suggestion_for(facts, bases, minutes)
@@ -80,7 +80,7 @@ def _check_new(out: Path) -> None:
 
 def _resolved(found: Suggestion, parent: dict[str, Any], out: Path) -> Recipe:
     """The recipe that the file will load as."""
-    from ..recipe import RecipeFile, merge
+    from ..recipe.files import RecipeFile, merge
 
     return RecipeFile(out.name, merge(parent, found.tree)).resolve()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import FAILED, UserError
+from ..basics.errors import FAILED, UserError
 from .annotation_options import table_options
 from .options import Json, Override, Tracking, check_new, check_new_figure, say
 
@@ -40,9 +40,9 @@ def filters(
 ) -> None:
     """The learned Sinc filters: their cumulative frequency response against the mel scale that they started from."""
     _check_new(out, npz)
-    from ..explain import STRETCH_S, Recordings, explain_filters
+    from ..basics.progress import bar
+    from ..explain.drawing import STRETCH_S, Recordings, explain_filters
     from ..models import load_model
-    from ..progress import bar
 
     loaded = load_model(model, tracking_uri)
     recordings = Recordings(audio, loaded.sample_rate, channel, minutes) if audio else None
@@ -91,7 +91,7 @@ def attention(
     _check_new(out, npz)
     from a2v_model import Detector
 
-    from ..explain import event_config, explain_attention
+    from ..explain.drawing import event_config, explain_attention
     from ..models import load_model
 
     loaded = load_model(model, tracking_uri)
@@ -142,8 +142,8 @@ def masks(
     Masks are drawn as training draws them: spans overlap, and rows of a batch are made equal by unmasking at random.
     """
     _check_new(out, npz)
-    from ..explain_masks import draw_masks, mask_settings
-    from ..recipe import load_recipe
+    from ..explain.masks import draw_masks, mask_settings
+    from ..recipe.files import load_recipe
 
     if recipe is None and set_:
         raise UserError("--set: changes a recipe, and none is named")

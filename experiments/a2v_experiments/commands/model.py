@@ -37,7 +37,7 @@ def import_(
     from a2v_model.original_checkpoint import import_checkpoint
     from a2v_model.summary import summarise
 
-    from ..progress import advancing, bar
+    from ..basics.progress import advancing, bar
 
     refuse_existing(out)
     with bar("importing", 0, "tensors") as shown:
@@ -164,7 +164,7 @@ def _class_table(summary: dict[str, Any]) -> str:
     """A row for each class: its threshold, scores there, and whether it is learned."""
     from a2v_eval.learned import LEARNED_F1, class_fits
 
-    from ..tables import text_table
+    from ..basics.tables import text_table
 
     def cell(value: float | None, form: str = ".3f") -> str:
         return "–" if value is None else f"{value:{form}}"

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UserError
+from ..basics.errors import UserError
 
 Work = Annotated[Path, typer.Option("--work", envvar="A2V_WORK", help="Folder for corpora, checkpoints and the store.")]
 Tracking = Annotated[

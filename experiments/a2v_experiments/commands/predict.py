@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import FAILED, INTERRUPTED, UserError
+from ..basics.errors import FAILED, INTERRUPTED, UserError
 from .options import Json, Tracking, say
 
 
@@ -144,9 +144,9 @@ def predict(
         raise UserError("--address: is the address of a Ray cluster; give --ray as well")
     if channel != "mix" and not channel.isdigit():
         raise UserError(f"--channel: {channel!r} must be a number from 0, or mix")
-    from ..predict_call import Choice, call
-    from ..predict_options import seconds_of, threshold_of
-    from ..progress import advancing, bar, hours_bar
+    from ..basics.progress import advancing, bar, hours_bar
+    from ..predict.call import Choice, call
+    from ..predict.options import seconds_of, threshold_of
 
     choice = Choice(
         model=model,
@@ -180,7 +180,7 @@ def predict(
             summary = call(recordings, out, choice, shown)
         made = []
         if figures or report:
-            from ..predict_report import show_predictions
+            from ..predict.report import show_predictions
 
             with bar("drawing", 0, "events") as drawing:
                 count = FIGURES_IN_REPORT if figures is None else figures

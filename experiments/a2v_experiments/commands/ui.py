@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import FAILED, UserError
+from ..basics.errors import FAILED, UserError
 from .options import DEFAULT_WORK, Tracking, Work, say
 
 # MLflow starts schedulers for traces and prompts beside its UI, which nothing here uses
@@ -27,7 +27,7 @@ def ui(
         say(f"a tracking server shows its own UI: open {tracking_uri}")
         return
     _check_address(host, port)
-    from ..tracking import default_uri, existing_client
+    from ..store.tracking import default_uri, existing_client
 
     if existing_client(work, tracking_uri) is None:
         raise UserError(

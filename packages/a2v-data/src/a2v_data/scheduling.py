@@ -3,7 +3,7 @@
 A `Run` takes work(task, advance), tasks, and a callback that is told how much was done since the last call, in the
 unit that the work gives to `advance` (it calls it often: the call is also where a stopped run ends). It yields
 (position of the task, result) as they come. A task whose process died (a decoder that crashed, memory that ran out)
-yields a `Crash`; the tasks beside it are done again. Other schedulers fit in: `a2v_experiments.ray_run` has one.
+yields a `Crash`; the tasks beside it are done again. Other schedulers fit in: `a2v_experiments.cluster.run` has one.
 """
 
 import multiprocessing

@@ -1,0 +1,1 @@
+"""From a pretrained model to one's own classes in minutes."""

@@ -1,0 +1,1 @@
+"""What every room uses: errors, tables, progress, fingerprints, signals."""

@@ -1,0 +1,1 @@
+"""Ray: starting it, its nodes, jobs that are submitted to it."""

@@ -1,0 +1,1 @@
+"""What there is and what would run: plans, lists, comparisons."""

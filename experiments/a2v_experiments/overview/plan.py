@@ -1,0 +1,318 @@
+"""What a recipe would run: every stage, looked up in the tracking store by its fingerprint. Nothing is run or written.
+
+A fingerprint needs its inputs' content. Where that is not there yet (a synthetic corpus that is not made, recordings
+that are not packed here: a pretraining knows the packed audio) a stand-in takes its place, which still tells stages
+that trials share from those that they do not, and the stage is `unknown`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from a2v_data.corpus import Corpus
+from a2v_data.folds import Folds
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from ..basics.errors import UserError
+from ..basics.fingerprint import fingerprint
+from ..models import is_uri
+from ..recipe.files import RecipeFile
+from ..recipe.sections import DataConfig, Recipe
+from ..recipe.sweep import Range, SweepConfig
+from ..stages import stages
+from ..stages.backbones import find_backbone
+from ..stages.heard import heard_by
+from ..stages.specs import (
+    StageSpec,
+    data_spec,
+    experiment_spec,
+    finetune_spec,
+    folds_spec,
+    given_folds,
+    pretrain_spec,
+    refit_spec,
+)
+from ..store import lookup
+from ..store.claims import owner_is_gone
+from ..sweep.trials import Trial, trial, trials_of
+from ..training import checkpoints
+
+# reused: a finished run is there; shared: an earlier stage of this plan is the same; continues: a stopped run goes on;
+# busy: another process runs it, which is waited for; evaluates: its model is there, only its evaluation runs;
+# runs; unknown: runs, unless a finished run turns out to have its fingerprint
+State = Literal["reused", "shared", "continues", "busy", "evaluates", "runs", "unknown"]
+WORKING: tuple[State, ...] = ("continues", "evaluates", "runs", "unknown")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A fingerprint, or a stand-in where it cannot be known yet."""
+
+    value: str
+    known: bool
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One stage of one trial (`trial` None: the recipe itself). updates: those that a training still has to make;
+    recipe: with the settings of its label share; times: how many such there are, of trials that are not known yet."""
+
+    trial: str | None
+    stage: str
+    name: str
+    state: State
+    mark: Mark
+    run_id: str | None
+    updates: int
+    recipe: Recipe
+    share: float | None = None
+    times: int = 1
+
+    @property
+    def works(self) -> bool:
+        return self.state in WORKING
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every stage in the order in which `run` comes to them. finished: the run that is the whole experiment already."""
+
+    stages: list[Planned]
+    finished: str | None
+    notes: list[str]
+
+
+def make_plan(file: RecipeFile, work: Path, client: MlflowClient | None, uri: str) -> Plan:
+    """client: the store's, None where there is no store yet. Raises UserError or ValueError as `run` would."""
+    recipe = file.resolve()
+    planner = _Planner(client, work, uri)
+    if recipe.sweep is None:
+        stages.check_source(recipe)
+        return Plan(planner.stages(recipe, None), planner.finished, list(dict.fromkeys(planner.notes)))
+    trials = trials_of(file)
+    chosen = trials or [_stand_in(file, recipe.sweep)]
+    planned: list[Planned] = []
+    for one in chosen:
+        stages.check_source(one.recipe)
+        planned += planner.stages(one.recipe, one.name)
+    if not trials:
+        assert recipe.sweep.trials is not None
+        planned = _repeated(planned, recipe.sweep, recipe.sweep.trials)
+        planner.notes.append(
+            f"optuna chooses the {recipe.sweep.trials} trials one after the other: one stands for all of them, with the"
+            " first values of every parameter; trials that are finished already are not taken off"
+        )
+    if recipe.sweep.pruning is not None:
+        planner.notes.append("pruning stops trials early, which ones is not known: time and updates are the most")
+    return Plan(planned, None, list(dict.fromkeys(planner.notes)))
+
+
+def _stand_in(file: RecipeFile, sweep: SweepConfig) -> Trial:
+    """A trial with the first value of every list and the low end of every range."""
+    first = {
+        key: choice.ends[0] if isinstance(choice, Range) else choice[0] for key, choice in sweep.parameters.items()
+    }
+    return replace(trial(file, first), name="any trial")
+
+
+def _repeated(planned: list[Planned], sweep: SweepConfig, trials: int) -> list[Planned]:
+    """Stages that every trial has for itself; they share data, folds, and a pretraining that no parameter touches."""
+    touched = {key.split(".")[0] for key in sweep.parameters}
+    alone = {"finetune"} | ({"pretrain"} if touched & {"pretrain", "model", "data", "pretrain_data"} else set())
+    return [_whatever_found(one, trials) if one.stage in alone else one for one in planned]
+
+
+def _whatever_found(one: Planned, trials: int) -> Planned:
+    """A stage of every trial, as long as it is of a trial with other values than the one that was looked up."""
+    stage = one.recipe.pretrain if one.stage == "pretrain" else one.recipe.finetune
+    assert stage is not None
+    state: State = "runs" if one.state == "runs" else "unknown"
+    return replace(one, state=state, run_id=None, updates=stage.updates, times=trials)
+
+
+class _Planner:
+    """Walks the stages of one recipe after another as `graph.run_graph` does."""
+
+    def __init__(self, client: MlflowClient | None, work: Path, uri: str) -> None:
+        self.client, self.work, self.uri = client, work, uri
+        self.seen: set[str] = set()
+        self.origins: dict[str, Mark] = {}
+        self.finished: str | None = None
+        self.notes: list[str] = []
+        self.splits: dict[str, Folds] = {}
+
+    def stages(self, recipe: Recipe, trial: str | None) -> list[Planned]:
+        origin = self.origin(recipe.data)
+        data_stage = data_spec(recipe.data, origin.value)
+        done = [self.look(data_stage, recipe, trial, origin.known)]
+        heard, heard_origin = data_stage, origin
+        if recipe.pretrain_data is not None:
+            heard_origin = self.origin(recipe.pretrain_data)
+            heard = data_spec(recipe.pretrain_data, heard_origin.value, "pretraining data")
+            done.append(self.look(heard, recipe, trial, heard_origin.known))
+        data = done[0].mark
+        split = None
+        if recipe.finetune is not None or recipe.folds.decides_pretraining:
+            done.append(self.look(folds_spec(recipe, data.value), recipe, trial, data.known))
+            split = done[-1]
+        start = self.backbone(recipe)
+        sources = [origin, *([heard_origin] if recipe.pretrain_data else []), *([start] if start else [])]
+        if recipe.folds.manifests is not None:
+            sources.append(Mark(given_folds(recipe) or "", True))
+
+        def pretraining(fold: int | None = None) -> Mark | None:
+            if recipe.pretrain is None:
+                return start
+            audio = self.audio(recipe, (data_stage, heard), (origin, heard_origin), fold)
+            spec = pretrain_spec(recipe, audio.value, fold)
+            done.append(self.look(spec, recipe, trial, audio.known, recipe.pretrain.updates))
+            return done[-1].mark
+
+        if not recipe.pretrains_by_fold:
+            start = pretraining()
+        if split is not None and recipe.finetune is not None:
+            for fold in recipe.folds.selected:
+                own = pretraining(fold) if recipe.pretrains_by_fold else start
+                for share in recipe.folds.label_shares:
+                    done.append(self.finetuning(recipe, trial, (fold, share), data, split, own))
+            if recipe.folds.refit:
+                start = pretraining() if recipe.pretrains_by_fold else start
+                done.append(self.refit(recipe, trial, data, start, done))
+        if trial is None:
+            self.whole(recipe, sources)
+        return done
+
+    def finetuning(
+        self, recipe: Recipe, trial: str | None, part: tuple[int, float], data: Mark, split: Planned, start: Mark | None
+    ) -> Planned:
+        fold, share = part
+        at_share = recipe.at_share(share)
+        assert at_share.finetune is not None
+        start_mark = start.value if start else None
+        in_trial = trial is not None
+        spec = finetune_spec(at_share, fold, share, data.value, split.mark.value, start_mark, in_trial)
+        known = data.known and (start is None or start.known)
+        planned = self.look(spec, at_share, trial, known, at_share.finetune.updates, share)
+        # without folds there is no finetuning on them, whatever it starts from
+        new_folds = split.mark.known and split.state != "reused"
+        return replace(planned, state="runs") if planned.state == "unknown" and new_folds else planned
+
+    def refit(
+        self, recipe: Recipe, trial: str | None, data: Mark, start: Mark | None, done: Sequence[Planned]
+    ) -> Planned:
+        share = recipe.folds.refit_share
+        chosen = recipe.for_refit()
+        assert chosen.finetune is not None
+        folds = [one.mark for one in done if one.stage == "finetune" and one.share == share]
+        start_mark = start.value if start else None
+        spec = refit_spec(chosen, [mark.value for mark in folds], data.value, start_mark, trial is not None)
+        known = data.known and all(mark.known for mark in folds) and (start is None or start.known)
+        return self.look(spec, chosen, trial, known, chosen.finetune.updates)
+
+    def look(
+        self,
+        spec: StageSpec,
+        recipe: Recipe,
+        trial: str | None,
+        known: bool,
+        updates: int = 0,
+        share: float | None = None,
+    ) -> Planned:
+        """The stage's state; the first trial that works on it is the one that the others share it with."""
+        mark = Mark(spec.fingerprint, known)
+        state, run, left = self.state(spec, known, updates)
+        if mark.value in self.seen and state not in ("reused", "busy"):
+            state, run, left = "shared", None, 0
+        self.seen.add(mark.value)
+        run_id = run.info.run_id if run else None
+        return Planned(trial, spec.stage, spec.name, state, mark, run_id, left, recipe, share)
+
+    def state(self, spec: StageSpec, known: bool, updates: int) -> tuple[State, Run | None, int]:
+        """State, the run that it is about, and updates left."""
+        if self.client is None:
+            return "runs", None, updates
+        if not known:
+            return "unknown", None, updates
+        attempts = lookup.attempts(self.client, spec.stage, spec.fingerprint)
+        finished = lookup.finished(attempts)
+        if finished is not None:
+            return "reused", finished, 0
+        run = attempts[0] if attempts else None
+        if run is not None and run.info.status == "RUNNING" and not owner_is_gone(run):
+            return "busy", run, 0
+        trained = lookup.trained(self.client, spec.training) if spec.training else None
+        if trained or (run is not None and run.data.tags.get("a2v.model") == "logged"):
+            return "evaluates", self.client.get_run(trained) if trained else run, 0
+        if run is None:
+            return "runs", None, updates
+        newest = checkpoints.newest(self.work / "checkpoints" / spec.storage)
+        state = checkpoints.read_state(newest) if newest else {"updates": 0}
+        return "continues", run, 0 if checkpoints.is_finished(state, updates) else updates - state["updates"]
+
+    def origin(self, data: DataConfig) -> Mark:
+        """Fingerprint of everything in the source."""
+        stand_in = fingerprint("source", data.model_dump(mode="json", include={"source", "synthetic", "annotations"}))
+        if stand_in not in self.origins:
+            self.origins[stand_in] = self._origin(data, stand_in)
+        return self.origins[stand_in]
+
+    def _origin(self, data: DataConfig, stand_in: str) -> Mark:
+        if self.client is None:  # nothing to be found, so there is no need to read every file
+            return Mark(stand_in, False)
+        if data.source == "synthetic" and not stages.synthetic_folder(data, self.work).is_dir():
+            self.notes.append("the synthetic corpus is not made yet: what the store has of it cannot be told")
+            return Mark(stand_in, False)
+        return Mark(stages.origin_of(data, self.work, keep=self.work.is_dir())[1], True)
+
+    def audio(
+        self, recipe: Recipe, data: tuple[StageSpec, StageSpec], origins: tuple[Mark, Mark], fold: int | None
+    ) -> Mark:
+        """Fingerprint of the audio that pretraining hears. data, origins: of `data` and of what pretraining hears."""
+        labelled, folder = (stages.corpus_folder(self.work, spec.fingerprint) for spec in data)
+        known = all(mark.known for mark in origins)
+        by_folds = recipe.folds.decides_pretraining or fold is not None
+        needed = [folder, labelled]
+        if known and all((one / "corpus.json").is_file() for one in needed):
+            corpus = Corpus.open(labelled)
+            folds = self.split(recipe, data[0], corpus) if by_folds else None
+            return Mark(heard_by(recipe, Corpus.open(folder), folds, fold, corpus).fingerprint, True)
+        if self.client is not None and known:
+            self.notes.append(
+                "the recordings are not packed in this work folder: whether a pretraining on the same audio is there"
+                " is known once they are"
+            )
+        of = {"of": data[1].fingerprint}
+        if by_folds:
+            of |= {"without": folds_spec(recipe, data[0].fingerprint).fingerprint, "fold": str(fold)}
+        return Mark(fingerprint("audio", of), False)
+
+    def split(self, recipe: Recipe, data: StageSpec, corpus: Corpus) -> Folds:
+        """The folds, made once: of a large corpus that takes a while."""
+        mark = folds_spec(recipe, data.fingerprint).fingerprint
+        if mark not in self.splits:
+            self.splits[mark] = stages.split(recipe, corpus)
+        return stages.checked(recipe, self.splits[mark])
+
+    def backbone(self, recipe: Recipe) -> Mark | None:
+        """Fingerprint of the model to start from; one in MLflow is fetched and dropped again."""
+        if recipe.backbone is None:
+            return None
+        if is_uri(recipe.backbone) and self.client is None:
+            raise UserError(f"backbone: {recipe.backbone}: there is no tracking store to fetch it from")
+        with tempfile.TemporaryDirectory(prefix="a2v-") as aside:
+            found = find_backbone(recipe, Path(aside), self.uri)
+        assert found is not None
+        return Mark(found.fingerprint, True)
+
+    def whole(self, recipe: Recipe, sources: Sequence[Mark]) -> None:
+        """Note the finished run of the whole experiment."""
+        if self.client is None or not all(source.known for source in sources):
+            return
+        spec = experiment_spec(recipe, [source.value for source in sources])
+        found = lookup.find(self.client, spec.stage, spec.fingerprint)
+        self.finished = found.info.run_id if found else None

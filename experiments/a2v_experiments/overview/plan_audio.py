@@ -1,0 +1,79 @@
+"""How much there is to hear in a plan: of the packed corpus where it is there, else from headers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from a2v_data.corpus import Corpus
+from a2v_data.labelled import LabelledSetting
+from a2v_data.meerkat import label_path, read_labels
+from a2v_data.prepared import joined_annotations, read_prepared
+from a2v_data.sources import Source, open_source
+
+from ..basics.progress import bar
+from ..recipe.labelled import with_rule
+from ..recipe.sections import DataConfig
+
+HEADERS = 1000  # recordings whose headers are read; of more, as many evenly among them
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Seconds of recordings, and of those that were listened to. exact: of the packed corpus, else from headers."""
+
+    total_s: float
+    labelled_s: float
+    exact: bool
+
+
+def audio_of(data: DataConfig, work: Path, corpus: Path | None) -> Audio:
+    """How long the recordings are; corpus: the packed one's folder, None or not there where it is not packed."""
+    if corpus is not None and (corpus / "corpus.json").is_file():
+        opened = Corpus.open(corpus)
+        rate = opened.sample_rate
+        seconds = [(recording.n_samples / rate, recording.labelled) for recording in opened.recordings]
+        return Audio(sum(s for s, _ in seconds), sum(s for s, labelled in seconds if labelled), True)
+    if data.source == "synthetic":
+        return Audio(data.synthetic.minutes * 60, data.synthetic.minutes * 60, False)
+    return _from_headers(open_source(Path(data.source), data.annotations), with_rule(data).labelled)
+
+
+def _from_headers(source: Source, rule: LabelledSetting) -> Audio:
+    """Bad recordings count as none; they are reported when they are packed."""
+    import soundfile
+
+    is_labelled = _labelled(source, rule)
+    looked_at = source.names[:: max(1, len(source.names) // HEADERS)]
+    total = labelled = 0.0
+    with bar("reading headers", len(looked_at), "recordings") as shown:
+        for name in looked_at:
+            shown.update()
+            try:
+                seconds = soundfile.info(source.audio_folder / name).duration
+            except (OSError, soundfile.LibsndfileError):
+                continue
+            total += seconds
+            labelled += seconds if is_labelled(name) else 0.0
+    scale = len(source.names) / len(looked_at)
+    return Audio(total * scale, labelled * scale, False)
+
+
+def _labelled(source: Source, rule: LabelledSetting) -> Callable[[str], bool]:
+    """Whether a file counts as labelled. Label files are read as they are asked for: there may be 384 592."""
+    if rule == "all":
+        return lambda name: True
+    if source.form != "meerkat":
+        report = source.read()
+        return (report.annotated if rule == "annotated" else report.with_events).__contains__
+    prepared = read_prepared(source.folder) if rule == "with_events" else None
+    if prepared is not None:  # a recording is labelled with all of its segments
+        recordings = joined_annotations(source, prepared).with_events
+        return {part.name for name in recordings for part in prepared.recordings[name].segments}.__contains__
+
+    def in_its_file(name: str) -> bool:
+        path = label_path(source.label_folder, name)
+        return path is not None and (rule == "annotated" or bool(read_labels(path, name, name)[0]))
+
+    return in_its_file

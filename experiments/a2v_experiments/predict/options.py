@@ -1,0 +1,92 @@
+"""Thresholds and durations of classes as they are typed, or as a file has them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..basics.errors import UserError
+
+Values = float | dict[str, float]
+
+
+def threshold_of(path: Path | None, given: Sequence[str] | None) -> Values | None:
+    """What `--thresholds FILE` and `--threshold` say together; the latter stands above the file. Raises UserError."""
+    of_file = read_thresholds(path) if path is not None else None
+    of_options = _values("--threshold", given)
+    if of_file is None or of_options is None:
+        return of_file if of_options is None else of_options
+    if not isinstance(of_options, dict):
+        raise UserError(f"--threshold {of_options:g}: is for all classes, and so is --thresholds; give one of them")
+    return of_file | of_options
+
+
+def seconds_of(option: str, given: Sequence[str] | None) -> Values | None:
+    """One number, or class -> number; None where nothing is given. Raises UserError."""
+    return _values(option, given)
+
+
+def read_thresholds(path: Path) -> dict[str, float]:
+    """Class -> threshold, from JSON or YAML (a mapping, or a model.json with one), or CSV (class,threshold). Raises
+    UserError."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() == ".csv":
+            rows = list(csv.DictReader(text.splitlines()))
+            if any(row.get("class") is None or row.get("threshold") is None for row in rows) or not rows:
+                raise UserError(f"{path}: must have the columns class,threshold and a row for each class")
+            found: Any = {row["class"].strip(): row["threshold"] for row in rows}
+        elif path.suffix.lower() in (".yaml", ".yml"):
+            import yaml
+
+            found = yaml.safe_load(text)
+        else:
+            found = json.loads(text)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}; name a file of thresholds") from None
+    except Exception as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: is not readable ({' '.join(str(error).split())[:200]})") from None
+    if isinstance(found, dict) and isinstance(found.get("thresholds"), dict):
+        found = found["thresholds"]
+    if not isinstance(found, dict) or not found:
+        raise UserError(f"{path}: must hold class: threshold for each class")
+    return {str(name): _number(f"{path}: threshold of {name}", value) for name, value in found.items()}
+
+
+def _values(option: str, given: Sequence[str] | None) -> Values | None:
+    if not given:
+        return None
+    of_class: dict[str, float] = {}
+    of_all: float | None = None
+    for text in given:
+        name, equals, value = text.rpartition("=")
+        number = _number(f"{option} {text}", value)
+        if not equals:
+            if of_all is not None:
+                raise UserError(f"{option}: {of_all:g} and {number:g} are both for all classes; give one")
+            of_all = number
+        elif name in of_class:
+            raise UserError(f"{option}: {name!r} is given twice")
+        else:
+            of_class[name] = number
+    if of_all is None:
+        return of_class
+    if of_class:
+        raise UserError(f"{option}: give one value for all classes, or CLASS=VALUE for each; not both")
+    return of_all
+
+
+def _number(what: str, value: Any) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or number < 0:
+        raise UserError(f"{what}: {value!r} should be a number of at least 0")
+    return number

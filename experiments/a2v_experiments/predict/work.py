@@ -1,0 +1,127 @@
+"""The work on one piece of a recording, wherever it runs: read, resample, ask the model, write the likelihoods down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+from a2v_data.audio import AudioError, AudioInfo, Channel, read_blocks
+from a2v_data.scheduling import Advance
+from a2v_model import Detector, load_model, threads
+
+from ..basics.errors import FAILED, UserError
+from ..inference import Frames, Windows
+from .settings import PredictSettings
+from .state import replaced
+from .stream import Sound, Spent, piece_bounds, piece_frames, piece_outputs
+
+LEFT_OUT = "left-out"
+# libsndfile goes to a sample of these exactly; of others (MP3, OGG, ...) a recording is one piece, read from its start
+SOUGHT_EXACTLY = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+
+
+@dataclass(frozen=True)
+class PieceTask:
+    """Windows `piece` of a recording. folder: where its pieces are written; model: a detector's folder."""
+
+    name: str
+    path: Path
+    info: AudioInfo
+    channel: Channel
+    windows: Windows
+    piece: tuple[int, int]
+    folder: Path
+    model: Path
+    device: str
+    batch: int
+    settings: PredictSettings
+    with_features: bool
+    seconds: float
+
+    @property
+    def likelihoods(self) -> Path:
+        return self.folder / f"{self.piece[0]:07d}-{self.piece[1]:07d}.npy"
+
+    @property
+    def features(self) -> Path:
+        return self.likelihoods.with_suffix(".features.npy")
+
+    @property
+    def is_done(self) -> bool:
+        """Whether an earlier call has done it. Likelihoods come last."""
+        return self.likelihoods.is_file()
+
+
+def pieces_of(info: AudioInfo, windows: Windows, size: int) -> list[tuple[int, int]]:
+    """The pieces of a recording, of `size` windows where its format allows it."""
+    exact = info.subtype.startswith(SOUGHT_EXACTLY)
+    return piece_bounds(windows, size if exact else len(windows))
+
+
+def predict_piece(task: PieceTask, advance: Advance) -> Spent | AudioError | None:
+    """Write a piece's likelihoods; returns the seconds that it took, what is wrong with the recording, or None where
+    another piece found that out already. `advance` is told the seconds of audio, all of them."""
+    left_s = task.seconds
+    spent = Spent()
+    try:
+        if (task.folder / LEFT_OUT).exists():
+            return None
+        model = _detector(task.model, task.device)
+        begun = time.perf_counter()
+        read = partial(read_blocks, task.path, task.info, task.channel)
+        sound = Sound(task.info.samples, task.info.rate, read)
+        each_s = task.seconds / (task.piece[1] - task.piece[0])
+        # More threads sum in another order: other last bits, also where a call has one piece left and does it itself.
+        with threads(1), ExitStack() as stack:
+            files: list[np.memmap] = []
+            frames = piece_frames(task.windows, *task.piece)
+            widths = {task.likelihoods: len(model.classes)}
+            if task.with_features:  # first, as a piece is done when its likelihoods are there
+                widths = widths | {task.features: model.model_config.encoder.dim}
+            for path, width in widths.items():
+                aside = stack.enter_context(replaced(path))
+                files.append(np.lib.format.open_memmap(aside, "w+", np.float32, (frames, width)))
+            at = 0
+            outputs = piece_outputs(
+                model, sound, task.windows, task.piece, task.settings, task.batch, task.with_features, spent
+            )
+            for output in outputs:
+                length = len(output[0])
+                for file, values in zip(files, output, strict=False):
+                    file[at : at + length] = values
+                at += length
+                advance(each_s)
+                left_s -= each_s
+            for file in files:
+                file.flush()
+        spent.all_s = time.perf_counter() - begun
+        return spent
+    except AudioError as error:
+        return error
+    except RuntimeError as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise UserError(f"the {task.device} device has too little memory; give a smaller --batch", FAILED) from None
+        raise
+    finally:
+        advance(max(left_s, 0.0))
+
+
+@lru_cache(maxsize=1)
+def _detector(folder: Path, device: str) -> Detector:
+    import torch
+
+    torch.set_flush_denormal(True)  # attention to far frames underflows; denormal numbers are slow on CPUs
+    model = load_model(folder)
+    assert isinstance(model, Detector)
+    return model.to(device).eval()
+
+
+def read_pieces(paths: list[Path]) -> Iterator[Frames]:
+    """The pieces in order, each mapped, so that only what is looked at is in memory."""
+    for path in paths:
+        yield np.load(path, mmap_mode="r")

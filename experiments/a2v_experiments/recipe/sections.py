@@ -1,0 +1,331 @@
+"""The sections of a recipe, validated: what each key means, its range and unit. `recipe.py` reads the files."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from a2v_data.augment import AugmentConfig
+from a2v_data.bcl import BclConfig
+from a2v_data.pack import PackConfig
+from a2v_data.sampling import ActiveConfig, SamplingConfig
+from a2v_eval.evaluation import EvaluationConfig
+from a2v_eval.events import EventConfig
+from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig, check_together
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+
+from .folds import FoldsConfig, Share
+from .sweep import Positive, Section, SweepConfig, none_as_empty
+
+
+class SyntheticConfig(Section):
+    """The synthetic corpus: length in minutes and the seed that it is made from."""
+
+    minutes: float = Field(default=40, gt=0)
+    seed: int = 0
+
+
+class DataConfig(PackConfig):
+    """Where recordings come from and how they are cut.
+
+    source: 'synthetic', or a folder (relative to where the command runs) of recordings with `annotations.csv`,
+    or of MeerKAT's layout. segment_s: seconds of one training segment.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    source: str
+    sample_rate: Annotated[int, Field(ge=100, le=1_000_000)]
+    synthetic: SyntheticConfig = SyntheticConfig()
+    segment_s: float = Field(default=10.0, gt=0)
+
+
+class OptimizerConfig(Section):
+    """AdamW with linear warm-up from `warmup_from` and a cosine down to `final_learning_rate` (spec 5 and 7).
+
+    weight_decay: of matrices and kernels; decay_sinc: of the edges of Sinc filters too, as in the original (spec 5).
+    gradient_clip: largest norm of an update's gradient, which is scaled down to it; None: as it is.
+    """
+
+    learning_rate: float = Field(default=1e-4, gt=0)
+    warmup_updates: int = Field(default=0, ge=0)
+    warmup_from: float = Field(default=0.0, ge=0)
+    final_learning_rate: float = Field(default=0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = Field(default=1e-6, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    decay_sinc: bool = Field(default=False, exclude_if=lambda wanted: not wanted)
+    gradient_clip: float | None = Field(default=1.0, gt=0)
+
+
+class LoopConfig(Section):
+    """One training stage.
+
+    An update's global batch is `micro_batches` independent batches of `segments` segments each. They are spread
+    over the workers, so the result does not depend on how many workers there are. `gradient_checkpointing` (less
+    memory, about a third more time) and `compile` (torch.compile: minutes at the start, then faster on a GPU)
+    change no result beyond rounding and are not part of a run's fingerprint.
+    """
+
+    updates: Positive
+    segments: int = Field(default=8, ge=2)
+    micro_batches: Positive = 1
+    random_offset: bool = True  # draw segments at any offset of a recording, not only at multiples of segment_s
+    optimizer: OptimizerConfig = OptimizerConfig()
+    bcl: BclConfig | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    log_every: Positive = 10
+    checkpoint_every: Positive = 200
+    seed: int = 0
+
+
+def _left_out(value: Any) -> bool:
+    """An option that is off is in no dump, so recipes without it keep the fingerprints that they had before it."""
+    return value is None
+
+
+class ProbeConfig(Section):
+    """A linear classifier on the frozen features, now and then, which tells whether they get better (`probe.py`).
+
+    every: updates between two probes (one more is before the first update, of the random start, and one at the end);
+    recordings: at most so many labelled ones, half of them to fit on and half to score on, and the other way round.
+    """
+
+    every: Positive
+    recordings: int = Field(default=8, ge=2)
+
+
+class PretrainStage(PretrainConfig, LoopConfig):
+    """Self-distillation on all recordings of the corpus, labelled or not; labels are not read, but by the probe, which
+    the model learns nothing from.
+
+    sampling: prefer stretches in which something stands out; None: each segment once an epoch. probe: not part of a
+    run's fingerprint; None: none. hears: `all` recordings, as in the paper, or `train`: a pretraining for each fold,
+    without its evaluation recordings and all others of their groups (`folds.group`), labelled or not. What
+    `folds.holdout` holds out is never heard.
+    """
+
+    hears: Literal["all", "train"] = Field(default="all", exclude_if=lambda heard: heard == "all")
+    sampling: ActiveConfig | None = Field(default=None, exclude_if=_left_out)
+    probe: ProbeConfig | None = Field(default=None, exclude_if=_left_out)
+
+    @model_validator(mode="after")
+    def _offsets_agree(self) -> PretrainStage:
+        _check_offset(self.sampling, self.random_offset)
+        return self
+
+
+class ValidationConfig(Section):
+    """Validation on held out training recordings, never on those that are evaluated.
+
+    share: of a fold's training recordings, in whole groups (`folds.group`); every: updates between two validations
+    (one more is at the end); patience: after so many validations in a row that are not as good as the best, within .02
+    of AP, training stops (None: never).
+    """
+
+    share: float = Field(default=0.2, gt=0, lt=1)
+    every: Positive = 100
+    patience: Positive | None = None
+
+
+class FinetuneStage(FinetuneConfig, LoopConfig):
+    """Supervised training of the detector on one fold.
+
+    sampling: prefer stretches with events, and rare classes; None: each segment once an epoch. augment: events pasted
+    into segments, backgrounds, levels; pasted classes are drawn by `sampling.class_power`, 0.5 without sampling.
+    weight_average: decay of an exponential moving average of the weights (0: none), shorter in the first updates;
+    the average is what is validated and what becomes the model. validation: held out training recordings choose the
+    update whose weights become the model, by strict AP (None: the last).
+    """
+
+    sampling: SamplingConfig | None = Field(default=None, exclude_if=_left_out)
+    augment: AugmentConfig | None = Field(default=None, exclude_if=_left_out)
+
+    weight_average: float = Field(default=0.0, ge=0, lt=1, exclude_if=lambda decay: decay == 0)
+    validation: ValidationConfig | None = Field(default=None, exclude_if=_left_out)
+
+    @model_validator(mode="after")
+    def _offsets_agree(self) -> FinetuneStage:
+        _check_offset(self.sampling, self.random_offset)
+        return self
+
+
+def _check_offset(sampling: ActiveConfig | SamplingConfig | None, random_offset: bool) -> None:
+    if sampling is not None and not random_offset:
+        raise ValueError("random_offset = false: sampling draws at any offset; leave one of the two out")
+
+
+FITTED = ("window_s", "min_duration_s", "threshold")  # what `fit_events` decides
+
+
+class EvaluateStage(EvaluationConfig):
+    """Scores on a fold's evaluation recordings, by both protocols.
+
+    overlap_s: seconds that neighbouring windows share when a recording is longer than a segment. fit_events: window and
+    shortest duration of each class's events follow from the lengths of its training labels (`a2v_eval.fitting`), events
+    are found once, above a low threshold, and calls that follow closely are parted (events.peak_share, .3 where it is
+    0); the thresholds of their likelihood, at which calls are counted, are chosen on the validation recordings, where
+    there are some. Windows are as long as training's segments: longer ones found less, since an ear's bands have a
+    level of their own segment (docs/log.md).
+    """
+
+    fit_events: bool = Field(default=False, exclude_if=lambda wanted: not wanted)
+
+    @model_validator(mode="after")
+    def _fitted_or_given(self) -> EvaluateStage:
+        usual = EventConfig()
+        given = [name for name in FITTED if getattr(self.events, name) != getattr(usual, name)]
+        if self.fit_events and given:
+            raise ValueError(
+                f"fit_events = true: the labels decide events.{given[0]}, so what is given has no effect; leave it out,"
+                " or say fit_events: false"
+            )
+        if self.fit_events and self.events.method == "canny":
+            raise ValueError("fit_events = true: canny has one window for all classes; leave one of the two out")
+        return self
+
+    overlap_s: float = Field(default=0.5, ge=0)
+
+
+class RayConfig(Section):
+    """num_workers 0 trains in this process; 1 or more starts Ray Train workers (address None: a local Ray).
+
+    In this process, on a CPU, a model with fewer than 5 million trained parameters computes with one thread: more
+    would mostly wait for one another. Others have as many as torch takes (OMP_NUM_THREADS).
+
+    min_workers: training goes on with as few as these when nodes leave, and with more again, up to num_workers, when
+    nodes come; None: it waits for a replacement. An update's batch stays what it is.
+    max_failures: how often a worker that fails or whose node dies is started again, from the last checkpoint.
+    """
+
+    num_workers: int = Field(default=0, ge=0)
+    min_workers: Positive | None = None
+    cpus_per_worker: float = Field(default=1, gt=0)
+    use_gpu: bool = False
+    max_failures: int = Field(default=3, ge=0)
+    address: str | None = None
+
+    @model_validator(mode="after")
+    def _fewer_at_least(self) -> RayConfig:
+        if self.min_workers is not None and self.min_workers > self.num_workers:
+            raise ValueError(f"min_workers = {self.min_workers}: must not be above num_workers ({self.num_workers})")
+        return self
+
+
+class Recipe(Section):
+    """A whole experiment. `model` is a preset's name or a model configuration with, if wanted, `preset:` as base.
+
+    pretrain_data: another corpus for pretraining, of which no label is read (None: that of `data`).
+    backbone: instead of `pretrain`, the model to finetune: its folder, or its URI in MLflow (`runs:/RUN_ID`).
+    finetune: None for pretraining only, without folds and scores. finetune_by_share: label share -> what differs from
+    `finetune` there. sweep: trials of this recipe.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    variant: str = "default"
+    data: DataConfig
+    pretrain_data: DataConfig | None = None
+    folds: FoldsConfig = FoldsConfig()
+    model: ModelConfig
+    backbone: str | None = None
+    pretrain: PretrainStage | None
+    finetune: FinetuneStage | None
+    finetune_by_share: Annotated[dict[Share, FinetuneStage], BeforeValidator(none_as_empty)] = Field(default={})
+    evaluate: EvaluateStage = EvaluateStage()
+    sweep: SweepConfig | None = None
+    ray: RayConfig = RayConfig()
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> Recipe:
+        self._check_data("data", self.data)
+        if self.pretrain_data is not None:
+            self._check_data("pretrain_data", self.pretrain_data)
+        if self.evaluate.overlap_s >= self.data.segment_s:
+            raise ValueError(f"evaluate.overlap_s ({self.evaluate.overlap_s} s) must be less than data.segment_s")
+        for name, stage in self._trainings():
+            if self.ray.num_workers > stage.micro_batches:
+                raise ValueError(
+                    f"ray.num_workers = {self.ray.num_workers}: {name}.micro_batches = {stage.micro_batches} would"
+                    " leave workers idle; lower one or raise the other"
+                )
+        for _, stage in self._trainings():
+            check_together(self.model, stage)
+        return self
+
+    def _check_data(self, key: str, data: DataConfig) -> None:
+        model_rate, data_rate = self.model.front_end.sample_rate, data.sample_rate
+        if model_rate != data_rate:
+            raise ValueError(
+                f"model.front_end.sample_rate ({model_rate} Hz) and {key}.sample_rate ({data_rate} Hz) must be equal"
+            )
+        samples, stride = data.segment_s * data_rate, self.model.front_end.stride
+        if abs(samples / stride - round(samples / stride)) > 1e-6:
+            raise ValueError(
+                f"{key}.segment_s = {data.segment_s}: must be a whole number of frames of {stride / data_rate} s"
+            )
+
+    def _trainings(self) -> list[tuple[str, PretrainStage | FinetuneStage]]:
+        by_share = [(f"finetune_by_share.{share:g}", stage) for share, stage in self.finetune_by_share.items()]
+        named = [("pretrain", self.pretrain), ("finetune", self.finetune), *by_share]
+        return [(name, stage) for name, stage in named if stage is not None]
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Recipe:
+        if self.pretrain is not None and self.backbone is not None:
+            raise ValueError("backbone and pretrain exclude each other: with a backbone, pretrain: null")
+        if self.pretrain is None and self.pretrain_data is not None:
+            raise ValueError("pretrain_data is given and pretrain is null: nothing would be trained on it")
+        if self.finetune is None:
+            if self.pretrain is None:
+                raise ValueError("pretrain and finetune are both null: there is nothing to train")
+            if self.finetune_by_share:
+                raise ValueError("finetune_by_share is given and finetune is null")
+            if self.sweep is not None:
+                raise ValueError("sweep compares trials by their scores, so it needs finetune")
+            if self.pretrain.hears == "train" and self.folds.holdout is None:
+                raise ValueError(
+                    "pretrain.hears = train: keeps the evaluation recordings of each fold out, and with finetune: null"
+                    " there are no folds; leave it out, or say with folds.holdout what is not heard"
+                )
+            if self.folds.refit:
+                raise ValueError("folds.refit is true and finetune is null: there is nothing to train on all labels")
+        if self.sweep is not None and self.folds.refit:
+            raise ValueError(
+                "folds.refit = true: a sweep compares trials and leaves no model for new recordings; say folds.refit:"
+                " false here, and refit the best trial's values without sweep"
+            )
+        pruning = self.sweep.pruning if self.sweep is not None else None
+        if pruning is not None and pruning.grace_folds >= len(self.folds.selected):
+            raise ValueError(
+                f"sweep.pruning.grace_folds = {pruning.grace_folds}: must be below the number of folds that run,"
+                f" {len(self.folds.selected)}; after the last one nothing is left to prune"
+            )
+        return self
+
+    @property
+    def pretrains_by_fold(self) -> bool:
+        """Whether each fold has a pretraining of its own, without its evaluation recordings."""
+        return self.pretrain is not None and self.pretrain.hears == "train" and self.folds.holdout is None
+
+    @property
+    def pretrain_source(self) -> DataConfig:
+        """The data that pretraining hears."""
+        return self.pretrain_data or self.data
+
+    def at_share(self, share: float) -> Recipe:
+        """The recipe with the finetuning settings of one label share."""
+        return self.model_copy(update={"finetune": self.finetune_by_share.get(share, self.finetune)})
+
+    def is_cross_fitted(self, share: float) -> bool:
+        """Whether folds choose one another's thresholds, at which calls are counted: there are several, no validation,
+        and nobody said a threshold to count at (`evaluate.fit_events`, or `folds.refit`, whose model has the thresholds
+        of the folds)."""
+        stage = self.at_share(share).finetune
+        chosen = self.evaluate.fit_events or self.folds.refit
+        return stage is not None and stage.validation is None and chosen and len(self.folds.selected) > 1
+
+    def for_refit(self) -> Recipe:
+        """The recipe with the finetuning settings of `folds.refit`: no recording is left to validate on."""
+        stage = self.at_share(self.folds.refit_share).finetune
+        return self.model_copy(update={"finetune": stage and stage.model_copy(update={"validation": None})})

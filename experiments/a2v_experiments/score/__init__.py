@@ -1,0 +1,1 @@
+"""Tables of events against tables of events."""

@@ -1,0 +1,56 @@
+"""What is counted at thresholds (found calls, precision, recall, F1), where no validation recordings chose these.
+
+A fold's evaluation counts at the threshold that events are ranked from, which floods, and thresholds that are the best
+on its own recordings would flatter. So once all folds are done, each is counted anew at the thresholds of the others.
+Its run is of these folds (`finetune_spec`): an experiment with others has one of its own, with the same model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from a2v_eval.cross_fitting import COUNTED, cross_fitted
+
+from ..store import lookup
+from ..store.logged_models import model_of
+from ..store.tracking import allowed_name
+from .evaluation import SHARED_LABELS
+from .figures import threshold_scores
+from .stage import Context, Result
+
+OTHER_FOLDS = "thresholds chosen on the other folds"
+
+
+def cross_fit(
+    context: Context, folds: Mapping[float, Sequence[Result]], scores: Mapping[float, list[dict[str, float]]]
+) -> dict[float, list[dict[str, float]]]:
+    """The scores of all folds, with what counts at thresholds cross-fitted, in the folds' runs too.
+
+    folds, scores: label share -> of each fold its finetuning, and its metrics. Raises UserError where a fold's run has
+    no numbers of its thresholds.
+    """
+    return {
+        share: _of_share(context, share, results, scores[share]) if context.recipe.is_cross_fitted(share) else
+        scores[share]
+        for share, results in folds.items()
+    }  # fmt: skip
+
+
+def _of_share(
+    context: Context, share: float, results: Sequence[Result], scores: list[dict[str, float]]
+) -> list[dict[str, float]]:
+    stage = context.recipe.at_share(share).finetune
+    assert stage is not None
+    found = [threshold_scores(context, result.run_id) for result in results]
+    fitted = []
+    for result, before, counts in zip(results, scores, cross_fitted(found, SHARED_LABELS), strict=True):
+        counts = {allowed_name(name): value for name, value in counts.items()}
+        lost = {name: math.nan for name in before if name.startswith(COUNTED) and name not in counts}
+        changed = {name: value for name, value in counts.items() if before.get(name) != value}
+        if changed or lost:
+            client = context.store.client
+            model = model_of(client, lookup.model_run(client.get_run(result.run_id)))
+            context.store.log_metrics(result.run_id, {**changed, **lost}, stage.updates, model)
+        fitted.append({name: value for name, value in {**before, **counts}.items() if name not in lost})
+    return fitted

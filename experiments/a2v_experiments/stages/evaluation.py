@@ -1,0 +1,263 @@
+"""Score a detector on a fold's evaluation recordings and log scores, tables, events and figures to its run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from a2v_data.corpus import SEGMENT_DTYPE, Corpus
+from a2v_data.folds import Fold, class_counts
+from a2v_eval.any_class import TimestepCounter, TimestepScores, one_class, one_class_config
+from a2v_eval.bootstrap import confidence_intervals, intervals_csv
+from a2v_eval.energy import energy_likelihood
+from a2v_eval.evaluation import Collector, Evaluation, EvaluationConfig, evaluate
+from a2v_eval.events import PROTOCOLS, EventConfig, find_events
+from a2v_eval.figures import likelihood_figure
+from a2v_eval.label_shares import EVALUATION_LABELS, TRAIN_LABELS, VALIDATION_LABELS
+from a2v_eval.thresholds import ThresholdSweep
+from a2v_model import Detector, load_model, write_thresholds
+from a2v_model.checkpoints import DESCRIPTION
+from numpy.typing import NDArray
+
+from ..basics.progress import bar
+from ..basics.tables import csv_text
+from ..inference import recording_likelihoods
+from ..recipe.sections import Recipe
+from ..store.logged_models import MODEL, finish_model, model_of
+from .figures import FigureData, best_thresholds, log_fold
+
+if TYPE_CHECKING:
+    from .stage import Context
+
+EXAMPLE_S = 10.0  # seconds of the example figure
+Labelled = tuple[NDArray[np.float32], NDArray[np.void]]
+
+
+@dataclass(frozen=True)
+class Collectors:
+    """What listens to every recording's likelihoods."""
+
+    by_class: Collector
+    any_class: Collector
+    timesteps: TimestepCounter
+    sweep: ThresholdSweep
+
+    @classmethod
+    def of(cls, classes: Sequence[str], frame_rate: float, settings: EvaluationConfig) -> Collectors:
+        return cls(
+            Collector(classes, frame_rate, settings),
+            Collector(["any"], frame_rate, one_class_config(settings)),
+            TimestepCounter(classes, frame_rate, settings.events),
+            ThresholdSweep(classes, frame_rate, settings),
+        )
+
+    def add(self, likelihood_TC: NDArray[np.float32], labels: NDArray[np.void]) -> None:
+        self.by_class.add(likelihood_TC, labels)
+        self.any_class.add(*one_class(likelihood_TC, labels))
+        self.timesteps.add(likelihood_TC, labels)
+        self.sweep.add(likelihood_TC, labels)
+
+
+def evaluate_model(
+    context: Context, run_id: str, model_run: str, corpus: Corpus, fold: Fold, validation: Sequence[str] = ()
+) -> None:
+    """Score the fold's evaluation recordings, in one pass.
+
+    validation: held out training recordings, on which the threshold of each class is chosen; what counts calls of a
+    class (F1, precision, recall, found, ...) is then at these thresholds. Without any, it is at the recipe's (until the
+    folds choose one another's, see `cross_fit`), and the thresholds of the model are the best on the evaluation
+    recordings. What ranks (AP, mAP), what asks for no class (`any_class`, `timestep`), `scores.csv`, `evaluation.json`
+    and `example.png` have the recipe's.
+
+    Metrics: both protocols (`AP/micro`, `strict/AP/micro`, ...), calls (`strict/found/CLASS`, `strict/predicted/CLASS`,
+    `strict/labelled/CLASS`), events whatever their class (`any_class/F1`), timesteps (`timestep/F1`), sample sizes
+    (`labels/train/CLASS` of what was trained on, `labels/validation/CLASS`, `labels/evaluation/CLASS`), and
+    `energy/...` for the baseline. Artifacts: tables, confidence intervals over recordings, figures.
+    """
+    recipe, store = context.recipe, context.store
+    assert recipe.finetune is not None
+    model = load_model(store.fetch(model_run, "model", context.work))
+    assert isinstance(model, Detector)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    recordings = corpus.indices(fold.evaluation)
+    frame_rate = model.model_config.front_end.frame_rate
+    settings = recipe.evaluate
+    collected = Collectors.of(corpus.classes, frame_rate, settings)
+    chosen = _chosen_on(context, run_id, len(validation), len(recordings))
+    thresholds = choose_thresholds(
+        _with_labels(context, model, corpus, corpus.indices(validation), "choosing thresholds"),
+        corpus.classes, frame_rate, settings, chosen,
+    ) if validation else None  # fmt: skip
+    counted = None if thresholds is None else at_thresholds(thresholds["thresholds"], collected.by_class)
+    for likelihood_TC, labels in _with_labels(context, model, corpus, recordings):
+        collected.add(likelihood_TC, labels)
+        if counted is not None:
+            counted.add(likelihood_TC, labels)
+    scores, any_scores = collected.by_class.evaluation(), collected.any_class.evaluation()
+    steps = collected.timesteps.scores()
+    energy = evaluate(_energy(corpus, recordings, frame_rate), corpus.classes, frame_rate, settings)
+    metrics = scores.metrics() | scores.call_counts() | _any_class_metrics(any_scores, steps)
+    if counted is not None:
+        metrics |= operating_point(counted.evaluation())
+    trained = [name for name in fold.train if name not in set(validation)]
+    metrics |= sample_sizes(corpus, trained, validation, fold.evaluation)
+    baseline = {f"energy/{key}": value for key, value in energy.metrics().items() if "AP/" in key}
+    store.log_metrics(run_id, metrics, recipe.finetune.updates, model_of(store.client, model_run))
+    store.log_metrics(run_id, baseline, recipe.finetune.updates)
+    record = scores.to_dict() | {"any_class": any_scores.table()[0], "timesteps": steps.to_dict()}
+    store.log_json(run_id, record, "evaluation.json")
+    store.client.log_text(run_id, csv_text(scores.table()), "scores.csv")
+    if scores.n_recordings > 1:
+        intervals = {protocol: confidence_intervals(scores, protocol) for protocol in PROTOCOLS}
+        store.client.log_text(run_id, intervals_csv(intervals), "confidence_intervals.csv")
+    data = FigureData.of({"model": scores, "energy": energy}, collected.sweep.result())
+    log_fold(context, run_id, data, chosen)
+    _log_example(context, run_id, model, corpus, recordings)
+    if model_run == run_id:  # that of another run stays as it was
+        keep_thresholds(context, run_id, thresholds or best_thresholds(data.thresholds, chosen))
+
+
+def keep_thresholds(context: Context, run_id: str, thresholds: dict[str, Any]) -> None:
+    """The run's model knows its thresholds, and is what it will stay. thresholds: what `write_thresholds` takes."""
+    folder = Path(context.store.fetch(run_id, MODEL, context.work))
+    write_thresholds(folder, **thresholds)
+    context.store.put_back(run_id, folder / DESCRIPTION, MODEL)
+    finish_model(context.store.client, run_id)
+
+
+SHARED_LABELS = 10.0  # a class with fewer labels to choose on than these leans on what suits all classes
+
+
+def choose_thresholds(
+    labelled: Iterable[Labelled],
+    classes: Sequence[str],
+    frame_rate: float,
+    settings: EvaluationConfig,
+    chosen: dict[str, Any],
+) -> dict[str, Any]:
+    """The best threshold of each class on some recordings, given as likelihoods (T, C) and labels: what
+    `write_thresholds` takes. chosen: how and on what, see `_chosen_on`."""
+    sweep = ThresholdSweep(classes, frame_rate, settings)
+    for likelihood_TC, labels in labelled:
+        sweep.add(likelihood_TC, labels)
+    return best_thresholds(sweep.result(), chosen, SHARED_LABELS)
+
+
+def at_thresholds(thresholds: dict[str, float], ranked: Collector) -> Collector:
+    """A collector like `ranked` that finds events at these thresholds; classes without one, since none of their labels
+    was found, have that of EventConfig."""
+    default = EventConfig.model_fields["threshold"].default
+    of_each = {name: thresholds.get(name, default) for name in ranked.classes}
+    events = ranked.config.events.model_copy(update={"threshold": of_each})
+    return Collector(ranked.classes, ranked.frame_rate, ranked.config.model_copy(update={"events": events}))
+
+
+def operating_point(scores: Evaluation) -> dict[str, float]:
+    """Those metrics that say what is found at thresholds, and not how well events are ranked."""
+    ranking = ("AP/", "mAP/")
+    counted = {k: v for k, v in scores.metrics().items() if not k.removeprefix("strict/").startswith(ranking)}
+    return counted | scores.call_counts()
+
+
+def _chosen_on(context: Context, run_id: str, n_validation: int, n_evaluation: int) -> dict[str, Any]:
+    """What a model's thresholds hold for: the event settings, and on which recordings they are the best."""
+    fold = context.store.client.get_run(run_id).data.tags["fold"]
+    return holds_for(
+        context.recipe,
+        f"{n_validation} validation recordings, held out of the training part of fold {fold}"
+        if n_validation
+        else f"the {n_evaluation} evaluation recordings of fold {fold}: scores on them at these thresholds are"
+        " too good",
+    )
+
+
+def holds_for(recipe: Recipe, recordings: str) -> dict[str, Any]:
+    """What thresholds hold for: the recipe's event settings. recordings: on which they are the best."""
+    settings = recipe.evaluate
+    return {
+        **settings.events.model_dump(mode="json", exclude={"threshold"}),
+        "segment_s": recipe.data.segment_s,
+        "overlap_s": settings.overlap_s,
+        "score": "F1, strict protocol",
+        "iou_threshold": settings.iou_threshold,
+        "recordings": recordings,
+    }
+
+
+def _any_class_metrics(scores: Evaluation, timesteps: TimestepScores) -> dict[str, float]:
+    """`any_class/F1`, `any_class/strict/F1`, `timestep/F1`, ...: the paper's NIPS4Bplus tables."""
+    of_any = {name.removesuffix("/any"): value for name, value in scores.metrics().items() if name.endswith("/any")}
+    found = {f"any_class/{name}": value for name, value in of_any.items()}
+    steps = {f"timestep/{name}": timesteps.to_dict()[name] for name in ("precision", "recall", "F1")}
+    return found | {name: value for name, value in steps.items() if value is not None}
+
+
+def sample_sizes(
+    corpus: Corpus, train: Sequence[str], validation: Sequence[str] = (), evaluation: Sequence[str] = ()
+) -> dict[str, float]:
+    """Labels of each class in the recordings that were trained on, and in those for validation and evaluation, as far
+    as there are any."""
+    sizes: dict[str, float] = {}
+    counts_RC = class_counts(corpus)
+    for prefix, names in ((TRAIN_LABELS, train), (VALIDATION_LABELS, validation), (EVALUATION_LABELS, evaluation)):
+        if not names:
+            continue
+        counts_C = counts_RC[corpus.indices(list(names))].sum(0)
+        sizes |= {f"{prefix}/{name}": float(n) for name, n in zip(corpus.classes, counts_C, strict=True)}
+    return sizes
+
+
+def _with_labels(
+    context: Context, model: Detector, corpus: Corpus, recordings: list[int], doing: str = "evaluating"
+) -> Iterator[Labelled]:
+    with bar(doing, len(recordings), "recordings") as shown:
+        for recording, likelihood in _likelihoods(context, model, corpus, recordings):
+            shown.update()
+            yield likelihood, corpus.labels(recording)
+
+
+def _likelihoods(
+    context: Context, model: Detector, corpus: Corpus, recordings: list[int]
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """(recording, likelihoods) with the recipe's windows and precision."""
+    recipe = context.recipe
+    assert recipe.finetune is not None
+    segment_s, overlap_s, precision = recipe.data.segment_s, recipe.evaluate.overlap_s, recipe.finetune.precision
+    return recording_likelihoods(model, corpus, recordings, segment_s, overlap_s, precision=precision)
+
+
+def _energy(corpus: Corpus, recordings: Iterable[int], frame_rate: float) -> Iterator[Labelled]:
+    """The baseline that needs no model: the same loudness curve as the likelihood of every class."""
+    for recording in recordings:
+        waveform = _waveform(corpus, recording)
+        loudness_T = energy_likelihood(waveform, corpus.sample_rate, frame_rate)
+        yield np.repeat(loudness_T[:, None], len(corpus.classes), axis=1).astype(np.float32), corpus.labels(recording)
+
+
+def _waveform(corpus: Corpus, recording: int) -> NDArray[np.float32]:
+    whole = np.array([(recording, 0)], dtype=SEGMENT_DTYPE)
+    waveform: NDArray[np.float32] = corpus.waveforms(whole, corpus.recordings[recording].n_samples)[0][0]
+    return waveform
+
+
+def _log_example(context: Context, run_id: str, model: Detector, corpus: Corpus, recordings: list[int]) -> None:
+    """The first seconds of the recording with the most labels, with its likelihoods and events."""
+    settings, frame_rate = context.recipe.evaluate, model.frame_rate
+    busiest = max(recordings, key=lambda recording: len(corpus.labels(recording)))
+    (_, likelihood_TC), *_ = _likelihoods(context, model, corpus, [busiest])
+    figure = likelihood_figure(
+        _waveform(corpus, busiest)[: round(EXAMPLE_S * corpus.sample_rate)],
+        corpus.sample_rate,
+        likelihood_TC[: round(EXAMPLE_S * frame_rate)],
+        frame_rate,
+        corpus.labels(busiest),
+        find_events(likelihood_TC, frame_rate, settings.events, classes=corpus.classes),
+        corpus.classes,
+        threshold=settings.events.thresholds(len(corpus.classes), corpus.classes).tolist(),
+        title=corpus.recordings[busiest].name,
+    )
+    context.store.log_figure(run_id, figure, "example.png")

@@ -1,0 +1,191 @@
+"""What a pretraining hears: every recording, or all but those that its detectors are evaluated on.
+
+It learns nothing from labels, and the paper's hears the evaluation recordings of its folds too. Scores on a hold-out
+are about recordings that nothing heard: neither finetuning nor pretraining, nor unlabelled ones of the same group.
+In another corpus the same recordings are known by their sound, not by their names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from a2v_data.corpus import AUDIO, Corpus
+from a2v_data.folds import Folds
+from a2v_data.groups import Grouping, by_pattern, groups_of, of_the_same_groups
+
+from ..basics.errors import UserError
+from ..basics.fingerprint import fingerprint
+from ..recipe.sections import Recipe
+
+if TYPE_CHECKING:
+    from .backbones import Backbone
+    from .stage import Context
+
+HEARD = "heard.json"  # artifact of a training: name and mark (`Corpus.sound_marks`) of each of its recordings
+INPUTS = ("a2v.input_run.pretrain", "a2v.input_run.model")  # tags: the runs that a model was trained on from
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Names of the recordings that a pretraining hears, the fingerprint of their audio, and what is worth saying."""
+
+    names: list[str]
+    fingerprint: str
+    notices: tuple[str, ...] = ()
+
+
+def heard_by(
+    recipe: Recipe, corpus: Corpus, folds: Folds | None = None, fold: int | None = None, labelled: Corpus | None = None
+) -> Heard:
+    """What the recipe's pretraining hears of a corpus.
+
+    corpus: that of `pretrain_source`; labelled: that of `data`, where it is another, and its folds, if there are some;
+    fold: the one whose pretraining it is (`pretrain.hears: train`), None for all. Recordings shorter than a segment are
+    padded (`tasks.PretrainTask`). Raises UserError where no recording is left, or none as long as a segment: that would
+    train on padding mostly.
+    """
+    names = [recording.name for recording in corpus.recordings]
+    if folds is not None and folds.pretrain is not None and recipe.pretrain_data is None:
+        chosen = set(folds.pretrain)
+        names = [name for name in names if name in chosen]
+    away, notices = _away(recipe, corpus, labelled or corpus, kept_out(recipe, folds, fold))
+    kept = [name for name in names if name not in away]
+    key = "data" if recipe.pretrain_data is None else "pretrain_data"
+    if not kept:
+        raise UserError(
+            f"pretraining would hear nothing: all {len(names)} recordings of {key} are evaluated, or of the group of"
+            " one (folds.group); give it others (pretrain_data), or pretrain: null"
+        )
+    if gone := len(names) - len(kept):
+        notices.append(f"not heard in pretraining: {gone} recordings, evaluated or of the group of one")
+    segment_s = recipe.pretrain_source.segment_s
+    samples, heard = corpus.segment_samples(segment_s), set(kept)
+    short = sum(one.n_samples < samples for one in corpus.recordings if one.name in heard)
+    if short == len(kept):
+        raise UserError(f"{key}.segment_s = {segment_s}: no recording is that long; give a shorter one")
+    if short:
+        notices.append(f"padded with silence in pretraining: {short} recordings, shorter than a segment")
+    mark = fingerprint("audio", {"names": kept, "audio": corpus.meta["checksums"][AUDIO]})
+    return Heard(kept, mark, tuple(notices))
+
+
+def kept_out(recipe: Recipe, folds: Folds | None, fold: int | None) -> list[str]:
+    """The evaluation recordings that a pretraining must not hear."""
+    if folds is None:
+        return []
+    if recipe.folds.holdout is not None:
+        return folds[0].evaluation
+    return folds[fold].evaluation if fold is not None else []
+
+
+def _away(recipe: Recipe, corpus: Corpus, labelled: Corpus, tested: list[str]) -> tuple[set[str], list[str]]:
+    """Which recordings of a corpus are evaluated, or of the group of one that is; without a group each is alone."""
+    if not tested:
+        return set(), []
+    grouping, names = _grouping(recipe), [one.name for one in corpus.recordings]
+    away = of_the_same_groups([one.name for one in labelled.recordings], set(tested), grouping)
+    if corpus.folder != labelled.folder:
+        away = _same_sound(labelled, away, corpus)
+        if grouping == "recording" or not _same_sound(labelled, [one.name for one in labelled.recordings], corpus):
+            return away, []
+        # the two have recordings in common, so groups are called alike in both
+        held = set(groups_of(tested, grouping).values()) - {None}
+        away |= {name for name, group in groups_of(names, grouping).items() if group in held}
+    alone = sum(group is None for group in groups_of(names, grouping).values())
+    told = f"{alone} recordings are heard in pretraining in whose names folds.group finds no group"
+    return away, [told] if alone else []
+
+
+def _grouping(recipe: Recipe) -> Grouping:
+    return by_pattern(recipe.folds.group) if recipe.folds.group else "recording"
+
+
+def _same_sound(labelled: Corpus, names: Collection[str], corpus: Corpus) -> set[str]:
+    """The recordings of `corpus` that sound the same as these of `labelled`."""
+    marks = {labelled.sound_marks[name] for name in names}
+    return {name for name, mark in corpus.sound_marks.items() if mark in marks}
+
+
+def told(recipe: Recipe, corpus: Corpus, labelled: Corpus, folds: Folds) -> str | None:
+    """One line about what the pretraining heard of the recordings that scores are of; None without a pretraining.
+
+    corpus: that of `pretrain_source`, labelled: that of `data`.
+    """
+    if recipe.pretrain is None:
+        return None
+    numbers = _numbers(recipe)
+    if recipe.pretrains_by_fold:
+        names = {number: heard_by(recipe, corpus, folds, number, labelled).names for number in numbers}
+    else:
+        names = dict.fromkeys(numbers, heard_by(recipe, corpus, folds, None, labelled).names)
+    both: set[str] = set()
+    for number in numbers:
+        tested = set(folds[number].evaluation)
+        if corpus.folder == labelled.folder:
+            both |= tested.intersection(names[number])
+        else:
+            heard = {corpus.sound_marks[name] for name in names[number]}
+            both |= {name for name in tested if labelled.sound_marks[name] in heard}
+    tested = {name for number in numbers for name in folds[number].evaluation}
+    count = f"{len(both)} of the {len(tested)} evaluation recordings"
+    if both:
+        return f"pretraining heard {count}, without their labels (as in the paper; pretrain.hears=train keeps them out)"
+    alone = "" if recipe.folds.group else "; each file counts as one of its own (else: folds.group)"
+    if recipe.folds.holdout is not None:
+        return f"no pretraining heard any of the {len(tested)} recordings that are held out{alone}"
+    who = "each fold's pretraining heard none of its" if recipe.pretrains_by_fold else "pretraining heard none of the"
+    return f"{who} evaluation recordings{alone}"
+
+
+def _numbers(recipe: Recipe) -> list[int]:
+    return [0] if recipe.folds.holdout is not None else recipe.folds.selected
+
+
+def heard_json(corpus: Corpus, names: Collection[str]) -> dict[str, Any]:
+    """The artifact HEARD of a training on these recordings."""
+    return {"recordings": {name: corpus.sound_marks[name] for name in names}}
+
+
+def check_backbone(context: Context, backbone: Backbone, corpus: Corpus, folds: Folds) -> str:
+    """One line about what a backbone heard of the evaluation recordings, as far as this store knows. corpus: of `data`.
+
+    Raises UserError where it heard some that are held out, or others of their group.
+    """
+    from a2v_model.checkpoints import read_description
+
+    recipe = context.recipe
+    run_id = read_description(backbone.folder).get("extra", {}).get("run_id")
+    marks, whole = _marks_of_run(context, run_id) if isinstance(run_id, str) else (set(), False)
+    tested = {name for number in _numbers(recipe) for name in folds[number].evaluation}
+    held = tested
+    if recipe.folds.holdout is not None:
+        held = of_the_same_groups([one.name for one in corpus.recordings], tested, _grouping(recipe))
+    both = sorted(name for name in held if corpus.sound_marks[name] in marks)
+    if both and recipe.folds.holdout is not None:
+        raise UserError(
+            f"backbone: {backbone.source}: it heard {len(both)} of the {len(held)} recordings that are held out, or of"
+            f" the group of one ({both[0]}); leave backbone out and pretrain here, which leaves them out"
+        )
+    if both:
+        return f"the backbone has heard {len(both)} of the {len(tested)} evaluation recordings"
+    if not whole:
+        return "what the backbone has heard is not known, or not all of it: its training is not in this store"
+    return f"the backbone has heard none of the {len(tested)} evaluation recordings"
+
+
+def _marks_of_run(context: Context, run_id: str) -> tuple[set[str], bool]:
+    """Marks of the recordings that a model's training heard, and those that it started from; whether that is all."""
+    try:
+        tags = context.store.client.get_run(run_id).data.tags
+        text = Path(context.store.fetch(run_id, HEARD, context.work)).read_text(encoding="utf-8")
+        marks, whole = set(json.loads(text)["recordings"].values()), "a2v.backbone" not in tags
+    except Exception:  # another store's run, or one of before there was this artifact
+        tags, marks, whole = {}, set(), False
+    for other in (tags[key] for key in INPUTS if key in tags):
+        more, all_of_it = _marks_of_run(context, other)
+        marks, whole = marks | more, whole and all_of_it
+    return marks, whole

@@ -1,0 +1,133 @@
+"""The model for new recordings (`folds.refit`): trained on all labelled recordings, once the folds have its scores.
+
+No recording is left to choose thresholds on, so they come from the folds: each evaluation recording was scored by a
+model of the same recipe that never heard it, and the best threshold of each class over all of these is taken.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import Any
+
+from a2v_data.corpus import Corpus
+from a2v_data.folds import Folds, class_counts
+from a2v_eval.thresholds import ThresholdScores
+from a2v_model import Detector, load_model
+from a2v_model.checkpoints import DESCRIPTION, WEIGHTS
+
+from ..pyfunc import log_detector
+from ..recipe.sections import Recipe
+from ..store.logged_models import MODEL
+from ..store.tracking import scratch
+from . import stages
+from .backbones import Backbone
+from .evaluation import SHARED_LABELS, holds_for, keep_thresholds, sample_sizes
+from .figures import best_thresholds, threshold_scores
+from .specs import refit_spec
+from .stage import Context, Result, run_stage
+
+
+def refit(
+    context: Context,
+    corpus: Corpus,
+    inputs: tuple[Result, Result | Backbone | None],
+    folds: Folds,
+    finetuned: Sequence[Result],
+) -> Result:
+    """Train on every labelled recording, up to the last update, and give the model the thresholds of the folds.
+
+    inputs: the data stage, and what it starts from, as for `stages.finetune`. finetuned: of the recipe's folds, in
+    their order. Where only folds or evaluation are others than before, the weights that are there are copied.
+    """
+    recipe = context.recipe.for_refit()
+    context = replace(context, recipe=recipe)
+    data, start = inputs
+    marks = [result.fingerprint for result in finetuned]
+    start_mark = start.fingerprint if start else None
+    stage = refit_spec(recipe, marks, data.fingerprint, start_mark, in_trial=context.shared is not None)
+    names = labelled(corpus, folds)
+
+    def work(run_id: str) -> None:
+        fitted = stages.fitted(recipe, corpus, names)
+        chosen = out_of_fold(context, fitted, corpus, folds, finetuned)  # before hours are spent
+        model_run = stages.detector(context, stage, run_id, corpus, start, names, [])
+        if model_run != run_id:  # that one keeps its own thresholds
+            _copy(context, model_run, run_id)
+        context.store.log_metrics(run_id, sample_sizes(corpus, names))
+        context.store.log_json(run_id, chosen, "thresholds.json")
+        keep_thresholds(context, run_id, chosen)
+
+    tags = {"fold": "refit", "label_share": "1", **stages.detector_tags(stage, start)}
+    runs = {f"finetune {number}": result for number, result in enumerate(finetuned)}
+    runs |= {"data": data, **({"pretrain": start} if isinstance(start, Result) else {})}
+    return run_stage(context, stage, runs, work, tags)
+
+
+def labelled(corpus: Corpus, folds: Folds) -> list[str]:
+    """Every labelled recording, in the corpus's order: those that folds train on or evaluate."""
+    known = {name for fold in folds for name in (*fold.train, *fold.evaluation)}
+    return [recording.name for recording in corpus.recordings if recording.name in known]
+
+
+def out_of_fold(
+    context: Context, fitted: Recipe, corpus: Corpus, folds: Folds, finetuned: Sequence[Result]
+) -> dict[str, Any]:
+    """The best threshold of each class over the evaluation recordings of the folds that were run: what
+    `write_thresholds` takes. fitted: the recipe with the event settings that these thresholds are for.
+
+    A fold whose model never heard a class says nothing of it. A class that is left without any fold, since all its
+    labels are in one recording, has the threshold that suits all classes together, and nothing is known of its F1.
+    Raises UserError where a fold's run has no numbers of its thresholds.
+    """
+    run = context.recipe.folds.selected
+    scores = [
+        _heard(threshold_scores(context, result.run_id), corpus, folds[fold].train)
+        for fold, result in zip(run, finetuned, strict=True)
+    ]
+    count = sum(len(folds[fold].evaluation) for fold in run)
+    numbers = ", ".join(str(fold) for fold in run)
+    told = f"{count} recordings, out of fold: the evaluation recordings of fold{'s' if len(run) > 1 else ''} {numbers},"
+    told += " each scored by a model that was not trained on it"
+    together = reduce(add, scores)
+    chosen = best_thresholds(together, holds_for(fitted, told), SHARED_LABELS)
+    unscored = [name for name, labels in zip(together.classes, together.labelled, strict=True) if not labels]
+    pooled = ThresholdScores(
+        ("all",), together.thresholds, together.hits.sum(0)[None], together.predicted.sum(0)[None],
+        together.labelled.sum()[None],
+    ).best()  # fmt: skip
+    if unscored and pooled:
+        chosen["thresholds"] |= dict.fromkeys(unscored, pooled["all"])
+        for name in unscored:
+            del chosen["thresholds_from"]["labels"][name]
+        context.say(
+            f"  never scored, as no fold both trained on and evaluated it: {', '.join(unscored)}; the final model has"
+            " heard it and takes the threshold of all classes together"
+        )
+    return chosen
+
+
+def _heard(scores: ThresholdScores, corpus: Corpus, train: Sequence[str]) -> ThresholdScores:
+    """The same without the counts of classes that none of these recordings has."""
+    there_C = class_counts(corpus)[corpus.indices(list(train))].sum(0) > 0
+    return replace(
+        scores, hits=scores.hits * there_C[:, None], predicted=scores.predicted * there_C[:, None],
+        labelled=scores.labelled * there_C,
+    )  # fmt: skip
+
+
+def _copy(context: Context, source: str, run_id: str) -> None:
+    """Another run's detector, as this run's own."""
+    with scratch() as aside:
+        folder = Path(aside) / MODEL
+        folder.mkdir()
+        for name in (WEIGHTS, DESCRIPTION):
+            shutil.copy(Path(context.store.fetch(source, MODEL, context.work)) / name, folder)
+        model = load_model(folder)
+        assert isinstance(model, Detector)
+        log_detector(context.store, run_id, model, folder)
+    context.store.tag(run_id, "a2v.model", "logged")

@@ -1,0 +1,421 @@
+"""The stages of an experiment: prepare -> folds -> pretrain -> finetune (fold x label share), with its evaluation.
+
+Each is a function of its configuration and of its inputs' results; each looks itself up in the tracking store by
+fingerprint before it runs, and its outputs are artifacts of its run. Only the packed corpus is too big for that: it
+lies under WORK/corpora/FINGERPRINT, and its run holds its statistics.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+from a2v_data.corpus import Corpus
+from a2v_data.folds import Folds, hold_out, label_share, share_name, shuffle_folds
+from a2v_data.folds import make_folds as stratify
+from a2v_data.groups import Grouping, by_pattern, groups_of
+from a2v_data.listing import Listing
+from a2v_data.manifests import read_manifests, shares_in, write_manifests
+from a2v_data.validation import ValidationSplit, validation_split
+from a2v_eval.evaluation import EvaluationConfig
+from a2v_eval.fitting import fit_events
+
+from ..basics.errors import FAILED, UserError, naming_full_disk
+from ..basics.progress import advancing, bar
+from ..recipe.folds import FoldsConfig
+from ..recipe.sections import DataConfig, Recipe
+from ..store.claims import owner_of
+from ..store.logged_models import MODEL
+from ..store.tracking import scratch
+from ..training import checkpoints
+from ..training.probe_recordings import probe_of
+from ..training.probe_report import PROBE, probe_summary
+from ..training.tasks import TrainingSpec, build_task, part
+from ..training.validation_report import summary
+from ..training.watching import watching
+from ..training.workers import run_training
+from .backbones import Backbone
+from .evaluation import evaluate_model
+from .heard import HEARD, heard_by, heard_json
+from .specs import StageSpec, data_spec, finetune_spec, folds_spec, pretrain_spec
+from .stage import WAIT_S, Context, Result, run_stage
+
+
+def check_source(recipe: Recipe) -> None:
+    """Raise UserError or ValueError where a folder of the recipe, its audio or its annotations are not there."""
+    from a2v_data.sources import open_source
+
+    for key, data in (("data", recipe.data), ("pretrain_data", recipe.pretrain_data)):
+        if data is None or data.source == "synthetic":
+            continue
+        source = Path(data.source)
+        if not source.is_dir():
+            raise UserError(f"{key}.source: {source}: no such folder")
+        open_source(source, data.annotations)
+
+
+def synthetic_folder(data: DataConfig, work: Path) -> Path:
+    """Where the synthetic corpus is made."""
+    return work / f"synthetic-{data.synthetic.minutes:g}min-seed{data.synthetic.seed}"
+
+
+def source_folder(data: DataConfig, work: Path) -> Path:
+    """The folder of recordings; the synthetic corpus is made where it is not there yet."""
+    from a2v_data.synth import STATE, synthesise
+
+    if data.source == "synthetic":
+        folder = synthetic_folder(data, work)
+
+        def make() -> None:
+            with naming_full_disk(folder), bar("synthesising", 0, "segments") as shown:
+                synthesise(folder, data.synthetic.minutes, data.synthetic.seed, progress=advancing(shown))
+
+        try:
+            make()
+        except (OSError, ValueError):
+            if not (folder / STATE).is_file():
+                raise
+            make()  # another process was faster: there is nothing left to do
+        return folder
+    return Path(data.source)
+
+
+def origin_of(data: DataConfig, work: Path, keep: bool = True) -> tuple[Path, str]:
+    """Where the recordings are, and the fingerprint of everything in there. keep: hashes are kept in the work folder,
+    so that a file is read once."""
+    from a2v_data.sources import source_fingerprint
+
+    source = source_folder(data, work)
+    return source, source_fingerprint(source, work / "content-hashes.json" if keep else None, data.annotations)
+
+
+def corpus_folder(work: Path, data: str) -> Path:
+    """Where the packed corpus of a data stage with this fingerprint lies."""
+    return work / "corpora" / data[:16]
+
+
+def prepare(context: Context, data: DataConfig, source: Path, origin: str, name: str = "data") -> tuple[Result, Corpus]:
+    """Recordings and annotations become one packed store. origin: fingerprint of everything in the source."""
+    from a2v_data.pack import PackConfig
+    from a2v_data.pack import pack as pack_corpus
+    from a2v_data.scheduling import on_cores
+    from a2v_data.stats import corpus_statistics
+
+    spec = data_spec(data, origin, name)
+    folder = corpus_folder(context.work, spec.fingerprint)
+
+    def pack() -> Corpus:
+        if not (folder / "corpus.json").is_file():
+            for left in folder.parent.glob(f".{folder.name}.partial-*"):
+                if not psutil.pid_exists(int(left.name.split("-")[-2])):  # of a process that was killed
+                    shutil.rmtree(left, ignore_errors=True)
+            with naming_full_disk(folder), bar("packing", 0, "s of audio") as shown:
+                # strict: an experiment on other labels than were meant would have wrong scores, for every fold
+                pack_corpus(source, folder, PackConfig(**spec.config), advancing(shown), on_cores(), strict=True)
+        return Corpus.open(folder)
+
+    def work(run_id: str) -> None:
+        corpus = pack()
+        for problem in corpus.problems:
+            context.say(f"  left out: {problem}")
+        for notice in corpus.notices:
+            context.say(f"  {notice}")
+        statistics = corpus_statistics(corpus)
+        context.store.log_json(run_id, statistics, "statistics.json")
+        context.store.tag(run_id, "a2v.corpus", str(folder))
+        numbers = {key: value for key, value in statistics.items() if isinstance(value, int | float)}
+        context.store.log_metrics(run_id, numbers)
+
+    result = run_stage(context, spec, {}, work, {"source": data.source})
+    return result, pack()  # packed again where this machine has not got it
+
+
+def split(recipe: Recipe, corpus: Listing) -> Folds:
+    """The recipe's folds of a corpus, packed or not. Raises UserError naming the key that is wrong."""
+    settings = recipe.folds
+    group = grouping(settings)
+    if settings.manifests is not None:
+        folds = _given(settings, corpus)
+    else:
+        try:
+            if settings.holdout is not None:
+                folds = hold_out(corpus, settings.holdout, settings.seed, group)
+            elif settings.scheme == "shuffle":
+                folds = shuffle_folds(corpus, settings.count, settings.evaluation_share, settings.seed, group)
+            else:
+                folds = stratify(corpus, settings.count, settings.seed, group)
+        except ValueError as error:  # they call the number of folds n_folds, all else as a recipe does
+            raise UserError(f"folds.{str(error).replace('n_folds', 'count', 1)}") from None
+    return checked(recipe, folds)
+
+
+def checked(recipe: Recipe, folds: Folds) -> Folds:
+    """Folds that were made or given, now or in an earlier run. Raises UserError where the recipe cannot take them."""
+    settings = recipe.folds
+    if settings.manifests is not None:
+        _check_given(settings, folds)
+    if folds.overlap and any(recipe.is_cross_fitted(share) for share in settings.label_shares):
+        raise UserError(
+            "folds: some recordings are evaluated in several folds, so folds cannot choose one another's thresholds"
+            " (evaluate.fit_events, folds.refit); choose them on validation recordings (finetune.validation), or"
+            " say folds.scheme: partition"
+        )
+    return folds
+
+
+def _given(settings: FoldsConfig, corpus: Listing) -> Folds:
+    """The folds of `manifests`. Raises UserError naming file and row of what is wrong in them."""
+    folder = Path(settings.manifests or "")
+    try:
+        folds = read_manifests(folder, corpus, settings.holdout is not None)
+    except ValueError as error:
+        raise UserError(f"folds.manifests: {error}") from None
+    if settings.group is not None:
+        _check_groups(folds, by_pattern(settings.group))
+    return folds
+
+
+def _check_given(settings: FoldsConfig, folds: Folds) -> None:
+    """Raise UserError where the manifests are not those that the recipe speaks of."""
+    folder = settings.manifests
+    numbers = [fold.index for fold in folds]
+    if numbers != list(range(settings.number)):
+        found = ", ".join(map(str, numbers))
+        raise UserError(f"folds.manifests: {folder} has the folds {found}; folds.count = {settings.count} must say so")
+    for share in settings.label_shares:
+        if share < 1 and any(share_name(share) not in fold.shares for fold in folds):
+            known = ", ".join(f"{100 * one:g} %" for one in shares_in(folds)) or "none"
+            raise UserError(
+                f"folds.manifests: {folder} has no subset with {100 * share:g} % of the labels for every fold; those"
+                f" that it has: {known} (folds.label_shares)"
+            )
+
+
+def _check_groups(folds: Folds, group: Grouping) -> None:
+    """Raise UserError where a fold of manifests trains on a group that it evaluates."""
+    for fold in folds:
+        train, evaluation = (groups_of(names, group) for names in (fold.train, fold.evaluation))
+        both = (set(train.values()) & set(evaluation.values())) - {None}
+        if both:
+            name = sorted(both, key=str)[0]
+            first, second = (next(one for one, of in part.items() if of == name) for part in (train, evaluation))
+            raise UserError(
+                f"folds.manifests: by folds.group fold {fold.index} trains on {name!r} ({first}) and evaluates it"
+                f" ({second}); leave folds.group out (null), or make the manifests with it"
+            )
+
+
+def make_folds(context: Context, data: Result, corpus: Corpus) -> tuple[Result, Folds]:
+    """The recipe's folds of the labelled recordings, or its hold-out, as MeerKAT's manifests."""
+
+    def work(run_id: str) -> None:
+        folds = split(context.recipe, corpus)
+        for notice in folds.notices:
+            context.say(f"  {notice}")
+        with scratch() as aside:
+            write_manifests(folds, corpus, Path(aside) / "manifest")
+            context.store.log_folder(run_id, Path(aside) / "manifest", "manifest")
+
+    result = run_stage(context, folds_spec(context.recipe, data.fingerprint), {"data": data}, work)
+    found = read_manifests(Path(context.store.fetch(result.run_id, "manifest", context.work)), corpus)
+    return result, checked(context.recipe, found)
+
+
+def pretrain(
+    context: Context,
+    corpus: Corpus,
+    labelled: Corpus | None = None,
+    folds: Folds | None = None,
+    fold: int | None = None,
+) -> Result | None:
+    """Self-supervised training on the recordings of the corpus that it may hear; its model is the artifact `model`.
+
+    Its fingerprint knows the audio only: correcting a label does not repeat it. labelled: the corpus of `data`, where
+    that is another, and its folds, if there are some; a probe hears recordings of it. fold: see `heard_by`.
+    """
+    recipe = context.recipe
+    if recipe.pretrain is None:
+        return None
+    # what it cannot be done with is refused here, before anything is trained
+    probe, probed = probe_of(recipe, labelled or corpus, folds, grouping(recipe.folds))
+    heard = heard_by(recipe, corpus, folds, fold, labelled)
+    training = pretrain_spec(recipe, heard.fingerprint, fold)
+
+    def work(run_id: str) -> None:
+        for notice in (*heard.notices, *([probed] if probed else [])):
+            context.say(f"  {notice}")
+        context.store.log_json(run_id, heard_json(corpus, heard.names), HEARD)
+        spec = TrainingSpec(
+            corpus=str(corpus.folder.resolve()), recordings=heard.names, segment_s=recipe.pretrain_source.segment_s,
+            model=recipe.model, pretrain=recipe.pretrain, probe=probe,
+        )  # fmt: skip
+        _train(context, spec, run_id, training.storage, "pretraining")
+
+    result = run_stage(context, training, {}, work)
+    if probe and result.reused and PROBE not in context.store.client.get_run(result.run_id).data.metrics:
+        context.say("  it has no probe, as it ran without pretrain.probe; another pretrain.seed pretrains with one")
+    return result
+
+
+def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: str) -> None:
+    """Train, log the model folder as the run's artifact, then drop the checkpoints."""
+    import torch
+    from a2v_model import Detector, save_model
+    from safetensors.torch import load_file
+
+    from ..pyfunc import log_detector
+
+    if context.store.client.get_run(run_id).data.tags.get("a2v.model") == "logged":
+        return
+    storage = context.work / "checkpoints"
+    _say_where_it_goes_on(context, run_id, checkpoints.newest(storage / name), spec.loop.updates)
+    with watching(context.store, run_id, label, spec.loop.updates, context.say):
+        last = run_training(spec, context.recipe.ray, storage, name, context.store.uri, run_id)
+    state = checkpoints.read_state(last)
+    for ended in (summary(state, spec.loop.updates), probe_summary(state)):
+        if ended:
+            context.say(f"  {ended}")
+    model = build_task(spec, torch.device("cpu")).model
+    model.load_state_dict(load_file(checkpoints.final_weights(last)))
+    updates = state.get("best_update") or state["updates"]
+    provenance = {"run_id": run_id, "updates": updates, "experiment": context.recipe.name}
+    with scratch() as aside:
+        folder = Path(aside) / MODEL
+        with naming_full_disk(Path(aside)):
+            save_model(model, folder, provenance)
+        if isinstance(model, Detector):
+            log_detector(context.store, run_id, model, folder)
+        else:
+            context.store.log_folder(run_id, folder, MODEL)
+    context.store.tag(run_id, "a2v.model", "logged")
+    shutil.rmtree(storage / name, ignore_errors=True)
+
+
+def _say_where_it_goes_on(context: Context, run_id: str, checkpoint: Path | None, updates: int) -> None:
+    """Of a training that was stopped: from which update, and how many later ones the store has that were not saved."""
+    state = checkpoints.read_state(checkpoint) if checkpoint else {"updates": 0}
+    done = state["updates"]
+    logged = int(context.store.client.get_run(run_id).data.metrics.get("update", 0))
+    lost = f"; {logged - done} updates after it were not saved" if logged > done else ""
+    if (done or lost) and not checkpoints.is_finished(state, updates):
+        context.say(f"  going on from update {done} ({'checkpoint' if done else 'the start'}){lost}")
+
+
+def grouping(settings: FoldsConfig) -> Grouping:
+    """What of a recording's name stays together in folds and in validation."""
+    return by_pattern(settings.group) if settings.group else "recording"
+
+
+def held_out(recipe: Recipe, corpus: Listing, recordings: list[str]) -> ValidationSplit:
+    """Of a fold's training recordings, those to train on, and those to validate on, if the recipe wants any and there
+    can be some. recipe: with the settings of its label share."""
+    if recipe.finetune is None or recipe.finetune.validation is None:
+        return ValidationSplit(recordings, None, ())
+    share = recipe.finetune.validation.share
+    return validation_split(corpus, recordings, share, recipe.folds.seed, grouping(recipe.folds))
+
+
+def fitted(recipe: Recipe, corpus: Corpus, names: list[str]) -> Recipe:
+    """With `evaluate.fit_events`, the recipe with the event settings that the labels of its training recordings ask
+    for; else the recipe as it is."""
+    if not recipe.evaluate.fit_events:
+        return recipe
+    labels = np.concatenate([corpus.labels(recording) for recording in corpus.indices(names)])
+    durations_s = {
+        name: (labels["offset_s"] - labels["onset_s"])[labels["class"] == number]
+        for number, name in enumerate(corpus.classes)
+    }
+    events = fit_events(recipe.evaluate.events, durations_s, corpus.classes)
+    return recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"events": events})})
+
+
+def finetune(
+    context: Context,
+    corpus: Corpus,
+    inputs: tuple[Result, Result, Result | Backbone | None],
+    folds: Folds,
+    fold: int,
+    share: float,
+) -> Result:
+    """Finetune on one fold and evaluate on its evaluation recordings, in the same run.
+
+    inputs: the data and folds stages, and what it starts from: a pretraining, a model that was there, or random
+    weights. With another evaluation of a model that is there already, only the evaluation runs, in a run of its own.
+    """
+    recipe = context.recipe.at_share(share)
+    context = replace(context, recipe=recipe)
+    data, split, start = inputs
+    start_mark = start.fingerprint if start else None
+    stage = finetune_spec(
+        recipe, fold, share, data.fingerprint, split.fingerprint, start_mark, in_trial=context.shared is not None
+    )
+    chosen = label_share(folds[fold], share, recipe.folds.seed) if share < 1 else folds[fold]
+
+    def work(run_id: str) -> None:
+        parts = held_out(recipe, corpus, chosen.train)
+        for notice in parts.notices:
+            context.say(f"  {notice}")
+        names, validation = parts.train, parts.validation or []
+        model_run = detector(context, stage, run_id, corpus, start, names, validation)
+        scored = replace(context, recipe=fitted(recipe, corpus, names))
+        evaluate_model(scored, run_id, model_run, corpus, chosen, validation)
+
+    tags = {"fold": str(fold), "label_share": f"{share:g}", **detector_tags(stage, start)}
+    input_runs = {"folds": split, "data": data, **({"pretrain": start} if isinstance(start, Result) else {})}
+    return run_stage(context, stage, input_runs, work, tags)
+
+
+def detector_tags(stage: StageSpec, start: Result | Backbone | None) -> dict[str, str]:
+    """What a detector's run is tagged with, whatever it is trained on."""
+    assert stage.training is not None
+    tags = {"a2v.training": stage.training}
+    return {**tags, "a2v.backbone": start.source} if isinstance(start, Backbone) else tags
+
+
+def detector(
+    context: Context,
+    stage: StageSpec,
+    run_id: str,
+    corpus: Corpus,
+    start: Result | Backbone | None,
+    names: list[str],
+    validation: list[str],
+) -> str:
+    """Train a detector on the recordings of these names. Returns the run that holds the model: this one, or that of
+    the same training with another evaluation. Raises UserError where nothing is labelled."""
+    recipe, trained = context.recipe, stage.training
+    assert trained is not None
+    model_run = context.store.trained(trained)
+    told = ""
+    while model_run is None and (other := context.store.training_before(trained, run_id)):
+        if owner_of(other) != told:
+            told = owner_of(other)
+            context.say(f"  its model: process {told} is training it (run {other.info.run_id}); waiting for it")
+        time.sleep(WAIT_S)
+        model_run = context.store.trained(trained)
+    if model_run and model_run != run_id:
+        context.say(f"  its model: reused, run {model_run}")
+        context.store.tag(run_id, "a2v.input_run.model", model_run)
+        return model_run
+    if not corpus.classes:
+        raise UserError("the corpus has no labelled event, finetuning needs some: check annotations", FAILED)
+    spec = TrainingSpec(
+        corpus=str(corpus.folder.resolve()), recordings=names, segment_s=recipe.data.segment_s,
+        model=recipe.model, finetune=recipe.finetune, classes=list(corpus.classes),
+        backbone=_folder_of(context, start), validation=validation, overlap_s=recipe.evaluate.overlap_s,
+        scoring=part(fitted(recipe, corpus, names).evaluate, EvaluationConfig),
+    )  # fmt: skip
+    context.store.log_json(run_id, heard_json(corpus, [*names, *validation]), HEARD)
+    _train(context, spec, run_id, stage.storage, stage.name)
+    return run_id
+
+
+def _folder_of(context: Context, start: Result | Backbone | None) -> str | None:
+    """Where the weights lie that finetuning starts from."""
+    if isinstance(start, Backbone):
+        return str(start.folder.resolve())
+    return context.store.fetch(start.run_id, "model", context.work) if start else None

@@ -1,0 +1,356 @@
+"""MLflow is the memory: stages are looked up in it by fingerprint, and every run is made by the driver here.
+
+The driver creates, ends and looks up runs through `Store`. Workers get a run's id and log metrics through
+`metric_log.MetricLog`. A run's tags: `a2v.stage`, `a2v.fingerprint`, `a2v.driver` (host:pid:start that has it while it
+reads RUNNING; claims.py), `a2v.model` = logged once its trained model is stored, `a2v.model_id` where that is one of
+MLflow's models (logged_models.py), and fold, label_share, variant; that of an experiment also `a2v.finetune_runs`, the
+runs of the folds done so far.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import unquote, urlparse
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from mlflow.utils.time import get_current_time_millis
+from sqlalchemy.engine import make_url
+
+from ..basics.errors import FAILED, UserError
+from . import lookup
+from .claims import (
+    CANDIDATE,
+    DRIVER,
+    HEARTBEAT,
+    Heartbeat,
+    StageBusy,
+    StageLost,
+    Witness,
+    contest,
+    now_text,
+    order,
+    this_process,
+)
+from .environment import describe_environment, origin
+from .logged_models import MODEL, local_place, model_of
+from .outage import PATIENCE_S, Outage, PatientClient, quiet_loggers
+
+MAX_PARAM_CHARACTERS = 6000
+FIGURE_DPI = 200
+OPENING_S = 120.0  # how long a store may be away when a command begins
+ENDING_S = 10.0  # and when it is stopped
+
+
+def default_uri(work: Path) -> str:
+    """sqlite in the work folder: the store that needs no server."""
+    return f"sqlite:///{work.resolve() / 'mlflow.db'}"
+
+
+class Store:
+    """One tracking store and one experiment in it.
+
+    Raises UserError when the store cannot be opened (made by a newer MLflow, not reachable, not writable).
+    """
+
+    def __init__(self, uri: str, experiment: str, artifacts: Path | None) -> None:
+        self.uri = uri
+        quiet_loggers()
+        self.outage = outage = Outage(uri)
+        try:
+            _make_database(uri)
+            self.client = _patient(uri, outage, OPENING_S)
+            found = self.client.get_experiment_by_name(experiment)
+            if found is None:
+                location = artifacts.resolve().as_uri() if artifacts else None
+                self.experiment_id = self._new_experiment(experiment, location)
+            elif found.lifecycle_stage == "deleted":
+                raise UserError(
+                    f"{uri}: experiment {experiment!r} was deleted in MLflow; restore it or rename the recipe"
+                )
+            else:
+                self.experiment_id = found.experiment_id
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(_why_unusable(uri, error), FAILED) from None
+        mlflow.set_tracking_uri(uri)
+        self.client = _patient(uri, outage, PATIENCE_S)
+        self.ending_client = _patient(uri, outage, ENDING_S)
+        self.impatient_client = _patient(uri, outage, 0.0)
+        self.witness = Witness()
+        self.heartbeat = Heartbeat(self.impatient_client)
+
+    def _new_experiment(self, name: str, location: str | None) -> str:
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens its view for training
+        try:
+            return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
+        except MlflowException as error:
+            made = self.client.get_experiment_by_name(name)  # by another process, in the meantime
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or made is None:
+                raise
+            return str(made.experiment_id)
+
+    def find(self, stage: str, fingerprint: str) -> Run | None:
+        """The newest finished run of a stage with this fingerprint, in any experiment of the store."""
+        return lookup.find(self.client, stage, fingerprint)
+
+    def trained(self, training: str) -> str | None:
+        """The run that holds the finetuned model with this training fingerprint."""
+        return lookup.trained(self.client, training)
+
+    def training_before(self, training: str, run_id: str) -> Run | None:
+        """A run, begun before this one, in which another process trains the same model."""
+        runs = lookup.search(self.client, f"tags.`a2v.training` = '{training}'")
+        mine = next(run for run in runs if run.info.run_id == run_id)
+        before = (run for run in runs if run is not mine and order(run) < order(mine) and self.witness.is_alive(run))
+        return next(before, None)
+
+    def begin(
+        self, stage: str, fingerprint: str, name: str, config: dict[str, Any], tags: dict[str, str], parent: str | None
+    ) -> str:
+        """Start a stage's run, or take over the unfinished one that an earlier call left; returns its id.
+
+        The run is this process's until `finish`. Raises StageBusy when another process has the same stage.
+        """
+        tags = {**tags, "a2v.stage": stage, "a2v.fingerprint": fingerprint, **origin()}
+        if parent:
+            tags[MLFLOW_PARENT_RUN_ID] = parent
+        for run in lookup.attempts(self.client, stage, fingerprint):
+            if DRIVER in run.data.tags and self.witness.is_alive(run):  # known without making a run
+                raise StageBusy(name, run, self.witness.is_sure(run))
+        mine = self.client.create_run(
+            self.experiment_id,
+            tags={**tags, MLFLOW_RUN_NAME: name, CANDIDATE: this_process(), HEARTBEAT: now_text()},
+            run_name=name,
+        )
+        try:
+            dead = contest(name, mine, lambda: lookup.attempts(self.client, stage, fingerprint), self.witness)
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first error is the one to tell
+                self._discard(mine)
+            raise
+        left = next((run for run in dead if DRIVER in run.data.tags), None)
+        chosen = left or mine
+        run_id = str(chosen.info.run_id)
+        self._own(run_id, tags if left else {})
+        for run in [mine, *dead]:
+            if run is not chosen and DRIVER not in run.data.tags:  # never begun: mine, and candidates that died
+                self._discard(run)
+        if not chosen.data.params:
+            self._log_params(run_id, config)
+            self.log_json(run_id, config, "config.json")
+            self.log_json(run_id, describe_environment(), "environment.json")
+        return run_id
+
+    def _own(self, run_id: str, tags: dict[str, str]) -> None:
+        tags = {**tags, DRIVER: this_process(), HEARTBEAT: now_text()}
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self.client.update_run(run_id, status="RUNNING")
+        self.heartbeat.hold(run_id)
+
+    def _discard(self, run: Run) -> None:
+        self.client.set_terminated(run.info.run_id, "KILLED")  # nothing reads RUNNING, not even in MLflow's bin
+        self.client.delete_run(run.info.run_id)
+
+    def reopen(self, run_id: str) -> None:
+        """Go on with a run that was finished: it reads RUNNING again, owned by this process."""
+        self._own(run_id, {})
+
+    def children(self, run_id: str, query: str = "") -> list[Run]:
+        """All runs directly below one, in any experiment of the store, the oldest first."""
+        return lookup.children(self.client, run_id, query)
+
+    def _log_params(self, run_id: str, config: dict[str, Any]) -> None:
+        params = [Param(key, value[:MAX_PARAM_CHARACTERS]) for key, value in flatten(config).items()]
+        for start in range(0, len(params), 100):
+            self.client.log_batch(run_id, params=params[start : start + 100])
+
+    def finish(self, run_id: str, status: str = "FINISHED") -> None:
+        """End a run. Raises StageLost, and leaves the run as it is, where another process has taken it over."""
+        self.heartbeat.release(run_id)
+        if run_id in self.heartbeat.lost:
+            raise StageLost(run_id, self.heartbeat.lost[run_id])
+        client = self.ending_client if status == "KILLED" else self.client  # who stops it does not want to wait
+        client.set_terminated(run_id, status)
+
+    def tag(self, run_id: str, key: str, value: str) -> None:
+        self.client.set_tag(run_id, key, value)
+
+    def log_json(self, run_id: str, value: Any, name: str) -> None:
+        self.client.log_text(run_id, json.dumps(value, indent=1, sort_keys=True, default=str), name)
+
+    def log_figure(self, run_id: str, figure: Any, name: str) -> None:
+        from a2v_eval.figures import quiet_fonts
+
+        with quiet_fonts():
+            self.client.log_figure(run_id, figure, name, save_kwargs={"dpi": FIGURE_DPI})
+
+    def log_folder(self, run_id: str, folder: Path, name: str) -> None:
+        self.client.log_artifacts(run_id, str(folder), name)
+
+    def put_back(self, run_id: str, path: Path, folder: str) -> None:
+        """Upload a changed file of a folder that `fetch` gave; where the store is local it is the artifact itself."""
+        place = local_place(self.client, run_id, folder)
+        if place and path == place / path.name:
+            return
+        model_id = model_of(self.client, run_id) if folder == MODEL else None
+        if model_id:
+            self.client.log_model_artifact(model_id, str(path))
+        else:
+            self.client.log_artifact(run_id, str(path), folder)
+
+    def log_metrics(self, run_id: str, metrics: dict[str, float], step: int = 0, model_id: str | None = None) -> None:
+        """All metrics of one step in one request. model_id: the model that they are scores of."""
+        now = get_current_time_millis()
+        values = [
+            Metric(allowed_name(key), float(value), now, step, model_id=model_id) for key, value in metrics.items()
+        ]
+        self.client.log_batch(run_id, metrics=values)
+
+    def fetch(self, run_id: str, name: str, work: Path) -> str:
+        """Local path of a run's artifact: the file itself where the store is local, else a copy under work/fetched.
+
+        The work folder is where every worker of a cluster can read it. Raises UserError where it cannot be had.
+        """
+        try:
+            local = local_place(self.client, run_id, name)
+            if local and local.exists():
+                return str(local)
+            return str(self._download(run_id, name, work / "fetched").resolve())
+        except (MlflowException, OSError) as error:
+            raise UserError(
+                f"{self.uri}: artifact {name} of run {run_id} cannot be read: {_one_line(error)}", FAILED
+            ) from None
+
+    def _download(self, run_id: str, name: str, folder: Path) -> Path:
+        """folder/run_id/name, swapped in whole: another process may be reading the one that is there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        place = folder / run_id / name
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as aside:
+            model_id = model_of(self.client, run_id) if name == MODEL else None
+            if model_id:
+                uri = self.client.get_logged_model(model_id).artifact_location
+                found = self.outage.call(
+                    PATIENCE_S, download_artifacts, artifact_uri=uri, dst_path=aside, tracking_uri=self.uri
+                )
+                new = Path(found)
+            else:
+                new = Path(self.client.download_artifacts(run_id, name, aside))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                place.rename(Path(aside) / "older")
+            try:
+                new.rename(place)
+            except OSError:  # another process was faster
+                if not place.exists():
+                    raise
+        return place
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested configuration as dotted parameters, so that MLflow can filter and compare them."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[allowed_name(name)] = str(value)
+    return flat
+
+
+def allowed_name(name: str) -> str:
+    """A name that MLflow takes for a metric or parameter; class names may hold what it does not.
+
+    It allows letters, digits, _ - . : / and space, and no name that reads as another path (a//b, a/../b).
+    """
+    parts = re.sub(r"[^\w\-.: /]", "_", name).split("/")
+    return "/".join("_" if part in ("", ".", "..") else part for part in parts)
+
+
+def _make_database(uri: str) -> None:
+    """A sqlite database that is not there is made aside, as its hundred steps cannot be resumed or done by two."""
+    path = Path(make_url(uri).database or "") if uri.startswith("sqlite:") else Path()
+    if not path.name or path.exists() or not path.parent.is_dir():
+        return
+    aside = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        MlflowClient(f"sqlite:///{aside.resolve()}")
+        os.link(aside, path)
+    except FileExistsError:  # another process was faster
+        return
+    except PermissionError:  # a file system without links
+        aside.rename(path)
+    finally:
+        aside.unlink(missing_ok=True)
+        aside.with_name(f"{aside.name}-journal").unlink(missing_ok=True)
+
+
+def _patient(uri: str, outage: Outage, patience_s: float) -> MlflowClient:
+    return cast(MlflowClient, PatientClient(uri, outage, patience_s))
+
+
+def _why_unusable(uri: str, error: Exception) -> str:
+    text = _one_line(error)
+    if "out-of-date" in text or "locate revision" in text or "schema" in text.lower():
+        return (
+            f"{uri}: this store was written by another version of MLflow than the installed {mlflow.__version__};"
+            " update MLflow, or choose another store with --tracking-uri"
+        )
+    return f"{uri}: {login_refused(error) or f'the tracking store cannot be opened: {text}'}"
+
+
+def login_refused(error: Exception) -> str | None:
+    """What to do about it, where a server wants a login that this process has not given."""
+    if "error code 401" not in str(error):
+        return None
+    given = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    what = f"refuses the login of user {given!r}" if given else "wants a login"
+    return f"the server {what}: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) < 300 else text[:297] + "..."
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="a2v-")
+
+
+def open_store(work: Path, uri: str | None, experiment: str) -> Store:
+    """The store at uri, or sqlite in the work folder. Artifacts of a store without server lie in the work folder."""
+    if uri and not uri.startswith("sqlite:"):
+        return Store(uri, experiment, None)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{work}: cannot be made: {error.strerror}") from None
+    return Store(uri or default_uri(work), experiment, work / "artifacts" / experiment)
+
+
+def existing_client(work: Path, uri: str | None) -> MlflowClient | None:
+    """A client that reads the store at uri, or in the work folder; None where its sqlite file does not exist yet
+    (MLflow would make an empty one). Raises UserError as `Store` does."""
+    uri = uri or default_uri(work)
+    place = urlparse(uri)
+    if place.scheme == "sqlite" and not Path(unquote(place.path[1:])).is_file():
+        return None
+    quiet_loggers()
+    try:
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    except Exception as error:
+        raise UserError(_why_unusable(uri, error), FAILED) from None
+    return client

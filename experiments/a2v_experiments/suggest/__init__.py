@@ -1,0 +1,1 @@
+"""A recipe that fits a corpus."""

@@ -1,0 +1,91 @@
+"""What MLflow knows of a sweep's trials: one row each, and what is left to run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mlflow.entities import Run
+
+from ..recipe.sections import Recipe
+from ..stages.graph import Sources, find_sources
+from ..store.lookup import HEARD_LINE
+from ..store.tracking import Store
+from .trial import Task, score_of_run, trial_mark
+from .trials import Trial, trial
+
+Status = Literal["finished", "pruned", "failed", "stopped", "not run"]
+DONE = ("finished", "pruned")  # not run again
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial. folds: how many it has scores of; metrics: those of its run (means over these folds).
+    heard: what its pretraining heard of the evaluation recordings, a line."""
+
+    name: str
+    parameters: dict[str, Any]
+    status: Status
+    reason: str = ""
+    run_id: str = ""
+    folds: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    heard: str = ""
+
+    def score(self, metric: str, shares: list[float]) -> float | None:
+        """The metric's mean over folds and label shares, None where there is none."""
+        return score_of_run(self.metrics, metric, shares)
+
+
+class KnownSources:
+    """Sources of recipes, each looked up once: a large folder takes a while, and trials mostly share theirs."""
+
+    def __init__(self, work: Path, uri: str) -> None:
+        self.work, self.uri = work, uri
+        self.found: dict[str, Sources] = {}
+
+    def of(self, recipe: Recipe) -> Sources:
+        whole: Any = {"data": True, "pretrain_data": True, "backbone": True, "folds": {"manifests"}}
+        key = recipe.model_dump_json(include=whole)
+        if key not in self.found:
+            self.found[key] = find_sources(recipe, self.work, self.uri)
+        return self.found[key]
+
+
+def rows_of(task: Task, store: Store, sources: KnownSources) -> list[Row]:
+    """The trials in order: all that the recipe names, or those that Optuna has chosen so far."""
+    runs = {run.data.tags["a2v.fingerprint"]: run for run in store.children(task.parent, "tags.`a2v.stage` = 'trial'")}
+    trials = task.known or [trial(task.file, json.loads(run.data.tags["a2v.parameters"])) for run in runs.values()]
+    rows = []
+    for one in trials:
+        run = runs.get(trial_mark(one.recipe, sources.of(one.recipe), task.mark))
+        if run is not None or task.known:
+            rows.append(_row(one, run))
+    return rows
+
+
+def _row(one: Trial, run: Run | None) -> Row:
+    if run is None:
+        return Row(one.name, one.parameters, "not run")
+    tags = run.data.tags
+    status: Status = "stopped"
+    if run.info.status == "FINISHED":
+        status = "finished"
+    elif tags.get("a2v.pruned") == "true":
+        status = "pruned"
+    elif run.info.status == "FAILED":
+        status = "failed"
+    reason = tags.get("a2v.error", "") if status == "failed" else ""
+    return Row(one.name, one.parameters, status, reason, run.info.run_id, int(tags["a2v.folds"]), run.data.metrics,
+               tags.get(HEARD_LINE, ""))
+
+
+def best_of(rows: list[Row], metric: str, shares: list[float]) -> Row | None:
+    """The finished trial with the highest score; pruned ones have fewer folds."""
+    scored = [
+        (score, row) for row in rows if row.status == "finished" and (score := row.score(metric, shares)) is not None
+    ]
+    return max(scored, key=lambda pair: pair[0])[1] if scored else None

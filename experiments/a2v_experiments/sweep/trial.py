@@ -1,0 +1,155 @@
+"""One trial, in a process of its own: the whole graph of its recipe under its run, reporting to Ray Tune.
+
+A trial's run (stage `trial`) stands below the sweep's; below it stand the stages that it runs itself. It is FINISHED
+before its last report, so whatever Ray Tune then decides, a trial that is whole is no longer stopped. Its tags:
+`trial`, `a2v.parameters`, `a2v.folds` (done so far), and `a2v.error` where it failed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from a2v_eval.summary import summarise
+
+from ..basics.errors import UserError
+from ..basics.fingerprint import fingerprint
+from ..recipe.files import RecipeFile
+from ..recipe.labelled import with_rules
+from ..recipe.sections import Recipe
+from ..stages.experiment import Scores, complete, log_means
+from ..stages.graph import Sources, find_sources
+from ..stages.specs import experiment_config
+from ..stages.stage import Context, ending, found_or_begun
+from ..store.lookup import share_prefix
+from ..store.tracking import Store
+from .trials import Trial, trial
+
+SCORE = "score"  # what Ray Tune compares: the sweep's metric, mean over folds and label shares so far
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the process of a trial needs of its sweep; plain data.
+
+    parent, mark: the sweep's run and its fingerprint. folder: where the command runs and relative paths start.
+    metric: the score that trials are compared by. known: the trials by number; empty where Optuna chooses the values.
+    """
+
+    file: RecipeFile
+    work: Path
+    uri: str
+    experiment: str
+    parent: str
+    mark: str
+    folder: Path
+    metric: str
+    known: tuple[Trial, ...] = ()
+
+    def trial(self, config: Mapping[str, Any]) -> Trial:
+        """The trial that a configuration of Ray Tune stands for."""
+        return self.known[config["trial"]] if self.known else trial(self.file, config)
+
+
+def trial_mark(recipe: Recipe, sources: Sources, sweep_mark: str) -> str:
+    """The fingerprint of a trial's run: its recipe, what that is made from, and the sweep that it is part of."""
+    return fingerprint("trial", experiment_config(recipe), sweep_mark, *sources.fingerprints)
+
+
+def run_trial(config: dict[str, Any], task: Task) -> None:
+    """Ray Tune's function: run the trial, report its score after every fold."""
+    import torch
+    from ray import tune
+
+    if task.folder.is_dir():
+        os.chdir(task.folder)
+    this = task.trial(config)
+    ray = this.recipe.ray
+    torch.set_num_threads(max(1, int(max(ray.num_workers, 1) * ray.cpus_per_worker)))
+    store = Store(task.uri, task.experiment, None)
+    sources = find_sources(this.recipe, task.work, task.uri)
+    mark = trial_mark(this.recipe, sources, task.mark)
+    # Optuna may choose the same values twice
+    done, run_id = found_or_begun(lambda: store.find("trial", mark), lambda: _begin(store, task, this, mark), print)
+    if done is not None:
+        score = score_of_run(done.data.metrics, task.metric, this.recipe.folds.label_shares)
+        tune.report({SCORE: score, "folds": len(this.recipe.folds.selected), "run_id": run_id})
+        return
+    _run(task, this, sources, store, run_id)
+
+
+def _run(task: Task, this: Trial, sources: Sources, store: Store, run_id: str) -> None:
+    from ray import tune
+
+    said: list[str] = []
+    context = Context(this.recipe, store, task.work, run_id, said.append, shared=task.parent)
+
+    def report(scores: Scores) -> None:
+        folds = len(next(iter(scores.values())))
+        store.tag(run_id, "a2v.folds", str(folds))
+        tune.report({SCORE: score_of(scores, task.metric), "folds": folds, "run_id": run_id})
+
+    def after_fold(scores: Scores) -> None:
+        log_means(context, scores)
+        try:
+            report(scores)
+        except SystemExit:  # how Ray Tune ends a trial that it prunes: its run is to read KILLED, as after Ctrl-C
+            raise KeyboardInterrupt from None
+
+    try:
+        with ending(store, run_id):
+            scores = complete(context, sources, after_fold).scores
+            score_of(scores, task.metric)
+    except KeyboardInterrupt:
+        raise SystemExit from None
+    except Exception as error:
+        store.tag(run_id, "a2v.error", _reason(error))
+        if not isinstance(error, UserError):
+            store.client.log_text(run_id, traceback.format_exc(), "error.txt")
+        raise
+    finally:
+        store.client.log_text(run_id, "\n".join(said), "log.txt")
+    report(scores)
+
+
+def _begin(store: Store, task: Task, this: Trial, mark: str) -> str:
+    recipe = this.recipe
+    tags = {
+        "variant": recipe.variant,
+        "trial": this.name,
+        "a2v.parameters": json.dumps(this.parameters),
+        "a2v.folds": "0",
+        "a2v.error": "",
+    }
+    config = with_rules(recipe).model_dump(mode="json", exclude={"ray", "sweep", "variant"})
+    return store.begin("trial", mark, this.name, config, tags, task.parent)
+
+
+def score_of(scores: Scores, metric: str) -> float:
+    """Mean of a metric over label shares of its mean over folds. Raises UserError where no fold has it."""
+    means = []
+    for folds in scores.values():
+        found = summarise(folds).get(metric)
+        if found is None:
+            known = [name for name in dict.fromkeys(name for fold in folds for name in fold) if "AP/" in name]
+            raise UserError(f"sweep.metric = {metric}: no fold has this score; there are {', '.join(known)}")
+        means.append(found.mean)
+    return sum(means) / len(means)
+
+
+def score_of_run(metrics: Mapping[str, float], metric: str, shares: list[float]) -> float | None:
+    """The same from a trial's run, which holds the means over its folds; None where it has none."""
+    found = [metrics.get(f"{share_prefix(share, len(shares))}{metric}_mean") for share in shares]
+    known = [value for value in found if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(found) else None
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what a user reads, or the kind and text of an error of the program."""
+    text = str(error).strip().splitlines() or [""]
+    return text[0][:500] if isinstance(error, UserError) else f"{type(error).__name__}: {text[0][:400]}"

@@ -1,0 +1,1 @@
+"""One training, in this process or on workers."""

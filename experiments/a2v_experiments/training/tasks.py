@@ -1,0 +1,231 @@
+"""The two training tasks: self-distillation (pretrain) and the supervised detector (finetune)."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from a2v_data.augment import Augmenter
+from a2v_data.bcl import mix
+from a2v_data.corpus import Corpus
+from a2v_data.sampling import SamplingConfig
+from a2v_data.training_part import TrainingPart
+from a2v_eval.evaluation import Evaluation, EvaluationConfig
+from a2v_model import Detector, Pretrainer, ema_decay, load_model, normalise, padded_lengths
+from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, model_validator
+from torch import Tensor
+
+from ..recipe.sections import FinetuneStage, LoopConfig, PretrainStage, ValidationConfig
+from .loop import Step, TrainingStopped
+from .probe import Probe, ProbeSpec
+from .segments import DrawnSampler, SegmentSampler
+from .validation import Validation, score_validation
+
+Part = TypeVar("Part", bound=BaseModel)
+
+
+class TrainingSpec(BaseModel):
+    """All that a worker needs to train: plain data, so it travels to any node.
+
+    corpus: folder of the packed store; recordings: names of those to train on; backbone: folder of the pretrained
+    model, or None to start from random weights; keep_head: it is a detector of the same classes and kind of head, whose
+    head is what finetuning starts from too. validation: names of recordings, others than those to train on, to
+    score as `scoring` says, with windows of segment_s seconds that share overlap_s seconds; none for no validation.
+    probe: what a pretraining is probed with; None for no probe.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    corpus: str
+    recordings: list[str]
+    segment_s: float
+    model: ModelConfig
+    pretrain: PretrainStage | None = None
+    finetune: FinetuneStage | None = None
+    classes: list[str] = []
+    backbone: str | None = None
+    keep_head: bool = False
+    validation: list[str] = []
+    overlap_s: float = 0.5
+    scoring: EvaluationConfig = EvaluationConfig()
+    probe: ProbeSpec | None = None
+
+    @model_validator(mode="after")
+    def _held_out(self) -> TrainingSpec:
+        if both := sorted(set(self.recordings) & set(self.validation)):
+            raise ValueError(f"validation: {both[0]} is trained on too; a recording must be in one of the two")
+        if self.validation and self.finetune is None:
+            raise ValueError("validation: a pretraining has no scores, so it must have no validation recordings")
+        return self
+
+    @property
+    def looks(self) -> bool:
+        """Whether rank 0 takes time now and then for what the other workers wait for."""
+        return bool(self.validation) or self.probe is not None
+
+    @property
+    def loop(self) -> LoopConfig:
+        stage = self.pretrain or self.finetune
+        assert stage is not None
+        return stage
+
+
+class _TaskBase:
+    """Reads micro-batches: waveforms of equal length, normalised, on the device."""
+
+    sum_names: tuple[str, ...] = ()
+    weight_average = 0.0
+    validation: Validation | None = None
+    probe: Probe | None = None
+
+    def __init__(self, spec: TrainingSpec, device: torch.device) -> None:
+        self.spec, self.device = spec, device
+        self.segment_s = spec.segment_s
+        self.corpus = Corpus.open(spec.corpus)
+        front_end = spec.model.front_end
+        self.samples = round(spec.segment_s * front_end.sample_rate)
+        self.frames = front_end.frames(self.samples)
+        names = {recording.name: index for index, recording in enumerate(self.corpus.recordings)}
+        recordings = [names[name] for name in spec.recordings]
+        self.part = TrainingPart(self.corpus, recordings)
+        self.sampler = self._sampler(recordings, spec.loop, front_end.stride)
+
+    def _sampler(self, recordings: list[int], loop: LoopConfig, stride: int) -> SegmentSampler | DrawnSampler:
+        sampling = loop.sampling if isinstance(loop, PretrainStage | FinetuneStage) else None
+        if sampling is not None:
+            return DrawnSampler(self.part, self.samples, stride, loop.segments, loop.seed, sampling)
+        return SegmentSampler(
+            self.corpus, recordings, self.samples, stride, loop.segments, loop.micro_batches, loop.seed,
+            loop.random_offset,
+        )  # fmt: skip
+
+    def read(self, update: int, micro: int) -> tuple[NDArray[np.void], NDArray[np.float32], NDArray[np.int64]]:
+        """Segments, waveforms (B, N) and how many samples of each are recording rather than padding (B,)."""
+        segments = self.sampler.draw(update, micro)
+        return segments, *self.corpus.waveforms(segments, self.samples)
+
+    def normalised(self, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Tensor:
+        """The waveforms on the device, each normalised over its recording."""
+        return normalise(torch.from_numpy(waveform_BN).to(self.device), torch.from_numpy(lengths_B).to(self.device))
+
+
+class PretrainTask(_TaskBase):
+    """Predict the teacher's targets at masked frames (spec 5).
+
+    A recording shorter than a segment is normalised over its own samples, then zeros, which are its mean, follow up
+    to the segment's end: padding changes nothing of its level. With between-classes mixing a partner is heard there.
+    The model takes the padding for a silence that was recorded: its frames are masked and predicted like any others.
+    """
+
+    sum_names = ("target_variance", "prediction_variance", "masked_share")
+
+    def __init__(self, spec: TrainingSpec, device: torch.device) -> None:
+        super().__init__(spec, device)
+        assert spec.pretrain is not None
+        self.config = spec.pretrain
+        torch.manual_seed(self.config.seed)
+        self.model = Pretrainer(spec.model, part(self.config, PretrainConfig))
+        if spec.probe is not None:
+            self.probe = Probe(spec.probe, self.config.precision)
+
+    def begin_update(self, update: int) -> None:
+        """Nothing changes between updates but the teacher."""
+
+    def step(self, update: int, micro: int, generator: torch.Generator) -> Step:
+        _, read_BN, samples_B = self.read(update, micro)
+        waveform_BN = self.normalised(read_BN, samples_B)
+        if self.config.bcl:
+            waveform_BN, _ = mix(waveform_BN, None, self.corpus.sample_rate, self.config.bcl, generator)
+        out = self.model(waveform_BN, generator)
+        frames = torch.as_tensor(out.masked_frames, dtype=torch.float64)
+        values = {key: torch.as_tensor(getattr(out, key)).detach().double().cpu() for key in self.sum_names}
+        sums = {key: value * frames.cpu() for key, value in values.items()}
+        return Step(out.loss_sum, frames, sums)
+
+    def end_update(self, update: int, metrics: dict[str, float]) -> dict[str, float]:
+        self.model.update_teacher(update)
+        try:
+            self.model.check_collapse(update, metrics["target_variance"], metrics["prediction_variance"])
+        except RuntimeError as error:
+            raise TrainingStopped(str(error)) from None
+        return {**metrics, "ema_decay": ema_decay(update, self.config)}
+
+
+class FinetuneTask(_TaskBase):
+    """Classify every frame (spec 7)."""
+
+    def __init__(self, spec: TrainingSpec, device: torch.device) -> None:
+        super().__init__(spec, device)
+        assert spec.finetune is not None
+        self.config = spec.finetune
+        torch.manual_seed(self.config.seed)
+        self.model = Detector(spec.model, part(self.config, FinetuneConfig), spec.classes)
+        if spec.backbone:
+            start = load_model(spec.backbone)
+            self.model.load_backbone(start.state_dict())
+            if spec.keep_head:
+                if not isinstance(start, Detector):
+                    raise ValueError(f"{spec.backbone}: a pretrained model has no head to keep; it must be a detector")
+                self.model.load_head(start)
+        self.weight_average = self.config.weight_average
+        if spec.validation:
+            settings = self.config.validation or ValidationConfig()
+            self.validation = Validation(self.score, settings.every, settings.patience)
+        self.augmenter: Augmenter | None = None
+        if self.config.augment is not None:
+            power = (self.config.sampling or SamplingConfig()).class_power
+            self.augmenter = Augmenter(self.part, spec.model.front_end.stride, self.config.augment, power)
+
+    def score(self, model: Detector) -> Evaluation:
+        """On the validation recordings."""
+        spec, recordings = self.spec, self.corpus.indices(self.spec.validation)
+        precision = self.config.precision
+        return score_validation(model, self.corpus, recordings, spec.segment_s, spec.overlap_s, spec.scoring, precision)
+
+    def begin_update(self, update: int) -> None:
+        self.model.set_trainable(update)
+
+    def examples(self, update: int, micro: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalised waveforms (B, N) and targets (B, T, C) on the device, augmented, and valid samples (B,).
+
+        A pure function of the seed, the update and the micro-batch.
+        """
+        segments, read_BN, samples_B = self.read(update, micro)
+        target_BTC = self.corpus.targets(segments, self.spec.model.front_end.frame_rate, self.frames)
+        gain_B: NDArray[np.float32] | None = None
+        if self.augmenter is not None:
+            rng = np.random.default_rng([self.config.seed, 3, update, micro])
+            read_BN, target_BTC = self.augmenter(read_BN, samples_B, target_BTC, rng)
+            gain_B = self.augmenter.gains(len(segments), rng)
+        waveform_BN = self.normalised(read_BN, samples_B)
+        if gain_B is not None:
+            waveform_BN = waveform_BN * torch.from_numpy(gain_B).to(self.device)[:, None]
+        return waveform_BN, torch.from_numpy(target_BTC).to(self.device), torch.from_numpy(samples_B)
+
+    def step(self, update: int, micro: int, generator: torch.Generator) -> Step:
+        waveform_BN, targets_BTC, lengths_B = self.examples(update, micro)
+        front_end = self.spec.model.front_end
+        if self.config.bcl:
+            lengths_B = lengths_B.max().expand_as(lengths_B)  # what stands in the padding is the partner's audio
+            waveform_BN, mixed = mix(waveform_BN, targets_BTC, self.corpus.sample_rate, self.config.bcl, generator)
+            assert mixed is not None
+            targets_BTC = mixed
+        valid_BT = torch.arange(self.frames) < torch.ceil(lengths_B / front_end.stride)[:, None]
+        logits_BTC = self.model(waveform_BN, generator, lengths=padded_lengths(lengths_B, self.samples, front_end))
+        loss_sum, frames = self.model.loss(logits_BTC, targets_BTC, valid_BT.to(self.device))
+        return Step(loss_sum, torch.as_tensor(frames, dtype=torch.float64), {})
+
+    def end_update(self, update: int, metrics: dict[str, float]) -> dict[str, float]:
+        return metrics
+
+
+def part(config: BaseModel, kind: type[Part]) -> Part:
+    """The fields of `config` that make up one of its bases, as that base."""
+    return kind.model_validate(config.model_dump(include=set(kind.model_fields)))
+
+
+def build_task(spec: TrainingSpec, device: torch.device) -> Any:
+    return PretrainTask(spec, device) if spec.pretrain else FinetuneTask(spec, device)

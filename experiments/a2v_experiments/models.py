@@ -13,7 +13,7 @@ from a2v_model import Detector, Pretrainer
 from a2v_model import load_model as load_folder
 
 from .basics.errors import FAILED, UserError
-from .commands.options import DEFAULT_WORK
+from .basics.places import DEFAULT_WORK
 
 SCHEME = re.compile(r"^[a-z][a-z0-9+-]+:/")
 

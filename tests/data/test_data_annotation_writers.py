@@ -18,7 +18,7 @@ def some_events(seed: int, files: tuple[str, ...]) -> list[EventRow]:
     for file in files:
         for _ in range(20):
             onset_s = round(rng.uniform(0, 90_000), 6)
-            label = rng.choice(["cc", "say, \"it\"", "Grünling", "two words", "NA"])
+            label = rng.choice(["cc", 'say, "it"', "Grünling", "two words", "NA"])
             rows.append(EventRow(file, onset_s, round(onset_s + rng.uniform(1e-5, 3), 6), label, rng.random() < 0.5))
     return rows
 

@@ -27,9 +27,7 @@ def build(
             samples = np.arange(position, position + length, dtype=np.int16)
             writer.add(f"r{number}.wav", samples, number not in unlabelled, RATE, length, 1.0)
             position += length
-        writer.finish(
-            np.array(events, EVENT_DTYPE), source={"audio_folder": "/somewhere"}, problems=[], notices=[]
-        )
+        writer.finish(np.array(events, EVENT_DTYPE), source={"audio_folder": "/somewhere"}, problems=[], notices=[])
     return Corpus.open(folder)
 
 

@@ -32,9 +32,7 @@ def build(folder: Path, counts: np.ndarray, unlabelled: int = 0, classes: list[s
             writer.add(name, np.ones(length, np.int16), labelled, 2000, 2 * length, 1.0)
             for column, count in enumerate(counts[number] if labelled else ()):
                 rows += [(number, column, 0.01 * k, 0.01 * k + 0.005) for k in range(count)]
-        writer.finish(
-            np.array(rows, EVENT_DTYPE), source={"audio_folder": "/data/audio"}, problems=[], notices=[]
-        )
+        writer.finish(np.array(rows, EVENT_DTYPE), source={"audio_folder": "/data/audio"}, problems=[], notices=[])
     return Corpus.open(folder)
 
 
@@ -42,9 +40,7 @@ def build(folder: Path, counts: np.ndarray, unlabelled: int = 0, classes: list[s
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """120 recordings, `common` in half, `usual` in a quarter, `rare` in 8 of them; 10 more without labels."""
     rng = np.random.default_rng(0)
-    counts = np.stack(
-        [rng.poisson(2, 120) * (rng.random(120) < 0.6), rng.random(120) < 0.25, np.zeros(120)], 1
-    )
+    counts = np.stack([rng.poisson(2, 120) * (rng.random(120) < 0.6), rng.random(120) < 0.25, np.zeros(120)], 1)
     counts[rng.choice(120, 8, replace=False), 2] = 1
     return build(tmp_path_factory.mktemp("folds") / "c", counts.astype(int), unlabelled=10)
 
@@ -93,9 +89,7 @@ def test_groups_never_straddle_a_fold(corpus: Corpus, form: str) -> None:
 
 def test_users_mistakes_and_rare_classes(corpus: Corpus, tmp_path: Path) -> None:
     few = build(tmp_path / "few", np.array([[1, 0, 1], [1, 0, 0], [1, 0, 0]]), unlabelled=4)
-    with pytest.raises(
-        ValueError, match="n_folds: 4, but the corpus has 3 labelled recordings; choose at most 3"
-    ):
+    with pytest.raises(ValueError, match="n_folds: 4, but the corpus has 3 labelled recordings; choose at most 3"):
         make_folds(few, 4, 0)
     with pytest.raises(ValueError, match="n_folds: 1; it must be at least 2"):
         make_folds(few, 1, 0)
@@ -151,9 +145,7 @@ def test_two_recordings_hold_all_classes_where_two_can(tmp_path: Path, seed: int
 def test_manifests_round_trip(corpus: Corpus, tmp_path: Path) -> None:
     folds = make_folds(corpus, 3, 0)
     written = write_manifests(folds, corpus, tmp_path / "manifest")
-    assert [path.name for path in written] == [
-        f"{part}_{k}.tsv" for k in range(3) for part in ("train", "valid")
-    ]
+    assert [path.name for path in written] == [f"{part}_{k}.tsv" for k in range(3) for part in ("train", "valid")]
     lines = written[0].read_text().splitlines()
     name = folds[0].train[0]
     samples = corpus.recordings[corpus.indices([name])[0]].source_samples
@@ -200,9 +192,11 @@ def test_synthetic_corpus_keeps_class_shares_within_a_tenth(tmp_path: Path) -> N
     """Every class, but those that whole events alone take further: 8 lead calls are 1 or 2 in each of 5 folds."""
     corpus = open_listing(synthesise(tmp_path / "s", 40, 0))
     rows = class_shares(corpus, make_folds(corpus, 5, 0))
-    assert {name for name, row in rows.items() if row["deviation"] > 0.1} <= {
-        name for name, row in rows.items() if row["at_best"] > 0.08
-    } < set(rows)
+    assert (
+        {name for name, row in rows.items() if row["deviation"] > 0.1}
+        <= {name for name, row in rows.items() if row["at_best"] > 0.08}
+        < set(rows)
+    )
     assert all(row["deviation"] < row["at_best"] + 0.03 for row in rows.values())
 
 

@@ -56,9 +56,7 @@ def test_16_bit_at_its_own_rate_is_kept_to_the_bit(make_source, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("rate", "new_rate"), [(32000, 16000), (44100, 8000), (48000, 22050), (8000, 16000)])
-def test_resampling_keeps_a_tone_and_removes_what_is_above_nyquist(
-    make_source, tmp_path, rate, new_rate
-) -> None:
+def test_resampling_keeps_a_tone_and_removes_what_is_above_nyquist(make_source, tmp_path, rate, new_rate) -> None:
     """A tone at 0.8 of the lower Nyquist frequency stays that tone; one at 1.1 of the new one is gone."""
     nyquist = min(rate, new_rate) / 2
     kept = tone(0.8 * nyquist, 1, rate)
@@ -82,9 +80,7 @@ def test_formats(make_source, tmp_path: Path, form: str) -> None:
     suffix, subtype = form.split()
     name = f"a.{suffix}"
     sound = tone(500, 2, 16000) * np.hanning(32000)
-    corpus = pack(
-        make_source({name: sound}, [f"{name},0,1,x"], 16000, subtype=subtype), tmp_path / "out", CONFIG
-    )
+    corpus = pack(make_source({name: sound}, [f"{name},0,1,x"], 16000, subtype=subtype), tmp_path / "out", CONFIG)
     assert corpus.problems == []
     found = corpus.audio[:16000] / 32768
     expected = tone(500, 2, 8000) * np.hanning(16000)
@@ -98,9 +94,7 @@ def test_loud_and_quiet_recordings_keep_their_signal(make_source, tmp_path: Path
     corpus = pack(source, tmp_path / "out", CONFIG)
     loud, quiet = (corpus.audio[start : start + 8000] / 32768.0 for start in (0, 8000))
     assert np.abs(loud - tone(500, 1, 8000, 1.0)).max() < 1e-4
-    assert (
-        corpus.recordings[1].gain == 2**13 and np.abs(quiet - tone(500, 1, 8000, 1e-4 * 2**13)).max() < 1e-4
-    )
+    assert corpus.recordings[1].gain == 2**13 and np.abs(quiet - tone(500, 1, 8000, 1e-4 * 2**13)).max() < 1e-4
     assert [notice for notice in corpus.notices if "loud.wav: peak 4" in notice]
 
 
@@ -109,9 +103,7 @@ def test_channels(make_source, tmp_path: Path) -> None:
     source = make_source({"a.wav": stereo, "mono.wav": stereo[:, 0]}, ["a.wav,0,1,x"])
     corpus = pack(source, tmp_path / "out", PackConfig(sample_rate=8000, channel=1))
     assert np.abs(corpus.audio / 32768 - tone(700, 1, 8000)).max() < 1e-4
-    assert corpus.problems == [
-        "'mono.wav' has 1 channel(s), channel 1 was asked for; count from 0 (left out)"
-    ]
+    assert corpus.problems == ["'mono.wav' has 1 channel(s), channel 1 was asked for; count from 0 (left out)"]
 
 
 def test_bad_recordings_are_named_and_their_neighbours_packed(make_source, tmp_path: Path, monkeypatch) -> None:
@@ -202,9 +194,7 @@ def test_other_classes_are_sorted_with_focal_last(make_source, tmp_path: Path) -
 
 def test_unknown_labels_and_needless_exclusions(make_source, tmp_path: Path) -> None:
     source = make_source({"a.wav": tone(440, 1, 8000)}, ["a.wav,0,0.1,x", "a.wav,0.2,0.3,y"])
-    with pytest.raises(
-        AnnotationError, match=r"row 3: label 'y' is not among classes \(x\); add it there or"
-    ):
+    with pytest.raises(AnnotationError, match=r"row 3: label 'y' is not among classes \(x\); add it there or"):
         pack(source, tmp_path / "out", PackConfig(sample_rate=8000, classes=["x"]))
     corpus = pack(source, tmp_path / "out", PackConfig(sample_rate=8000, exclude_labels=["z"]))
     assert corpus.notices == ["exclude_labels: no event is labelled 'z'"]
@@ -326,9 +316,7 @@ def test_fingerprint_is_of_names_and_contents(make_source, tmp_path: Path) -> No
     (copy / "notes.txt").write_text("not read by prepare")
     assert source_fingerprint(copy, cache) == first  # where it lies does not matter
     changes = {
-        "annotations": lambda: (copy / "annotations.csv").write_text(
-            "file,onset_s,offset_s,label\na.wav,0,0.9,x\n"
-        ),
+        "annotations": lambda: (copy / "annotations.csv").write_text("file,onset_s,offset_s,label\na.wav,0,0.9,x\n"),
         "audio": lambda: soundfile.write(copy / "audio" / "a.wav", tone(441, 1, 8000), 8000),
         "name": lambda: (copy / "audio" / "b.wav").rename(copy / "audio" / "c.wav"),
         "removed": lambda: (copy / "audio" / "c.wav").unlink(),

@@ -77,9 +77,7 @@ def test_events_are_cut_at_the_borders_and_share_a_number(make_source, tmp_path:
     rows = ["a.wav,0.5,2.25,x", "a.wav,1,2,y", "a.wav,2.5,2.75,x"]
     prepare(make_source({"a.wav": noise(3)}, rows), tmp_path / "out", SECOND)
     found = [fields_of(tmp_path / "out", f"a_s{number:05d}.wav") for number in range(3)]
-    pieces = [
-        list(zip(*(labels[key] for key in ("lbl", *FIELDS[:4], "event_id")), strict=True)) for labels in found
-    ]
+    pieces = [list(zip(*(labels[key] for key in ("lbl", *FIELDS[:4], "event_id")), strict=True)) for labels in found]
     assert pieces == [
         [(b"x", 0.5, 1.0, 4000, 8000, 0)],
         [(b"x", 0.0, 1.0, 0, 8000, 0), (b"y", 0.0, 1.0, 0, 8000, 1)],  # y only touches the borders

@@ -154,9 +154,7 @@ def test_wrong_tables_are_one_line(source: Path, tmp_path: Path) -> None:
     path = tmp_path / "out" / "segments.csv"
     text = path.read_text()
     rows = list(csv.reader(text.splitlines()))
-    without_one, without_last = (
-        "\n".join(map(",".join, part)) for part in (rows[:3] + rows[4:], rows[:-1])
-    )
+    without_one, without_last = ("\n".join(map(",".join, part)) for part in (rows[:3] + rows[4:], rows[:-1]))
     cases = {
         without_one: r"segments\.csv, row 4: segments of one\.wav are missing",
         without_last: r"recordings\.csv, row 4: two\.flac has 3 segments, .* names 2",

@@ -64,9 +64,7 @@ def test_layout(tmp_path: Path) -> None:
         with h5py.File(folder / "lbl" / row.replace(".wav\t80000", ".h5")) as file:
             assert sorted(file) == sorted(fields)
             assert np.allclose(file["start_time_lbl"][()] * 8000, file["start_frame_lbl"][()])
-            assert [MEERKAT_CLASSES[number].encode() for number in file["lbl_cat"][()]] == list(
-                file["lbl"][()]
-            )
+            assert [MEERKAT_CLASSES[number].encode() for number in file["lbl_cat"][()]] == list(file["lbl"][()])
             events += len(file["lbl"])
     assert events > 6
 

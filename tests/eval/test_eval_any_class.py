@@ -21,16 +21,12 @@ def recording(seed, n_frames=500, n_classes=3):
         )
         rows.append((class_, start / 100, (start + length) / 100))
         shift = rng.integers(-5, 5)
-        likelihood_TC[max(start + shift, 0) : start + length, (class_ + rng.integers(0, 2)) % n_classes] = (
-            rng.random()
-        )
+        likelihood_TC[max(start + shift, 0) : start + length, (class_ + rng.integers(0, 2)) % n_classes] = rng.random()
     return likelihood_TC, np.array(rows, LABEL)
 
 
 def test_one_class_merges_labels_of_all_classes():
-    labels = np.array(
-        [(1, 0.5, 0.9), (0, 0.1, 0.2), (2, 0.8, 1.0), (0, 1.0, 1.1), (0, 2.0, 2.5), (1, 2.1, 2.2)], LABEL
-    )
+    labels = np.array([(1, 0.5, 0.9), (0, 0.1, 0.2), (2, 0.8, 1.0), (0, 1.0, 1.1), (0, 2.0, 2.5), (1, 2.1, 2.2)], LABEL)
     likelihood_TC = np.random.default_rng(0).random((300, 3)).astype(np.float32)
     likelihood_T1, merged = one_class(likelihood_TC, labels)
     assert merged.tolist() == [(0, 0.1, 0.2), (0, 0.5, 1.1), (0, 2.0, 2.5)]

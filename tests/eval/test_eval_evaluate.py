@@ -38,9 +38,7 @@ def bumps(n_frames, n_classes, *events, height=0.9):
     return likelihood_TC
 
 
-SHORT = EvaluationConfig(
-    events=EventConfig(window_s=0.01)
-)  # one frame at 100 Hz: events are the frames above
+SHORT = EvaluationConfig(events=EventConfig(window_s=0.01))  # one frame at 100 Hz: events are the frames above
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c["name"])
@@ -77,9 +75,7 @@ def test_strict_by_hand_over_recordings_of_different_length():
     assert m["strict/AP/b"] == 0 and m["strict/AP/macro"] == pytest.approx((1 / 6 + 2 / 9) / 2)
     # micro: the false .6 of class b joins the last step: 1/4 * 1/2 + 1/4 * 2/4
     assert m["strict/AP/micro"] == pytest.approx(1 / 4)
-    assert (
-        m["strict/precision/micro"] == 0.5 and m["strict/recall/micro"] == 0.5 and m["strict/F1/micro"] == 0.5
-    )
+    assert m["strict/precision/micro"] == 0.5 and m["strict/recall/micro"] == 0.5 and m["strict/F1/micro"] == 0.5
     assert (result.strict.micro.labels, result.strict.micro.predictions) == (4, 4)
     assert result.n_frames == 390 and result.n_recordings == 3
     row = result.table()[0]

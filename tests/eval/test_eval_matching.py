@@ -76,9 +76,7 @@ class TestPaperGoldens:
         names = [f"c{i}" for i in range(n_classes)]
         n_frames = case.get("T", 2000) * (labels["recording"].max() + 1)
         thresholds_C = np.full(n_classes, case.get("metric_threshold", 0.15))
-        scores = score_protocol(
-            labels, predictions, names, n_frames, thresholds_C, "paper", case["iou_threshold"]
-        )
+        scores = score_protocol(labels, predictions, names, n_frames, thresholds_C, "paper", case["iou_threshold"])
         ap = [None if np.isnan(s.ap) else s.ap for s in scores.per_class.values()]
         assert ap == pytest.approx(wanted["per_class"], abs=1e-9)
         assert scores.micro.ap == pytest.approx(wanted["micro"], abs=1e-9)
@@ -89,9 +87,7 @@ class TestPaperGoldens:
             s = scores.micro if name == "micro avg" else scores.per_class.get(name)
             if s is None:
                 continue
-            mine = np.nan_to_num(
-                [s.precision, s.recall, s.f1, s.positives]
-            )  # theirs is 0 where ours is undefined
+            mine = np.nan_to_num([s.precision, s.recall, s.f1, s.positives])  # theirs is 0 where ours is undefined
             np.testing.assert_allclose(mine, list(row.values()), atol=1e-9)
 
 
@@ -151,9 +147,7 @@ def test_strict_recall_never_reaches_one_when_a_label_is_missed():
     labels = spans([(0, 0, 10, 0), (0, 20, 30, 0), (0, 40, 50, 0.99)])
     predictions = spans([(0, 0, 10, 0.9), (0, 20, 30, 0.8), (0, 60, 70, 0.1)])
     scores = score_protocol(labels, predictions, ["a", "b"], 100, np.full(2, -np.inf), "strict", 0.3)
-    assert scores.per_class["a"].ap == pytest.approx(2 / 3) and scores.per_class["a"].recall == pytest.approx(
-        2 / 3
-    )
+    assert scores.per_class["a"].ap == pytest.approx(2 / 3) and scores.per_class["a"].recall == pytest.approx(2 / 3)
     assert scores.per_class["a"].precision == pytest.approx(2 / 3)
     assert np.isnan(scores.per_class["b"].ap) and scores.undefined == ("b",)
     assert scores.macro.ap == pytest.approx(2 / 3) and scores.macro_ap_official == pytest.approx(1 / 3)

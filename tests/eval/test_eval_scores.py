@@ -38,9 +38,7 @@ def test_missed_positives_are_never_recalled(seed):
     shrunk = average_precision_score(target, likelihood) * hits / (hits + missed)
     assert ours == pytest.approx(shrunk, abs=1e-12)
     # what appending them at the bottom would give is larger, by the last step of the curve
-    appended = average_precision_score(
-        np.r_[target, np.ones(missed)], np.r_[likelihood, np.full(missed, -1.0)]
-    )
+    appended = average_precision_score(np.r_[target, np.ones(missed)], np.r_[likelihood, np.full(missed, -1.0)])
     last_step = missed / (hits + missed) * (hits + missed) / (200 + missed)
     assert ours == pytest.approx(appended - last_step, abs=1e-12)
     assert precision_recall_curve(target, likelihood, hits + missed)[1][-1] == hits / (hits + missed)
@@ -85,6 +83,4 @@ def test_framewise_average_precision_equals_the_golden():
     for c, value in enumerate(wanted["per_class"]):
         found = average_precision(target_NC[:, c], likelihood_NC[:, c])
         assert np.isnan(found) if value is None else found == pytest.approx(value, abs=1e-9)
-    assert average_precision(target_NC.ravel(), likelihood_NC.ravel()) == pytest.approx(
-        wanted["micro"], abs=1e-9
-    )
+    assert average_precision(target_NC.ravel(), likelihood_NC.ravel()) == pytest.approx(wanted["micro"], abs=1e-9)

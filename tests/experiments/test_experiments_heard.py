@@ -92,8 +92,9 @@ def test_a_backbone_that_heard_the_hold_out_is_refused(world):
     # a detector that was finetuned from it has heard more: the recordings that it was trained on
     fine = sorted(world.runs("finetune"), key=lambda one: one.info.start_time)[0]
     assert fine.data.tags["a2v.input_run.pretrain"] == run and fine.data.tags["fold"] == "0"
-    refused = world.call("pretrain=null", f"backbone=runs:/{fine.info.run_id}", "folds.run=null",
-                         f"folds.holdout='{train[0]}'")
+    refused = world.call(
+        "pretrain=null", f"backbone=runs:/{fine.info.run_id}", "folds.run=null", f"folds.holdout='{train[0]}'"
+    )
     assert refused.code == 2 and "it heard 1 of the 1 recordings that are held out" in refused.err
     # one that heard no held out recording, but another of its group
     grouped = world.call(*sets, "folds.group='rec[0-9]([0-9])[.]wav$'", "folds.holdout='^1$'")
@@ -128,8 +129,16 @@ def test_folds_and_subsets_that_are_given(world, csv_source, tmp_path):
     assert sizes == {(f"{n}", share): 2 * count for n in range(2) for share, count in (("0.5", 4), ("1", 9))}
     path = tmp_path / "train_0.tsv"  # another manifest is another experiment
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
-    planned = call_quietly("experiment", "plan", world.recipe, "--work", world.work, "--no-measure", "--json",
-                           *(part for one in sets for part in ("--set", one)))
+    planned = call_quietly(
+        "experiment",
+        "plan",
+        world.recipe,
+        "--work",
+        world.work,
+        "--no-measure",
+        "--json",
+        *(part for one in sets for part in ("--set", one)),
+    )
     states = {stage["name"]: stage["state"] for stage in json.loads(planned.out)["stages"]}
     assert states["folds"] == "runs" and states["pretrain"] == "reused"
 
@@ -158,8 +167,14 @@ def test_folds_that_overlap_do_not_choose_one_anothers_thresholds(world, csv_sou
     folds = stages.split(make_recipe(tmp_path, sets, data__source=str(csv_source)), corpus)
     assert folds.overlap
     with pytest.raises(UserError, match=r"evaluated in several folds.*finetune\.validation.*scheme: partition"):
-        stages.split(make_recipe(tmp_path, [*sets, "evaluate.events.window_s=0.1", "evaluate.fit_events=true"],
-                                 data__source=str(csv_source)), corpus)
+        stages.split(
+            make_recipe(
+                tmp_path,
+                [*sets, "evaluate.events.window_s=0.1", "evaluate.fit_events=true"],
+                data__source=str(csv_source),
+            ),
+            corpus,
+        )
 
 
 def test_unlabelled_recordings_of_a_held_out_group_are_not_heard(world, csv_source, tmp_path):

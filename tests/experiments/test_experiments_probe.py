@@ -19,8 +19,8 @@ from a2v_experiments.basics.errors import UserError
 from a2v_experiments.stages.specs import pretrain_spec
 from a2v_experiments.training import checkpoints, probe
 from a2v_experiments.training.group import Group
-from a2v_experiments.training.probe import PENALTY, Probe, ProbeSpec, fit_logistic, probe_scores, probe_windows
-from a2v_experiments.training.probe_recordings import choose_halves, covering, probe_of
+from a2v_experiments.training.probe import PENALTY, Probe, fit_logistic, probe_scores, probe_windows
+from a2v_experiments.training.probe_recordings import ProbeSpec, choose_halves, covering, probe_of
 from a2v_experiments.training.probe_report import PROBE, probe_summary
 from a2v_experiments.training.tasks import TrainingSpec
 from experiments_runs import World

@@ -99,9 +99,7 @@ class Parts:
         return f"{few}recordings that it was trained on: much too good"
 
 
-def adapt(
-    options: AdaptOptions, work: Path, tracking_uri: str | None, say: Callable[[str], None]
-) -> dict[str, Any]:
+def adapt(options: AdaptOptions, work: Path, tracking_uri: str | None, say: Callable[[str], None]) -> dict[str, Any]:
     """Make the model; returns what is known of it, JSON data (see `_record`). say(line) tells what happens.
 
     What was done before with the same recordings, model and options is taken from MLflow. Raises UserError or

@@ -109,5 +109,3 @@ def score_table(rows: Sequence[dict[str, Any]]) -> str:
         for row in rows
     ]  # fmt: skip
     return text_table(["class", *COLUMNS, "threshold", "learned"], cells)
-
-

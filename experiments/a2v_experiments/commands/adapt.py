@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..basics.errors import INTERRUPTED, UserError
+from ..basics.places import DEFAULT_WORK, a2v_command, ui_command
 from .annotation_options import table_options
-from .options import DEFAULT_WORK, Json, Labelled, LabelledChoice, Tracking, Work, a2v_command, say, ui_command
+from .options import Json, Labelled, LabelledChoice, Tracking, Work, say
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig

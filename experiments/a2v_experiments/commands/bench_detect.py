@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from ..basics.errors import INTERRUPTED, UserError
-from .options import DEFAULT_WORK, Json, Override, Tracking, Work, say
+from ..basics.places import DEFAULT_WORK
+from .options import Json, Override, Tracking, Work, say
 
 
 def detect(

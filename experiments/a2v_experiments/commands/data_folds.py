@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from a2v_data.groups import Grouping
     from a2v_data.listing import Listing
 
+
 class Scheme(StrEnum):
     """How folds come about."""
 
@@ -107,9 +108,7 @@ def folds(
         "group": group if group_table is None else f"{group_table.absolute()}, column {group_column}",
         "seed": seed,
         "shares_percent": [100 * share for share in percentages],
-        "parts": [
-            {"fold": fold.index, "train": len(fold.train), "evaluation": len(fold.evaluation)} for fold in found
-        ],
+        "parts": [{"fold": fold.index, "train": len(fold.train), "evaluation": len(fold.evaluation)} for fold in found],
         "classes": even,
         "sample_sizes": sizes,
         "notices": notices,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import typer
 
 from ..basics.errors import FAILED, INTERRUPTED, UserError
+from ..basics.places import DEFAULT_WORK, ui_command
 from .experiment_overview import compare, list_, plan
-from .options import DEFAULT_WORK, Override, RecipeName, Scale, Tracking, Work, say, ui_command
+from .options import Override, RecipeName, Scale, Tracking, Work, say
 
 group = typer.Typer(no_args_is_help=True, help="Run recipes, and look at what was run.")
 

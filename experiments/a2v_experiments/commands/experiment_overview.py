@@ -9,18 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..basics.errors import UserError
-from .options import (
-    DEFAULT_WORK,
-    Json,
-    Override,
-    RecipeName,
-    ScaleChoice,
-    Tracking,
-    Work,
-    check_new_figure,
-    say,
-    ui_command,
-)
+from ..basics.places import DEFAULT_WORK, ui_command
+from .options import Json, Override, RecipeName, ScaleChoice, Tracking, Work, check_new_figure, say
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

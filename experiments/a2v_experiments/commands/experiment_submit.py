@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from .options import DEFAULT_WORK, Override, RecipeName, Scale, Tracking, Work
+from ..basics.places import DEFAULT_WORK
+from .options import Override, RecipeName, Scale, Tracking, Work
 
 Address = Annotated[
     str,

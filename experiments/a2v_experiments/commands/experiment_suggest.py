@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..basics.errors import UserError
+from ..basics.places import a2v_command
 from .annotation_options import table_options
-from .options import Json, a2v_command, say
+from .options import Json, say
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +20,6 @@ Tracking = Annotated[
 RecipeName = Annotated[str, typer.Argument(help="A recipe file, or the name of a bundled one.")]
 Override = Annotated[list[str] | None, typer.Option("--set", help="Override a key: pretrain.mask_probability=0.5")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
-DEFAULT_WORK = Path("a2v-runs")
 
 
 class ScaleChoice(StrEnum):
@@ -71,13 +68,3 @@ def check_new(path: Path) -> None:
     """Raise UserError for a name that something has already."""
     if path.exists() or path.is_symlink():
         raise UserError(f"{path}: exists already; name a new file or remove this one first")
-
-
-def a2v_command() -> str:
-    """`a2v` as it can be typed here."""
-    return "a2v" if Path(sys.prefix) == Path(sys.base_prefix) else f"{os.path.relpath(sys.prefix)}/bin/a2v"
-
-
-def ui_command(work: Path, tracking_uri: str | None) -> str:
-    """The `a2v ui` call that shows this store, as it can be typed here."""
-    return f"{a2v_command()} ui" + (f" --tracking-uri {tracking_uri}" if tracking_uri else f" --work {work}")

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from ..basics.errors import FAILED, UserError
-from .options import DEFAULT_WORK, Tracking, Work, say
+from ..basics.places import DEFAULT_WORK
+from .options import Tracking, Work, say
 
 # MLflow starts schedulers for traces and prompts beside its UI, which nothing here uses
 QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from a2v_eval.summary import spread
 
-from ..commands.options import DEFAULT_WORK, a2v_command
+from ..basics.places import DEFAULT_WORK, a2v_command
 from ..recipe.files import RecipeFile
 from ..recipe.sections import Recipe
 from ..stages.experiment import Outcome

@@ -109,9 +109,7 @@ def not_learned_notice(left_out: Mapping[str, str], asking: str) -> list[str]:
     if not left_out:
         return []
     said = ", ".join(f"{name} ({why})" for name, why in left_out.items())
-    return [
-        f"not learned, no events written: {said}; {asking} writes them all the same, more labels or updates help"
-    ]
+    return [f"not learned, no events written: {said}; {asking} writes them all the same, more labels or updates help"]
 
 
 def postprocess(events: np.ndarray, settings: PredictSettings, classes: list[str]) -> np.ndarray:

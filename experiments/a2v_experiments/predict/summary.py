@@ -120,7 +120,6 @@ class Summary:
         lines.append(f"events of all recordings: {out / 'events.csv'}; what became of each: {out / 'recordings.csv'}")
         return "\n".join(lines)
 
-
     def _nothing_found_lines(self) -> list[str]:
         rows = self.nothing_found()
         if rows is None:

@@ -79,8 +79,16 @@ def _row(one: Trial, run: Run | None) -> Row:
     elif run.info.status == "FAILED":
         status = "failed"
     reason = tags.get("a2v.error", "") if status == "failed" else ""
-    return Row(one.name, one.parameters, status, reason, run.info.run_id, int(tags["a2v.folds"]), run.data.metrics,
-               tags.get(HEARD_LINE, ""))
+    return Row(
+        one.name,
+        one.parameters,
+        status,
+        reason,
+        run.info.run_id,
+        int(tags["a2v.folds"]),
+        run.data.metrics,
+        tags.get(HEARD_LINE, ""),
+    )
 
 
 def best_of(rows: list[Row], metric: str, shares: list[float]) -> Row | None:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .validation import Validation
 
 
-
 class TrainingStopped(Exception):  # noqa: N818 - it says what happened
     """Training cannot usefully go on, on any worker (the representation collapsed); trying again would not help."""
 

@@ -24,35 +24,17 @@ from a2v_eval.scores import average_precision, mean_defined, none_if_nan
 from a2v_model import autocast
 from a2v_model.inference import Inference
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..store.tracking import allowed_name
 from .group import Group
-from .probe_recordings import covering
+from .probe_recordings import ProbeSpec, covering
 from .probe_report import PROBE, PROBE_CLASS
 
 LONGEST_S = 60.0  # of one recording that are heard, so that hours cost no more than minutes
 PENALTY = 0.001  # on the squared weights, whose frames are far from independent
 STEPS = 100  # of the fit, at most
-
-
-class ProbeSpec(BaseModel):
-    """All that a worker needs to probe: plain data, as `TrainingSpec`.
-
-    corpus: folder of the packed store; halves: names of labelled recordings; every: updates between two probes;
-    segment_s: seconds of a window; layers: how many of the last layer results a head sees the mean of.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    corpus: str
-    halves: tuple[list[str], list[str]]
-    every: int
-    segment_s: float
-    layers: int
-    seed: int = 0
 
 
 class Probe:

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from a2v_data.corpus import Corpus
 from a2v_data.folds import Folds, best_split, class_counts, with_sizes
 from a2v_data.groups import Grouping, group_of
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from ..basics.errors import UserError
 from ..recipe.sections import Recipe
 
-if TYPE_CHECKING:
-    from .probe import ProbeSpec
-
 Halves = tuple[list[str], list[str]]
+
+
+class ProbeSpec(BaseModel):
+    """All that a worker needs to probe: plain data, as `TrainingSpec`.
+
+    corpus: folder of the packed store; halves: names of labelled recordings; every: updates between two probes;
+    segment_s: seconds of a window; layers: how many of the last layer results a head sees the mean of.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    corpus: str
+    halves: tuple[list[str], list[str]]
+    every: int
+    segment_s: float
+    layers: int
+    seed: int = 0
 
 
 def probe_of(
@@ -29,8 +43,6 @@ def probe_of(
     evaluates are taken, where there are two with labels of a class; None: there is no finetuning.
     group: what is never in both halves. Raises UserError where there are no two such recordings at all.
     """
-    from .probe import ProbeSpec
-
     if recipe.pretrain is None or recipe.pretrain.probe is None:
         return None, None
     settings, seed = recipe.pretrain.probe, recipe.pretrain.seed

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from ..recipe.sections import FinetuneStage, LoopConfig, PretrainStage, ValidationConfig
 from .loop import Step, TrainingStopped
-from .probe import Probe, ProbeSpec
+from .probe import Probe
+from .probe_recordings import ProbeSpec
 from .segments import DrawnSampler, SegmentSampler
 from .validation import Validation, score_validation
 

@@ -61,9 +61,7 @@ def _time_problems(name: str, values: dict[str, np.ndarray], samples: int, rate:
     differ_E = finite_E & (apart_E > FRAME_TOLERANCE)
 
     def told(event: int) -> str:
-        return (
-            f"{onset_E[event]:.6g} to {offset_E[event]:.6g} s, frames {first_E[event]:.12g} to {end_E[event]:.12g}"
-        )
+        return f"{onset_E[event]:.6g} to {offset_E[event]:.6g} s, frames {first_E[event]:.12g} to {end_E[event]:.12g}"
 
     return [
         *_first(name, "not finite", ~finite_E, lambda e: f"{told(e)}: must be numbers"),

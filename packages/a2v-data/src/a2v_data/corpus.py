@@ -67,13 +67,9 @@ class Corpus:
         total = sum(recording.n_samples for recording in recordings)
         found = (folder / AUDIO).stat().st_size if (folder / AUDIO).is_file() else 0
         if found != 2 * total:
-            raise ValueError(
-                f"{folder / AUDIO}: {found} bytes, {META} says {2 * total}; pack it again"
-            )
+            raise ValueError(f"{folder / AUDIO}: {found} bytes, {META} says {2 * total}; pack it again")
         if not (folder / EVENTS).is_file() or file_digest(folder / EVENTS) != meta["checksums"][EVENTS]:
-            raise ValueError(
-                f"{folder / EVENTS}: missing or changed since it was written; pack it again"
-            )
+            raise ValueError(f"{folder / EVENTS}: missing or changed since it was written; pack it again")
         audio = np.memmap(folder / AUDIO, dtype="<i2", mode="r", shape=(total,))
         events = np.load(folder / EVENTS, allow_pickle=False)
         classes = tuple(meta["classes"])
@@ -122,9 +118,7 @@ class Corpus:
         names = list(names)
         unknown = [name for name in names if name not in self._index]
         if unknown:
-            raise ValueError(
-                f"{self.folder}: no recording {unknown[0]!r} ({len(unknown)} of {len(names)} unknown)"
-            )
+            raise ValueError(f"{self.folder}: no recording {unknown[0]!r} ({len(unknown)} of {len(names)} unknown)")
         return [self._index[name] for name in names]
 
     def labels(self, recording: int) -> np.ndarray:
@@ -136,9 +130,7 @@ class Corpus:
         """Samples in a segment of `segment_s` seconds."""
         samples = round(segment_s * self.sample_rate)
         if samples < 1:
-            raise ValueError(
-                f"segment_s: {segment_s} s holds no sample at {self.sample_rate} Hz; it must be longer"
-            )
+            raise ValueError(f"segment_s: {segment_s} s holds no sample at {self.sample_rate} Hz; it must be longer")
         return samples
 
     def segments(
@@ -158,9 +150,7 @@ class Corpus:
         length = self.segment_samples(segment_s)
         hop = length if hop_s is None else self.segment_samples(hop_s)
         if hop > length:
-            raise ValueError(
-                f"hop_s: {hop_s} is longer than segment_s {segment_s}; samples between would be lost"
-            )
+            raise ValueError(f"hop_s: {hop_s} is longer than segment_s {segment_s}; samples between would be lost")
         chosen = range(len(self.recordings)) if recordings is None else recordings
         parts = []
         for number in chosen:
@@ -184,9 +174,7 @@ class Corpus:
             assert 0 <= start < recording.n_samples, f"segment starts at {start} of {recording}"
             valid = min(segment_samples, recording.n_samples - start)
             first = recording.offset + start
-            np.multiply(
-                self.audio[first : first + valid], np.float32(1 / FULL_SCALE), out=waveform_BN[row, :valid]
-            )
+            np.multiply(self.audio[first : first + valid], np.float32(1 / FULL_SCALE), out=waveform_BN[row, :valid])
             lengths_B[row] = valid
         return waveform_BN, lengths_B
 
@@ -237,9 +225,7 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a corpus description ({error}); pack it again") from error
     if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{path}: format version {version}, this a2v reads {FORMAT_VERSION}; pack it again"
-        )
+        raise ValueError(f"{path}: format version {version}, this a2v reads {FORMAT_VERSION}; pack it again")
     assert isinstance(meta, dict)
     return meta
 
@@ -267,9 +253,7 @@ class CorpusWriter:
         assert audio_N.dtype == np.int16 and audio_N.ndim == 1 and len(audio_N)
         self._audio.write(audio_N.astype("<i2", copy=False).tobytes())
         offset, self._samples = self._samples, self._samples + len(audio_N)
-        self.recordings.append(
-            Recording(name, len(audio_N), labelled, offset, source_rate, source_samples, gain)
-        )
+        self.recordings.append(Recording(name, len(audio_N), labelled, offset, source_rate, source_samples, gain))
         return len(self.recordings) - 1
 
     def adopt(self, recordings: Sequence[Recording]) -> None:

@@ -170,9 +170,7 @@ def _file_reader(path: Path, channel: int) -> Callable[[int, int], np.ndarray]:
     return read
 
 
-def _labels_of(
-    path: Path, annotations: Path | None, reading: AnnotationConfig
-) -> tuple[list[Event] | None, str]:
+def _labels_of(path: Path, annotations: Path | None, reading: AnnotationConfig) -> tuple[list[Event] | None, str]:
     """All events of a recording, None where none are known, and where they were read."""
     path = Path(os.path.abspath(path))
     if annotations is not None:

@@ -56,9 +56,7 @@ class _Event:
     caller: int
 
 
-def synthesise(
-    out: Path, minutes: float, seed: int, progress: Callable[[int, int], None] | None = None
-) -> Path:
+def synthesise(out: Path, minutes: float, seed: int, progress: Callable[[int, int], None] | None = None) -> Path:
     """Write `minutes` of synthetic recordings to `out`, the same for the same seed and size; returns `out`.
 
     A corpus of the same seed and size that is already there is kept as it is. `progress(done, total)` counts
@@ -68,9 +66,7 @@ def synthesise(
     out = Path(out)
     segments = round(minutes * 60 / SEGMENT_S)
     if segments < 1 or seed < 0:
-        raise ValueError(
-            f"minutes: {minutes}, seed: {seed}; at least one segment of 10 s, and a seed of 0 or more"
-        )
+        raise ValueError(f"minutes: {minutes}, seed: {seed}; at least one segment of 10 s, and a seed of 0 or more")
     state = {"synthetic": True, "version": VERSION, "seed": seed, "segments": segments}
     text = json.dumps(state) + "\n"
     if (out / STATE).is_file() and (out / STATE).read_text(encoding="utf-8", errors="replace") == text:
@@ -86,9 +82,7 @@ def synthesise(
             if progress:
                 progress(number + 1, segments)
         rows = "".join(f"{name}.wav\t{SEGMENT_SAMPLES}\n" for name in names)
-        (folder / "manifest" / "pretrain.tsv").write_text(
-            f"{out.absolute() / 'wav'}\n{rows}", encoding="utf-8"
-        )
+        (folder / "manifest" / "pretrain.tsv").write_text(f"{out.absolute() / 'wav'}\n{rows}", encoding="utf-8")
         (folder / "README.txt").write_text(README, encoding="utf-8")
         (folder / STATE).write_text(text, encoding="utf-8")
     return out
@@ -120,9 +114,7 @@ def _plan(segments: int, seed: int) -> list[list[_Event]]:
     return [sorted(events, key=lambda event: (event.start, event.end)) for events in plan]
 
 
-def _place(
-    plan: list[list[_Event]], segment: int, label: str, animals: list[Individual], rng: Generator
-) -> None:
+def _place(plan: list[list[_Event]], segment: int, label: str, animals: list[Individual], rng: Generator) -> None:
     """Put one event where no other of its class is; into another segment when this one is full."""
     focal = label in VOCALISATIONS and rng.random() < FOCAL_SHARE
     for attempt in range(40):
@@ -135,9 +127,7 @@ def _place(
             other = events[rng.integers(len(events))]
             start = int(np.clip(other.start + rng.normal(0, 800), 160, SEGMENT_SAMPLES - length - 160))
         free = all(
-            event.label != label
-            or start >= event.end + GAP_SAMPLES
-            or start + length + GAP_SAMPLES <= event.start
+            event.label != label or start >= event.end + GAP_SAMPLES or start + length + GAP_SAMPLES <= event.start
             for event in events
         )
         if free:
@@ -174,9 +164,7 @@ def _render(segment: int, seed: int, events: list[_Event]) -> np.ndarray:
 def _add_foraging(sound_N: np.ndarray, rng: Generator) -> None:
     """Bursts and digging, labelled by nobody, about as loud as calls."""
     for _ in range(rng.poisson(rng.uniform(0, 25))):
-        _add(
-            sound_N, synth_calls.burst(rng) * _level_db(rng.normal(-4, 5)), int(rng.integers(SEGMENT_SAMPLES))
-        )
+        _add(sound_N, synth_calls.burst(rng) * _level_db(rng.normal(-4, 5)), int(rng.integers(SEGMENT_SAMPLES)))
     for _ in range(rng.poisson(0.5)):
         _add(
             sound_N,

@@ -40,18 +40,12 @@ class Signature:
 SIGNATURES = {
     "cc": Signature(607, (0.10, 0.24), 520, ((0, 1.05), (1, 0.9)), 4, 1000, 0.25, (400, 2200), (42, 0.7)),
     "sn": Signature(367, (0.03, 0.06), 680, ((0, 0.85), (1, 1.15)), 5, 1400, 0.08, attack=0.004),
-    "soc": Signature(
-        132, (0.15, 0.30), 850, ((0, 0.85), (0.45, 1.2), (1, 0.85)), 5, 1700, 0.1, vibrato=(24, 0.05)
-    ),
+    "soc": Signature(132, (0.15, 0.30), 850, ((0, 0.85), (0.45, 1.2), (1, 0.85)), 5, 1700, 0.1, vibrato=(24, 0.05)),
     "oth": Signature(76, (0.12, 0.30), 1250, ((0, 1.25), (0.5, 0.8), (1, 1.25)), 8, 1300, 0.15),
     "al": Signature(45, (0.12, 0.30), 1000, ((0, 1.2), (1, 0.7)), 3, 2000, 0.7, (1200, 3200), (95, 0.5)),
-    "agg": Signature(
-        35, (0.25, 0.45), 240, ((0, 0.9), (0.4, 1.15), (1, 0.85)), 2, 700, 0.55, (300, 1500), (27, 0.85)
-    ),
+    "agg": Signature(35, (0.25, 0.45), 240, ((0, 0.9), (0.4, 1.15), (1, 0.85)), 2, 700, 0.55, (300, 1500), (27, 0.85)),
     "mo": Signature(29, (0.15, 0.28), 620, ((0, 0.8), (1, 1.75)), 6, 1500, 0.04),
-    "ld": Signature(
-        4.5, (0.20, 0.35), 900, ((0, 1.15), (0.45, 1.15), (0.55, 0.78), (1, 0.78)), 5, 1400, 0.05
-    ),
+    "ld": Signature(4.5, (0.20, 0.35), 900, ((0, 1.15), (0.45, 1.15), (0.55, 0.78), (1, 0.78)), 5, 1400, 0.05),
     "synch": Signature(54, (1.7, 2.3), 150, ((0, 1.1), (0.3, 0.95), (0.6, 1.15), (1, 0.85)), 1, 600, 0.05),
     "eating": Signature(20.5, (0.5, 1.4), 0),
     "beep": Signature(11.7, (0.15, 0.30), 2900, attack=0.003),
@@ -181,9 +175,7 @@ def _speech(samples: int, signature: Signature, rng: Generator) -> np.ndarray:
     knots = np.linspace(0, samples, steps + 1)
     points = np.array(signature.course)
     relative_N = np.linspace(0, 1, samples)
-    pitch_N = (
-        signature.pitch * np.exp(rng.normal(0, 0.12)) * np.interp(relative_N, points[:, 0], points[:, 1])
-    )
+    pitch_N = signature.pitch * np.exp(rng.normal(0, 0.12)) * np.interp(relative_N, points[:, 0], points[:, 1])
     pitch_N *= np.exp(0.03 * _drift(samples, 0.15, rng))
     sound_N = np.zeros(samples)
     for low, high in ((350, 800), (1100, 2300)):

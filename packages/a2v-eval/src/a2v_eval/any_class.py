@@ -57,9 +57,7 @@ class TimestepScores:
 
     def to_dict(self) -> dict[str, float | None]:
         """Scores, and times in seconds; None where undefined."""
-        seconds = {
-            f"{name}_s": getattr(self, name) / self.frame_rate for name in ("labelled", "predicted", "frames")
-        }
+        seconds = {f"{name}_s": getattr(self, name) / self.frame_rate for name in ("labelled", "predicted", "frames")}
         seconds["total_s"] = seconds.pop("frames_s")
         scores = {"precision": self.precision, "recall": self.recall, "F1": self.f1}
         return {name: none_if_nan(value) for name, value in {**scores, **seconds}.items()}
@@ -88,9 +86,7 @@ class TimestepCounter:
         return timestep_scores(self._both, self._predicted, self._labelled, self._frames, self.frame_rate)
 
 
-def timestep_scores(
-    both: int, predicted: int, labelled: int, frames: int, frame_rate: float
-) -> TimestepScores:
+def timestep_scores(both: int, predicted: int, labelled: int, frames: int, frame_rate: float) -> TimestepScores:
     """From the numbers of frames that are predicted and labelled, predicted, labelled, and there at all."""
     return TimestepScores(
         precision=ratio(both, predicted),

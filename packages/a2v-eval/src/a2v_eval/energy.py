@@ -37,15 +37,11 @@ def energy_likelihood(
     if not 0 < frame_rate <= sample_rate:
         raise ValueError(f"frame_rate: {frame_rate} should be above 0 and at most {sample_rate} Hz")
     if not onset_db < even_db or not 0 < onset_likelihood < 0.5:
-        raise ValueError(
-            f"onset_db: {onset_db} should be below even_db {even_db}, its likelihood within (0, 0.5)"
-        )
+        raise ValueError(f"onset_db: {onset_db} should be below even_db {even_db}, its likelihood within (0, 0.5)")
     n_frames = int(len(waveform) * frame_rate / sample_rate) if n_frames is None else n_frames
     if len(waveform) == 0 or n_frames == 0:  # shorter than a frame
         return np.zeros(n_frames, np.float32)
-    level_T = _level_db(
-        waveform - waveform.mean(), sample_rate / frame_rate, n_frames, window_s * sample_rate
-    )
+    level_T = _level_db(waveform - waveform.mean(), sample_rate / frame_rate, n_frames, window_s * sample_rate)
     slope_db = (even_db - onset_db) / np.log(1 / onset_likelihood - 1)
     # the level is bounded below, hence no overflow
     return (1 / (1 + np.exp((even_db - level_T) / slope_db))).astype(np.float32)

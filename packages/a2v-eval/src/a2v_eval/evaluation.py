@@ -133,9 +133,7 @@ class Evaluation:
 
     def _overlaps(self, protocol: Protocol) -> Pairs:
         if protocol not in self._overlaps_of:
-            self._overlaps_of[protocol] = find_overlaps(
-                self.labels[protocol], self.predictions[protocol], protocol
-            )
+            self._overlaps_of[protocol] = find_overlaps(self.labels[protocol], self.predictions[protocol], protocol)
         return self._overlaps_of[protocol]
 
     @cached_property
@@ -323,9 +321,7 @@ def class_names(classes: Sequence[str]) -> tuple[str, ...]:
     """The names as a tuple. ValueError where there are none, doubled ones, or `micro` or `macro` among them."""
     names = tuple(classes)
     if not names or len(set(names)) < len(names) or set(names) & set(RESERVED):
-        raise ValueError(
-            f"classes: {list(names)} should be different names, none of them {' or '.join(RESERVED)}"
-        )
+        raise ValueError(f"classes: {list(names)} should be different names, none of them {' or '.join(RESERVED)}")
     return names
 
 

@@ -30,9 +30,7 @@ def label_frames(
     _refuse(~(offset_s > onset_s), "offset_s", offset_s, "after its onset_s")
     # a recording may hold a fraction of a frame more than its likelihoods do
     end_s = (n_frames + 1) / frame_rate
-    _refuse(
-        ~((onset_s >= 0) & (onset_s < end_s)), "onset_s", onset_s, f"within the recording of {end_s:.2f} s"
-    )
+    _refuse(~((onset_s >= 0) & (onset_s < end_s)), "onset_s", onset_s, f"within the recording of {end_s:.2f} s")
     start = np.minimum((onset_s * frame_rate + 0.5).astype(np.int64), max(n_frames - 1, 0))
     # clipped while still a float: an offset of infinity ends with the recording
     stop = np.minimum(offset_s * frame_rate + 0.5, n_frames).astype(np.int64)

@@ -54,8 +54,7 @@ def csv_rows(
         alone = len(header.names) == 1 and ";" in header.names[0]
         hint = "; the separator must be a comma" if alone else ""
         raise TableError(
-            f"row 1: no column {', '.join(missing)} (the header has {header.listed}); "
-            f"it must have {CSV_WANTED}{hint}"
+            f"row 1: no column {', '.join(missing)} (the header has {header.listed}); it must have {CSV_WANTED}{hint}"
         )
     label = header.label(config.label_column, ("label",), body)
     onset, offset = header.find("onset_s"), header.find("offset_s")

@@ -55,9 +55,7 @@ class XenoCantoConfig(BaseModel):
     link: bool = False
 
 
-def import_xeno_canto(
-    folder: Path, out: Path, config: XenoCantoConfig, progress: Progress | None = None
-) -> Imported:
+def import_xeno_canto(folder: Path, out: Path, config: XenoCantoConfig, progress: Progress | None = None) -> Imported:
     """Make the source folder `out` from downloaded recordings; `progress(done, total)` counts them.
 
     A recording that cannot be used is left out and listed in `problems`; those that are not wanted are counted in
@@ -123,9 +121,7 @@ def _entries(content: object) -> list[Metadata]:
     return []
 
 
-def _choose(
-    folder: Path, metadata: dict[str, Metadata], config: XenoCantoConfig, found: Imported
-) -> dict[str, str]:
+def _choose(folder: Path, metadata: dict[str, Metadata], config: XenoCantoConfig, found: Imported) -> dict[str, str]:
     """Number -> file of the recordings that are wanted, each once, by number."""
     names = recording_names(folder)
     if not names:

@@ -48,6 +48,7 @@ from ..stages.evaluation import Labelled, sample_sizes
 from ..stages.figures import log_fold
 from ..stages.stage import Context, begin_alone, ending
 from ..store.logged_models import MODEL, finish_model, model_of
+from ..store.tags import BACKBONE, HAS_MODEL, LOGGED, VARIANT, input_mark
 from ..store.tracking import Store, open_store, scratch
 from ..suggest.facts import CorpusFacts, read_facts
 from ..suggest.names import name_groups
@@ -124,7 +125,7 @@ def adapt(options: AdaptOptions, work: Path, tracking_uri: str | None, say: Call
     store = open_store(work, tracking_uri, EXPERIMENT)
     if found := store.find(STAGE, mark):
         return _reuse(store, str(found.info.run_id), options.out, work, say)
-    tags = {"variant": recipe.variant, "a2v.backbone": options.model, "a2v.input.source": origin}
+    tags = {VARIANT: recipe.variant, BACKBONE: options.model, input_mark("source"): origin}
     name = f"{facts.name} {options.head}"
     run_id = begin_alone(lambda: store.begin(STAGE, mark, name, config, tags, None), say)
     with ending(store, run_id):
@@ -359,7 +360,7 @@ class _Adaptation:
         store.log_json(run_id, record, RECORD)
         log_fold(self.context, run_id, scores.figures, scores.thresholds["thresholds_from"])
         finish_model(store.client, run_id)
-        store.tag(run_id, "a2v.model", "logged")
+        store.tag(run_id, HAS_MODEL, LOGGED)
         save_model(self.detector, self.options.out, provenance)
 
 

@@ -246,7 +246,7 @@ class _Planner:
         if run is not None and run.info.status == "RUNNING" and not owner_is_gone(run):
             return "busy", run, 0
         trained = lookup.trained(self.client, spec.training) if spec.training else None
-        if trained or (run is not None and run.data.tags.get("a2v.model") == "logged"):
+        if trained or (run is not None and lookup.has_model(run)):
             return "evaluates", self.client.get_run(trained) if trained else run, 0
         if run is None:
             return "runs", None, updates

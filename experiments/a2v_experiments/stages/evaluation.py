@@ -28,6 +28,7 @@ from ..basics.tables import csv_text
 from ..inference import recording_likelihoods
 from ..recipe.sections import Recipe
 from ..store.logged_models import MODEL, finish_model, model_of
+from ..store.tags import FOLD
 from .figures import FigureData, best_thresholds, log_fold
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def operating_point(scores: Evaluation) -> dict[str, float]:
 
 def _chosen_on(context: Context, run_id: str, n_validation: int, n_evaluation: int) -> dict[str, Any]:
     """What a model's thresholds hold for: the event settings, and on which recordings they are the best."""
-    fold = context.store.client.get_run(run_id).data.tags["fold"]
+    fold = context.store.client.get_run(run_id).data.tags[FOLD]
     return holds_for(
         context.recipe,
         f"{n_validation} validation recordings, held out of the training part of fold {fold}"

@@ -14,6 +14,7 @@ from a2v_eval.summary import STRICT_FIRST, Spread, csv_table, metric_name, summa
 from ..recipe.sections import Recipe
 from ..store import lookup
 from ..store.lookup import share_prefix
+from ..store.tags import PRETRAINED, VARIANT
 from ..store.tracking import Store
 from ..training.probe_report import PROBE
 from .cross_fit import OTHER_FOLDS, cross_fit
@@ -45,7 +46,7 @@ def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str]
     sources = find_sources(recipe, work, store.uri)  # before a run is made
     spec = experiment_spec(recipe, sources.fingerprints)
     found = store.find(spec.stage, spec.fingerprint)
-    tags = {"variant": recipe.variant}
+    tags = {VARIANT: recipe.variant}
     if found:
         parent = str(found.info.run_id)
     else:
@@ -101,7 +102,7 @@ def _pretrained(context: Context, results: Results) -> Outcome:
     metrics = context.store.client.get_run(run_id).data.metrics
     kept = ("loss", "target_variance", "prediction_variance", "update", PROBE)
     context.store.log_metrics(context.parent, {f"pretrain/{key}": metrics[key] for key in kept if key in metrics})
-    context.store.tag(context.parent, "a2v.pretrained", run_id)
+    context.store.tag(context.parent, PRETRAINED, run_id)
     lines = [
         f"pretrained for {metrics['update']:.0f} updates, loss {metrics['loss']:.4g}",
         f"its model: runs:/{run_id}",

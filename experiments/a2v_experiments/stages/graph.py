@@ -12,7 +12,7 @@ from a2v_data.folds import Folds as StratifiedFolds
 
 from ..recipe.event_classes import check_event_classes
 from ..recipe.sections import DataConfig, Recipe
-from ..store.lookup import FINETUNE_RUNS, HEARD_LINE, REFIT_RUN
+from ..store.tags import FINETUNE_RUNS, HEARD_LINE, REFIT_RUN
 from . import refit, stages
 from .advice import advice_on, texts
 from .backbones import Backbone, find_backbone

@@ -23,6 +23,7 @@ from a2v_model.checkpoints import DESCRIPTION, WEIGHTS
 from ..pyfunc import log_detector
 from ..recipe.sections import Recipe
 from ..store.logged_models import MODEL
+from ..store.tags import FOLD, HAS_MODEL, LABEL_SHARE, LOGGED
 from ..store.tracking import scratch
 from . import stages
 from .backbones import Backbone
@@ -62,7 +63,7 @@ def refit(
         context.store.log_json(run_id, chosen, "thresholds.json")
         keep_thresholds(context, run_id, chosen)
 
-    tags = {"fold": "refit", "label_share": "1", **stages.detector_tags(stage, start)}
+    tags = {FOLD: "refit", LABEL_SHARE: "1", **stages.detector_tags(stage, start)}
     runs = {f"finetune {number}": result for number, result in enumerate(finetuned)}
     runs |= {"data": data, **({"pretrain": start} if isinstance(start, Result) else {})}
     return run_stage(context, stage, runs, work, tags)
@@ -130,4 +131,4 @@ def _copy(context: Context, source: str, run_id: str) -> None:
         model = load_model(folder)
         assert isinstance(model, Detector)
         log_detector(context.store, run_id, model, folder)
-    context.store.tag(run_id, "a2v.model", "logged")
+    context.store.tag(run_id, HAS_MODEL, LOGGED)

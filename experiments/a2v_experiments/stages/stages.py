@@ -28,8 +28,10 @@ from ..basics.errors import FAILED, UserError, naming_full_disk
 from ..basics.progress import advancing, bar
 from ..recipe.folds import FoldsConfig
 from ..recipe.sections import DataConfig, Recipe
+from ..store import lookup
 from ..store.claims import owner_of
 from ..store.logged_models import MODEL
+from ..store.tags import BACKBONE, CORPUS, FOLD, HAS_MODEL, LABEL_SHARE, LOGGED, MODEL_RUN, TRAINING
 from ..store.tracking import scratch
 from ..training import checkpoints
 from ..training.probe_recordings import probe_of
@@ -126,7 +128,7 @@ def prepare(context: Context, data: DataConfig, source: Path, origin: str, name:
             context.say(f"  {notice}")
         statistics = corpus_statistics(corpus)
         context.store.log_json(run_id, statistics, "statistics.json")
-        context.store.tag(run_id, "a2v.corpus", str(folder))
+        context.store.tag(run_id, CORPUS, str(folder))
         numbers = {key: value for key, value in statistics.items() if isinstance(value, int | float)}
         context.store.log_metrics(run_id, numbers)
 
@@ -269,7 +271,7 @@ def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: 
 
     from ..pyfunc import log_detector
 
-    if context.store.client.get_run(run_id).data.tags.get("a2v.model") == "logged":
+    if lookup.has_model(context.store.client.get_run(run_id)):
         return
     storage = context.work / "checkpoints"
     _say_where_it_goes_on(context, run_id, checkpoints.newest(storage / name), spec.loop.updates)
@@ -291,7 +293,7 @@ def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: 
             log_detector(context.store, run_id, model, folder)
         else:
             context.store.log_folder(run_id, folder, MODEL)
-    context.store.tag(run_id, "a2v.model", "logged")
+    context.store.tag(run_id, HAS_MODEL, LOGGED)
     shutil.rmtree(storage / name, ignore_errors=True)
 
 
@@ -364,7 +366,7 @@ def finetune(
         scored = replace(context, recipe=fitted(recipe, corpus, names))
         evaluate_model(scored, run_id, model_run, corpus, chosen, validation)
 
-    tags = {"fold": str(fold), "label_share": f"{share:g}", **detector_tags(stage, start)}
+    tags = {FOLD: str(fold), LABEL_SHARE: f"{share:g}", **detector_tags(stage, start)}
     input_runs = {"folds": split, "data": data, **({"pretrain": start} if isinstance(start, Result) else {})}
     return run_stage(context, stage, input_runs, work, tags)
 
@@ -372,8 +374,8 @@ def finetune(
 def detector_tags(stage: StageSpec, start: Result | Backbone | None) -> dict[str, str]:
     """What a detector's run is tagged with, whatever it is trained on."""
     assert stage.training is not None
-    tags = {"a2v.training": stage.training}
-    return {**tags, "a2v.backbone": start.source} if isinstance(start, Backbone) else tags
+    tags = {TRAINING: stage.training}
+    return {**tags, BACKBONE: start.source} if isinstance(start, Backbone) else tags
 
 
 def detector(
@@ -399,7 +401,7 @@ def detector(
         model_run = context.store.trained(trained)
     if model_run and model_run != run_id:
         context.say(f"  its model: reused, run {model_run}")
-        context.store.tag(run_id, "a2v.input_run.model", model_run)
+        context.store.tag(run_id, MODEL_RUN, model_run)
         return model_run
     if not corpus.classes:
         raise UserError("the corpus has no labelled event, finetuning needs some: check annotations", FAILED)

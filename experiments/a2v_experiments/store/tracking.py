@@ -1,10 +1,7 @@
 """MLflow is the memory: stages are looked up in it by fingerprint, and every run is made by the driver here.
 
 The driver creates, ends and looks up runs through `Store`. Workers get a run's id and log metrics through
-`metric_log.MetricLog`. A run's tags: `a2v.stage`, `a2v.fingerprint`, `a2v.driver` (host:pid:start that has it while it
-reads RUNNING; claims.py), `a2v.model` = logged once its trained model is stored, `a2v.model_id` where that is one of
-MLflow's models (logged_models.py), and fold, label_share, variant; that of an experiment also `a2v.finetune_runs`, the
-runs of the folds done so far.
+`metric_log.MetricLog`. What a run is tagged with stands in tags.py.
 """
 
 from __future__ import annotations
@@ -45,6 +42,7 @@ from .claims import (
 from .environment import describe_environment, origin
 from .logged_models import MODEL, local_place, model_of
 from .outage import PATIENCE_S, Outage, PatientClient, quiet_loggers
+from .tags import FINGERPRINT, STAGE, TRAINING, having
 
 MAX_PARAM_CHARACTERS = 6000
 FIGURE_DPI = 200
@@ -111,7 +109,7 @@ class Store:
 
     def training_before(self, training: str, run_id: str) -> Run | None:
         """A run, begun before this one, in which another process trains the same model."""
-        runs = lookup.search(self.client, f"tags.`a2v.training` = '{training}'")
+        runs = lookup.search(self.client, having(TRAINING, training))
         mine = next(run for run in runs if run.info.run_id == run_id)
         before = (run for run in runs if run is not mine and order(run) < order(mine) and self.witness.is_alive(run))
         return next(before, None)
@@ -123,7 +121,7 @@ class Store:
 
         The run is this process's until `finish`. Raises StageBusy when another process has the same stage.
         """
-        tags = {**tags, "a2v.stage": stage, "a2v.fingerprint": fingerprint, **origin()}
+        tags = {**tags, STAGE: stage, FINGERPRINT: fingerprint, **origin()}
         if parent:
             tags[MLFLOW_PARENT_RUN_ID] = parent
         for run in lookup.attempts(self.client, stage, fingerprint):

@@ -14,6 +14,7 @@ from ..recipe.sections import Recipe
 from ..recipe.sweep import SweepConfig
 from ..stages.stage import Context
 from ..store.lookup import share_prefix
+from ..store.tags import BEST_RUN, BEST_TRIAL
 from .rows import Row, best_of
 from .trials import short_names, shown
 
@@ -95,8 +96,8 @@ def log_report(context: Context, rows: list[Row]) -> None:
     store.client.log_text(run_id, csv_text([_plain(record) for record in found]), "sweep.csv")
     store.log_json(run_id, {"metric": sweep.metric, "best": best.name if best else None, "trials": found}, "sweep.json")
     if best is not None:
-        store.tag(run_id, "a2v.best_trial", best.name)
-        store.tag(run_id, "a2v.best_run", best.run_id)
+        store.tag(run_id, BEST_TRIAL, best.name)
+        store.tag(run_id, BEST_RUN, best.run_id)
     for share in shares:
         prefix = share_prefix(share, len(shares))
         for protocol in PROTOCOLS:

@@ -28,6 +28,7 @@ from ..stages.experiment import Outcome, model_run, scores_of_run
 from ..stages.graph import say_advice
 from ..stages.stage import Context, begin_alone, ending
 from ..store.lookup import finetune_runs
+from ..store.tags import SWEEP, TRIALS, VARIANT
 from ..store.tracking import Store
 from .report import log_report, text_report
 from .rows import DONE, KnownSources, Row, best_of, rows_of
@@ -74,14 +75,14 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
     config = with_rules(base).model_dump(mode="json", exclude={"ray": True, "sweep": {"trials", "concurrency"}})
     mark = fingerprint("experiment", config, *sources.of(base).fingerprints)
     found = store.find("experiment", mark)
-    tags = {"variant": base.variant, "a2v.sweep": sweep.search}
+    tags = {VARIANT: base.variant, SWEEP: sweep.search}
     if found:
         run_id = str(found.info.run_id)
     else:
         run_id = begin_alone(lambda: store.begin("experiment", mark, base.name, config, tags, None), say)
     task = Task(file, work.resolve(), store.uri, base.name, run_id, mark, Path.cwd(), sweep.metric, tuple(trials))
     rows = rows_of(task, store, sources)
-    if found and _left(task, base, rows, found.data.tags.get("a2v.trials")) == 0:
+    if found and _left(task, base, rows, found.data.tags.get(TRIALS)) == 0:
         say(f"every trial: reused, run {run_id}")
         return SweepOutcome(run_id, text_report(base, rows), {}, best_trial(file, rows, store))
     if found:
@@ -99,7 +100,7 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
         rows += [Row(name, {}, "failed", why) for name, why in failed.items() if name not in {row.name for row in rows}]
         log_report(context, rows)
         if not failed:
-            store.tag(run_id, "a2v.trials", str(sweep.trials or len(trials)))
+            store.tag(run_id, TRIALS, str(sweep.trials or len(trials)))
     if failed:
         store.finish(run_id, "FAILED")
     return SweepOutcome(run_id, text_report(base, rows), failed, best_trial(file, rows, store))

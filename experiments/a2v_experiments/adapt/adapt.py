@@ -47,7 +47,7 @@ from ..stages.backbones import Backbone, fetch_backbone
 from ..stages.evaluation import Labelled, sample_sizes
 from ..stages.figures import log_fold
 from ..stages.stage import Context, begin_alone, ending
-from ..store.logged_models import MODEL, finish_model, model_of
+from ..store.logged_models import MODEL
 from ..store.tags import BACKBONE, HAS_MODEL, LOGGED, VARIANT, input_mark
 from ..store.tracking import Store, open_store, scratch
 from ..suggest.facts import CorpusFacts, read_facts
@@ -356,10 +356,10 @@ class _Adaptation:
             log_detector(store, run_id, self.detector, folder)
         held = self.parts.scored if self.parts.held_out else []
         sizes = sample_sizes(self.corpus, self.parts.train, held)
-        store.log_metrics(run_id, scores.metrics | sizes, 0, model_of(store.client, run_id))
+        store.log_metrics(run_id, scores.metrics | sizes, 0, run_id)
         store.log_json(run_id, record, RECORD)
         log_fold(self.context, run_id, scores.figures, scores.thresholds["thresholds_from"])
-        finish_model(store.client, run_id)
+        store.finish_model(run_id)
         store.tag(run_id, HAS_MODEL, LOGGED)
         save_model(self.detector, self.options.out, provenance)
 

@@ -181,7 +181,7 @@ def check_backbone(context: Context, backbone: Backbone, corpus: Corpus, folds: 
 def _marks_of_run(context: Context, run_id: str) -> tuple[set[str], bool]:
     """Marks of the recordings that a model's training heard, and those that it started from; whether that is all."""
     try:
-        tags = context.store.client.get_run(run_id).data.tags
+        tags = context.store.run(run_id).data.tags
         text = Path(context.store.fetch(run_id, HEARD, context.work)).read_text(encoding="utf-8")
         marks, whole = set(json.loads(text)["recordings"].values()), BACKBONE not in tags
     except Exception:  # another store's run, or one of before there was this artifact

@@ -258,7 +258,7 @@ def pretrain(
         _train(context, spec, run_id, training.storage, "pretraining")
 
     result = run_stage(context, training, {}, work)
-    if probe and result.reused and PROBE not in context.store.client.get_run(result.run_id).data.metrics:
+    if probe and result.reused and PROBE not in context.store.run(result.run_id).data.metrics:
         context.say("  it has no probe, as it ran without pretrain.probe; another pretrain.seed pretrains with one")
     return result
 
@@ -271,7 +271,7 @@ def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: 
 
     from ..pyfunc import log_detector
 
-    if lookup.has_model(context.store.client.get_run(run_id)):
+    if lookup.has_model(context.store.run(run_id)):
         return
     storage = context.work / "checkpoints"
     _say_where_it_goes_on(context, run_id, checkpoints.newest(storage / name), spec.loop.updates)
@@ -301,7 +301,7 @@ def _say_where_it_goes_on(context: Context, run_id: str, checkpoint: Path | None
     """Of a training that was stopped: from which update, and how many later ones the store has that were not saved."""
     state = checkpoints.read_state(checkpoint) if checkpoint else {"updates": 0}
     done = state["updates"]
-    logged = int(context.store.client.get_run(run_id).data.metrics.get("update", 0))
+    logged = int(context.store.run(run_id).data.metrics.get("update", 0))
     lost = f"; {logged - done} updates after it were not saved" if logged > done else ""
     if (done or lost) and not checkpoints.is_finished(state, updates):
         context.say(f"  going on from update {done} ({'checkpoint' if done else 'the start'}){lost}")

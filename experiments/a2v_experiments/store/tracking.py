@@ -40,7 +40,7 @@ from .claims import (
     this_process,
 )
 from .environment import describe_environment, origin
-from .logged_models import MODEL, local_place, model_of
+from .logged_models import MODEL, begin_model, finish_model, local_place, model_of
 from .outage import PATIENCE_S, Outage, PatientClient, quiet_loggers
 from .tags import FINGERPRINT, STAGE, TRAINING, having
 
@@ -185,8 +185,23 @@ class Store:
     def tag(self, run_id: str, key: str, value: str) -> None:
         self.client.set_tag(run_id, key, value)
 
+    def run(self, run_id: str, wait: bool = True) -> Run:
+        """A run as it stands now. wait: for a store that is away; else that raises at once."""
+        return (self.client if wait else self.impatient_client).get_run(run_id)
+
+    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+        """Step and value of a metric, in the order of steps. Raises at once where the store is away."""
+        return sorted((one.step, one.value) for one in self.impatient_client.get_metric_history(run_id, metric))
+
+    def artifacts(self, run_id: str) -> set[str]:
+        """Names of a run's artifacts, folders among them."""
+        return {item.path for item in self.client.list_artifacts(run_id)}
+
+    def log_text(self, run_id: str, text: str, name: str) -> None:
+        self.client.log_text(run_id, text, name)
+
     def log_json(self, run_id: str, value: Any, name: str) -> None:
-        self.client.log_text(run_id, json.dumps(value, indent=1, sort_keys=True, default=str), name)
+        self.log_text(run_id, json.dumps(value, indent=1, sort_keys=True, default=str), name)
 
     def log_figure(self, run_id: str, figure: Any, name: str) -> None:
         from a2v_eval.figures import quiet_fonts
@@ -196,6 +211,17 @@ class Store:
 
     def log_folder(self, run_id: str, folder: Path, name: str) -> None:
         self.client.log_artifacts(run_id, str(folder), name)
+
+    def begin_model(self, run_id: str, kind: str, facts: dict[str, str]) -> str:
+        """The id of the run's model in MLflow, see `logged_models.begin_model`."""
+        return begin_model(self.client, run_id, kind, facts)
+
+    def log_model(self, model_id: str, folder: Path) -> None:
+        self.client.log_model_artifacts(model_id, str(folder))
+
+    def finish_model(self, run_id: str) -> None:
+        """The run's model is what it will stay."""
+        finish_model(self.client, run_id)
 
     def put_back(self, run_id: str, path: Path, folder: str) -> None:
         """Upload a changed file of a folder that `fetch` gave; where the store is local it is the artifact itself."""
@@ -208,8 +234,9 @@ class Store:
         else:
             self.client.log_artifact(run_id, str(path), folder)
 
-    def log_metrics(self, run_id: str, metrics: dict[str, float], step: int = 0, model_id: str | None = None) -> None:
-        """All metrics of one step in one request. model_id: the model that they are scores of."""
+    def log_metrics(self, run_id: str, metrics: dict[str, float], step: int = 0, scored: str | None = None) -> None:
+        """All metrics of one step in one request. scored: the run whose model they are scores of."""
+        model_id = model_of(self.client, scored) if scored else None
         now = get_current_time_millis()
         values = [
             Metric(allowed_name(key), float(value), now, step, model_id=model_id) for key, value in metrics.items()

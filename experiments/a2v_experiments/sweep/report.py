@@ -92,8 +92,8 @@ def log_report(context: Context, rows: list[Row]) -> None:
     sweep, shares = _sweep(recipe), recipe.folds.label_shares
     found = records(recipe, rows)
     best = best_of(rows, sweep.metric, shares)
-    store.client.log_text(run_id, text_report(recipe, rows) + "\n", "sweep.txt")
-    store.client.log_text(run_id, csv_text([_plain(record) for record in found]), "sweep.csv")
+    store.log_text(run_id, text_report(recipe, rows) + "\n", "sweep.txt")
+    store.log_text(run_id, csv_text([_plain(record) for record in found]), "sweep.csv")
     store.log_json(run_id, {"metric": sweep.metric, "best": best.name if best else None, "trials": found}, "sweep.json")
     if best is not None:
         store.tag(run_id, BEST_TRIAL, best.name)

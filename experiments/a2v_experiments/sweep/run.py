@@ -113,7 +113,7 @@ def best_trial(file: RecipeFile, rows: list[Row], store: Store) -> BestTrial | N
     row = best_of(rows, base.sweep.metric, base.folds.label_shares)
     if row is None:
         return None
-    runs = finetune_runs(store.client.get_run(row.run_id))
+    runs = finetune_runs(store.run(row.run_id))
     by_share = {share: [by_fold[fold] for fold in sorted(by_fold)] for share, by_fold in runs.items()}
     scores = {share: [scores_of_run(store, run_id) for run_id in folds] for share, folds in by_share.items()}
     models = {share: [model_run(store, run_id) for run_id in folds] for share, folds in by_share.items()}

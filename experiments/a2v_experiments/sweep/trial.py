@@ -111,10 +111,10 @@ def _run(task: Task, this: Trial, sources: Sources, store: Store, run_id: str) -
     except Exception as error:
         store.tag(run_id, ERROR, _reason(error))
         if not isinstance(error, UserError):
-            store.client.log_text(run_id, traceback.format_exc(), "error.txt")
+            store.log_text(run_id, traceback.format_exc(), "error.txt")
         raise
     finally:
-        store.client.log_text(run_id, "\n".join(said), "log.txt")
+        store.log_text(run_id, "\n".join(said), "log.txt")
     report(scores)
 
 

@@ -71,7 +71,7 @@ def close(store: Store, run_id: str, status: str) -> None:
     """A run and all below it that read RUNNING get this status: the process that ran them is gone."""
     for child in store.children(run_id):
         close(store, child.info.run_id, status)
-    if store.client.get_run(run_id).info.status == "RUNNING":
+    if store.run(run_id).info.status == "RUNNING":
         store.finish(run_id, status)
 
 

@@ -46,6 +46,7 @@ from ..stages import stages
 from ..stages.backbones import Backbone, fetch_backbone
 from ..stages.evaluation import Labelled, sample_sizes
 from ..stages.figures import log_fold
+from ..stages.specs import data_spec
 from ..stages.stage import Context, begin_alone, ending
 from ..store.logged_models import MODEL
 from ..store.tags import BACKBONE, HAS_MODEL, LOGGED, VARIANT, input_mark
@@ -112,7 +113,7 @@ def adapt(options: AdaptOptions, work: Path, tracking_uri: str | None, say: Call
     source = load_model(backbone.folder)
     detector_config = head_config(source, options.head)
     recipe = with_rules(recipe_for(options, source, facts, detector_config))
-    folder, origin = stages.origin_of(recipe.data, work)
+    origin = stages.origin_of(recipe.data, work)
     training = HeadTraining(minutes=options.minutes, learning_rate=RATES[options.head], seed=options.seed)
     config = {
         "head": asdict(training),
@@ -121,16 +122,16 @@ def adapt(options: AdaptOptions, work: Path, tracking_uri: str | None, say: Call
         "evaluate": recipe.evaluate.model_dump(mode="json"),
     }
     del config["data"]["source"]
-    mark = fingerprint(STAGE, config, origin, backbone.fingerprint)
+    mark = fingerprint(STAGE, config, origin.fingerprint, backbone.fingerprint)
     store = open_store(work, tracking_uri, EXPERIMENT)
     if found := store.find(STAGE, mark):
         return _reuse(store, str(found.info.run_id), options.out, work, say)
-    tags = {VARIANT: recipe.variant, BACKBONE: options.model, input_mark("source"): origin}
+    tags = {VARIANT: recipe.variant, BACKBONE: options.model, input_mark("source"): origin.fingerprint}
     name = f"{facts.name} {options.head}"
     run_id = begin_alone(lambda: store.begin(STAGE, mark, name, config, tags, None), say)
     with ending(store, run_id):
         context = Context(recipe, store, work, run_id, say)
-        _, corpus = stages.prepare(context, recipe.data, folder, origin)
+        _, corpus = stages.prepare(context, data_spec(recipe.data, origin.fingerprint), origin)
         return _Adaptation(options, context, corpus, backbone, source, training, mark).run()
 
 

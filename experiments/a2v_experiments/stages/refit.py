@@ -26,31 +26,19 @@ from ..store.logged_models import MODEL
 from ..store.tags import FOLD, HAS_MODEL, LABEL_SHARE, LOGGED
 from ..store.tracking import scratch
 from . import stages
-from .backbones import Backbone
 from .evaluation import SHARED_LABELS, holds_for, keep_thresholds, sample_sizes
 from .figures import best_thresholds, threshold_scores
-from .specs import refit_spec
 from .stage import Context, Result, run_stage
+from .walk import Step
 
 
-def refit(
-    context: Context,
-    corpus: Corpus,
-    inputs: tuple[Result, Result | Backbone | None],
-    folds: Folds,
-    finetuned: Sequence[Result],
-) -> Result:
+def refit(context: Context, step: Step[Any], corpus: Corpus, folds: Folds, finetuned: Sequence[Result]) -> Result:
     """Train on every labelled recording, up to the last update, and give the model the thresholds of the folds.
 
-    inputs: the data stage, and what it starts from, as for `stages.finetune`. finetuned: of the recipe's folds, in
-    their order. Where only folds or evaluation are others than before, the weights that are there are copied.
+    context, step: as for `stages.finetune`. finetuned: of the recipe's folds, in their order. Where only folds or
+    evaluation are others than before, the weights that are there are copied.
     """
-    recipe = context.recipe.for_refit()
-    context = replace(context, recipe=recipe)
-    data, start = inputs
-    marks = [result.fingerprint for result in finetuned]
-    start_mark = start.fingerprint if start else None
-    stage = refit_spec(recipe, marks, data.fingerprint, start_mark, in_trial=context.shared is not None)
+    recipe, stage, start = context.recipe, step.spec, step.inputs.get("pretrain")
     names = labelled(corpus, folds)
 
     def work(run_id: str) -> None:
@@ -64,9 +52,7 @@ def refit(
         keep_thresholds(context, run_id, chosen)
 
     tags = {FOLD: "refit", LABEL_SHARE: "1", **stages.detector_tags(stage, start)}
-    runs = {f"finetune {number}": result for number, result in enumerate(finetuned)}
-    runs |= {"data": data, **({"pretrain": start} if isinstance(start, Result) else {})}
-    return run_stage(context, stage, runs, work, tags)
+    return run_stage(context, stage, step.inputs, work, tags)
 
 
 def labelled(corpus: Corpus, folds: Folds) -> list[str]:

@@ -26,6 +26,7 @@ from ..recipe.sections import Recipe
 from ..stages import stages
 from ..stages.experiment import Outcome, model_run, scores_of_run
 from ..stages.graph import say_advice
+from ..stages.specs import data_spec, folds_spec
 from ..stages.stage import Context, begin_alone, ending
 from ..store.lookup import finetune_runs
 from ..store.tags import SWEEP, TRIALS, VARIANT
@@ -89,12 +90,14 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
         store.reopen(run_id)
     with ending(store, run_id):
         context = Context(base, store, work, run_id, say)
-        data, corpus = stages.prepare(context, base.data, *sources.of(base).data)
+        origin = sources.of(base).data
+        data, corpus = stages.prepare(context, data_spec(base.data, origin.fingerprint), origin)
         check_event_classes(base, corpus.classes)
         for one in trials:
             if one.recipe.data == base.data:  # else the trial does it, once its corpus is packed
                 check_event_classes(one.recipe, corpus.classes, f"trial {one.name}: ")
-        say_advice(context, corpus, stages.make_folds(context, data, corpus)[1])
+        _, folds = stages.make_folds(context, folds_spec(base, data.fingerprint), data, corpus)
+        say_advice(context, corpus, folds)
         failed = _run(task, base, store, rows, say)
         rows = rows_of(task, store, sources)
         rows += [Row(name, {}, "failed", why) for name, why in failed.items() if name not in {row.name for row in rows}]

@@ -28,7 +28,6 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, Tens
 
 from .predict.api import event_table, events_of_waveform
 from .predict.settings import not_learned_notice, not_written, settings_for
-from .store.logged_models import begin_model
 from .store.tracking import Store, scratch
 
 PACKAGES = ("a2v", "a2v-model", "a2v-data", "a2v-eval", "torch")
@@ -71,11 +70,11 @@ def signature(sample_rate: int) -> ModelSignature:
 
 
 def log_detector(store: Store, run_id: str, detector: Detector, folder: Path) -> None:
-    """Make the detector's `folder` an MLflow model and upload it as the run's; it is pending until `finish_model`."""
+    """Make the detector's `folder` an MLflow model and upload it as the run's; pending until `finish_model`."""
     facts = {"classes": ", ".join(detector.classes), "sample_rate": str(detector.sample_rate)}
-    model_id = begin_model(store.client, run_id, "detector", facts)
+    model_id = store.begin_model(run_id, "detector", facts)
     add_mlflow_files(folder, detector, Model(run_id=run_id, model_id=model_id))
-    store.client.log_model_artifacts(model_id, str(folder))
+    store.log_model(model_id, folder)
 
 
 def add_mlflow_files(folder: Path, detector: Detector, model: Model) -> None:

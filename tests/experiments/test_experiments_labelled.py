@@ -63,13 +63,13 @@ def test_runs_say_the_rule(csv_source: Path, published: Path) -> None:
 def test_the_data_stage_hears_all_and_says_what_looks_wrong(published: Path, new_work, tmp_path: Path) -> None:
     """An old packed store with wrong labels is not used; pretraining on the same audio is."""
     work, said = new_work(), []
-    found = {}
+    found, origin = {}, stages.Origin(str(published), published, "origin")
     for rule in ("annotated", "auto"):
         recipe = make_recipe(tmp_path, data__source=str(published), data__labelled=rule)
         store = open_store(work, None, "rules")
         parent = store.begin("experiment", rule, rule, {}, {}, None)
         context = Context(recipe, store, work, parent, said.append)
-        found[rule] = stages.prepare(context, recipe.data, published, "origin")[1], recipe
+        found[rule] = stages.prepare(context, data_spec(recipe.data, "origin"), origin)[1], recipe
     (present, one), (events, other) = found.values()
     assert present.folder != events.folder
     assert [sum(r.labelled for r in corpus.recordings) for corpus in (present, events)] == [RECORDINGS, 4]

@@ -14,6 +14,8 @@ import torch
 from a2v_experiments.cluster import session as ray_session
 from a2v_experiments.recipe.files import Recipe
 from a2v_experiments.stages import stages
+from a2v_experiments.stages.heard import heard_by
+from a2v_experiments.stages.specs import data_spec, pretrain_spec
 from a2v_experiments.stages.stage import Context
 from a2v_experiments.store.tracking import Store, open_store
 from experiments_world import make_recipe
@@ -77,8 +79,10 @@ def train(recipe: Recipe, work: Path) -> tuple[Store, list[Run]]:
     context = Context(
         recipe, store, work, store.begin("experiment", "parent", "parent", {}, {}, None), lambda line: None
     )
-    _, corpus = stages.prepare(context, recipe.data, stages.source_folder(recipe.data, work), "tones")
-    stages.pretrain(context, corpus)
+    origin = stages.origin_of(recipe.data, work)
+    _, corpus = stages.prepare(context, data_spec(recipe.data, origin.fingerprint), origin)
+    heard = heard_by(recipe, corpus)
+    stages.pretrain(context, pretrain_spec(recipe, heard.fingerprint), heard, corpus)
     query = "tags.`a2v.stage` = 'pretrain'"
     return store, store.client.search_runs([store.experiment_id], query)
 

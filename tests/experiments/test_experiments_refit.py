@@ -162,9 +162,8 @@ def test_what_is_no_longer_defined_is_left_out(tmp_path, monkeypatch):
     quiet = ThresholdScores(("a",), thresholds, np.array([[1, 0]]), np.array([[9, 0]]), np.array([2]))
     loud = ThresholdScores(("a",), thresholds, np.array([[2, 2]]), np.array([[9, 2]]), np.array([2]))
     monkeypatch.setattr(cross_fit, "threshold_scores", lambda context, run_id: {"q": quiet, "l": loud}[run_id])
-    monkeypatch.setattr(cross_fit, "model_of", lambda client, run_id: None)
     logged = {}
-    store = MagicMock(log_metrics=lambda run_id, metrics, step, model: logged.update({run_id: (metrics, step)}))
+    store = MagicMock(log_metrics=lambda run_id, metrics, step, scored: logged.update({run_id: (metrics, step)}))
     recipe = make_recipe(tmp_path, folds__refit=True)
     before = {"AP/a": 0.5, "strict/precision/a": 1 / 9, "strict/F1/a": 2 / 11, "strict/labelled/a": 2.0}
     results = [Result("", run_id, False) for run_id in "ql"]

@@ -46,8 +46,10 @@ from ..stages import stages
 from ..stages.backbones import Backbone, fetch_backbone
 from ..stages.evaluation import Labelled, sample_sizes
 from ..stages.figures import log_fold
+from ..stages.specs import data_spec
 from ..stages.stage import Context, begin_alone, ending
-from ..store.logged_models import MODEL, finish_model, model_of
+from ..store.logged_models import MODEL
+from ..store.tags import BACKBONE, HAS_MODEL, LOGGED, VARIANT, input_mark
 from ..store.tracking import Store, open_store, scratch
 from ..suggest.facts import CorpusFacts, read_facts
 from ..suggest.names import name_groups
@@ -111,7 +113,7 @@ def adapt(options: AdaptOptions, work: Path, tracking_uri: str | None, say: Call
     source = load_model(backbone.folder)
     detector_config = head_config(source, options.head)
     recipe = with_rules(recipe_for(options, source, facts, detector_config))
-    folder, origin = stages.origin_of(recipe.data, work)
+    origin = stages.origin_of(recipe.data, work)
     training = HeadTraining(minutes=options.minutes, learning_rate=RATES[options.head], seed=options.seed)
     config = {
         "head": asdict(training),
@@ -120,16 +122,16 @@ def adapt(options: AdaptOptions, work: Path, tracking_uri: str | None, say: Call
         "evaluate": recipe.evaluate.model_dump(mode="json"),
     }
     del config["data"]["source"]
-    mark = fingerprint(STAGE, config, origin, backbone.fingerprint)
+    mark = fingerprint(STAGE, config, origin.fingerprint, backbone.fingerprint)
     store = open_store(work, tracking_uri, EXPERIMENT)
     if found := store.find(STAGE, mark):
         return _reuse(store, str(found.info.run_id), options.out, work, say)
-    tags = {"variant": recipe.variant, "a2v.backbone": options.model, "a2v.input.source": origin}
+    tags = {VARIANT: recipe.variant, BACKBONE: options.model, input_mark("source"): origin.fingerprint}
     name = f"{facts.name} {options.head}"
     run_id = begin_alone(lambda: store.begin(STAGE, mark, name, config, tags, None), say)
     with ending(store, run_id):
         context = Context(recipe, store, work, run_id, say)
-        _, corpus = stages.prepare(context, recipe.data, folder, origin)
+        _, corpus = stages.prepare(context, data_spec(recipe.data, origin.fingerprint), origin)
         return _Adaptation(options, context, corpus, backbone, source, training, mark).run()
 
 
@@ -355,11 +357,11 @@ class _Adaptation:
             log_detector(store, run_id, self.detector, folder)
         held = self.parts.scored if self.parts.held_out else []
         sizes = sample_sizes(self.corpus, self.parts.train, held)
-        store.log_metrics(run_id, scores.metrics | sizes, 0, model_of(store.client, run_id))
+        store.log_metrics(run_id, scores.metrics | sizes, 0, run_id)
         store.log_json(run_id, record, RECORD)
         log_fold(self.context, run_id, scores.figures, scores.thresholds["thresholds_from"])
-        finish_model(store.client, run_id)
-        store.tag(run_id, "a2v.model", "logged")
+        store.finish_model(run_id)
+        store.tag(run_id, HAS_MODEL, LOGGED)
         save_model(self.detector, self.options.out, provenance)
 
 

@@ -22,6 +22,7 @@ from ..basics.fingerprint import fingerprint
 from ..recipe.event_classes import check_event_classes
 from ..recipe.sections import Recipe
 from ..stages.backbones import find_backbone
+from ..stages.specs import data_spec
 from ..stages.stage import Context, ending
 from ..stages.stages import fitted, origin_of, prepare
 from ..store.metric_log import MetricLog
@@ -77,7 +78,8 @@ def measure_detectors(checked: Checked, work: Path, store: Store, say: Callable[
     with ending(store, parent):
         backbone = find_backbone(pair.a2v, work, store.uri)
         context = Context(pair.a2v, store, work, parent, say)
-        _, corpus = prepare(context, pair.a2v.data, *origin_of(pair.a2v.data, work))
+        origin = origin_of(pair.a2v.data, work)
+        _, corpus = prepare(context, data_spec(pair.a2v.data, origin.fingerprint), origin)
         for recipe in (pair.a2v, pair.peer):
             check_event_classes(recipe, corpus.classes)
         splits = with_labels(checked.splits, corpus, bench.asked.share, bench.share_seed)

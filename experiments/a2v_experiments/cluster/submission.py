@@ -29,6 +29,7 @@ from ..basics.errors import UserError
 from ..recipe.files import RecipeFile
 from ..recipe.sections import Recipe
 from ..store.environment import ORIGIN, origin
+from ..store.tags import JOB
 
 PACKAGES = {
     "a2v": "a2v_experiments",
@@ -73,7 +74,7 @@ def write_upload(folder: Path, file: RecipeFile, job_id: str) -> None:
         about = folder / f"{distribution.replace('-', '_')}-{number}.dist-info"
         about.mkdir()
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {number}\n")
-    tags = {**origin(), "a2v.job": job_id}
+    tags = {**origin(), JOB: job_id}
     (folder / "a2v_experiments" / ORIGIN).write_text(json.dumps(tags, indent=1), encoding="utf-8")
 
 

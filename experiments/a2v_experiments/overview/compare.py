@@ -21,12 +21,13 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from ..basics.errors import FAILED, UserError
 from ..recipe.folds import USUAL_SHARE
 from ..store import lookup
+from ..store.tags import COMMIT, FOLD, LABEL_SHARE, STAGE, SWEEP, VARIANT, input_mark
 
 STAGES = ("experiment", "trial", "finetune")
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")
 # parameters that say which parts of an experiment run, not what they are; a fold's own stand beside it
 PARTS = ("folds.run", "folds.label_shares", "folds.refit")
-TAGS = {"a2v.input.data": "recordings and labels", "mlflow.source.git.commit": "commit"}
+TAGS = {input_mark("data"): "recordings and labels", COMMIT: "commit"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def sides(client: MlflowClient, names: Sequence[str]) -> list[Side]:
     runs: list[tuple[str, Run]] = []
     for name in names:
         run = resolve(client, name)
-        runs += _trials(client, name, run) if "a2v.sweep" in run.data.tags else [(name, run)]
+        runs += _trials(client, name, run) if SWEEP in run.data.tags else [(name, run)]
     found: list[Side] = []
     for number, (name, run) in enumerate(runs):
         twice = next((side for side in found if side.run.info.run_id == run.info.run_id), None)
@@ -108,7 +109,7 @@ def resolve(client: MlflowClient, name: str) -> Run:
     if ids:
         runs = [run for run in lookup.of_stage(client, "experiment") if run.info.experiment_id in ids]
         if colon:
-            runs = [run for run in runs if run.data.tags.get("variant") == variant]
+            runs = [run for run in runs if run.data.tags.get(VARIANT) == variant]
         finished = [run for run in runs if run.info.status == "FINISHED"]
         if finished:
             return finished[0]
@@ -116,15 +117,15 @@ def resolve(client: MlflowClient, name: str) -> Run:
         raise UserError(f"{name}: {what} (`a2v experiment list` shows them)")
     if not RUN_ID.fullmatch(name):
         raise UserError(f"{name}: no experiment of that name and no run id of 4 to 32 characters; {_known(known)}")
-    runs = [run for run in lookup.search(client, f"attributes.run_id LIKE '{name}%'") if "a2v.stage" in run.data.tags]
+    runs = [run for run in lookup.search(client, f"attributes.run_id LIKE '{name}%'") if STAGE in run.data.tags]
     if not runs:
         raise UserError(f"{name}: no run whose id begins like that; `a2v experiment list` shows them")
-    usable = [run for run in runs if run.data.tags["a2v.stage"] in STAGES]
+    usable = [run for run in runs if run.data.tags[STAGE] in STAGES]
     if len(usable) > 1:
         some = ", ".join(run.info.run_id for run in usable[:3])
         raise UserError(f"{name}: is the beginning of {len(usable)} run ids ({some}); give more characters")
     if not usable:
-        stage = runs[0].data.tags["a2v.stage"]
+        stage = runs[0].data.tags[STAGE]
         raise UserError(
             f"{name}: is a run of the stage {stage!r}; only experiments, trials and finetunings have scores"
         )
@@ -137,8 +138,8 @@ def _known(known: dict[str, str]) -> str:
 
 
 def _side(client: MlflowClient, letter: str, name: str, run: Run) -> Side:
-    if run.data.tags["a2v.stage"] == "finetune":
-        share, fold = float(run.data.tags["label_share"]), int(run.data.tags["fold"])
+    if run.data.tags[STAGE] == "finetune":
+        share, fold = float(run.data.tags[LABEL_SHARE]), int(run.data.tags[FOLD])
         folds = {share: {fold: run}}
         parent = client.get_run(run.data.tags[MLFLOW_PARENT_RUN_ID])
         own = {"fold": str(fold), "label_share": f"{share:g}"}
@@ -164,7 +165,7 @@ def differences(found: Sequence[Side]) -> dict[str, list[str | None]]:
     Whether the recordings or their labels, and the code, are the same is part of it. Where experiments stand beside
     single folds, which folds each is about is told by its scores.
     """
-    mixed = len({side.run.data.tags["a2v.stage"] == "finetune" for side in found}) > 1
+    mixed = len({side.run.data.tags[STAGE] == "finetune" for side in found}) > 1
     left_out = {"fold", "label_share", *PARTS} if mixed else set()
     keys = dict.fromkeys(key for side in found for key in side.config if key not in left_out)
     table = {key: [side.config.get(key) for side in found] for key in keys}
@@ -204,7 +205,7 @@ def _pair(first: tuple[Side, float], second: tuple[Side, float], tested: Sequenc
     a, b = (side.folds[share] for side, share in (first, second))
     both = sorted(set(a) & set(b))
     letters, shares = (first[0].letter, second[0].letter), (first[1], second[1])
-    splits = [{run.data.tags.get("a2v.input.folds") for run in folds.values()} for folds in (a, b)]
+    splits = [{run.data.tags.get(input_mark("folds")) for run in folds.values()} for folds in (a, b)]
     if splits[0] != splits[1] or len(splits[0]) != 1:
         return Pairing(*letters, shares, both, [], "their folds are not the same recordings, so folds cannot be paired")
     if len(both) < 2:

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 
 from ..basics.errors import FAILED, UserError
 from ..stages.figures import DATA, FigureData, read_data
+from ..store.tags import FOLD, STAGE, VARIANT
 from .compare import Side
 
 STRICT_FIRST: tuple[Protocol, ...] = tuple(sorted(PROTOCOLS, key=lambda protocol: protocol != "strict"))
@@ -56,11 +57,11 @@ def _title(side: Side) -> str:
     """The letter that stands for it in the tables, and what tells it from the others: the variant of a trial, the
     experiment and its variant, the fold of a finetuning."""
     tags = side.run.data.tags
-    variant, name = tags.get("variant", ""), side.config.get("name", side.run.info.run_name)
-    if tags["a2v.stage"] == "trial":
+    variant, name = tags.get(VARIANT, ""), side.config.get("name", side.run.info.run_name)
+    if tags[STAGE] == "trial":
         return f"{side.letter}: {variant}"
-    if tags["a2v.stage"] == "finetune":
-        return f"{side.letter}: {name}, fold {tags['fold']}"
+    if tags[STAGE] == "finetune":
+        return f"{side.letter}: {name}, fold {tags[FOLD]}"
     return f"{side.letter}: {name}" + (f", {variant}" if variant not in ("", "default") else "")
 
 

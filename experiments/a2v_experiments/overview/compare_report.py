@@ -14,6 +14,7 @@ from a2v_eval.summary import text_table as score_table
 from ..basics.errors import UserError
 from ..basics.tables import text_table
 from ..stages.experiment import class_names
+from ..store.tags import STAGE, VARIANT
 from .compare import Pairing, Side, differences, pairings, shares_together, summaries, ui_link
 
 TESTED = [metric_name(protocol, "AP", of) for of in ("micro", "macro") for protocol in PROTOCOLS]
@@ -40,7 +41,7 @@ def to_json(found: Sequence[Side], chosen: Sequence[str], address: str) -> dict[
     sides = [
         {
             "side": side.letter, "name": side.name, "run_id": side.run.info.run_id, "status": side.run.info.status,
-            "variant": side.run.data.tags.get("variant"), "stage": side.run.data.tags["a2v.stage"],
+            "variant": side.run.data.tags.get(VARIANT), "stage": side.run.data.tags[STAGE],
             "folds": {f"{share:g}": {str(fold): run.info.run_id for fold, run in by_fold.items()}
                       for share, by_fold in side.folds.items()},
         }
@@ -89,12 +90,10 @@ def _legend(found: Sequence[Side]) -> str:
     rows = []
     for side in found:
         tags, info = side.run.data.tags, side.run.info
-        kind, run_name = tags["a2v.stage"], info.run_name
+        kind, run_name = tags[STAGE], info.run_name
         folds = ", ".join(str(fold) for fold in sorted({fold for share in side.folds.values() for fold in share}))
         name = run_name if kind == "experiment" else f"{side.config.get('name', '')}, {run_name}"
-        rows.append(
-            [side.letter, name, tags.get("variant", ""), kind, side.run.info.run_id, side.run.info.status, folds]
-        )
+        rows.append([side.letter, name, tags.get(VARIANT, ""), kind, side.run.info.run_id, side.run.info.status, folds])
     return text_table(["", "name", "variant", "kind", "run", "status", "folds"], rows, left=7)
 
 

@@ -16,6 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from ..basics.tables import duration, text_table
 from ..store import lookup
 from ..store.claims import owner_is_gone
+from ..store.tags import COMMIT, DIRTY, PRUNED, STAGE, SWEEP, VARIANT
 
 SHORTEST_ID = 8  # characters of a run id that are shown, more where they would be ambiguous
 SCORES = ("strict/AP/micro", "AP/micro")
@@ -52,7 +53,7 @@ def rows(client: MlflowClient) -> list[Row]:
     found = []
     for run in lookup.of_stage(client, "experiment"):
         below = trials.get(run.info.run_id, [])
-        found += _of_run(run, names, len(below) if "a2v.sweep" in run.data.tags else None)
+        found += _of_run(run, names, len(below) if SWEEP in run.data.tags else None)
         found += [row for trial in below for row in _of_run(trial, names)]
     return found
 
@@ -62,15 +63,15 @@ def _of_run(run: Run, names: dict[str, str], trials: int | None = None) -> list[
     if trials is not None:
         shares, folds = [1.0], []
     done, tags, info = lookup.finetune_runs(run), run.data.tags, run.info
-    commit = tags.get("mlflow.source.git.commit")
+    commit = tags.get(COMMIT)
     return [
         Row(
             experiment=names[info.experiment_id],
             run_id=info.run_id,
-            sweep=tags.get(MLFLOW_PARENT_RUN_ID) if tags["a2v.stage"] == "trial" else None,
+            sweep=tags.get(MLFLOW_PARENT_RUN_ID) if tags[STAGE] == "trial" else None,
             trials=trials,
-            variant=tags.get("variant", ""),
-            status="PRUNED" if tags.get("a2v.pruned") == "true" else info.status,
+            variant=tags.get(VARIANT, ""),
+            status="PRUNED" if tags.get(PRUNED) == "true" else info.status,
             gone=info.status == "RUNNING" and owner_is_gone(run),
             started=info.start_time,
             seconds=((info.end_time or time.time() * 1000) - info.start_time) / 1000,
@@ -79,7 +80,7 @@ def _of_run(run: Run, names: dict[str, str], trials: int | None = None) -> list[
             folds=len(folds),
             scores=_scores(run, lookup.share_prefix(share, len(shares))),
             commit=commit,
-            dirty=tags.get("git.dirty") == "true",
+            dirty=tags.get(DIRTY) == "true",
             refit=lookup.refit_run(run),
         )
         for share in shares

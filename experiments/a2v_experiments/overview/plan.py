@@ -27,16 +27,8 @@ from ..recipe.sweep import Range, SweepConfig
 from ..stages import stages
 from ..stages.backbones import find_backbone
 from ..stages.heard import heard_by
-from ..stages.specs import (
-    StageSpec,
-    data_spec,
-    experiment_spec,
-    finetune_spec,
-    folds_spec,
-    given_folds,
-    pretrain_spec,
-    refit_spec,
-)
+from ..stages.specs import StageSpec, experiment_spec, given_folds
+from ..stages.walk import Step, walk
 from ..store import lookup
 from ..store.claims import owner_is_gone
 from ..sweep.trials import Trial, trial, trials_of
@@ -53,7 +45,7 @@ WORKING: tuple[State, ...] = ("continues", "evaluates", "runs", "unknown")
 class Mark:
     """A fingerprint, or a stand-in where it cannot be known yet."""
 
-    value: str
+    fingerprint: str
     known: bool
 
 
@@ -136,7 +128,7 @@ def _whatever_found(one: Planned, trials: int) -> Planned:
 
 
 class _Planner:
-    """Walks the stages of one recipe after another as `graph.run_graph` does."""
+    """Looks up the stages of one recipe after another."""
 
     def __init__(self, client: MlflowClient | None, work: Path, uri: str) -> None:
         self.client, self.work, self.uri = client, work, uri
@@ -147,90 +139,36 @@ class _Planner:
         self.splits: dict[str, Folds] = {}
 
     def stages(self, recipe: Recipe, trial: str | None) -> list[Planned]:
-        origin = self.origin(recipe.data)
-        data_stage = data_spec(recipe.data, origin.value)
-        done = [self.look(data_stage, recipe, trial, origin.known)]
-        heard, heard_origin = data_stage, origin
-        if recipe.pretrain_data is not None:
-            heard_origin = self.origin(recipe.pretrain_data)
-            heard = data_spec(recipe.pretrain_data, heard_origin.value, "pretraining data")
-            done.append(self.look(heard, recipe, trial, heard_origin.known))
-        data = done[0].mark
-        split = None
-        if recipe.finetune is not None or recipe.folds.decides_pretraining:
-            done.append(self.look(folds_spec(recipe, data.value), recipe, trial, data.known))
-            split = done[-1]
-        start = self.backbone(recipe)
-        sources = [origin, *([heard_origin] if recipe.pretrain_data else []), *([start] if start else [])]
-        if recipe.folds.manifests is not None:
-            sources.append(Mark(given_folds(recipe) or "", True))
+        sources = self.sources(recipe)
+        done: list[Planned] = []
 
-        def pretraining(fold: int | None = None) -> Mark | None:
-            if recipe.pretrain is None:
-                return start
-            audio = self.audio(recipe, (data_stage, heard), (origin, heard_origin), fold)
-            spec = pretrain_spec(recipe, audio.value, fold)
-            done.append(self.look(spec, recipe, trial, audio.known, recipe.pretrain.updates))
+        def hear(fold: int | None, data: Mark, heard: Mark, folds: Mark | None) -> Mark:
+            by_folds = recipe.folds.decides_pretraining or fold is not None
+            return self.audio(recipe, data, heard, folds if by_folds else None, fold)
+
+        def look(step: Step[Mark]) -> Mark:
+            new_folds = any(one.stage == "folds" and one.mark.known and one.state != "reused" for one in done)
+            done.append(self.look(step, trial, new_folds))
             return done[-1].mark
 
-        if not recipe.pretrains_by_fold:
-            start = pretraining()
-        if split is not None and recipe.finetune is not None:
-            for fold in recipe.folds.selected:
-                own = pretraining(fold) if recipe.pretrains_by_fold else start
-                for share in recipe.folds.label_shares:
-                    done.append(self.finetuning(recipe, trial, (fold, share), data, split, own))
-            if recipe.folds.refit:
-                start = pretraining() if recipe.pretrains_by_fold else start
-                done.append(self.refit(recipe, trial, data, start, done))
+        walk(recipe, sources, hear, look, in_trial=trial is not None)
         if trial is None:
-            self.whole(recipe, sources)
+            self.whole(recipe, list(sources.values()))
         return done
 
-    def finetuning(
-        self, recipe: Recipe, trial: str | None, part: tuple[int, float], data: Mark, split: Planned, start: Mark | None
-    ) -> Planned:
-        fold, share = part
-        at_share = recipe.at_share(share)
-        assert at_share.finetune is not None
-        start_mark = start.value if start else None
-        in_trial = trial is not None
-        spec = finetune_spec(at_share, fold, share, data.value, split.mark.value, start_mark, in_trial)
-        known = data.known and (start is None or start.known)
-        planned = self.look(spec, at_share, trial, known, at_share.finetune.updates, share)
-        # without folds there is no finetuning on them, whatever it starts from
-        new_folds = split.mark.known and split.state != "reused"
-        return replace(planned, state="runs") if planned.state == "unknown" and new_folds else planned
-
-    def refit(
-        self, recipe: Recipe, trial: str | None, data: Mark, start: Mark | None, done: Sequence[Planned]
-    ) -> Planned:
-        share = recipe.folds.refit_share
-        chosen = recipe.for_refit()
-        assert chosen.finetune is not None
-        folds = [one.mark for one in done if one.stage == "finetune" and one.share == share]
-        start_mark = start.value if start else None
-        spec = refit_spec(chosen, [mark.value for mark in folds], data.value, start_mark, trial is not None)
-        known = data.known and all(mark.known for mark in folds) and (start is None or start.known)
-        return self.look(spec, chosen, trial, known, chosen.finetune.updates)
-
-    def look(
-        self,
-        spec: StageSpec,
-        recipe: Recipe,
-        trial: str | None,
-        known: bool,
-        updates: int = 0,
-        share: float | None = None,
-    ) -> Planned:
+    def look(self, step: Step[Mark], trial: str | None, new_folds: bool) -> Planned:
         """The stage's state; the first trial that works on it is the one that the others share it with."""
-        mark = Mark(spec.fingerprint, known)
-        state, run, left = self.state(spec, known, updates)
-        if mark.value in self.seen and state not in ("reused", "busy"):
+        spec, recipe = step.spec, step.recipe
+        mark = Mark(spec.fingerprint, all(one.known for one in step.inputs.values()))
+        training = {"pretrain": recipe.pretrain, "finetune": recipe.finetune, "refit": recipe.finetune}.get(spec.stage)
+        state, run, left = self.state(spec, mark.known, training.updates if training else 0)
+        if mark.fingerprint in self.seen and state not in ("reused", "busy"):
             state, run, left = "shared", None, 0
-        self.seen.add(mark.value)
+        elif state == "unknown" and spec.stage == "finetune" and new_folds:
+            state = "runs"  # without folds there is no finetuning on them, whatever it starts from
+        self.seen.add(mark.fingerprint)
         run_id = run.info.run_id if run else None
-        return Planned(trial, spec.stage, spec.name, state, mark, run_id, left, recipe, share)
+        return Planned(trial, spec.stage, spec.name, state, mark, run_id, left, recipe, step.share)
 
     def state(self, spec: StageSpec, known: bool, updates: int) -> tuple[State, Run | None, int]:
         """State, the run that it is about, and updates left."""
@@ -246,13 +184,24 @@ class _Planner:
         if run is not None and run.info.status == "RUNNING" and not owner_is_gone(run):
             return "busy", run, 0
         trained = lookup.trained(self.client, spec.training) if spec.training else None
-        if trained or (run is not None and run.data.tags.get("a2v.model") == "logged"):
+        if trained or (run is not None and lookup.has_model(run)):
             return "evaluates", self.client.get_run(trained) if trained else run, 0
         if run is None:
             return "runs", None, updates
         newest = checkpoints.newest(self.work / "checkpoints" / spec.storage)
         state = checkpoints.read_state(newest) if newest else {"updates": 0}
         return "continues", run, 0 if checkpoints.is_finished(state, updates) else updates - state["updates"]
+
+    def sources(self, recipe: Recipe) -> dict[str, Mark]:
+        """What the recipe is made from, in the order of `graph.Sources.fingerprints`."""
+        given = given_folds(recipe)
+        found = {
+            "data": self.origin(recipe.data),
+            "pretrain_data": self.origin(recipe.pretrain_data) if recipe.pretrain_data else None,
+            "backbone": self.backbone(recipe),
+            "manifests": Mark(given, True) if given else None,
+        }
+        return {name: mark for name, mark in found.items() if mark}
 
     def origin(self, data: DataConfig) -> Mark:
         """Fingerprint of everything in the source."""
@@ -267,36 +216,32 @@ class _Planner:
         if data.source == "synthetic" and not stages.synthetic_folder(data, self.work).is_dir():
             self.notes.append("the synthetic corpus is not made yet: what the store has of it cannot be told")
             return Mark(stand_in, False)
-        return Mark(stages.origin_of(data, self.work, keep=self.work.is_dir())[1], True)
+        return Mark(stages.origin_of(data, self.work, keep=self.work.is_dir()).fingerprint, True)
 
-    def audio(
-        self, recipe: Recipe, data: tuple[StageSpec, StageSpec], origins: tuple[Mark, Mark], fold: int | None
-    ) -> Mark:
-        """Fingerprint of the audio that pretraining hears. data, origins: of `data` and of what pretraining hears."""
-        labelled, folder = (stages.corpus_folder(self.work, spec.fingerprint) for spec in data)
-        known = all(mark.known for mark in origins)
-        by_folds = recipe.folds.decides_pretraining or fold is not None
-        needed = [folder, labelled]
-        if known and all((one / "corpus.json").is_file() for one in needed):
+    def audio(self, recipe: Recipe, data: Mark, heard: Mark, folds: Mark | None, fold: int | None) -> Mark:
+        """Fingerprint of the audio that pretraining hears. heard: the corpus that it is of; folds: where it depends on
+        them."""
+        labelled, folder = (stages.corpus_folder(self.work, mark.fingerprint) for mark in (data, heard))
+        known = data.known and heard.known
+        if known and all((one / "corpus.json").is_file() for one in (folder, labelled)):
             corpus = Corpus.open(labelled)
-            folds = self.split(recipe, data[0], corpus) if by_folds else None
-            return Mark(heard_by(recipe, Corpus.open(folder), folds, fold, corpus).fingerprint, True)
+            split = self.split(recipe, folds, corpus) if folds else None
+            return Mark(heard_by(recipe, Corpus.open(folder), split, fold, corpus).fingerprint, True)
         if self.client is not None and known:
             self.notes.append(
                 "the recordings are not packed in this work folder: whether a pretraining on the same audio is there"
                 " is known once they are"
             )
-        of = {"of": data[1].fingerprint}
-        if by_folds:
-            of |= {"without": folds_spec(recipe, data[0].fingerprint).fingerprint, "fold": str(fold)}
+        of = {"of": heard.fingerprint}
+        if folds:
+            of |= {"without": folds.fingerprint, "fold": str(fold)}
         return Mark(fingerprint("audio", of), False)
 
-    def split(self, recipe: Recipe, data: StageSpec, corpus: Corpus) -> Folds:
+    def split(self, recipe: Recipe, folds: Mark, corpus: Corpus) -> Folds:
         """The folds, made once: of a large corpus that takes a while."""
-        mark = folds_spec(recipe, data.fingerprint).fingerprint
-        if mark not in self.splits:
-            self.splits[mark] = stages.split(recipe, corpus)
-        return stages.checked(recipe, self.splits[mark])
+        if folds.fingerprint not in self.splits:
+            self.splits[folds.fingerprint] = stages.split(recipe, corpus)
+        return stages.checked(recipe, self.splits[folds.fingerprint])
 
     def backbone(self, recipe: Recipe) -> Mark | None:
         """Fingerprint of the model to start from; one in MLflow is fetched and dropped again."""
@@ -313,6 +258,6 @@ class _Planner:
         """Note the finished run of the whole experiment."""
         if self.client is None or not all(source.known for source in sources):
             return
-        spec = experiment_spec(recipe, [source.value for source in sources])
+        spec = experiment_spec(recipe, [source.fingerprint for source in sources])
         found = lookup.find(self.client, spec.stage, spec.fingerprint)
         self.finished = found.info.run_id if found else None

@@ -330,7 +330,7 @@ def _training_threads(planned: Planned) -> int:
 
 def packed(data: Planned, work: Path) -> bool:
     """Whether the corpus of a data stage lies packed in the work folder."""
-    return data.mark.known and (stages.corpus_folder(work, data.mark.value) / "corpus.json").is_file()
+    return data.mark.known and (stages.corpus_folder(work, data.mark.fingerprint) / "corpus.json").is_file()
 
 
 def disk_bytes(planned: Sequence[Planned], work: Path, at_once: int) -> dict[str, int]:
@@ -346,9 +346,9 @@ def disk_bytes(planned: Sequence[Planned], work: Path, at_once: int) -> dict[str
         data = one.recipe.pretrain_source if one.name != "data" else one.recipe.data
         if not packed(one, work):
             audio_s = audio_of(data, work, None).total_s
-            corpora[one.mark.value] = round(audio_s * data.sample_rate * 2)
+            corpora[one.mark.fingerprint] = round(audio_s * data.sample_rate * 2)
             if data.source == "synthetic" and not stages.synthetic_folder(data, work).is_dir():
-                corpora[f"{one.mark.value} source"] = round(audio_s * 8000 * 2)
+                corpora[f"{one.mark.fingerprint} source"] = round(audio_s * 8000 * 2)
     return {
         "corpora": sum(corpora.values()),
         "checkpoints": checkpoints,

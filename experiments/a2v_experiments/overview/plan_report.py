@@ -99,7 +99,7 @@ def packed_corpus(plan: Plan, base: Recipe, work: Path) -> Path | None:
 def _corpus(plan: Plan, of: Planned, work: Path) -> Path | None:
     """The folder of the packed corpus that a stage reads."""
     data = next(one for one in plan.stages if one.trial == of.trial and one.name == "data")
-    return stages.corpus_folder(work, data.mark.value) if data.mark.known else None
+    return stages.corpus_folder(work, data.mark.fingerprint) if data.mark.known else None
 
 
 def trials_at_once(base: Recipe, trials: int | None) -> int:
@@ -115,7 +115,7 @@ def to_json(plan: Plan, base: Recipe, costs: Costs, advice: Advice) -> dict[str,
     listed = [
         {
             "trial": one.trial, "stage": one.stage, "name": one.name, "state": one.state, "run_id": one.run_id,
-            "fingerprint": one.mark.value if one.mark.known else None, "updates": one.updates * one.times,
+            "fingerprint": one.mark.fingerprint if one.mark.known else None, "updates": one.updates * one.times,
             "label_share": one.share, "times": one.times, "seconds": seconds,
         }
         for one, seconds in zip(plan.stages, costs.seconds, strict=True)

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from a2v_eval.cross_fitting import COUNTED, cross_fitted
 
 from ..store import lookup
-from ..store.logged_models import model_of
 from ..store.tracking import allowed_name
 from .evaluation import SHARED_LABELS
 from .figures import threshold_scores
@@ -49,8 +48,7 @@ def _of_share(
         lost = {name: math.nan for name in before if name.startswith(COUNTED) and name not in counts}
         changed = {name: value for name, value in counts.items() if before.get(name) != value}
         if changed or lost:
-            client = context.store.client
-            model = model_of(client, lookup.model_run(client.get_run(result.run_id)))
-            context.store.log_metrics(result.run_id, {**changed, **lost}, stage.updates, model)
+            scored = lookup.model_run(context.store.run(result.run_id))
+            context.store.log_metrics(result.run_id, {**changed, **lost}, stage.updates, scored)
         fitted.append({name: value for name, value in {**before, **counts}.items() if name not in lost})
     return fitted

@@ -27,7 +27,8 @@ from ..basics.progress import bar
 from ..basics.tables import csv_text
 from ..inference import recording_likelihoods
 from ..recipe.sections import Recipe
-from ..store.logged_models import MODEL, finish_model, model_of
+from ..store.logged_models import MODEL
+from ..store.tags import FOLD
 from .figures import FigureData, best_thresholds, log_fold
 
 if TYPE_CHECKING:
@@ -106,14 +107,14 @@ def evaluate_model(
     trained = [name for name in fold.train if name not in set(validation)]
     metrics |= sample_sizes(corpus, trained, validation, fold.evaluation)
     baseline = {f"energy/{key}": value for key, value in energy.metrics().items() if "AP/" in key}
-    store.log_metrics(run_id, metrics, recipe.finetune.updates, model_of(store.client, model_run))
+    store.log_metrics(run_id, metrics, recipe.finetune.updates, model_run)
     store.log_metrics(run_id, baseline, recipe.finetune.updates)
     record = scores.to_dict() | {"any_class": any_scores.table()[0], "timesteps": steps.to_dict()}
     store.log_json(run_id, record, "evaluation.json")
-    store.client.log_text(run_id, csv_text(scores.table()), "scores.csv")
+    store.log_text(run_id, csv_text(scores.table()), "scores.csv")
     if scores.n_recordings > 1:
         intervals = {protocol: confidence_intervals(scores, protocol) for protocol in PROTOCOLS}
-        store.client.log_text(run_id, intervals_csv(intervals), "confidence_intervals.csv")
+        store.log_text(run_id, intervals_csv(intervals), "confidence_intervals.csv")
     data = FigureData.of({"model": scores, "energy": energy}, collected.sweep.result())
     log_fold(context, run_id, data, chosen)
     _log_example(context, run_id, model, corpus, recordings)
@@ -126,7 +127,7 @@ def keep_thresholds(context: Context, run_id: str, thresholds: dict[str, Any]) -
     folder = Path(context.store.fetch(run_id, MODEL, context.work))
     write_thresholds(folder, **thresholds)
     context.store.put_back(run_id, folder / DESCRIPTION, MODEL)
-    finish_model(context.store.client, run_id)
+    context.store.finish_model(run_id)
 
 
 SHARED_LABELS = 10.0  # a class with fewer labels to choose on than these leans on what suits all classes
@@ -165,7 +166,7 @@ def operating_point(scores: Evaluation) -> dict[str, float]:
 
 def _chosen_on(context: Context, run_id: str, n_validation: int, n_evaluation: int) -> dict[str, Any]:
     """What a model's thresholds hold for: the event settings, and on which recordings they are the best."""
-    fold = context.store.client.get_run(run_id).data.tags["fold"]
+    fold = context.store.run(run_id).data.tags[FOLD]
     return holds_for(
         context.recipe,
         f"{n_validation} validation recordings, held out of the training part of fold {fold}"

@@ -14,6 +14,7 @@ from a2v_eval.summary import STRICT_FIRST, Spread, csv_table, metric_name, summa
 from ..recipe.sections import Recipe
 from ..store import lookup
 from ..store.lookup import share_prefix
+from ..store.tags import PRETRAINED, VARIANT
 from ..store.tracking import Store
 from ..training.probe_report import PROBE
 from .cross_fit import OTHER_FOLDS, cross_fit
@@ -45,7 +46,7 @@ def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str]
     sources = find_sources(recipe, work, store.uri)  # before a run is made
     spec = experiment_spec(recipe, sources.fingerprints)
     found = store.find(spec.stage, spec.fingerprint)
-    tags = {"variant": recipe.variant}
+    tags = {VARIANT: recipe.variant}
     if found:
         parent = str(found.info.run_id)
     else:
@@ -91,17 +92,17 @@ def complete(
 
 def model_run(store: Store, run_id: str) -> str:
     """The run that holds a finetuning's model: its own, or that of the same training with another evaluation."""
-    return lookup.model_run(store.client.get_run(run_id))
+    return lookup.model_run(store.run(run_id))
 
 
 def _pretrained(context: Context, results: Results) -> Outcome:
     """The end of an experiment that only pretrains: where the model is, and how well it predicts."""
     assert results.pretrained is not None
     run_id = results.pretrained.run_id
-    metrics = context.store.client.get_run(run_id).data.metrics
+    metrics = context.store.run(run_id).data.metrics
     kept = ("loss", "target_variance", "prediction_variance", "update", PROBE)
     context.store.log_metrics(context.parent, {f"pretrain/{key}": metrics[key] for key in kept if key in metrics})
-    context.store.tag(context.parent, "a2v.pretrained", run_id)
+    context.store.tag(context.parent, PRETRAINED, run_id)
     lines = [
         f"pretrained for {metrics['update']:.0f} updates, loss {metrics['loss']:.4g}",
         f"its model: runs:/{run_id}",
@@ -117,7 +118,7 @@ def _scores_of(context: Context, folds: Mapping[float, list[Result]]) -> Scores:
 
 def scores_of_run(store: Store, run_id: str) -> dict[str, float]:
     """The metrics of a finetuning's evaluation."""
-    metrics = lookup.defined_metrics(store.client.get_run(run_id))
+    metrics = lookup.defined_metrics(store.run(run_id))
     return {name: value for name, value in metrics.items() if "/" in name and not name.startswith("system/")}
 
 
@@ -173,16 +174,16 @@ def _summarise(context: Context, scores: Scores, heard: str | None) -> None:
     for share, folds in scores.items():
         prefix = share_prefix(share, len(scores))
         table = "\n".join(filter(None, (_titled_table(context.recipe, share, folds), heard)))
-        store.client.log_text(parent, table, f"{prefix}scores.txt")
-        store.client.log_text(parent, csv_table(_summaries(folds), class_names(folds)), f"{prefix}scores.csv")
+        store.log_text(parent, table, f"{prefix}scores.txt")
+        store.log_text(parent, csv_table(_summaries(folds), class_names(folds)), f"{prefix}scores.csv")
         for protocol in PROTOCOLS:
             figure = ap_per_class_figure(_beside_energy(folds), class_names(folds), protocol)
             store.log_figure(parent, figure, f"{prefix}ap_per_class_{protocol}.png")
         _compare_with_energy(context, folds, prefix)
     if len(scores) > 1:
         summaries, classes = {share: summarise(folds) for share, folds in scores.items()}, _all_classes(scores)
-        store.client.log_text(parent, _share_tables(scores), "label_shares.txt")
-        store.client.log_text(parent, share_csv(summaries, classes), "label_shares.csv")
+        store.log_text(parent, _share_tables(scores), "label_shares.txt")
+        store.log_text(parent, share_csv(summaries, classes), "label_shares.csv")
         store.log_json(parent, share_rows(summaries, classes), "label_shares.json")
 
 
@@ -203,8 +204,8 @@ def _compare_with_energy(context: Context, folds: list[dict[str, float]], prefix
     tests = compare_folds(model, energy, metrics, 1 / context.recipe.folds.evaluated_share)
     if tests:
         text = comparison_text(tests, "model", "energy")
-        context.store.client.log_text(context.parent, text, f"{prefix}model_against_energy.txt")
-        context.store.client.log_text(context.parent, comparison_csv(tests), f"{prefix}model_against_energy.csv")
+        context.store.log_text(context.parent, text, f"{prefix}model_against_energy.txt")
+        context.store.log_text(context.parent, comparison_csv(tests), f"{prefix}model_against_energy.csv")
 
 
 def summary_metrics(folds: list[dict[str, float]]) -> dict[str, float]:

@@ -77,7 +77,7 @@ class FigureData:
 
 def log_fold(context: Context, run_id: str, data: FigureData, chosen: dict[str, Any]) -> None:
     """A fold's figures, the numbers behind them, and its best thresholds. chosen: how and on what these were chosen."""
-    context.store.client.log_text(run_id, json.dumps(data.to_plain()), DATA)
+    context.store.log_text(run_id, json.dumps(data.to_plain()), DATA)
     _log(context, run_id, [data], "", chosen)
 
 
@@ -114,7 +114,7 @@ def _log(context: Context, run_id: str, folds: list[FigureData], prefix: str, ch
         store.log_figure(run_id, figure, f"{prefix}precision_recall_{protocol}.png")
     counts = np.sum([fold.confusion for fold in folds], axis=0)
     store.log_figure(run_id, confusion_figure(counts, classes), f"{prefix}confusion.png")
-    store.client.log_text(run_id, confusion_csv(counts, classes), f"{prefix}confusion.csv")
+    store.log_text(run_id, confusion_csv(counts, classes), f"{prefix}confusion.csv")
     thresholds = reduce(add, (fold.thresholds for fold in folds))
     store.log_figure(run_id, threshold_figure(thresholds), f"{prefix}f1_threshold.png")
     store.log_json(run_id, best_thresholds(thresholds, chosen), f"{prefix}thresholds.json")
@@ -161,7 +161,7 @@ def confusion_csv(counts: NDArray[np.int64], classes: tuple[str, ...]) -> str:
 
 
 def _fetch(context: Context, run_id: str) -> FigureData | None:
-    if DATA not in {item.path for item in context.store.client.list_artifacts(run_id)}:
+    if DATA not in context.store.artifacts(run_id):
         return None
     return read_data(Path(context.store.fetch(run_id, DATA, context.work)))
 

@@ -1,55 +1,63 @@
-"""The stages of one recipe in their order: data and folds, pretraining, then fold by fold finetuning and evaluation."""
+"""A recipe's stages, run or reused in the order of `walk`: data and folds, pretraining, then fold by fold."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from a2v_data.corpus import Corpus
 from a2v_data.folds import Folds as StratifiedFolds
 
 from ..recipe.event_classes import check_event_classes
 from ..recipe.sections import DataConfig, Recipe
-from ..store.lookup import FINETUNE_RUNS, HEARD_LINE, REFIT_RUN
+from ..store.tags import FINETUNE_RUNS, HEARD_LINE, REFIT_RUN
 from . import refit, stages
 from .advice import advice_on, texts
 from .backbones import Backbone, find_backbone
-from .heard import check_backbone, told
+from .heard import Heard, check_backbone, heard_by, told
 from .specs import given_folds
 from .stage import Context, Result
+from .stages import Origin
+from .walk import Step, walk
 
 Folds = dict[float, list[Result]]  # label share -> its finetunings, in the order of the folds
+Input = Origin | Backbone | Heard | Result  # what a stage is made from
 
 
 @dataclass(frozen=True)
 class Sources:
     """What an experiment is made from: folders of recordings with the fingerprint of their content, and a model."""
 
-    data: tuple[Path, str]
-    pretrain_data: tuple[Path, str] | None
+    data: Origin
+    pretrain_data: Origin | None
     backbone: Backbone | None
     manifests: str | None = None  # digest of the folder with the folds
 
     @property
+    def inputs(self) -> dict[str, Input]:
+        """Those that stages are made from, as `walk` calls them."""
+        named: dict[str, Input | None] = {
+            "data": self.data,
+            "pretrain_data": self.pretrain_data,
+            "backbone": self.backbone,
+        }
+        return {name: source for name, source in named.items() if source is not None}
+
+    @property
     def fingerprints(self) -> list[str]:
-        marks = [self.data[1]]
-        if self.pretrain_data is not None:
-            marks.append(self.pretrain_data[1])
-        if self.backbone is not None:
-            marks.append(self.backbone.fingerprint)
-        if self.manifests is not None:
-            marks.append(self.manifests)
-        return marks
+        marks = [source.fingerprint for source in self.inputs.values()]
+        return marks if self.manifests is None else [*marks, self.manifests]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Results:
-    """What the stages left. refit: the training on all labels, where the recipe wants it. heard: a line about what of
-    the evaluation recordings the pretraining heard, where there is one."""
+    """What the stages left so far. refit: the training on all labels, where the recipe wants it. heard: a line about
+    what of the evaluation recordings the pretraining heard, where there is one."""
 
-    pretrained: Result | None
+    pretrained: Result | None = None
     folds: Folds = field(default_factory=dict)
     refit: Result | None = None
     heard: str | None = None
@@ -58,7 +66,7 @@ class Results:
 def find_sources(recipe: Recipe, work: Path, tracking_uri: str) -> Sources:
     """Look at the recipe's folders and backbone; the synthetic corpus is made. Raises UserError or ValueError."""
 
-    def of(data: DataConfig) -> tuple[Path, str]:
+    def of(data: DataConfig) -> Origin:
         return stages.origin_of(data, work)
 
     backbone = find_backbone(recipe, work, tracking_uri)
@@ -71,52 +79,78 @@ def run_graph(context: Context, sources: Sources, after_fold: Callable[[Folds], 
 
     after_fold(results so far) is called after each fold but the last, when all its label shares are done.
     """
-    recipe = context.recipe
-    data, corpus = stages.prepare(context.for_all, recipe.data, *sources.data)
-    check_event_classes(recipe, corpus.classes)  # before anything is trained
-    heard = corpus
-    if recipe.pretrain_data is not None and sources.pretrain_data is not None:
-        _, heard = stages.prepare(context.for_all, recipe.pretrain_data, *sources.pretrain_data, "pretraining data")
-    if recipe.finetune is None and not recipe.folds.decides_pretraining:
-        return Results(stages.pretrain(context, heard, corpus, None))
-    split, folds = stages.make_folds(context.for_all, data, corpus)
-    if recipe.finetune is None:
-        return Results(stages.pretrain(context, heard, corpus, folds))
-    if context.shared is None:  # of its trials a sweep says it once
-        say_advice(context, corpus, folds)
-    about = told(recipe, heard, corpus, folds)
-    if sources.backbone is not None:
-        about = check_backbone(context, sources.backbone, corpus, folds)
-    context.store.tag(context.parent, HEARD_LINE, about or "")
-    pretrained = None if recipe.pretrains_by_fold else stages.pretrain(context, heard, corpus, folds)
-    done: Folds = {share: [] for share in recipe.folds.label_shares}
-    for fold in recipe.folds.selected:
-        start = pretrained or sources.backbone
-        if recipe.pretrains_by_fold:
-            start = stages.pretrain(context, heard, corpus, folds, fold)
-        for share, results in done.items():
-            results.append(stages.finetune(context, corpus, (data, split, start), folds, fold, share))
-            context.store.tag(context.parent, FINETUNE_RUNS, json.dumps(_by_fold(recipe, done)))
-        if after_fold is not None and fold != recipe.folds.selected[-1]:
-            after_fold(done)
-    if not recipe.folds.refit:
-        return Results(pretrained, done, heard=about)
-    if recipe.pretrains_by_fold:  # this one is not evaluated, so its pretraining hears all
-        pretrained = stages.pretrain(context, heard, corpus, folds)
-    last = refit.refit(context, corpus, (data, pretrained or sources.backbone), folds, done[recipe.folds.refit_share])
-    context.store.tag(context.parent, REFIT_RUN, last.run_id)
-    return Results(pretrained, done, last, about)
+    graph = _Graph(context, sources, after_fold)
+    walk(context.recipe, sources.inputs, graph.hear, graph.do, in_trial=context.shared is not None)
+    return graph.results
+
+
+class _Graph:
+    """Does each step of one recipe. corpora: of `data`, and of `pretrain_data` where that is another."""
+
+    def __init__(self, context: Context, sources: Sources, after_fold: Callable[[Folds], None] | None) -> None:
+        self.context, self.sources, self.after_fold = context, sources, after_fold
+        self.results = Results(folds={share: [] for share in context.recipe.folds.label_shares})
+        self.corpora: list[Corpus] = []
+        self.folds: StratifiedFolds | None = None
+
+    def hear(self, fold: int | None, *inputs: object) -> Heard:
+        return heard_by(self.context.recipe, self.corpora[-1], self.folds, fold, self.corpora[0])
+
+    def do(self, step: Step[Any]) -> Result:
+        work = {"prepare": self.prepare, "folds": self.split, "pretrain": self.pretrain, "finetune": self.finetune}
+        return {**work, "refit": self.refit}[step.spec.stage](replace(self.context, recipe=step.recipe), step)
+
+    def prepare(self, context: Context, step: Step[Any]) -> Result:
+        result, corpus = stages.prepare(context.for_all, step.spec, step.inputs["source"])
+        if not self.corpora:
+            check_event_classes(context.recipe, corpus.classes)  # before anything is trained
+        self.corpora.append(corpus)
+        return result
+
+    def split(self, context: Context, step: Step[Any]) -> Result:
+        recipe, corpus, backbone = context.recipe, self.corpora[0], self.sources.backbone
+        result, self.folds = stages.make_folds(context.for_all, step.spec, step.inputs["data"], corpus)
+        if recipe.finetune is None:
+            return result
+        if context.shared is None:  # of its trials a sweep says it once
+            say_advice(context, corpus, self.folds)
+        heard = told(recipe, self.corpora[-1], corpus, self.folds)
+        if backbone is not None:
+            heard = check_backbone(context, backbone, corpus, self.folds)
+        context.store.tag(context.parent, HEARD_LINE, heard or "")
+        self.results.heard = heard
+        return result
+
+    def pretrain(self, context: Context, step: Step[Any]) -> Result:
+        labelled, heard = self.corpora[0], self.corpora[-1]
+        result = stages.pretrain(context, step.spec, step.inputs["audio"], heard, labelled, self.folds)
+        if step.fold is None:
+            self.results.pretrained = result
+        return result
+
+    def finetune(self, context: Context, step: Step[Any]) -> Result:
+        assert self.folds is not None and step.share is not None
+        result = stages.finetune(context, step, self.corpora[0], self.folds)
+        folds, done = context.recipe.folds, self.results.folds
+        done[step.share].append(result)
+        by_fold = {
+            f"{share:g}": {fold: one.run_id for fold, one in zip(folds.selected, results, strict=False)}
+            for share, results in done.items()
+        }  # of what is done, whichever call ran it
+        context.store.tag(context.parent, FINETUNE_RUNS, json.dumps(by_fold))
+        if self.after_fold and step.share == folds.label_shares[-1] and step.fold != folds.selected[-1]:
+            self.after_fold(done)
+        return result
+
+    def refit(self, context: Context, step: Step[Any]) -> Result:
+        assert self.folds is not None
+        finetuned = self.results.folds[context.recipe.folds.refit_share]
+        self.results.refit = refit.refit(context, step, self.corpora[0], self.folds, finetuned)
+        context.store.tag(context.parent, REFIT_RUN, self.results.refit.run_id)
+        return self.results.refit
 
 
 def say_advice(context: Context, corpus: Corpus, folds: StratifiedFolds) -> None:
     """Say what finetuning will hear of the labels, before hours are spent."""
     for line in texts(advice_on(context.recipe, corpus, folds)):
         context.say(f"  {line}")
-
-
-def _by_fold(recipe: Recipe, done: Folds) -> dict[str, dict[int, str]]:
-    """Label share -> fold -> run of what is done, whichever call ran it."""
-    return {
-        f"{share:g}": {fold: result.run_id for fold, result in zip(recipe.folds.selected, results, strict=False)}
-        for share, results in done.items()
-    }

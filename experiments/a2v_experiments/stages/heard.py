@@ -20,13 +20,14 @@ from a2v_data.groups import Grouping, by_pattern, groups_of, of_the_same_groups
 from ..basics.errors import UserError
 from ..basics.fingerprint import fingerprint
 from ..recipe.sections import Recipe
+from ..store.tags import BACKBONE, MODEL_RUN, input_run
 
 if TYPE_CHECKING:
     from .backbones import Backbone
     from .stage import Context
 
 HEARD = "heard.json"  # artifact of a training: name and mark (`Corpus.sound_marks`) of each of its recordings
-INPUTS = ("a2v.input_run.pretrain", "a2v.input_run.model")  # tags: the runs that a model was trained on from
+INPUTS = (input_run("pretrain"), MODEL_RUN)  # tags: the runs that a model was trained on from
 
 
 @dataclass(frozen=True)
@@ -180,9 +181,9 @@ def check_backbone(context: Context, backbone: Backbone, corpus: Corpus, folds: 
 def _marks_of_run(context: Context, run_id: str) -> tuple[set[str], bool]:
     """Marks of the recordings that a model's training heard, and those that it started from; whether that is all."""
     try:
-        tags = context.store.client.get_run(run_id).data.tags
+        tags = context.store.run(run_id).data.tags
         text = Path(context.store.fetch(run_id, HEARD, context.work)).read_text(encoding="utf-8")
-        marks, whole = set(json.loads(text)["recordings"].values()), "a2v.backbone" not in tags
+        marks, whole = set(json.loads(text)["recordings"].values()), BACKBONE not in tags
     except Exception:  # another store's run, or one of before there was this artifact
         tags, marks, whole = {}, set(), False
     for other in (tags[key] for key in INPUTS if key in tags):

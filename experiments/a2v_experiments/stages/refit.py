@@ -23,33 +23,22 @@ from a2v_model.checkpoints import DESCRIPTION, WEIGHTS
 from ..pyfunc import log_detector
 from ..recipe.sections import Recipe
 from ..store.logged_models import MODEL
+from ..store.tags import FOLD, HAS_MODEL, LABEL_SHARE, LOGGED
 from ..store.tracking import scratch
 from . import stages
-from .backbones import Backbone
 from .evaluation import SHARED_LABELS, holds_for, keep_thresholds, sample_sizes
 from .figures import best_thresholds, threshold_scores
-from .specs import refit_spec
 from .stage import Context, Result, run_stage
+from .walk import Step
 
 
-def refit(
-    context: Context,
-    corpus: Corpus,
-    inputs: tuple[Result, Result | Backbone | None],
-    folds: Folds,
-    finetuned: Sequence[Result],
-) -> Result:
+def refit(context: Context, step: Step[Any], corpus: Corpus, folds: Folds, finetuned: Sequence[Result]) -> Result:
     """Train on every labelled recording, up to the last update, and give the model the thresholds of the folds.
 
-    inputs: the data stage, and what it starts from, as for `stages.finetune`. finetuned: of the recipe's folds, in
-    their order. Where only folds or evaluation are others than before, the weights that are there are copied.
+    context, step: as for `stages.finetune`. finetuned: of the recipe's folds, in their order. Where only folds or
+    evaluation are others than before, the weights that are there are copied.
     """
-    recipe = context.recipe.for_refit()
-    context = replace(context, recipe=recipe)
-    data, start = inputs
-    marks = [result.fingerprint for result in finetuned]
-    start_mark = start.fingerprint if start else None
-    stage = refit_spec(recipe, marks, data.fingerprint, start_mark, in_trial=context.shared is not None)
+    recipe, stage, start = context.recipe, step.spec, step.inputs.get("pretrain")
     names = labelled(corpus, folds)
 
     def work(run_id: str) -> None:
@@ -62,10 +51,8 @@ def refit(
         context.store.log_json(run_id, chosen, "thresholds.json")
         keep_thresholds(context, run_id, chosen)
 
-    tags = {"fold": "refit", "label_share": "1", **stages.detector_tags(stage, start)}
-    runs = {f"finetune {number}": result for number, result in enumerate(finetuned)}
-    runs |= {"data": data, **({"pretrain": start} if isinstance(start, Result) else {})}
-    return run_stage(context, stage, runs, work, tags)
+    tags = {FOLD: "refit", LABEL_SHARE: "1", **stages.detector_tags(stage, start)}
+    return run_stage(context, stage, step.inputs, work, tags)
 
 
 def labelled(corpus: Corpus, folds: Folds) -> list[str]:
@@ -130,4 +117,4 @@ def _copy(context: Context, source: str, run_id: str) -> None:
         model = load_model(folder)
         assert isinstance(model, Detector)
         log_detector(context.store, run_id, model, folder)
-    context.store.tag(run_id, "a2v.model", "logged")
+    context.store.tag(run_id, HAS_MODEL, LOGGED)

@@ -13,6 +13,7 @@ from mlflow.entities import Run
 
 from ..recipe.sections import Recipe
 from ..store.claims import DEAD_AFTER_S, StageBusy, StageLost
+from ..store.tags import VARIANT, input_mark, input_run
 from ..store.tracking import Store
 from .specs import StageSpec
 
@@ -51,20 +52,20 @@ class Result:
 def run_stage(
     context: Context,
     spec: StageSpec,
-    input_runs: Mapping[str, Result],
+    inputs: Mapping[str, object],
     work: Callable[[str], None],
     tags: dict[str, str] | None = None,
 ) -> Result:
     """Find a finished run with the stage's fingerprint, or run `work(run_id)` in a child run. Says which.
 
     While another process runs the same stage this one waits, and then reuses what it made, or takes over where it
-    failed. input_runs: the stages that its inputs come from. The run is tagged with each input's fingerprint
+    failed. inputs: what it is made from, stages among it. The run is tagged with each input's fingerprint
     (`a2v.input.NAME`) and run (`a2v.input_run.NAME`), so that every number can be traced back.
     """
     stage, name, mark = spec.stage, spec.name, spec.fingerprint
-    runs = {f"a2v.input_run.{key}": result.run_id for key, result in input_runs.items()}
-    origin = {f"a2v.input.{key}": value for key, value in spec.inputs.items()}
-    tags = {"variant": context.recipe.variant, **origin, **runs, **(tags or {})}
+    runs = {input_run(key): result.run_id for key, result in inputs.items() if isinstance(result, Result)}
+    origin = {input_mark(key): value for key, value in spec.inputs.items()}
+    tags = {VARIANT: context.recipe.variant, **origin, **runs, **(tags or {})}
     found, run_id = found_or_begun(
         lambda: context.store.find(stage, mark),
         lambda: context.store.begin(stage, mark, name, spec.config, tags, context.parent),

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -28,8 +29,10 @@ from ..basics.errors import FAILED, UserError, naming_full_disk
 from ..basics.progress import advancing, bar
 from ..recipe.folds import FoldsConfig
 from ..recipe.sections import DataConfig, Recipe
+from ..store import lookup
 from ..store.claims import owner_of
 from ..store.logged_models import MODEL
+from ..store.tags import BACKBONE, CORPUS, FOLD, HAS_MODEL, LABEL_SHARE, LOGGED, MODEL_RUN, TRAINING
 from ..store.tracking import scratch
 from ..training import checkpoints
 from ..training.probe_recordings import probe_of
@@ -40,9 +43,10 @@ from ..training.watching import watching
 from ..training.workers import run_training
 from .backbones import Backbone
 from .evaluation import evaluate_model
-from .heard import HEARD, heard_by, heard_json
-from .specs import StageSpec, data_spec, finetune_spec, folds_spec, pretrain_spec
+from .heard import HEARD, Heard, heard_json
+from .specs import StageSpec
 from .stage import WAIT_S, Context, Result, run_stage
+from .walk import Step
 
 
 def check_source(recipe: Recipe) -> None:
@@ -84,13 +88,22 @@ def source_folder(data: DataConfig, work: Path) -> Path:
     return Path(data.source)
 
 
-def origin_of(data: DataConfig, work: Path, keep: bool = True) -> tuple[Path, str]:
-    """Where the recordings are, and the fingerprint of everything in there. keep: hashes are kept in the work folder,
-    so that a file is read once."""
+@dataclass(frozen=True)
+class Origin:
+    """A folder of recordings, what the recipe calls it, and the fingerprint of everything in there."""
+
+    named: str
+    folder: Path
+    fingerprint: str
+
+
+def origin_of(data: DataConfig, work: Path, keep: bool = True) -> Origin:
+    """The recordings, as they are. keep: hashes are kept in the work folder, so that a file is read once."""
     from a2v_data.sources import source_fingerprint
 
     source = source_folder(data, work)
-    return source, source_fingerprint(source, work / "content-hashes.json" if keep else None, data.annotations)
+    mark = source_fingerprint(source, work / "content-hashes.json" if keep else None, data.annotations)
+    return Origin(data.source, source, mark)
 
 
 def corpus_folder(work: Path, data: str) -> Path:
@@ -98,14 +111,13 @@ def corpus_folder(work: Path, data: str) -> Path:
     return work / "corpora" / data[:16]
 
 
-def prepare(context: Context, data: DataConfig, source: Path, origin: str, name: str = "data") -> tuple[Result, Corpus]:
-    """Recordings and annotations become one packed store. origin: fingerprint of everything in the source."""
+def prepare(context: Context, spec: StageSpec, source: Origin) -> tuple[Result, Corpus]:
+    """Recordings and annotations become one packed store. spec: `data_spec` of the source."""
     from a2v_data.pack import PackConfig
     from a2v_data.pack import pack as pack_corpus
     from a2v_data.scheduling import on_cores
     from a2v_data.stats import corpus_statistics
 
-    spec = data_spec(data, origin, name)
     folder = corpus_folder(context.work, spec.fingerprint)
 
     def pack() -> Corpus:
@@ -115,7 +127,7 @@ def prepare(context: Context, data: DataConfig, source: Path, origin: str, name:
                     shutil.rmtree(left, ignore_errors=True)
             with naming_full_disk(folder), bar("packing", 0, "s of audio") as shown:
                 # strict: an experiment on other labels than were meant would have wrong scores, for every fold
-                pack_corpus(source, folder, PackConfig(**spec.config), advancing(shown), on_cores(), strict=True)
+                pack_corpus(source.folder, folder, PackConfig(**spec.config), advancing(shown), on_cores(), strict=True)
         return Corpus.open(folder)
 
     def work(run_id: str) -> None:
@@ -126,11 +138,11 @@ def prepare(context: Context, data: DataConfig, source: Path, origin: str, name:
             context.say(f"  {notice}")
         statistics = corpus_statistics(corpus)
         context.store.log_json(run_id, statistics, "statistics.json")
-        context.store.tag(run_id, "a2v.corpus", str(folder))
+        context.store.tag(run_id, CORPUS, str(folder))
         numbers = {key: value for key, value in statistics.items() if isinstance(value, int | float)}
         context.store.log_metrics(run_id, numbers)
 
-    result = run_stage(context, spec, {}, work, {"source": data.source})
+    result = run_stage(context, spec, {}, work, {"source": source.named})
     return result, pack()  # packed again where this machine has not got it
 
 
@@ -209,8 +221,8 @@ def _check_groups(folds: Folds, group: Grouping) -> None:
             )
 
 
-def make_folds(context: Context, data: Result, corpus: Corpus) -> tuple[Result, Folds]:
-    """The recipe's folds of the labelled recordings, or its hold-out, as MeerKAT's manifests."""
+def make_folds(context: Context, spec: StageSpec, data: Result, corpus: Corpus) -> tuple[Result, Folds]:
+    """The recipe's folds of the labelled recordings, or its hold-out, as MeerKAT's manifests. spec: `folds_spec`."""
 
     def work(run_id: str) -> None:
         folds = split(context.recipe, corpus)
@@ -220,43 +232,40 @@ def make_folds(context: Context, data: Result, corpus: Corpus) -> tuple[Result, 
             write_manifests(folds, corpus, Path(aside) / "manifest")
             context.store.log_folder(run_id, Path(aside) / "manifest", "manifest")
 
-    result = run_stage(context, folds_spec(context.recipe, data.fingerprint), {"data": data}, work)
+    result = run_stage(context, spec, {"data": data}, work)
     found = read_manifests(Path(context.store.fetch(result.run_id, "manifest", context.work)), corpus)
     return result, checked(context.recipe, found)
 
 
 def pretrain(
     context: Context,
+    spec: StageSpec,
+    heard: Heard,
     corpus: Corpus,
     labelled: Corpus | None = None,
     folds: Folds | None = None,
-    fold: int | None = None,
-) -> Result | None:
+) -> Result:
     """Self-supervised training on the recordings of the corpus that it may hear; its model is the artifact `model`.
 
-    Its fingerprint knows the audio only: correcting a label does not repeat it. labelled: the corpus of `data`, where
-    that is another, and its folds, if there are some; a probe hears recordings of it. fold: see `heard_by`.
+    spec: `pretrain_spec` of what it hears. labelled: the corpus of `data`, where that is another, and its folds, if
+    there are some; a probe hears recordings of it.
     """
     recipe = context.recipe
-    if recipe.pretrain is None:
-        return None
     # what it cannot be done with is refused here, before anything is trained
     probe, probed = probe_of(recipe, labelled or corpus, folds, grouping(recipe.folds))
-    heard = heard_by(recipe, corpus, folds, fold, labelled)
-    training = pretrain_spec(recipe, heard.fingerprint, fold)
 
     def work(run_id: str) -> None:
         for notice in (*heard.notices, *([probed] if probed else [])):
             context.say(f"  {notice}")
         context.store.log_json(run_id, heard_json(corpus, heard.names), HEARD)
-        spec = TrainingSpec(
+        training = TrainingSpec(
             corpus=str(corpus.folder.resolve()), recordings=heard.names, segment_s=recipe.pretrain_source.segment_s,
             model=recipe.model, pretrain=recipe.pretrain, probe=probe,
         )  # fmt: skip
-        _train(context, spec, run_id, training.storage, "pretraining")
+        _train(context, training, run_id, spec.storage, "pretraining")
 
-    result = run_stage(context, training, {}, work)
-    if probe and result.reused and PROBE not in context.store.client.get_run(result.run_id).data.metrics:
+    result = run_stage(context, spec, {}, work)
+    if probe and result.reused and PROBE not in context.store.run(result.run_id).data.metrics:
         context.say("  it has no probe, as it ran without pretrain.probe; another pretrain.seed pretrains with one")
     return result
 
@@ -269,7 +278,7 @@ def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: 
 
     from ..pyfunc import log_detector
 
-    if context.store.client.get_run(run_id).data.tags.get("a2v.model") == "logged":
+    if lookup.has_model(context.store.run(run_id)):
         return
     storage = context.work / "checkpoints"
     _say_where_it_goes_on(context, run_id, checkpoints.newest(storage / name), spec.loop.updates)
@@ -291,7 +300,7 @@ def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: 
             log_detector(context.store, run_id, model, folder)
         else:
             context.store.log_folder(run_id, folder, MODEL)
-    context.store.tag(run_id, "a2v.model", "logged")
+    context.store.tag(run_id, HAS_MODEL, LOGGED)
     shutil.rmtree(storage / name, ignore_errors=True)
 
 
@@ -299,7 +308,7 @@ def _say_where_it_goes_on(context: Context, run_id: str, checkpoint: Path | None
     """Of a training that was stopped: from which update, and how many later ones the store has that were not saved."""
     state = checkpoints.read_state(checkpoint) if checkpoint else {"updates": 0}
     done = state["updates"]
-    logged = int(context.store.client.get_run(run_id).data.metrics.get("update", 0))
+    logged = int(context.store.run(run_id).data.metrics.get("update", 0))
     lost = f"; {logged - done} updates after it were not saved" if logged > done else ""
     if (done or lost) and not checkpoints.is_finished(state, updates):
         context.say(f"  going on from update {done} ({'checkpoint' if done else 'the start'}){lost}")
@@ -333,27 +342,17 @@ def fitted(recipe: Recipe, corpus: Corpus, names: list[str]) -> Recipe:
     return recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"events": events})})
 
 
-def finetune(
-    context: Context,
-    corpus: Corpus,
-    inputs: tuple[Result, Result, Result | Backbone | None],
-    folds: Folds,
-    fold: int,
-    share: float,
-) -> Result:
+def finetune(context: Context, step: Step[Any], corpus: Corpus, folds: Folds) -> Result:
     """Finetune on one fold and evaluate on its evaluation recordings, in the same run.
 
-    inputs: the data and folds stages, and what it starts from: a pretraining, a model that was there, or random
-    weights. With another evaluation of a model that is there already, only the evaluation runs, in a run of its own.
+    context: with the step's recipe. It starts from the input `pretrain`: a pretraining, a model that was there, or
+    random weights. With another evaluation of a model that is there already, only the evaluation runs, in a run of its
+    own.
     """
-    recipe = context.recipe.at_share(share)
-    context = replace(context, recipe=recipe)
-    data, split, start = inputs
-    start_mark = start.fingerprint if start else None
-    stage = finetune_spec(
-        recipe, fold, share, data.fingerprint, split.fingerprint, start_mark, in_trial=context.shared is not None
-    )
-    chosen = label_share(folds[fold], share, recipe.folds.seed) if share < 1 else folds[fold]
+    recipe, stage, start = context.recipe, step.spec, step.inputs.get("pretrain")
+    assert step.fold is not None and step.share is not None
+    whole = folds[step.fold]
+    chosen = label_share(whole, step.share, recipe.folds.seed) if step.share < 1 else whole
 
     def work(run_id: str) -> None:
         parts = held_out(recipe, corpus, chosen.train)
@@ -364,16 +363,15 @@ def finetune(
         scored = replace(context, recipe=fitted(recipe, corpus, names))
         evaluate_model(scored, run_id, model_run, corpus, chosen, validation)
 
-    tags = {"fold": str(fold), "label_share": f"{share:g}", **detector_tags(stage, start)}
-    input_runs = {"folds": split, "data": data, **({"pretrain": start} if isinstance(start, Result) else {})}
-    return run_stage(context, stage, input_runs, work, tags)
+    tags = {FOLD: str(step.fold), LABEL_SHARE: f"{step.share:g}", **detector_tags(stage, start)}
+    return run_stage(context, stage, step.inputs, work, tags)
 
 
 def detector_tags(stage: StageSpec, start: Result | Backbone | None) -> dict[str, str]:
     """What a detector's run is tagged with, whatever it is trained on."""
     assert stage.training is not None
-    tags = {"a2v.training": stage.training}
-    return {**tags, "a2v.backbone": start.source} if isinstance(start, Backbone) else tags
+    tags = {TRAINING: stage.training}
+    return {**tags, BACKBONE: start.source} if isinstance(start, Backbone) else tags
 
 
 def detector(
@@ -399,7 +397,7 @@ def detector(
         model_run = context.store.trained(trained)
     if model_run and model_run != run_id:
         context.say(f"  its model: reused, run {model_run}")
-        context.store.tag(run_id, "a2v.input_run.model", model_run)
+        context.store.tag(run_id, MODEL_RUN, model_run)
         return model_run
     if not corpus.classes:
         raise UserError("the corpus has no labelled event, finetuning needs some: check annotations", FAILED)

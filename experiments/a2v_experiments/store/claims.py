@@ -27,10 +27,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from ..basics.errors import FAILED, UserError
+from .tags import CANDIDATE, DRIVER, HEARTBEAT
 
-CANDIDATE = "a2v.candidate"  # host:pid:start that wants the stage
-DRIVER = "a2v.driver"  # host:pid:start that has it
-HEARTBEAT = "a2v.heartbeat"
 HEARTBEAT_S = 15.0
 DEAD_AFTER_S = 180.0  # seconds that a heartbeat stands still, at looks that reached the store
 LOOK_S = 0.3

@@ -12,6 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from .tags import COMMIT, DIRTY
+
 ORIGIN = "origin.json"  # in this package, of code that was submitted to a cluster (submission.py)
 PACKAGES = (
     "a2v", "a2v-model", "a2v-data", "a2v-eval", "torch", "torchaudio", "ray", "mlflow", "optuna", "numpy", "h5py",
@@ -34,7 +36,7 @@ def origin() -> dict[str, str]:
     if commit is None:
         return tags
     dirty = bool(_git(here, "status", "--porcelain"))
-    return {**tags, "mlflow.source.git.commit": commit, "git.dirty": str(dirty).lower()}
+    return {**tags, COMMIT: commit, DIRTY: str(dirty).lower()}
 
 
 def _user() -> str:

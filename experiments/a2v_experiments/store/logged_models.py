@@ -12,9 +12,10 @@ from urllib.parse import unquote, urlparse
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
+from .tags import FOLD, LABEL_SHARE, MODEL_ID, VARIANT
+
 MODEL = "model"  # how a training's run calls its model
-MODEL_ID = "a2v.model_id"
-TOLD_APART_BY = ("fold", "label_share", "variant")
+TOLD_APART_BY = (FOLD, LABEL_SHARE, VARIANT)
 
 
 def begin_model(client: MlflowClient, run_id: str, kind: str, facts: dict[str, str]) -> str:

@@ -9,10 +9,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from .tags import FINETUNE_RUNS, FINGERPRINT, HAS_MODEL, LOGGED, MODEL_RUN, REFIT_RUN, STAGE, TRAINING, having
+
 NEWEST_FIRST = ["attributes.start_time DESC"]
-REFIT_RUN = "a2v.refit_run"  # tag of an experiment: the run id of its training on all labels, no fold of it
-HEARD_LINE = "a2v.heard"  # tag of an experiment or trial: what its pretraining heard of the evaluation recordings
-FINETUNE_RUNS = "a2v.finetune_runs"  # tag of an experiment or trial: {label share: {fold: run id}} of what is done
 
 
 def experiment_names(client: MlflowClient) -> dict[str, str]:
@@ -43,7 +42,7 @@ def search(client: MlflowClient, query: str, most: int | None = None) -> list[Ru
 
 def of_stage(client: MlflowClient, stage: str) -> list[Run]:
     """All runs of a stage, the newest first."""
-    return search(client, f"tags.`a2v.stage` = '{stage}'")
+    return search(client, having(STAGE, stage))
 
 
 def trials_of(client: MlflowClient) -> dict[str, list[Run]]:
@@ -56,7 +55,7 @@ def trials_of(client: MlflowClient) -> dict[str, list[Run]]:
 
 def attempts(client: MlflowClient, stage: str, fingerprint: str) -> list[Run]:
     """All runs of a stage with this fingerprint, finished or not, the newest first."""
-    return search(client, f"tags.`a2v.stage` = '{stage}' and tags.`a2v.fingerprint` = '{fingerprint}'")
+    return search(client, f"{having(STAGE, stage)} and {having(FINGERPRINT, fingerprint)}")
 
 
 def find(client: MlflowClient, stage: str, fingerprint: str) -> Run | None:
@@ -71,14 +70,19 @@ def finished(runs: Iterable[Run]) -> Run | None:
 
 def children(client: MlflowClient, run_id: str, query: str = "") -> list[Run]:
     """All runs directly below one, the oldest first."""
-    below = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'" + (f" and {query}" if query else "")
+    below = having(MLFLOW_PARENT_RUN_ID, run_id) + (f" and {query}" if query else "")
     return search(client, below)[::-1]
 
 
 def trained(client: MlflowClient, training: str) -> str | None:
     """The run that holds the finetuned model with this training fingerprint."""
-    runs = search(client, f"tags.`a2v.training` = '{training}' and tags.`a2v.model` = 'logged'", 1)
+    runs = search(client, f"{having(TRAINING, training)} and {having(HAS_MODEL, LOGGED)}", 1)
     return str(runs[0].info.run_id) if runs else None
+
+
+def has_model(run: Run) -> bool:
+    """Whether a training's model is stored in its run."""
+    return bool(run.data.tags.get(HAS_MODEL) == LOGGED)
 
 
 def refit_run(run: Run) -> str | None:
@@ -97,7 +101,7 @@ def finetune_runs(run: Run) -> dict[float, dict[int, str]]:
 
 def model_run(run: Run) -> str:
     """The run that holds a finetuning's model: its own, or that of the same training with another evaluation."""
-    return str(run.data.tags.get("a2v.input_run.model", run.info.run_id))
+    return str(run.data.tags.get(MODEL_RUN, run.info.run_id))
 
 
 def defined_metrics(run: Run) -> dict[str, float]:

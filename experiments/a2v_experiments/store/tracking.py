@@ -1,10 +1,7 @@
 """MLflow is the memory: stages are looked up in it by fingerprint, and every run is made by the driver here.
 
 The driver creates, ends and looks up runs through `Store`. Workers get a run's id and log metrics through
-`metric_log.MetricLog`. A run's tags: `a2v.stage`, `a2v.fingerprint`, `a2v.driver` (host:pid:start that has it while it
-reads RUNNING; claims.py), `a2v.model` = logged once its trained model is stored, `a2v.model_id` where that is one of
-MLflow's models (logged_models.py), and fold, label_share, variant; that of an experiment also `a2v.finetune_runs`, the
-runs of the folds done so far.
+`metric_log.MetricLog`. What a run is tagged with stands in tags.py.
 """
 
 from __future__ import annotations
@@ -43,8 +40,9 @@ from .claims import (
     this_process,
 )
 from .environment import describe_environment, origin
-from .logged_models import MODEL, local_place, model_of
+from .logged_models import MODEL, begin_model, finish_model, local_place, model_of
 from .outage import PATIENCE_S, Outage, PatientClient, quiet_loggers
+from .tags import FINGERPRINT, STAGE, TRAINING, having
 
 MAX_PARAM_CHARACTERS = 6000
 FIGURE_DPI = 200
@@ -111,7 +109,7 @@ class Store:
 
     def training_before(self, training: str, run_id: str) -> Run | None:
         """A run, begun before this one, in which another process trains the same model."""
-        runs = lookup.search(self.client, f"tags.`a2v.training` = '{training}'")
+        runs = lookup.search(self.client, having(TRAINING, training))
         mine = next(run for run in runs if run.info.run_id == run_id)
         before = (run for run in runs if run is not mine and order(run) < order(mine) and self.witness.is_alive(run))
         return next(before, None)
@@ -123,7 +121,7 @@ class Store:
 
         The run is this process's until `finish`. Raises StageBusy when another process has the same stage.
         """
-        tags = {**tags, "a2v.stage": stage, "a2v.fingerprint": fingerprint, **origin()}
+        tags = {**tags, STAGE: stage, FINGERPRINT: fingerprint, **origin()}
         if parent:
             tags[MLFLOW_PARENT_RUN_ID] = parent
         for run in lookup.attempts(self.client, stage, fingerprint):
@@ -187,8 +185,23 @@ class Store:
     def tag(self, run_id: str, key: str, value: str) -> None:
         self.client.set_tag(run_id, key, value)
 
+    def run(self, run_id: str, wait: bool = True) -> Run:
+        """A run as it stands now. wait: for a store that is away; else that raises at once."""
+        return (self.client if wait else self.impatient_client).get_run(run_id)
+
+    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+        """Step and value of a metric, in the order of steps. Raises at once where the store is away."""
+        return sorted((one.step, one.value) for one in self.impatient_client.get_metric_history(run_id, metric))
+
+    def artifacts(self, run_id: str) -> set[str]:
+        """Names of a run's artifacts, folders among them."""
+        return {item.path for item in self.client.list_artifacts(run_id)}
+
+    def log_text(self, run_id: str, text: str, name: str) -> None:
+        self.client.log_text(run_id, text, name)
+
     def log_json(self, run_id: str, value: Any, name: str) -> None:
-        self.client.log_text(run_id, json.dumps(value, indent=1, sort_keys=True, default=str), name)
+        self.log_text(run_id, json.dumps(value, indent=1, sort_keys=True, default=str), name)
 
     def log_figure(self, run_id: str, figure: Any, name: str) -> None:
         from a2v_eval.figures import quiet_fonts
@@ -198,6 +211,17 @@ class Store:
 
     def log_folder(self, run_id: str, folder: Path, name: str) -> None:
         self.client.log_artifacts(run_id, str(folder), name)
+
+    def begin_model(self, run_id: str, kind: str, facts: dict[str, str]) -> str:
+        """The id of the run's model in MLflow, see `logged_models.begin_model`."""
+        return begin_model(self.client, run_id, kind, facts)
+
+    def log_model(self, model_id: str, folder: Path) -> None:
+        self.client.log_model_artifacts(model_id, str(folder))
+
+    def finish_model(self, run_id: str) -> None:
+        """The run's model is what it will stay."""
+        finish_model(self.client, run_id)
 
     def put_back(self, run_id: str, path: Path, folder: str) -> None:
         """Upload a changed file of a folder that `fetch` gave; where the store is local it is the artifact itself."""
@@ -210,8 +234,9 @@ class Store:
         else:
             self.client.log_artifact(run_id, str(path), folder)
 
-    def log_metrics(self, run_id: str, metrics: dict[str, float], step: int = 0, model_id: str | None = None) -> None:
-        """All metrics of one step in one request. model_id: the model that they are scores of."""
+    def log_metrics(self, run_id: str, metrics: dict[str, float], step: int = 0, scored: str | None = None) -> None:
+        """All metrics of one step in one request. scored: the run whose model they are scores of."""
+        model_id = model_of(self.client, scored) if scored else None
         now = get_current_time_millis()
         values = [
             Metric(allowed_name(key), float(value), now, step, model_id=model_id) for key, value in metrics.items()

@@ -14,6 +14,7 @@ from ..recipe.sections import Recipe
 from ..recipe.sweep import SweepConfig
 from ..stages.stage import Context
 from ..store.lookup import share_prefix
+from ..store.tags import BEST_RUN, BEST_TRIAL
 from .rows import Row, best_of
 from .trials import short_names, shown
 
@@ -91,12 +92,12 @@ def log_report(context: Context, rows: list[Row]) -> None:
     sweep, shares = _sweep(recipe), recipe.folds.label_shares
     found = records(recipe, rows)
     best = best_of(rows, sweep.metric, shares)
-    store.client.log_text(run_id, text_report(recipe, rows) + "\n", "sweep.txt")
-    store.client.log_text(run_id, csv_text([_plain(record) for record in found]), "sweep.csv")
+    store.log_text(run_id, text_report(recipe, rows) + "\n", "sweep.txt")
+    store.log_text(run_id, csv_text([_plain(record) for record in found]), "sweep.csv")
     store.log_json(run_id, {"metric": sweep.metric, "best": best.name if best else None, "trials": found}, "sweep.json")
     if best is not None:
-        store.tag(run_id, "a2v.best_trial", best.name)
-        store.tag(run_id, "a2v.best_run", best.run_id)
+        store.tag(run_id, BEST_TRIAL, best.name)
+        store.tag(run_id, BEST_RUN, best.run_id)
     for share in shares:
         prefix = share_prefix(share, len(shares))
         for protocol in PROTOCOLS:

@@ -12,7 +12,7 @@ from mlflow.entities import Run
 
 from ..recipe.sections import Recipe
 from ..stages.graph import Sources, find_sources
-from ..store.lookup import HEARD_LINE
+from ..store.tags import ERROR, FINGERPRINT, FOLDS_DONE, HEARD_LINE, PARAMETERS, PRUNED, STAGE, having
 from ..store.tracking import Store
 from .trial import Task, score_of_run, trial_mark
 from .trials import Trial, trial
@@ -57,8 +57,8 @@ class KnownSources:
 
 def rows_of(task: Task, store: Store, sources: KnownSources) -> list[Row]:
     """The trials in order: all that the recipe names, or those that Optuna has chosen so far."""
-    runs = {run.data.tags["a2v.fingerprint"]: run for run in store.children(task.parent, "tags.`a2v.stage` = 'trial'")}
-    trials = task.known or [trial(task.file, json.loads(run.data.tags["a2v.parameters"])) for run in runs.values()]
+    runs = {run.data.tags[FINGERPRINT]: run for run in store.children(task.parent, having(STAGE, "trial"))}
+    trials = task.known or [trial(task.file, json.loads(run.data.tags[PARAMETERS])) for run in runs.values()]
     rows = []
     for one in trials:
         run = runs.get(trial_mark(one.recipe, sources.of(one.recipe), task.mark))
@@ -74,18 +74,18 @@ def _row(one: Trial, run: Run | None) -> Row:
     status: Status = "stopped"
     if run.info.status == "FINISHED":
         status = "finished"
-    elif tags.get("a2v.pruned") == "true":
+    elif tags.get(PRUNED) == "true":
         status = "pruned"
     elif run.info.status == "FAILED":
         status = "failed"
-    reason = tags.get("a2v.error", "") if status == "failed" else ""
+    reason = tags.get(ERROR, "") if status == "failed" else ""
     return Row(
         one.name,
         one.parameters,
         status,
         reason,
         run.info.run_id,
-        int(tags["a2v.folds"]),
+        int(tags[FOLDS_DONE]),
         run.data.metrics,
         tags.get(HEARD_LINE, ""),
     )

@@ -26,8 +26,10 @@ from ..recipe.sections import Recipe
 from ..stages import stages
 from ..stages.experiment import Outcome, model_run, scores_of_run
 from ..stages.graph import say_advice
+from ..stages.specs import data_spec, folds_spec
 from ..stages.stage import Context, begin_alone, ending
 from ..store.lookup import finetune_runs
+from ..store.tags import SWEEP, TRIALS, VARIANT
 from ..store.tracking import Store
 from .report import log_report, text_report
 from .rows import DONE, KnownSources, Row, best_of, rows_of
@@ -74,32 +76,34 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
     config = with_rules(base).model_dump(mode="json", exclude={"ray": True, "sweep": {"trials", "concurrency"}})
     mark = fingerprint("experiment", config, *sources.of(base).fingerprints)
     found = store.find("experiment", mark)
-    tags = {"variant": base.variant, "a2v.sweep": sweep.search}
+    tags = {VARIANT: base.variant, SWEEP: sweep.search}
     if found:
         run_id = str(found.info.run_id)
     else:
         run_id = begin_alone(lambda: store.begin("experiment", mark, base.name, config, tags, None), say)
     task = Task(file, work.resolve(), store.uri, base.name, run_id, mark, Path.cwd(), sweep.metric, tuple(trials))
     rows = rows_of(task, store, sources)
-    if found and _left(task, base, rows, found.data.tags.get("a2v.trials")) == 0:
+    if found and _left(task, base, rows, found.data.tags.get(TRIALS)) == 0:
         say(f"every trial: reused, run {run_id}")
         return SweepOutcome(run_id, text_report(base, rows), {}, best_trial(file, rows, store))
     if found:
         store.reopen(run_id)
     with ending(store, run_id):
         context = Context(base, store, work, run_id, say)
-        data, corpus = stages.prepare(context, base.data, *sources.of(base).data)
+        origin = sources.of(base).data
+        data, corpus = stages.prepare(context, data_spec(base.data, origin.fingerprint), origin)
         check_event_classes(base, corpus.classes)
         for one in trials:
             if one.recipe.data == base.data:  # else the trial does it, once its corpus is packed
                 check_event_classes(one.recipe, corpus.classes, f"trial {one.name}: ")
-        say_advice(context, corpus, stages.make_folds(context, data, corpus)[1])
+        _, folds = stages.make_folds(context, folds_spec(base, data.fingerprint), data, corpus)
+        say_advice(context, corpus, folds)
         failed = _run(task, base, store, rows, say)
         rows = rows_of(task, store, sources)
         rows += [Row(name, {}, "failed", why) for name, why in failed.items() if name not in {row.name for row in rows}]
         log_report(context, rows)
         if not failed:
-            store.tag(run_id, "a2v.trials", str(sweep.trials or len(trials)))
+            store.tag(run_id, TRIALS, str(sweep.trials or len(trials)))
     if failed:
         store.finish(run_id, "FAILED")
     return SweepOutcome(run_id, text_report(base, rows), failed, best_trial(file, rows, store))
@@ -112,7 +116,7 @@ def best_trial(file: RecipeFile, rows: list[Row], store: Store) -> BestTrial | N
     row = best_of(rows, base.sweep.metric, base.folds.label_shares)
     if row is None:
         return None
-    runs = finetune_runs(store.client.get_run(row.run_id))
+    runs = finetune_runs(store.run(row.run_id))
     by_share = {share: [by_fold[fold] for fold in sorted(by_fold)] for share, by_fold in runs.items()}
     scores = {share: [scores_of_run(store, run_id) for run_id in folds] for share, folds in by_share.items()}
     models = {share: [model_run(store, run_id) for run_id in folds] for share, folds in by_share.items()}

@@ -27,6 +27,7 @@ from ..stages.graph import Sources, find_sources
 from ..stages.specs import experiment_config
 from ..stages.stage import Context, ending, found_or_begun
 from ..store.lookup import share_prefix
+from ..store.tags import ERROR, FOLDS_DONE, PARAMETERS, TRIAL, VARIANT
 from ..store.tracking import Store
 from .trials import Trial, trial
 
@@ -91,7 +92,7 @@ def _run(task: Task, this: Trial, sources: Sources, store: Store, run_id: str) -
 
     def report(scores: Scores) -> None:
         folds = len(next(iter(scores.values())))
-        store.tag(run_id, "a2v.folds", str(folds))
+        store.tag(run_id, FOLDS_DONE, str(folds))
         tune.report({SCORE: score_of(scores, task.metric), "folds": folds, "run_id": run_id})
 
     def after_fold(scores: Scores) -> None:
@@ -108,23 +109,23 @@ def _run(task: Task, this: Trial, sources: Sources, store: Store, run_id: str) -
     except KeyboardInterrupt:
         raise SystemExit from None
     except Exception as error:
-        store.tag(run_id, "a2v.error", _reason(error))
+        store.tag(run_id, ERROR, _reason(error))
         if not isinstance(error, UserError):
-            store.client.log_text(run_id, traceback.format_exc(), "error.txt")
+            store.log_text(run_id, traceback.format_exc(), "error.txt")
         raise
     finally:
-        store.client.log_text(run_id, "\n".join(said), "log.txt")
+        store.log_text(run_id, "\n".join(said), "log.txt")
     report(scores)
 
 
 def _begin(store: Store, task: Task, this: Trial, mark: str) -> str:
     recipe = this.recipe
     tags = {
-        "variant": recipe.variant,
-        "trial": this.name,
-        "a2v.parameters": json.dumps(this.parameters),
-        "a2v.folds": "0",
-        "a2v.error": "",
+        VARIANT: recipe.variant,
+        TRIAL: this.name,
+        PARAMETERS: json.dumps(this.parameters),
+        FOLDS_DONE: "0",
+        ERROR: "",
     }
     config = with_rules(recipe).model_dump(mode="json", exclude={"ray", "sweep", "variant"})
     return store.begin("trial", mark, this.name, config, tags, task.parent)

@@ -9,6 +9,7 @@ from ray.tune import Callback
 from tqdm import tqdm
 
 from ..basics.errors import UserError
+from ..store.tags import ERROR, PRUNED, TRIAL, having
 from ..store.tracking import Store
 from .trial import SCORE, Task
 from .trials import trial_name
@@ -45,19 +46,19 @@ class Watch(Callback):
         told = f"{self.task.metric} {result[SCORE]:.3f} over {result['folds']} folds"
         if result["folds"] < self.folds:
             close(self.store, result["run_id"], "KILLED")
-            self.store.tag(result["run_id"], "a2v.pruned", "true")
+            self.store.tag(result["run_id"], PRUNED, "true")
             told = f"pruned, {self.task.metric} {result[SCORE]:.3f} after {result['folds']} of {self.folds} folds"
         self.say(f"{self._name(trial)}: {told}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name = self._name(trial)
-        runs = self.store.children(self.task.parent, f"tags.trial = '{_quoted(name)}'")
-        reason = runs[-1].data.tags.get("a2v.error", "") if runs else ""
+        runs = self.store.children(self.task.parent, having(TRIAL, _quoted(name)))
+        reason = runs[-1].data.tags.get(ERROR, "") if runs else ""
         if not reason:
             reason = _reason(trial)
         if runs:
             run_id = runs[-1].info.run_id
-            self.store.tag(run_id, "a2v.error", reason)
+            self.store.tag(run_id, ERROR, reason)
             close(self.store, run_id, "FAILED")
         self.failed[name] = reason
         self.say(f"{name}: failed: {reason}")
@@ -70,7 +71,7 @@ def close(store: Store, run_id: str, status: str) -> None:
     """A run and all below it that read RUNNING get this status: the process that ran them is gone."""
     for child in store.children(run_id):
         close(store, child.info.run_id, status)
-    if store.client.get_run(run_id).info.status == "RUNNING":
+    if store.run(run_id).info.status == "RUNNING":
         store.finish(run_id, status)
 
 

@@ -50,15 +50,15 @@ class _Watch:
     """What has been shown of one training run."""
 
     def __init__(self, store: Store, run_id: str, say: Callable[[str], None]) -> None:
-        self.client, self.run_id, self.say = store.impatient_client, run_id, say
+        self.store, self.run_id, self.say = store, run_id, say
         self.told = 0  # the update of the last validation that was told
 
     def skip(self) -> None:
         """What an earlier call has told is not told again."""
-        self.told = max((metric.step for metric in self.client.get_metric_history(self.run_id, METRIC)), default=0)
+        self.told = max((update for update, _ in self.store.history(self.run_id, METRIC)), default=0)
 
     def look(self, shown: tqdm) -> None:
-        metrics = self.client.get_run(self.run_id).data.metrics
+        metrics = self.store.run(self.run_id, wait=False).data.metrics
         if "update" not in metrics:
             return
         shown.update(int(metrics["update"]) - shown.n)
@@ -72,7 +72,7 @@ class _Watch:
 
     def tell(self, beside: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
         """A line for each validation that is new. beside(): the block in which lines do not disturb a bar."""
-        found = sorted((metric.step, metric.value) for metric in self.client.get_metric_history(self.run_id, METRIC))
+        found = self.store.history(self.run_id, METRIC)
         for place, (update, score) in enumerate(found):
             if update > self.told:
                 self.told = update

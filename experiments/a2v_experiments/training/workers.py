@@ -27,6 +27,7 @@ from ..recipe.sections import RayConfig
 from ..store.metric_log import MetricLog
 from ..store.outage import PATIENCE_S, duration
 from ..store.system_metrics import SystemMetrics
+from ..store.tags import NODES
 from . import checkpoints
 from .group import Group
 from .loop import TrainingStopped, train
@@ -169,7 +170,7 @@ def _train(
         train(task, spec.loop, group, resume, lambda update, metrics: None, save, list)
         return
     pending = checkpoints.read_state(resume)["pending_metrics"] if resume else []
-    log = MetricLog(payload["uri"], payload["run_id"], pending, {"a2v.nodes": nodes} if nodes else {})
+    log = MetricLog(payload["uri"], payload["run_id"], pending, {NODES: nodes} if nodes else {})
     count = {"workers": float(group.size)} if nodes else {}
     machine = SystemMetrics(log.add_system)
     patience_s = INTERRUPTED_S

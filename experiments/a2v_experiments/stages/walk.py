@@ -1,0 +1,88 @@
+"""The stages of a recipe in their order, and what each is made from. `graph.py` runs them, `overview/plan.py` looks
+them up: a stage that is new is a step here, and work in `graph.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from ..recipe.sections import Recipe
+from .specs import StageSpec, data_spec, finetune_spec, folds_spec, pretrain_spec, refit_spec
+
+
+class Marked(Protocol):
+    """What has a fingerprint: a source, or a stage that is done or planned."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+
+M = TypeVar("M", bound=Marked)
+
+
+@dataclass(frozen=True)
+class Step(Generic[M]):
+    """One stage. recipe: with the settings of its label share or refit; inputs: what it is made from, by the names that
+    its spec has for them, without what there is not (random weights); fold, share: those that it is of."""
+
+    spec: StageSpec
+    recipe: Recipe
+    inputs: Mapping[str, M]
+    fold: int | None = None
+    share: float | None = None
+
+
+def walk(
+    recipe: Recipe,
+    sources: Mapping[str, M],
+    hear: Callable[[int | None, M, M, M | None], M],
+    do: Callable[[Step[M]], M],
+    in_trial: bool,
+) -> None:
+    """Every stage of a recipe, each once those are done that it is made from.
+
+    sources: `data`, and `pretrain_data` and `backbone` where the recipe has them; hear(fold, data, pretraining data,
+    folds): the audio that the pretraining of a fold hears, or (None) that of all; do(step): the stage, done.
+    """
+    data = heard = do(Step(data_spec(recipe.data, sources["data"].fingerprint), recipe, {"source": sources["data"]}))
+    if recipe.pretrain_data is not None:
+        source = sources["pretrain_data"]
+        spec = data_spec(recipe.pretrain_data, source.fingerprint, "pretraining data")
+        heard = do(Step(spec, recipe, {"source": source}))
+    folds = None
+    if recipe.finetune is not None or recipe.folds.decides_pretraining:
+        folds = do(Step(folds_spec(recipe, data.fingerprint), recipe, {"data": data}))
+
+    def start(fold: int | None = None) -> dict[str, M]:
+        """What finetuning starts from, if it is not random weights."""
+        if recipe.pretrain is None:
+            return {"pretrain": sources["backbone"]} if "backbone" in sources else {}
+        audio = hear(fold, data, heard, folds)
+        spec = pretrain_spec(recipe, audio.fingerprint, fold)
+        return {"pretrain": do(Step(spec, recipe, {"audio": audio}, fold))}
+
+    by_fold = recipe.pretrains_by_fold
+    common = {} if by_fold else start()
+    if recipe.finetune is None or folds is None:
+        return
+    finetuned: dict[str, M] = {}
+    for fold in recipe.folds.selected:
+        own = start(fold) if by_fold else common
+        for share in recipe.folds.label_shares:
+            chosen = recipe.at_share(share)
+            marks = (data.fingerprint, folds.fingerprint, _mark(own), in_trial)
+            inputs = {"folds": folds, **own, "data": data}
+            done = do(Step(finetune_spec(chosen, fold, share, *marks), chosen, inputs, fold, share))
+            if share == recipe.folds.refit_share:
+                finetuned[f"finetune {len(finetuned)}"] = done
+    if recipe.folds.refit:
+        own = start() if by_fold else common  # it is not evaluated, so its pretraining hears all
+        chosen = recipe.for_refit()
+        marks_of_folds = [one.fingerprint for one in finetuned.values()]
+        spec = refit_spec(chosen, marks_of_folds, data.fingerprint, _mark(own), in_trial)
+        do(Step(spec, chosen, {"data": data, **own, **finetuned}))
+
+
+def _mark(start: Mapping[str, Marked]) -> str | None:
+    return start["pretrain"].fingerprint if start else None

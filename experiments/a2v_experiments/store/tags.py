@@ -1,0 +1,64 @@
+"""Names of the tags that runs have in the tracking store, and what they mean. Stores of before know them as well."""
+
+from __future__ import annotations
+
+# every run
+STAGE = "a2v.stage"
+FINGERPRINT = "a2v.fingerprint"
+VARIANT = "variant"
+COMMIT = "mlflow.source.git.commit"
+DIRTY = "git.dirty"  # true: the checkout had uncommitted changes
+JOB = "a2v.job"  # of code that was submitted to a cluster
+
+# who has a run while it reads RUNNING (claims.py), each host:pid:start
+CANDIDATE = "a2v.candidate"  # wants the stage
+DRIVER = "a2v.driver"  # has it
+HEARTBEAT = "a2v.heartbeat"
+
+# a data stage
+CORPUS = "a2v.corpus"  # the folder of the packed corpus
+
+# a training
+TRAINING = "a2v.training"  # fingerprint of a detector's training alone, which other evaluations share
+HAS_MODEL = "a2v.model"  # LOGGED once its trained model is stored
+LOGGED = "logged"
+MODEL_RUN = "a2v.input_run.model"  # the run that holds the model, where that is another: only the evaluation is new
+MODEL_ID = "a2v.model_id"  # where its model is one of MLflow's (logged_models.py)
+BACKBONE = "a2v.backbone"  # the model that was there, which it starts from
+NODES = "a2v.nodes"  # the machines that its workers were on
+FOLD = "fold"
+LABEL_SHARE = "label_share"
+
+# an experiment or a trial
+FINETUNE_RUNS = "a2v.finetune_runs"  # {label share: {fold: run id}} of what is done
+HEARD_LINE = "a2v.heard"  # what its pretraining heard of the evaluation recordings
+REFIT_RUN = "a2v.refit_run"  # the run id of its training on all labels, no fold of it
+PRETRAINED = "a2v.pretrained"  # of one that only pretrains: the run id of that
+
+# a sweep
+SWEEP = "a2v.sweep"  # how it searches
+TRIALS = "a2v.trials"  # how many it wants
+BEST_TRIAL = "a2v.best_trial"
+BEST_RUN = "a2v.best_run"
+
+# a trial
+TRIAL = "trial"  # its name
+PARAMETERS = "a2v.parameters"
+FOLDS_DONE = "a2v.folds"
+PRUNED = "a2v.pruned"  # true
+ERROR = "a2v.error"  # why it failed
+
+
+def input_mark(name: str) -> str:
+    """Fingerprint of what a stage reads under this name."""
+    return f"a2v.input.{name}"
+
+
+def input_run(name: str) -> str:
+    """The run that it comes from."""
+    return f"a2v.input_run.{name}"
+
+
+def having(tag: str, value: str) -> str:
+    """A query of MLflow: runs whose tag has this value."""
+    return f"tags.`{tag}` = '{value}'"

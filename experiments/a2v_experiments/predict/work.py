@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from a2v_data.audio import AudioError, AudioInfo, Channel, read_blocks
 from a2v_data.scheduling import Advance
+from a2v_data.storage import replaced
 from a2v_model import Detector, load_model, threads
 
 from ..basics.errors import FAILED, UserError
 from ..inference import Frames, Windows
 from .settings import PredictSettings
-from .state import replaced
 from .stream import Sound, Spent, piece_bounds, piece_frames, piece_outputs
 
 LEFT_OUT = "left-out"

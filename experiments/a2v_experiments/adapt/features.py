@@ -12,15 +12,13 @@ T frames, D features.
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from a2v_data.corpus import Corpus
-from a2v_data.storage import require_free_space
+from a2v_data.storage import require_free_space, write_array_aside
 from a2v_model import Detector, in_bfloat16
 from numpy.typing import NDArray
 
@@ -124,21 +122,9 @@ def compute(
     for recording, features_TD in found:
         if not np.isfinite(features_TD).all():
             raise ValueError(f"{corpus.recordings[recording].name}: the model's features hold NaN: its weights are bad")
-        _write(files[recording], np.clip(features_TD, -LARGEST, LARGEST).astype(np.float16))
+        write_array_aside(files[recording], np.clip(features_TD, -LARGEST, LARGEST).astype(np.float16))
 
 
 def read_features(files: dict[int, Path]) -> dict[int, Features]:
     """Recording -> its features (T, D), memory-mapped."""
     return {recording: np.load(path, mmap_mode="r") for recording, path in files.items()}
-
-
-def _write(path: Path, features_TD: Features) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        with aside.open("wb") as file:
-            np.save(file, features_TD)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -24,7 +24,8 @@ from a2v_data.storage import require_free_space
 from a2v_model import PRESETS, Detector
 from a2v_model.checkpoints import save_model
 
-from ..predict.call import GPU_PROCESSES, Choice, call
+from ..predict.call import GPU_PROCESSES, call
+from ..predict.options import Choice
 from ..predict.run import Progress
 
 CLASSES = 12  # as MeerKAT's

@@ -1,7 +1,7 @@
 """How fast one training step is and how much memory it takes: what `a2v bench train` measures.
 
-A step is what training does: forward, backward, gradient clipping, AdamW, and for pretraining the teacher's update,
-on noise of the right size (nothing in a step depends on what the audio holds).
+A step is training's own (`training.loop`): reading, forward, backward, gradient clipping, AdamW, and for pretraining
+the teacher's update, on noise of the right size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from a2v_model import PRESETS, in_bfloat16
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..basics.errors import FAILED, UserError
-from ..training.step import StepSettings, TrainingStep, wait_for
+from ..recipe.sections import FinetuneStage, PretrainStage
+from ..training.loop import TrainingStep
+from ..training.noise import step_on_noise, wait_for
 
 # Dense bfloat16 peak of one accelerator, TFLOP/s (vendor's data sheets)
 PEAK_TFLOPS = {"H100": 989.4, "H200": 989.4, "A100": 312.0}
@@ -55,21 +57,24 @@ def measure_step(config: StepConfig, profile: bool = False) -> dict[str, Any]:
 
 def _measure(config: StepConfig, device: torch.device, profile: bool) -> dict[str, Any]:
     preset = PRESETS[config.preset]
-    stage = preset.pretrain if config.stage == "pretrain" else preset.finetune
-    step = TrainingStep(
-        StepSettings(
-            preset.model, stage, config.segments, config.segment_s, precision=config.precision,
-            compile=config.compile, gradient_checkpointing=config.gradient_checkpointing,
-        ), device,
-    )  # fmt: skip
+    loop: dict[str, Any] = {
+        "updates": config.steps + 1, "precision": config.precision, "compile": config.compile,
+        "gradient_checkpointing": config.gradient_checkpointing,
+    }  # fmt: skip
+    stage: PretrainStage | FinetuneStage
+    if config.stage == "pretrain":
+        stage = PretrainStage(**preset.pretrain.model_dump(), **loop)
+    else:  # everything learns from the first update on
+        stage = FinetuneStage(**{**preset.finetune.model_dump(), "head_only_updates": 0}, **loop)
+    step = step_on_noise(preset.model, stage, config.segments, config.segment_s, device)
     started = time.perf_counter()
-    losses = [step(0)]
+    losses = [step(0)["loss"]]
     wait_for(device)
     first = time.perf_counter() - started
     seconds = []
     for number in range(1, config.steps + 1):
         started = time.perf_counter()
-        losses.append(step(number))
+        losses.append(step(number)["loss"])
         wait_for(device)
         seconds.append(time.perf_counter() - started)
     memory = _peak_gib(device)

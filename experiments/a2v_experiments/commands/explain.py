@@ -172,27 +172,18 @@ def _check_new(out: Path | None, npz: Path | None) -> None:
 
 def _write(found: Any, out: Path | None, npz: Path | None, title: str, quiet: bool = False) -> None:
     """Arrays and figure, where they are asked for; quiet: says nothing, as where JSON alone may be printed."""
+    import numpy as np
+    from a2v_data.storage import replaced
     from a2v_eval.figures import save
 
     if npz is not None:
-        _save_arrays(npz, found.arrays())
+        with replaced(npz) as aside, aside.open("wb") as file:
+            np.savez_compressed(file, **found.arrays())
     if out is not None:
         save(found.figure(title), out)
     for what, path in (("arrays", npz), ("figure", out)):
         if path is not None and not quiet:
             say(f"{what}: {path}")
-
-
-def _save_arrays(path: Path, arrays: dict[str, Any]) -> None:
-    import numpy as np
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.partial.npz")
-    try:
-        np.savez_compressed(aside, **arrays)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _tell(problems: list[str]) -> None:

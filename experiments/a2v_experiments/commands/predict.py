@@ -145,8 +145,8 @@ def predict(
     if channel != "mix" and not channel.isdigit():
         raise UserError(f"--channel: {channel!r} must be a number from 0, or mix")
     from ..basics.progress import advancing, bar, hours_bar
-    from ..predict.call import Choice, call
-    from ..predict.options import seconds_of, threshold_of
+    from ..predict.call import call
+    from ..predict.options import Choice, seconds_of, threshold_of
 
     choice = Choice(
         model=model,

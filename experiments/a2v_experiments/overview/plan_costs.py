@@ -31,7 +31,8 @@ from a2v_model.config import FinetuneConfig, PretrainConfig
 from ..recipe.sections import FinetuneStage, PretrainStage, Recipe
 from ..stages import stages
 from ..stages.evaluation import Collectors
-from ..training.step import CLASSES, StepSettings, TrainingStep, new_model, wait_for
+from ..training.loop import TrainingStep
+from ..training.noise import CLASSES, step_on_noise, wait_for
 from ..training.tasks import part
 from .plan import Planned
 from .plan_audio import Audio, audio_of
@@ -46,7 +47,7 @@ INFERENCE_BATCH = 16  # windows, as in evaluation
 QUICK_S = 2.0  # a step of 2 segments that takes longer is not measured with more
 TIMED = 3  # steps, after one that is not timed
 BYTES = 4  # of a float32
-# what changes neither the arithmetic nor the memory of a step
+# what changes the arithmetic and the memory of a step little or not at all
 NO_COST = {
     "updates", "micro_batches", "optimizer", "log_every", "checkpoint_every", "seed", "ema_start", "ema_end",
     "ema_updates", "random_offset", "sampling", "augment", "head_only_updates", "head_prior",
@@ -91,9 +92,9 @@ def sizes_of(planned: Planned) -> Sizes:
 def _model(recipe: Recipe, stage: str) -> Pretrainer | Detector:
     if stage == "pretrain":
         assert recipe.pretrain is not None
-        return new_model(recipe.model, part(recipe.pretrain, PretrainConfig))
+        return Pretrainer(recipe.model, part(recipe.pretrain, PretrainConfig))
     assert recipe.finetune is not None
-    return new_model(recipe.model, part(recipe.finetune, FinetuneConfig))
+    return Detector(recipe.model, part(recipe.finetune, FinetuneConfig), CLASSES)
 
 
 class Clock:
@@ -200,39 +201,28 @@ def with_updates(planned: Planned, updates: int) -> Planned:
 def measure_step(recipe: Recipe, stage: PretrainStage | FinetuneStage, segment_s: float) -> StepTime:
     """Median times of a micro-batch and of the rest of an update, on the device that training would use here."""
     device = device_of(recipe)
-    kind: type[PretrainConfig] | type[FinetuneConfig]
-    kind = PretrainConfig if isinstance(stage, PretrainStage) else FinetuneConfig
+    all_learns = stage.head_only_updates if isinstance(stage, FinetuneStage) else 0
     few = min(stage.segments, 2)
-
-    def of(segments: int) -> TrainingStep:
-        settings = StepSettings(
-            recipe.model, part(stage, kind), segments, segment_s, precision=stage.precision, compile=stage.compile,
-            gradient_checkpointing=stage.gradient_checkpointing, bcl=stage.bcl,
-        )  # fmt: skip
-        return TrainingStep(settings, device)
-
-    step = of(few)
-    step(0)
-    probe = _seconds(partial(step, 1), device)
+    step = step_on_noise(recipe.model, stage, few, segment_s, device)
+    step(all_learns)
+    probe = _seconds(partial(step, all_learns), device)
     if few < stage.segments and probe < QUICK_S:
         few = stage.segments
-        step = of(few)
-        step(0)
-    micro, rest = _timed(step, device)
-    head = None
-    if isinstance(stage, FinetuneStage) and isinstance(step.model, Detector) and stage.head_only_updates:
-        step.model.set_trainable(0)
-        head = _timed(step, device)[0]
+        step = step_on_noise(recipe.model, stage, few, segment_s, device)
+        step(all_learns)
+    micro, rest = _timed(step, all_learns, device)
+    head = _timed(step, 0, device)[0] if all_learns else None
     return StepTime(micro, head, rest, few)
 
 
-def _timed(step: TrainingStep, device: torch.device) -> tuple[float, float]:
-    """Median seconds of a micro-batch and of the rest of an update."""
+def _timed(step: TrainingStep, update: int, device: torch.device) -> tuple[float, float]:
+    """Median seconds of a micro-batch of such an update and of the update's rest."""
+    step.task.begin_update(update)
     micro = []
     rest = []
-    for number in range(1, TIMED + 1):
-        micro.append(_seconds(partial(step.micro_batch, number), device))
-        rest.append(_seconds(partial(step.update, number), device))
+    for number in range(TIMED):
+        micro.append(_seconds(partial(step.micro_batch, update, number), device))
+        rest.append(_seconds(partial(step.finish, update), device))
     return statistics.median(micro), statistics.median(rest)
 
 
@@ -265,25 +255,24 @@ def measure_scoring(recipe: Recipe, whole: bool = True) -> float:
     rng = np.random.default_rng(0)
     frames = round(SCORED_S * frame_rate)
     settings = one_class_config(recipe.evaluate)  # what is given per class is for names that are not known here
-    classes = [f"class {number}" for number in range(CLASSES)]
     if recipe.evaluate.fit_events:
-        fitted = fit_events(settings.events, {classes[0]: np.array([LABEL_S])}, classes)
+        fitted = fit_events(settings.events, {CLASSES[0]: np.array([LABEL_S])}, CLASSES)
         settings = settings.model_copy(update={"events": fitted})
-    coarse = rng.uniform(0, 1, (frames // HELD_FRAMES + 1, CLASSES)) ** 4  # most likelihoods are low
+    coarse = rng.uniform(0, 1, (frames // HELD_FRAMES + 1, len(CLASSES))) ** 4  # most likelihoods are low
     likelihood_TC = coarse.repeat(HELD_FRAMES, 0)[:frames].astype(np.float32)
     labels = np.zeros(round(SCORED_S), LABEL)
-    labels["class"], labels["onset_s"] = rng.integers(0, CLASSES, len(labels)), np.arange(len(labels))
+    labels["class"], labels["onset_s"] = rng.integers(0, len(CLASSES), len(labels)), np.arange(len(labels))
     labels["offset_s"] = labels["onset_s"] + LABEL_S
     wave = rng.normal(size=round(SCORED_S * sample_rate)).astype(np.float32)
     started = time.perf_counter()
     if not whole:
-        evaluate([(likelihood_TC, labels)], classes, frame_rate, settings).metrics()
+        evaluate([(likelihood_TC, labels)], CLASSES, frame_rate, settings).metrics()
         return (time.perf_counter() - started) / SCORED_S
-    collected = Collectors.of(classes, frame_rate, settings)
+    collected = Collectors.of(CLASSES, frame_rate, settings)
     collected.add(likelihood_TC, labels)
     collected.by_class.evaluation().metrics()
     loudness_T = energy_likelihood(wave, sample_rate, frame_rate)
-    evaluate([(loudness_T[:, None].repeat(CLASSES, 1), labels)], classes, frame_rate, settings).metrics()
+    evaluate([(loudness_T[:, None].repeat(len(CLASSES), 1), labels)], CLASSES, frame_rate, settings).metrics()
     return (time.perf_counter() - started) / SCORED_S
 
 

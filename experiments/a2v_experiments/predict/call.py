@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from a2v_data.audio import Channel
 from a2v_data.scheduling import Run, on_cores
 from a2v_data.storage import file_digest
 from a2v_model import Detector, in_bfloat16, load_model
@@ -17,33 +15,14 @@ from a2v_model.checkpoints import WEIGHTS
 from ..basics.errors import UserError
 from ..models import is_uri, model_folder
 from .api import as_detector
+from .options import Choice
 from .plan import find_recordings
 from .run import Job, Progress, run_predictions
 from .settings import not_learned_notice, not_written, settings_for
 from .state import begun_options
-from .stream import BATCH
 from .summary import Summary
 
 GPU_PROCESSES = 4  # of each GPU: while one of them reads and resamples, another one uses it
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The options of the command. settings: as `settings_for` takes them, None where not given."""
-
-    model: str
-    formats: tuple[str, ...]
-    settings: dict[str, Any]
-    likelihoods: str | None = None
-    embeddings: str | None = None
-    channel: Channel = 0
-    device: str = "auto"
-    precision: str = "auto"
-    batch: int | None = None
-    processes: int | None = None
-    ray: bool = False
-    address: str | None = None
-    tracking_uri: str | None = None
 
 
 def call(recordings: Sequence[str], out: Path, choice: Choice, progress: Progress) -> Summary:
@@ -58,11 +37,9 @@ def call(recordings: Sequence[str], out: Path, choice: Choice, progress: Progres
         as_begun = {"all_classes": True} if told and not left_out else {}
         settings, notices = settings_for(model, precision=precision, **(choice.settings | as_begun))
         name = choice.model if is_uri(choice.model) else Path(choice.model).resolve().name
-        job = Job(
-            model, folder.absolute(), f"{name}@{digest[:8]}", digest, settings, choice.formats, choice.channel, device,
-            choice.batch or BATCH[device], choice.likelihoods, choice.embeddings,
-            left_out, (*told, *notices),
-        )  # fmt: skip
+        choice = replace(choice, device=device)
+        known = (*told, *notices)
+        job = Job(model, folder.absolute(), f"{name}@{digest[:8]}", digest, settings, choice, left_out, known)
         try:
             summary = run_predictions(found, out, job, run, progress)
         finally:

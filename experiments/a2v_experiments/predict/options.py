@@ -1,4 +1,4 @@
-"""Thresholds and durations of classes as they are typed, or as a file has them."""
+"""The options of `a2v predict`; thresholds and durations of classes as they are typed, or as a file has them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,37 @@ import csv
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from a2v_data.audio import Channel
 
 from ..basics.errors import UserError
 
 Values = float | dict[str, float]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is chosen for a call; every piece of its work is handed it. model: where it lies. formats: of tables.
+    settings: as `settings_for` takes them, None where not given. likelihoods: npz or hdf5; embeddings: frames or
+    events. device: auto, cpu or cuda; the work never sees auto. batch: windows at once; None: as suits the device.
+    """
+
+    model: str
+    formats: tuple[str, ...]
+    settings: dict[str, Any]
+    likelihoods: str | None = None
+    embeddings: str | None = None
+    channel: Channel = 0
+    device: str = "auto"
+    precision: str = "auto"
+    batch: int | None = None
+    processes: int | None = None
+    ray: bool = False
+    address: str | None = None
+    tracking_uri: str | None = None
 
 
 def threshold_of(path: Path | None, given: Sequence[str] | None) -> Values | None:

@@ -21,9 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from a2v_data.annotation_writers import PREDICTED, EventRow, annotation_csv, audacity_labels, raven_table
-from a2v_data.storage import write_text_aside
-
-from .state import replaced
+from a2v_data.storage import replaced, write_text_aside
 
 FORMATS = ("raven", "audacity", "csv", "parquet", "json")
 ENDINGS = {"raven": ".selections.txt", "audacity": ".txt", "csv": ".csv", "parquet": ".parquet", "json": ".json"}

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from a2v_data.annotation_writers import EventRow
-from a2v_data.audio import AudioError, Channel
+from a2v_data.audio import AudioError
 from a2v_data.resampling import resampled_length
 from a2v_data.scheduling import Crash, Run
 from a2v_data.storage import require_free_space
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from ..inference import Windows
 from .api import events_of_likelihoods
 from .extremes import extreme_rows, extremes_of, untrained_notice
+from .options import Choice
 from .outputs import Predicted, combined_path, missing_tables, table_path, write_combined, write_table
 from .plan import Recording, read_headers
 from .settings import PredictSettings
@@ -49,20 +50,15 @@ from .work import LEFT_OUT, PieceTask, pieces_of, predict_piece, read_pieces
 @dataclass(frozen=True)
 class Job:
     """What a call is to do. model: a detector, folder: where it lies, model_name: what tables call it, digest: of its
-    weights. formats: of tables. likelihoods: npz or hdf5; embeddings: frames or events. device: cpu or cuda.
-    not_learned: classes that are not written for that, with why. notices: what is known before the call."""
+    weights. settings: what the model makes of those that were chosen. not_learned: classes that are not written for
+    that, with why. notices: what is known before the call."""
 
     model: Detector
     folder: Path
     model_name: str
     digest: str
     settings: PredictSettings
-    formats: tuple[str, ...]
-    channel: Channel
-    device: str
-    batch: int
-    likelihoods: str | None = None
-    embeddings: str | None = None
+    choice: Choice
     not_learned: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
@@ -70,10 +66,10 @@ class Job:
         """What decides the results: see `predict_state`."""
         return {
             "model": self.digest,
-            "channel": str(self.channel),
+            "channel": str(self.choice.channel),
             **self.settings.model_dump(mode="json"),
-            "likelihoods": self.likelihoods,
-            "embeddings": self.embeddings,
+            "likelihoods": self.choice.likelihoods,
+            "embeddings": self.choice.embeddings,
         }
 
 
@@ -113,12 +109,12 @@ class _Call:
     """One call."""
 
     def __init__(self, found: dict[str, Path], out: Path, job: Job, state: State, progress: Progress) -> None:
-        self.out, self.job, self.state, self.progress = out, job, state, progress
+        self.out, self.job, self.choice, self.state, self.progress = out, job, job.choice, state, progress
         self.begun = time.monotonic()
         self.notices: list[str] = list(job.notices)
         self.new: list[str] = []
         self.given = list(found)
-        self.good, self.left_out = read_headers(found, job.channel)
+        self.good, self.left_out = read_headers(found, job.choice.channel)
         self.open = {name: self._opened(recording) for name, recording in self.good.items() if self._to_do(recording)}
 
     def work(self, run: Run) -> None:
@@ -132,7 +128,7 @@ class _Call:
         self.progress.begin(len(self.open), sum(task.seconds for task in tasks))
         if self.open:
             self._require_space()
-            for format_ in ("csv", *self.job.formats):  # from here on they would be out of date
+            for format_ in ("csv", *self.choice.formats):  # from here on they would be out of date
                 if path := combined_path(self.out, format_):
                     path.unlink(missing_ok=True)
         for one in list(self.open.values()):
@@ -149,7 +145,7 @@ class _Call:
             self.notices.append(f"{name}: what is kept of it was found in its file as that was before")
         names = sorted(self.state.done)
         starts_s = np.cumsum([0.0, *(self.state.done[name].duration_s for name in names)]).tolist()
-        for format_ in dict.fromkeys(("csv", *self.job.formats)):
+        for format_ in dict.fromkeys(("csv", *self.choice.formats)):
             if path := combined_path(self.out, format_):
                 recordings = (
                     self._predicted(self.state.done[name], self.state.events(name), start_s)
@@ -172,7 +168,7 @@ class _Call:
         done = self.state.done.get(recording.name)
         if done is None:
             return True
-        if done.stamp != stamp_of(recording, self.job.channel):
+        if done.stamp != stamp_of(recording, self.choice.channel):
             self.notices.append(f"{recording.name}: its file changed since it was done; done again")
             return True
         if any(not path.is_file() for path in [*self._tracks(recording.name), self.state.events_path(recording.name)]):
@@ -181,33 +177,32 @@ class _Call:
         return False
 
     def _tracks(self, name: str) -> list[Path]:
-        job = self.job
-        tracks = [likelihoods_path(self.out, job.likelihoods, name)] if job.likelihoods else []
-        return tracks + ([embeddings_path(self.out, job.embeddings, name)] if job.embeddings else [])
+        choice = self.choice
+        tracks = [likelihoods_path(self.out, choice.likelihoods, name)] if choice.likelihoods else []
+        return tracks + ([embeddings_path(self.out, choice.embeddings, name)] if choice.embeddings else [])
 
     def _opened(self, recording: Recording) -> _Open:
-        job, info = self.job, recording.info
+        job, choice, info = self.job, self.choice, recording.info
         front_end = job.model.model_config.front_end
         samples = resampled_length(info.samples, info.rate, front_end.sample_rate)
         windows = Windows.of(samples, front_end, job.settings.segment_s, job.settings.overlap_s)
-        stamp = stamp_of(recording, job.channel)
+        stamp = stamp_of(recording, choice.channel)
         each_s = info.duration_s / len(windows)
         tasks = [
             PieceTask(
-                recording.name, recording.path, info, job.channel, windows, piece, self.state.pieces(stamp).absolute(),
-                job.folder, job.device, job.batch, job.settings, job.embeddings is not None,
-                each_s * (piece[1] - piece[0]),
+                recording.name, recording.path, info, windows, piece, self.state.pieces(stamp).absolute(), job.folder,
+                job.settings, choice, each_s * (piece[1] - piece[0]),
             )
-            for piece in pieces_of(info, windows, piece_size(job.settings, job.device))
+            for piece in pieces_of(info, windows, piece_size(job.settings, choice.device))
         ]  # fmt: skip
         return _Open(recording, windows, stamp, tasks)
 
     def _require_space(self) -> None:
         """For what is kept, and for the pieces of the two longest recordings."""
         config = self.job.model.model_config
-        wide, deep = 4 * len(self.job.model.classes), 4 * config.encoder.dim * (self.job.embeddings is not None)
+        wide, deep = 4 * len(self.job.model.classes), 4 * config.encoder.dim * (self.choice.embeddings is not None)
         frames = sorted((one.windows.frames for one in self.open.values()), reverse=True)
-        kept = wide * (self.job.likelihoods is not None) + deep * (self.job.embeddings == "frames")
+        kept = wide * (self.choice.likelihoods is not None) + deep * (self.choice.embeddings == "frames")
         require_free_space(self.out, sum(frames) * kept + sum(frames[:2]) * (wide + deep) + 10_000_000)
 
     def _take(self, one: _Open | None, result: Any) -> None:
@@ -235,7 +230,7 @@ class _Call:
     def _finish_recording(self, one: _Open) -> None:
         """Events, tables and tracks of a recording whose pieces are all there; then it is written down as done."""
         begun = time.monotonic()
-        job, recording, name = self.job, one.recording, one.recording.name
+        job, choice, recording, name = self.job, self.choice, one.recording, one.recording.name
         blocks = partial(read_pieces, [task.likelihoods for task in one.tasks])
         features = partial(read_pieces, [task.features for task in one.tasks])
         frame_rate = job.model.frame_rate
@@ -248,14 +243,14 @@ class _Call:
             one.spent.all_s, one.spent.model_s, extremes_of(blocks, frame_rate, job.model.classes),
         )  # fmt: skip
         predicted = self._predicted(done, events)
-        for format_ in job.formats:
+        for format_ in choice.formats:
             write_table(table_path(self.out, format_, name), format_, predicted)
         track = Track(name, one.windows.frames, frame_rate, tuple(job.model.classes), job.model_name)
-        if job.likelihoods:
-            write_likelihoods(likelihoods_path(self.out, job.likelihoods, name), job.likelihoods, track, blocks)
-        if job.embeddings == "frames":
+        if choice.likelihoods:
+            write_likelihoods(likelihoods_path(self.out, choice.likelihoods, name), choice.likelihoods, track, blocks)
+        if choice.embeddings == "frames":
             write_frame_embeddings(embeddings_path(self.out, "frames", name), track, features)
-        if job.embeddings == "events":
+        if choice.embeddings == "events":
             path = embeddings_path(self.out, "events", name)
             write_event_embeddings(path, track, features, events, predicted.events)
         done = replace(done, seconds=done.seconds + time.monotonic() - begun)
@@ -268,7 +263,7 @@ class _Call:
     def _refresh_tables(self) -> None:
         """Tables of what was done before, in formats that it does not have yet, or that somebody removed."""
         for name in self.good.keys() - self.open.keys():
-            if formats := missing_tables(self.out, self.job.formats, name):
+            if formats := missing_tables(self.out, self.choice.formats, name):
                 predicted = self._predicted(self.state.done[name], self.state.events(name))
                 for format_ in formats:
                     write_table(table_path(self.out, format_, name), format_, predicted)

@@ -25,8 +25,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +35,7 @@ from typing import Any
 import numpy as np
 from a2v_data.audio import Channel
 from a2v_data.state_lines import StateLines, damaged, open_lines
+from a2v_data.storage import write_array_aside
 from numpy.typing import NDArray
 
 from ..basics.errors import UserError
@@ -77,10 +76,7 @@ class State:
 
     def add(self, done: Done, events: NDArray[np.void]) -> None:
         """Keep a recording's events and write down that it is done; both are on the disk when this returns."""
-        with replaced(self.events_path(done.name)) as aside, aside.open("wb") as file:
-            np.save(file, events)
-            file.flush()
-            os.fsync(file.fileno())
+        write_array_aside(self.events_path(done.name), events)
         self._lines.append(asdict(done))
         self.done[done.name] = done
 
@@ -168,15 +164,3 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         values |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return values
-
-
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """A hidden path beside `path` to write to; it takes the place of `path` at the end of the block, or is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        yield aside
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 from a2v_data.annotation_writers import PREDICTED, EventRow
+from a2v_data.storage import replaced
 from numpy.typing import NDArray
 
 from ..inference import Frames
-from .state import replaced
 
 Blocks = Callable[[], Iterable[Frames]]
 EVENTS_AT_ONCE = 10_000

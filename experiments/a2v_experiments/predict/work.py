@@ -10,15 +10,16 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-from a2v_data.audio import AudioError, AudioInfo, Channel, read_blocks
+from a2v_data.audio import AudioError, AudioInfo, read_blocks
 from a2v_data.scheduling import Advance
+from a2v_data.storage import replaced
 from a2v_model import Detector, load_model, threads
 
 from ..basics.errors import FAILED, UserError
 from ..inference import Frames, Windows
+from .options import Choice
 from .settings import PredictSettings
-from .state import replaced
-from .stream import Sound, Spent, piece_bounds, piece_frames, piece_outputs
+from .stream import BATCH, Sound, Spent, piece_bounds, piece_frames, piece_outputs
 
 LEFT_OUT = "left-out"
 # libsndfile goes to a sample of these exactly; of others (MP3, OGG, ...) a recording is one piece, read from its start
@@ -27,20 +28,18 @@ SOUGHT_EXACTLY = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 
 @dataclass(frozen=True)
 class PieceTask:
-    """Windows `piece` of a recording. folder: where its pieces are written; model: a detector's folder."""
+    """Windows `piece` of a recording. folder: where its pieces are written; model: a detector's folder; settings: what
+    the model makes of those chosen."""
 
     name: str
     path: Path
     info: AudioInfo
-    channel: Channel
     windows: Windows
     piece: tuple[int, int]
     folder: Path
     model: Path
-    device: str
-    batch: int
     settings: PredictSettings
-    with_features: bool
+    choice: Choice
     seconds: float
 
     @property
@@ -68,12 +67,13 @@ def predict_piece(task: PieceTask, advance: Advance) -> Spent | AudioError | Non
     another piece found that out already. `advance` is told the seconds of audio, all of them."""
     left_s = task.seconds
     spent = Spent()
+    choice, device = task.choice, task.choice.device
     try:
         if (task.folder / LEFT_OUT).exists():
             return None
-        model = _detector(task.model, task.device)
+        model = _detector(task.model, device)
         begun = time.perf_counter()
-        read = partial(read_blocks, task.path, task.info, task.channel)
+        read = partial(read_blocks, task.path, task.info, choice.channel)
         sound = Sound(task.info.samples, task.info.rate, read)
         each_s = task.seconds / (task.piece[1] - task.piece[0])
         # More threads sum in another order: other last bits, also where a call has one piece left and does it itself.
@@ -81,15 +81,15 @@ def predict_piece(task: PieceTask, advance: Advance) -> Spent | AudioError | Non
             files: list[np.memmap] = []
             frames = piece_frames(task.windows, *task.piece)
             widths = {task.likelihoods: len(model.classes)}
-            if task.with_features:  # first, as a piece is done when its likelihoods are there
+            with_features = choice.embeddings is not None
+            if with_features:  # first, as a piece is done when its likelihoods are there
                 widths = widths | {task.features: model.model_config.encoder.dim}
             for path, width in widths.items():
                 aside = stack.enter_context(replaced(path))
                 files.append(np.lib.format.open_memmap(aside, "w+", np.float32, (frames, width)))
             at = 0
-            outputs = piece_outputs(
-                model, sound, task.windows, task.piece, task.settings, task.batch, task.with_features, spent
-            )
+            batch = choice.batch or BATCH[device]
+            outputs = piece_outputs(model, sound, task.windows, task.piece, task.settings, batch, with_features, spent)
             for output in outputs:
                 length = len(output[0])
                 for file, values in zip(files, output, strict=False):
@@ -105,7 +105,7 @@ def predict_piece(task: PieceTask, advance: Advance) -> Spent | AudioError | Non
         return error
     except RuntimeError as error:
         if type(error).__name__ == "OutOfMemoryError":
-            raise UserError(f"the {task.device} device has too little memory; give a smaller --batch", FAILED) from None
+            raise UserError(f"the {device} device has too little memory; give a smaller --batch", FAILED) from None
         raise
     finally:
         advance(max(left_s, 0.0))

@@ -73,30 +73,21 @@ def train(
     which may be before the first update (0); save(update, write) on every rank every `checkpoint_every` updates, at the
     end, and where asked_to_stop() ends the training after an update; write(folder) writes the checkpoint.
     """
-    model = task.model.to(group.device)
-    set_gradient_checkpointing(model, config.gradient_checkpointing)
-    if config.compile:
-        compile_model(model)
-    settings = config.optimizer
-    groups = weight_decay_groups(model, settings.weight_decay, settings.decay_sinc)
-    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, eps=settings.eps)
-    probe = task.probe
+    step = TrainingStep(task, config, group)
+    model, optimizer, average = step.model, step.optimizer, step.average
+    validation, probe = task.validation, task.probe
     begun = probe.begin(checkpoints.read_state(resume) if resume else {}, model, group) if probe else {}
     state = checkpoints.read(resume, model, optimizer) if resume else {"updates": 0}
     if group.rank == 0 and begun and not resume:
         log(0, {"update": 0.0, **begun})
-    average, validation = Average(model, task.weight_average) if task.weight_average else None, task.validation
     if resume and average:
         average.load(checkpoints.read_weights(resume, checkpoints.AVERAGE))
     if resume and validation:
         validation.load(state, checkpoints.read_weights(resume, checkpoints.BEST))
-    model.train()
     since, clock = state["updates"], time.perf_counter()
     left = 0 if checkpoints.is_finished(state, config.updates) else config.updates - state["updates"]
     for updates in range(state["updates"] + 1, state["updates"] + left + 1):
-        metrics = {**_update(task, config, group, optimizer, updates - 1), "update": float(updates)}
-        if average:
-            average.follow(updates)
+        metrics = {**step(updates - 1), "update": float(updates)}
         last, seconds = updates == config.updates, time.perf_counter() - clock
         scores = {}
         if validation:
@@ -124,37 +115,66 @@ def train(
             return
 
 
-def _update(
-    task: Task, config: LoopConfig, group: Group, optimizer: torch.optim.Optimizer, update: int
-) -> dict[str, float]:
-    """Make an update (0, 1, ...): its micro-batches, their gradient, a step of the optimiser. Returns its metrics."""
-    task.begin_update(update)
-    trained = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
-    totals: dict[str, Tensor] = {}
-    for micro in group.own(config.micro_batches):
-        generator = seeded(config.seed, update, micro)
-        with autocast(config.precision, group.device):
-            step = task.step(update, micro, generator)
+class TrainingStep:
+    """A task's model with its optimiser; calling it makes an update (0, 1, ...) and returns the update's metrics.
+
+    `micro_batch` is what an update does for each micro-batch (reading, forward, backward), `finish` what it does once
+    (workers' sums, clipping, AdamW, the teacher, the average of the weights). `bench train` and `plan` measure both.
+    """
+
+    def __init__(self, task: Task, config: LoopConfig, group: Group) -> None:
+        self.task, self.config, self.group = task, config, group
+        self.model = task.model.to(group.device).train()
+        set_gradient_checkpointing(self.model, config.gradient_checkpointing)
+        if config.compile:
+            compile_model(self.model)
+        settings = config.optimizer
+        groups = weight_decay_groups(self.model, settings.weight_decay, settings.decay_sinc)
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, eps=settings.eps)
+        self.average = Average(self.model, task.weight_average) if task.weight_average else None
+        self._totals: dict[str, Tensor] = {}
+
+    def __call__(self, update: int) -> dict[str, float]:
+        self.task.begin_update(update)
+        for micro in self.group.own(self.config.micro_batches):
+            self.micro_batch(update, micro)
+        return self.finish(update)
+
+    def micro_batch(self, update: int, micro: int) -> None:
+        """Add a micro-batch's gradient to that of the update."""
+        generator = seeded(self.config.seed, update, micro)
+        with autocast(self.config.precision, self.group.device):
+            step = self.task.step(update, micro, generator)
         step.loss_sum.backward()
         values = {"loss": step.loss_sum.detach(), "frames": step.frames, **step.sums}
-        totals = {key: totals.get(key, torch.zeros(())) + value.double().cpu() for key, value in values.items()}
-    keys, sums = _across(group, totals, task)
-    means = dict(zip(keys, sums.tolist(), strict=True))
-    frames = max(means.pop("frames"), 1.0)
-    group.sum_gradients(trained, frames)
-    norm = nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
-    if not torch.isfinite(norm):  # the same on every worker; one such step would make every weight NaN
-        raise TrainingStopped(f"update {update + 1}: the gradient is {float(norm)}; lower optimizer.learning_rate")
-    if config.optimizer.gradient_clip is not None:
-        nn.utils.clip_grads_with_norm_(trained, config.optimizer.gradient_clip, norm)
-    rate = learning_rate(update, config.updates, config.optimizer)
-    for parameters in optimizer.param_groups:
-        parameters["lr"] = rate
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    settle_batch_norms(task.model, group.sum)
-    metrics = {key: value / frames for key, value in means.items()}
-    return task.end_update(update, {**metrics, "gradient_norm": float(norm), "learning_rate": rate})
+        totals = self._totals
+        self._totals = {key: totals.get(key, torch.zeros(())) + value.double().cpu() for key, value in values.items()}
+
+    def finish(self, update: int) -> dict[str, float]:
+        """Change the weights by the gradient of all micro-batches."""
+        config, group = self.config, self.group
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        keys, sums = _across(group, self._totals, self.task)
+        self._totals = {}
+        means = dict(zip(keys, sums.tolist(), strict=True))
+        frames = max(means.pop("frames"), 1.0)
+        group.sum_gradients(trained, frames)
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
+        if not torch.isfinite(norm):  # the same on every worker; one such step would make every weight NaN
+            raise TrainingStopped(f"update {update + 1}: the gradient is {float(norm)}; lower optimizer.learning_rate")
+        if config.optimizer.gradient_clip is not None:
+            nn.utils.clip_grads_with_norm_(trained, config.optimizer.gradient_clip, norm)
+        rate = learning_rate(update, config.updates, config.optimizer)
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        settle_batch_norms(self.model, group.sum)
+        metrics = {key: value / frames for key, value in means.items()}
+        metrics = self.task.end_update(update, {**metrics, "gradient_norm": float(norm), "learning_rate": rate})
+        if self.average:
+            self.average.follow(update + 1)
+        return metrics
 
 
 def seeded(seed: int, update: int, micro: int) -> torch.Generator:

@@ -6,14 +6,14 @@ tell apart. Names from files are drawn as they are, never read as formulas. C cl
 
 from __future__ import annotations
 
-import os
-import secrets
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from a2v_data.storage import replaced
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,15 +39,9 @@ def check_format(path: Path) -> Path:
 def save(figure: Figure, path: Path, dpi: int = 250) -> Path:
     """Write a figure, whole or not at all; the ending names the format (png, pdf, svg). Raises as `check_format`."""
     path = check_format(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a name in a script without a font
-            figure.savefig(aside, dpi=dpi, format=path.suffix[1:].lower())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with replaced(path) as aside, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a name in a script without a font
+        figure.savefig(aside, dpi=dpi, format=path.suffix[1:].lower())
     return path
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 BLOCK_BYTES = 1 << 22
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # on the disk, in a quota, under a limit on files
 
@@ -45,15 +47,31 @@ def written_aside(out: Path) -> Iterator[Path]:
         raise
 
 
-def write_text_aside(path: Path, text: str) -> None:
-    """Write one UTF-8 file so that a reader sees the old content or the new, never half of it."""
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A hidden path beside the file `path` to write to: it takes its place at the end of the block, or is removed, so
+    that a reader sees the old content or the new, never half of it. The folder is made where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        aside.write_text(text, encoding="utf-8")
+        yield aside
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_text_aside(path: Path, text: str) -> None:
+    """Write one UTF-8 file, as `replaced`."""
+    with replaced(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_array_aside(path: Path, values: np.ndarray) -> None:
+    """Write one .npy file, as `replaced`; it is on the disk when this returns."""
+    with replaced(path) as aside, aside.open("wb") as file:
+        np.save(file, values)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def file_digest(path: Path) -> str:

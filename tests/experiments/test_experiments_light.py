@@ -85,7 +85,9 @@ def light_distributions() -> set[str]:
 def left_out_modules() -> list[str]:
     """Everything importable here of which no distribution is in the light lock."""
     light = light_distributions() | OURS
-    return [name for name, owners in packages_distributions().items() if not {normal(owner) for owner in owners} & light]
+    return [
+        name for name, owners in packages_distributions().items() if not {normal(owner) for owner in owners} & light
+    ]
 
 
 def light_python(folder: Path) -> tuple[list[str], dict[str, str]]:

@@ -5,13 +5,22 @@ BIN := $(VENV)/bin
 PACKAGES := packages/a2v-model packages/a2v-data packages/a2v-eval .
 STAMP := $(VENV)/.installed
 DOCS := .venv-docs
+LIGHT := .venv-light
 
-.PHONY: quickstart test lint ui docs
+.PHONY: quickstart test test-light lint ui docs
 quickstart: $(STAMP)
 	$(BIN)/a2v experiment run quickstart.yaml
 
 test: lint
 	$(BIN)/python -m pytest
+
+# What a machine that only predicts has: no Ray, no MLflow; the distributions as wheels, not as links.
+test-light: $(STAMP) $(LIGHT)/.installed
+	rm -rf $(LIGHT)/wheels
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(LIGHT)/wheels $(PACKAGES)
+	$(LIGHT)/bin/pip install --quiet --no-deps --force-reinstall $(LIGHT)/wheels/*.whl
+	$(LIGHT)/bin/pip check
+	A2V_LIGHT_PYTHON=$(abspath $(LIGHT))/bin/python $(BIN)/python -m pytest tests/experiments/test_experiments_light.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -31,6 +40,11 @@ $(STAMP): requirements.lock pyproject.toml $(wildcard packages/*/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation $(addprefix --editable ,$(PACKAGES))
+	@touch $@
+
+$(LIGHT)/.installed: requirements-light.lock
+	$(PYTHON) -m venv --clear $(LIGHT)
+	$(LIGHT)/bin/pip install --quiet --require-hashes -r requirements-light.lock
 	@touch $@
 
 # The documentation's tools have an environment of their own, so the locked one stays what the lock says.

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from .basics.errors import FAILED, INTERRUPTED, TERMINATED, USAGE, UserError, disk_full, is_disk_full
+from .basics.errors import FAILED, INTERRUPTED, TERMINATED, USAGE, UserError, disk_full, is_disk_full, light_install
 from .commands import (
     adapt,
     bench,
@@ -65,6 +65,11 @@ def main() -> None:
         _die(str(error), TERMINATED if terminated and error.code == INTERRUPTED else error.code)
     except ValueError as error:
         _die(str(error), USAGE)
+    except ModuleNotFoundError as error:
+        missing = light_install(error)
+        if missing is None:
+            raise
+        _die(str(missing), missing.code)
     except OSError as error:
         if is_disk_full(error):
             _die(str(disk_full(error.filename2 or error.filename or "disk")), FAILED)

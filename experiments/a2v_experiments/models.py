@@ -12,7 +12,7 @@ from pathlib import Path
 from a2v_model import Detector, Pretrainer
 from a2v_model import load_model as load_folder
 
-from .basics.errors import FAILED, UserError
+from .basics.errors import FAILED, UserError, light_install
 from .basics.places import DEFAULT_WORK
 
 SCHEME = re.compile(r"^[a-z][a-z0-9+-]+:/")
@@ -56,8 +56,14 @@ def is_uri(source: str | os.PathLike[str]) -> bool:
 
 def fetch_model(uri: str, folder: Path, tracking_uri: str | None = None) -> Path:
     """Download a model's files from MLflow into `folder`; returns where its model.json lies. Raises UserError."""
-    import mlflow
-    from mlflow.artifacts import download_artifacts
+    try:
+        import mlflow
+        from mlflow.artifacts import download_artifacts
+    except ModuleNotFoundError as error:
+        missing = light_install(error)
+        if missing is None:
+            raise
+        raise UserError(f"{uri}: {missing}; or give the model's folder", missing.code) from None
 
     if re.fullmatch(r"runs:/[^/]+/?", uri):
         uri = f"{uri.rstrip('/')}/model"  # where every training's run keeps its model

@@ -45,6 +45,18 @@ def test_a_gap_of_zero_joins_only_what_touches():
     ]
 
 
+def test_events_that_stay_alone_keep_their_likelihood_to_the_bit():
+    """Times a duration and divided by it, 0.7 for 0.3 s would be another number; so would a mean over one event."""
+    alone = [(0, 10 * n, 10 * n + 1 + n % 7, 0.7 + 0.003 * n) for n in range(60)]
+    duration = np.array([stop / RATE - start / RATE for _, start, stop, _ in alone])
+    likelihood = np.array([row[3] for row in alone])
+    assert np.sum(likelihood * duration / duration != likelihood) > 5
+    given = table(*alone, (1, 0, 2, 0.7), (1, 3, 5, 0.9))  # and two that become one beside them
+    found = merge_gaps(given, 0.2)
+    assert found["likelihood"][:-1].tolist() == likelihood.tolist()
+    assert rows(found)[-1] == (1, 0, 5, 0.8)
+
+
 def test_classes_that_follow_each_other_are_never_joined():
     given = [(0, 0, 10, 0.9), (1, 10, 12, 0.1)]
     assert rows(merge_gaps(table(*given), 5.0)) == given

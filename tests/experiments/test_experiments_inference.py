@@ -53,6 +53,13 @@ def test_where_two_windows_overlap_each_gives_the_half_nearer_its_centre():
     assert stitch(windows, 0, which)[:, 0].astype(int).tolist() == [0] * 8 + [1] * 6 + [2] * 5 + [3] * 7
 
 
+@pytest.mark.parametrize("overlap_s, frames", [(0.025, 2), (0.035, 4), (0.045, 4), (0.3, 30), (9.0, 99)])
+def test_half_a_frame_of_overlap_goes_to_the_even_number(recipe: Recipe, overlap_s: float, frames: int) -> None:
+    """100 frames a second, windows of 100; all of it cannot be shared."""
+    windows = Windows.of(4 * RATE, recipe.model.front_end, SEGMENT_S, overlap_s)
+    assert (windows.frames, windows.size, windows.overlap) == (400, 100, frames)
+
+
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     return make_recipe(tmp_path_factory.mktemp("recipe"))

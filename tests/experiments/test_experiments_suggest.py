@@ -2,56 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-
-import numpy as np
 import pytest
-import soundfile
 import torch
-import yaml
-from a2v_experiments.overview import plan_costs
-from a2v_experiments.overview.plan_costs import WORKERS_START_S, StepTime
+from a2v_experiments.overview.plan_costs import WORKERS_START_S
 from a2v_experiments.recipe.files import RecipeFile, load_recipe, merge, read_recipe
 from a2v_experiments.suggest.budget import updates_for
-from a2v_experiments.suggest.facts import ClassFacts, CorpusFacts, Lengths, RecordingFacts, read_facts
-from a2v_experiments.suggest.suggest import FEW, MANY, Suggestion, Trainable, front_end_at, suggest
+from a2v_experiments.suggest.facts import ClassFacts, Lengths, read_facts
+from a2v_experiments.suggest.suggest import FEW, MANY, Trainable, front_end_at, suggest
 from a2v_experiments.suggest.text import to_yaml
 from a2v_experiments.training.tasks import part
 from a2v_model import Detector, FinetuneConfig
-
-Call = tuple[float, float, str]  # onset, length, class
-
-# A recipe on the waveform that pretrains and says over how many seconds likelihoods are averaged: 5 * 4 * 3 * 2 * 1
-# samples at 16 kHz are a frame of 7.5 ms.
-WAVEFORM = """
-data: {source: FOLDER, sample_rate: 16000, segment_s: 2.4}
-folds: {count: 5, run: [0]}
-model:
-  preset: meerkat
-  front_end:
-    sample_rate: 16000
-    sinc_filters: 32
-    layers: [[64, 10, 5], [64, 5, 4], [96, 5, 3], [128, 3, 2], [128, 2, 1]]
-  encoder: {dim: 128, heads: 4, depth: 4, prenet_depth: 1}
-pretrain: {updates: 200, segments: 4, micro_batches: 4, optimizer: {warmup_updates: 30}, target_layers: 4}
-finetune: {updates: 250, segments: 4, micro_batches: 4, head_only_updates: 10, optimizer: {warmup_updates: 30},
-  average_layers: 4}
-evaluate: {events: {window_s: 0.0075, threshold: 0.15}, overlap_s: 0.48}
-"""
+from experiments_suggest import WAVEFORM, crows, facts_with, keys, set_known_speed, some, song, value, why
 
 
 @pytest.fixture(autouse=True)
-def known_speed(monkeypatch, tmp_path):
-    """A micro-batch takes 0.1 s, 0.05 s while the head alone learns, the rest of an update 0.2 s."""
-
-    def step(recipe, stage, segment_s):
-        return StepTime(0.1, 0.05 if hasattr(stage, "head_only_updates") else None, 0.2, stage.segments)
-
-    monkeypatch.setattr(plan_costs, "measure_step", step)
-    monkeypatch.setattr(plan_costs, "cores", lambda: 2)
+def _known_speed(monkeypatch, tmp_path):
+    set_known_speed(monkeypatch)
     monkeypatch.chdir(tmp_path)
 
 
@@ -71,54 +37,6 @@ def waveform_file(tmp_path_factory) -> str:
 def waveform_bases(waveform_file):
     """Bases on the waveform, with pretraining, and with events and windows that the recipe itself gives."""
     return dict.fromkeys((MANY, FEW), load_recipe(waveform_file))
-
-
-def corpus(folder: Path, recordings: Mapping[str, tuple[int, float]], calls: Sequence[Call]) -> Path:
-    """Silent recordings, name -> (rate, seconds), all with the same calls."""
-    with (Path(folder).mkdir() or folder / "annotations.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["file", "onset_s", "offset_s", "label"])
-        for name, (rate, seconds) in recordings.items():
-            path = folder / "audio" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, np.zeros(round(rate * seconds), np.int16), rate)
-            table.writerows([name, onset, onset + length, label] for onset, length, label in calls)
-    return folder
-
-
-def song(folder: Path) -> Path:
-    """Syllables of 40 to 80 ms, two in every 0.2 s: 60 % of the time."""
-    calls = [(0.1 * n, 0.04 if n % 2 else 0.08, "ab"[n % 2]) for n in range(40)]
-    return corpus(folder, {f"bird{n // 3}_{n:02d}.wav": (44100, 4.0) for n in range(12)}, calls)
-
-
-def crows(folder: Path) -> Path:
-    """Three calls in 30 s, in recordings of two rates."""
-    calls = [(2.0, 1.0, "rooster"), (12.0, 0.4, "gy"), (20.0, 2.0, "rooster")]
-    rates = {f"rec{n}.wav": (8000 if n < 5 else 22050, 30.0) for n in range(8)}
-    return corpus(folder, rates, calls)
-
-
-def facts_with(recordings: Sequence[RecordingFacts], **changes) -> CorpusFacts:
-    lengths = Lengths(0.1, 0.2, 0.3)
-    given = {"classes": {"a": ClassFacts(50, len(recordings), lengths)}, "lengths": lengths, "called_share": 0.05}
-    return CorpusFacts("f", "f", tuple(recordings), **{**given, **changes})
-
-
-def some(rate: int, seconds: float = 60.0, count: int = 6) -> list[RecordingFacts]:
-    return [RecordingFacts(f"{rate}rec{n}.wav", seconds, rate, True, frozenset("a")) for n in range(count)]
-
-
-def value(suggestion: Suggestion, key: str):
-    return {setting.key: setting.value for setting in suggestion.settings}[key]
-
-
-def keys(suggestion: Suggestion, start: str) -> list[str]:
-    return [setting.key for setting in suggestion.settings if setting.key.startswith(start)]
-
-
-def why(suggestion: Suggestion, key: str) -> str:
-    return {setting.key: setting.why for setting in suggestion.settings}[key]
 
 
 def test_facts_of_a_corpus(tmp_path):
@@ -288,21 +206,6 @@ def test_updates_fill_their_shares_of_the_minutes(waveform_file):
     assert updates_for(0.1, recipe)["finetune"].updates >= 1
 
 
-def test_few_labels_are_not_heard_more_than_200_times(a2v, tmp_path):
-    """10 recordings of 6 s: 8 to train on, a fifth of them (2) for validation, 6 are 3 segments of 2.4 s each: 18, of
-    which an update hears 4."""
-    corpus(tmp_path / "few", {f"rec{n}.wav": (16000, 6.0) for n in range(10)}, [(1.0, 0.5, "a"), (3.0, 0.5, "b")])
-    assert a2v("experiment", "suggest", "few", "--minutes", 60).code == 0
-    found, text = load_recipe("few.yaml"), (tmp_path / "few.yaml").read_text(encoding="utf-8")
-    assert found.finetune.updates == 200 * 18 // 4 == 900 and found.finetune.optimizer.warmup_updates == 180
-    told = " ".join(text.replace("#", " ").split())
-    assert "but 900 hear each second of the 36 s of labelled audio in the training part 200 times" in told
-    assert a2v("experiment", "suggest", "few", "--minutes", 2, "--out", "short.yaml").code == 0
-    fitting = 2 * 60 * 0.7 / 0.3 / 2  # of 0.1 s a micro-batch and 0.2 s more, a fold and the final model: fewer
-    assert load_recipe("short.yaml").finetune.updates == pytest.approx(fitting, abs=1)
-    assert "200 times" not in (tmp_path / "short.yaml").read_text(encoding="utf-8")
-
-
 def test_a_base_without_pretraining_is_given_none(bases):
     fits = updates_for(20, bases[FEW])
     assert set(fits) == {"finetune"}
@@ -334,80 +237,3 @@ def test_every_value_stands_below_its_reason(tmp_path, bases):
         if ": " in line and not line.lstrip().startswith("#"):
             assert lines[number - 1].lstrip().startswith("#"), line
     assert max(map(len, lines)) <= 120
-
-
-@pytest.mark.parametrize("count, folds", [(3, 3), (9, 5), (10, 1), (12, 1)])
-def test_all_labels_train_the_model_for_new_recordings(a2v, tmp_path, count, folds):
-    """With fewer than 10 recordings all folds run and none is kept for validation; the minutes are shared out."""
-    corpus(tmp_path / "few", {f"rec{n}.wav": (16000, 30.0) for n in range(count)}, [(1.0, 0.5, "a"), (3.0, 0.5, "b")])
-    said = a2v("experiment", "suggest", "few", "--minutes", 2)
-    assert said.code == 0, said.err
-    found, text = load_recipe("few.yaml"), (tmp_path / "few.yaml").read_text(encoding="utf-8")
-    told = " ".join(text.replace("#", " ").split())
-    assert found.folds.refit and len(found.folds.selected) == folds
-    assert found.finetune.updates == pytest.approx(2 * 60 * 0.7 / 0.3 / (folds + 1), abs=1)
-    assert (found.finetune.validation is None) == (count < 10)
-    why_none = f"{count} labelled recordings are too few to keep some apart; thresholds are chosen across the folds"
-    assert (why_none in told) == (count < 10)
-    assert f"for {folds + 1} trainings ({folds} fold{'s' if folds > 1 else ''} and the final model)" in told
-    assert f"the final model (folds.refit) hears all {2 * count} labelled calls" in said.out
-    said = a2v("experiment", "plan", "few.yaml", "--no-measure")
-    assert f"{folds} finetuning{'s' if folds > 1 else ''}, 1 refit; " in said.out, said.out + said.err
-
-
-@pytest.mark.parametrize("make, parent, folds", [(song, MANY, 4), (crows, FEW, 5)])
-def test_the_file_loads_and_can_be_planned(a2v, tmp_path, make, parent, folds):
-    """4 groups, and 8 recordings."""
-    make(tmp_path / "my animal")
-    said = a2v("experiment", "suggest", "my animal", "--minutes", 10)
-    assert said.code == 0, said.err
-    path = tmp_path / "my_animal.yaml"
-    recipe = load_recipe(str(path))
-    assert recipe.name == "my_animal" and recipe.data.source == "my animal"
-    assert recipe.folds.selected == list(range(folds))
-    assert recipe.finetune.updates > 100 and yaml.safe_load(path.read_text())["extends"] == parent
-    assert "finetune hears " in said.out
-    for verb in ("plan", "run"):
-        assert f"a2v experiment {verb} my_animal.yaml" in said.out and f"a2v experiment {verb}" in path.read_text()
-    said = a2v("experiment", "plan", "my_animal.yaml", "--no-measure")
-    assert said.code == 0 and "finetune hears " in said.out, said.err
-
-
-def test_a_file_is_never_overwritten(a2v, tmp_path):
-    song(tmp_path / "song")
-    (tmp_path / "song.yaml").write_text("mine")
-    said = a2v("experiment", "suggest", "song")
-    assert said.code == 2 and said.only_line() == (
-        "song.yaml: exists already, and is left as it is; name another file with --out"
-    )
-    assert (tmp_path / "song.yaml").read_text() == "mine"
-    said = a2v("experiment", "suggest", "song", "--out", "other.yaml", "--json")
-    found = json.loads(said.out)
-    assert found["recipe"] == "other.yaml" and found["extends"] == MANY and found["corpus"]["calls"] == 480
-    assert load_recipe("other.yaml").name == "song" and found["warnings"] == []
-
-
-@pytest.mark.parametrize("name", ["few_calls", "finch"])
-def test_a_folder_may_have_the_name_of_a_recipe(a2v, tmp_path, name):
-    crows(tmp_path / name)
-    assert a2v("experiment", "suggest", name).code == 0
-    assert load_recipe(f"{name}.yaml").data.source == name
-
-
-def test_mistakes_are_one_line(a2v, tmp_path):
-    calls = [(0.1, 0.1, "a")]
-    corpus(tmp_path / "one", {"a.wav": (8000, 1.0)}, calls)
-    corpus(tmp_path / "silent", {"a.wav": (8000, 1.0), "b.wav": (8000, 1.0)}, [])
-    corpus(tmp_path / "bare", {"a.wav": (8000, 1.0)}, calls)
-    (tmp_path / "bare" / "annotations.csv").unlink()
-    for name, told in {
-        "nowhere": "nowhere: no such folder; ",
-        "one": "one: only one recording is labelled (a.wav); label another, or cut it",
-        "silent": "silent: no call is labelled",
-        "bare": "bare: annotations.csv (file,onset_s,offset_s,label) is missing",
-    }.items():
-        said = a2v("experiment", "suggest", name)
-        assert said.code == 2 and said.only_line().startswith(told), said.err
-        assert not (tmp_path / f"{name}.yaml").exists()
-    said = a2v("experiment", "suggest", "one", "--out", "recipe")
-    assert said.code == 2 and "end its name in .yaml" in said.only_line()

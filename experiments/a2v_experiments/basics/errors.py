@@ -27,6 +27,18 @@ class UserError(Exception):
         self.code = code
 
 
+# What the extra `train` brings (pyproject.toml); an install that only predicts has none of them.
+TRAINING_LIBRARIES = frozenset({"ray", "mlflow", "optuna", "requests", "sqlalchemy"})
+
+
+def light_install(error: ModuleNotFoundError) -> UserError | None:
+    """The line for a library that only training needs and that is not installed; None: it is another one, a fault."""
+    library = (error.name or "").partition(".")[0]
+    if library not in TRAINING_LIBRARIES:
+        return None
+    return UserError(f"this needs {library}, which is not installed here: pip install 'a2v[train]'", FAILED)
+
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, a limit on files
 _FULL_TEXT = re.compile(
     rf"disk is full|no space left|(os error|errno =) ({'|'.join(map(str, _FULL))})\b", re.IGNORECASE

@@ -12,7 +12,7 @@ from a2v_data.folds import Fold, Folds, label_share, shuffle_folds
 from a2v_data.manifests import parse_manifest, write_manifests
 from a2v_data.storage import written_aside
 from a2v_experiments.basics.errors import UserError
-from a2v_experiments.stages import stages
+from a2v_experiments.stages import splits
 from a2v_experiments.stages.heard import heard_by, told
 from experiments_runs import World
 from experiments_world import RECORDINGS, call_quietly, make_recipe, recipe_tree, write_recipe
@@ -120,7 +120,7 @@ def test_folds_and_subsets_that_are_given(world, csv_source, tmp_path):
         few = set(label_share(fold, 0.5, 6).train)
         assert world.manifest(run, f"train_{number}_50.tsv") == few
         spec = make_recipe(tmp_path, sets, data__source=str(csv_source))
-        again = stages.split(spec, corpus)
+        again = splits.split(spec, corpus)
         assert set(label_share(again[number], 0.5, 0).train) == few
     assert heard(world, world.runs("pretrain")[-1]) == NAMES[:-1]
     mark = run.data.tags["a2v.fingerprint"]
@@ -157,17 +157,17 @@ def test_manifests_that_are_not_those_of_the_recipe(world, csv_source, tmp_path,
     write_manifests(shuffle_folds(corpus, 2, 0.25, 5), corpus, tmp_path, [0.5])
     sets = [*sets, "folds.run=null", f"folds.manifests={tmp_path}"]
     with pytest.raises(UserError, match=said):
-        stages.split(make_recipe(tmp_path, sets, data__source=str(csv_source)), corpus)
+        splits.split(make_recipe(tmp_path, sets, data__source=str(csv_source)), corpus)
 
 
 def test_folds_that_overlap_do_not_choose_one_anothers_thresholds(world, csv_source, tmp_path):
     (data,) = world.runs("prepare")
     corpus = Corpus.open(data.data.tags["a2v.corpus"])
     sets = ["folds.scheme=shuffle", "folds.run=null", "folds.count=5"]
-    folds = stages.split(make_recipe(tmp_path, sets, data__source=str(csv_source)), corpus)
+    folds = splits.split(make_recipe(tmp_path, sets, data__source=str(csv_source)), corpus)
     assert folds.overlap
     with pytest.raises(UserError, match=r"evaluated in several folds.*finetune\.validation.*scheme: partition"):
-        stages.split(
+        splits.split(
             make_recipe(
                 tmp_path,
                 [*sets, "evaluate.events.window_s=0.1", "evaluate.fit_events=true"],
@@ -243,11 +243,11 @@ def test_the_same_recordings_in_another_corpus_are_known_by_their_sound(world, c
     sets = ["folds.holdout='rec0[01]|rec11'", "folds.run=null"]
     data = {"data__source": str(csv_source), "pretrain_data": recipe_tree()["data"] | {"source": "x"}}
     recipe = make_recipe(tmp_path, sets, **data)
-    folds = stages.split(recipe, corpus)
+    folds = splits.split(recipe, corpus)
     assert heard_by(recipe, other, folds, None, corpus).names == ["sub/rec02.wav", "sub/rec03.wav", "rec11.wav"]
     assert "heard any of the 3" in told(recipe, other, corpus, folds)
     recipe = make_recipe(tmp_path, ["folds.count=3", "folds.run=null"], **data)
-    said = told(recipe, other, corpus, stages.split(recipe, corpus))
+    said = told(recipe, other, corpus, splits.split(recipe, corpus))
     assert "pretraining heard 4 of the 12 evaluation recordings" in said
 
 
@@ -266,10 +266,10 @@ def test_manifests_that_part_a_group_are_refused(world, csv_source, tmp_path):
     write_manifests(Folds((Fold(0, NAMES[2:], NAMES[:2]), Fold(1, NAMES[:2], NAMES[2:]))), corpus, tmp_path)
     sets = ["folds.count=2", "folds.run=null", f"folds.manifests={tmp_path}", "folds.group='rec([0-9])'"]
     with pytest.raises(UserError, match=r"fold 0 trains on '0' \(rec02.wav\) and evaluates it \(rec00.wav\)"):
-        stages.split(make_recipe(tmp_path, sets, data__source=str(csv_source)), corpus)
+        splits.split(make_recipe(tmp_path, sets, data__source=str(csv_source)), corpus)
     (tmp_path / "valid_1.tsv").write_text("/wav\n")
     with pytest.raises(UserError, match=r"folds\.manifests: .*valid_1\.tsv: lists no recording"):
-        stages.split(make_recipe(tmp_path, sets[:-1], data__source=str(csv_source)), corpus)
+        splits.split(make_recipe(tmp_path, sets[:-1], data__source=str(csv_source)), corpus)
     nowhere = [*sets[:2], "folds.manifests=/nowhere"]
     refused = world.call(*nowhere)
     assert refused.code == 2 and "folds.manifests: /nowhere: no such folder" in refused.only_line()

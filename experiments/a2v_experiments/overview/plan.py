@@ -24,7 +24,7 @@ from ..models import is_uri
 from ..recipe.files import RecipeFile
 from ..recipe.sections import DataConfig, Recipe
 from ..recipe.sweep import Range, SweepConfig
-from ..stages import stages
+from ..stages import splits, stages
 from ..stages.backbones import find_backbone
 from ..stages.heard import heard_by
 from ..stages.specs import StageSpec, experiment_spec, given_folds
@@ -240,8 +240,8 @@ class _Planner:
     def split(self, recipe: Recipe, folds: Mark, corpus: Corpus) -> Folds:
         """The folds, made once: of a large corpus that takes a while."""
         if folds.fingerprint not in self.splits:
-            self.splits[folds.fingerprint] = stages.split(recipe, corpus)
-        return stages.checked(recipe, self.splits[folds.fingerprint])
+            self.splits[folds.fingerprint] = splits.split(recipe, corpus)
+        return splits.checked(recipe, self.splits[folds.fingerprint])
 
     def backbone(self, recipe: Recipe) -> Mark | None:
         """Fingerprint of the model to start from; one in MLflow is fetched and dropped again."""

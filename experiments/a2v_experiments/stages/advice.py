@@ -19,7 +19,7 @@ from ..basics.tables import duration
 from ..recipe.event_classes import check_event_classes
 from ..recipe.sections import FinetuneStage, Recipe
 from ..training.probe_recordings import probe_of
-from . import stages
+from . import splits, stages
 
 ENOUGH_PASSES = 10  # that are advised where there is less than one
 FEW_CALLS = 5  # a class with fewer labelled calls in the training part is named
@@ -46,7 +46,7 @@ class Advice:
 def training_part(recipe: Recipe, listing: Listing, fold: Fold) -> TrainingPart:
     """What stands in a fold's training recordings, less those that are held out for validation. recipe: with the
     settings of its label share."""
-    rows = listing.indices(stages.held_out(recipe, listing, fold.train).train)
+    rows = listing.indices(splits.held_out(recipe, listing, fold.train).train)
     counts_C = class_counts(listing)[rows].sum(0).tolist()
     lengths = tuple(duration_s(listing.recordings[row]) for row in rows)
     return TrainingPart(lengths, dict(zip(listing.classes, counts_C, strict=True)))
@@ -162,9 +162,9 @@ def advice_before(recipe: Recipe, work: Path, corpus: Path | None, update_s: flo
     if listing is None:
         return Advice((f"more than {LISTED} recordings: what finetuning hears of them, `run` will say",))
     check_event_classes(recipe, listing.classes)
-    folds = stages.split(recipe, listing)
+    folds = splits.split(recipe, listing)
     if isinstance(listing, Corpus) and recipe.pretrain is not None:
-        probe_of(recipe, listing, folds, stages.grouping(recipe.folds))
+        probe_of(recipe, listing, folds, splits.grouping(recipe.folds))
     return advice_on(recipe, listing, folds, update_s)
 
 

@@ -16,18 +16,13 @@ from typing import Any
 import numpy as np
 import psutil
 from a2v_data.corpus import Corpus
-from a2v_data.folds import Folds, hold_out, label_share, share_name, shuffle_folds
-from a2v_data.folds import make_folds as stratify
-from a2v_data.groups import Grouping, by_pattern, groups_of
-from a2v_data.listing import Listing
-from a2v_data.manifests import read_manifests, shares_in, write_manifests
-from a2v_data.validation import ValidationSplit, validation_split
+from a2v_data.folds import Folds, label_share
+from a2v_data.manifests import read_manifests, write_manifests
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_eval.fitting import fit_events
 
 from ..basics.errors import FAILED, UserError, naming_full_disk
 from ..basics.progress import advancing, bar
-from ..recipe.folds import FoldsConfig
 from ..recipe.sections import DataConfig, Recipe
 from ..store import lookup
 from ..store.claims import owner_of
@@ -45,6 +40,7 @@ from .backbones import Backbone
 from .evaluation import evaluate_model
 from .heard import HEARD, Heard, heard_json
 from .specs import StageSpec
+from .splits import checked, grouping, held_out, split
 from .stage import WAIT_S, Context, Result, run_stage
 from .walk import Step
 
@@ -146,81 +142,6 @@ def prepare(context: Context, spec: StageSpec, source: Origin) -> tuple[Result, 
     return result, pack()  # packed again where this machine has not got it
 
 
-def split(recipe: Recipe, corpus: Listing) -> Folds:
-    """The recipe's folds of a corpus, packed or not. Raises UserError naming the key that is wrong."""
-    settings = recipe.folds
-    group = grouping(settings)
-    if settings.manifests is not None:
-        folds = _given(settings, corpus)
-    else:
-        try:
-            if settings.holdout is not None:
-                folds = hold_out(corpus, settings.holdout, settings.seed, group)
-            elif settings.scheme == "shuffle":
-                folds = shuffle_folds(corpus, settings.count, settings.evaluation_share, settings.seed, group)
-            else:
-                folds = stratify(corpus, settings.count, settings.seed, group)
-        except ValueError as error:  # they call the number of folds n_folds, all else as a recipe does
-            raise UserError(f"folds.{str(error).replace('n_folds', 'count', 1)}") from None
-    return checked(recipe, folds)
-
-
-def checked(recipe: Recipe, folds: Folds) -> Folds:
-    """Folds that were made or given, now or in an earlier run. Raises UserError where the recipe cannot take them."""
-    settings = recipe.folds
-    if settings.manifests is not None:
-        _check_given(settings, folds)
-    if folds.overlap and any(recipe.is_cross_fitted(share) for share in settings.label_shares):
-        raise UserError(
-            "folds: some recordings are evaluated in several folds, so folds cannot choose one another's thresholds"
-            " (evaluate.fit_events, folds.refit); choose them on validation recordings (finetune.validation), or"
-            " say folds.scheme: partition"
-        )
-    return folds
-
-
-def _given(settings: FoldsConfig, corpus: Listing) -> Folds:
-    """The folds of `manifests`. Raises UserError naming file and row of what is wrong in them."""
-    folder = Path(settings.manifests or "")
-    try:
-        folds = read_manifests(folder, corpus, settings.holdout is not None)
-    except ValueError as error:
-        raise UserError(f"folds.manifests: {error}") from None
-    if settings.group is not None:
-        _check_groups(folds, by_pattern(settings.group))
-    return folds
-
-
-def _check_given(settings: FoldsConfig, folds: Folds) -> None:
-    """Raise UserError where the manifests are not those that the recipe speaks of."""
-    folder = settings.manifests
-    numbers = [fold.index for fold in folds]
-    if numbers != list(range(settings.number)):
-        found = ", ".join(map(str, numbers))
-        raise UserError(f"folds.manifests: {folder} has the folds {found}; folds.count = {settings.count} must say so")
-    for share in settings.label_shares:
-        if share < 1 and any(share_name(share) not in fold.shares for fold in folds):
-            known = ", ".join(f"{100 * one:g} %" for one in shares_in(folds)) or "none"
-            raise UserError(
-                f"folds.manifests: {folder} has no subset with {100 * share:g} % of the labels for every fold; those"
-                f" that it has: {known} (folds.label_shares)"
-            )
-
-
-def _check_groups(folds: Folds, group: Grouping) -> None:
-    """Raise UserError where a fold of manifests trains on a group that it evaluates."""
-    for fold in folds:
-        train, evaluation = (groups_of(names, group) for names in (fold.train, fold.evaluation))
-        both = (set(train.values()) & set(evaluation.values())) - {None}
-        if both:
-            name = sorted(both, key=str)[0]
-            first, second = (next(one for one, of in part.items() if of == name) for part in (train, evaluation))
-            raise UserError(
-                f"folds.manifests: by folds.group fold {fold.index} trains on {name!r} ({first}) and evaluates it"
-                f" ({second}); leave folds.group out (null), or make the manifests with it"
-            )
-
-
 def make_folds(context: Context, spec: StageSpec, data: Result, corpus: Corpus) -> tuple[Result, Folds]:
     """The recipe's folds of the labelled recordings, or its hold-out, as MeerKAT's manifests. spec: `folds_spec`."""
 
@@ -312,20 +233,6 @@ def _say_where_it_goes_on(context: Context, run_id: str, checkpoint: Path | None
     lost = f"; {logged - done} updates after it were not saved" if logged > done else ""
     if (done or lost) and not checkpoints.is_finished(state, updates):
         context.say(f"  going on from update {done} ({'checkpoint' if done else 'the start'}){lost}")
-
-
-def grouping(settings: FoldsConfig) -> Grouping:
-    """What of a recording's name stays together in folds and in validation."""
-    return by_pattern(settings.group) if settings.group else "recording"
-
-
-def held_out(recipe: Recipe, corpus: Listing, recordings: list[str]) -> ValidationSplit:
-    """Of a fold's training recordings, those to train on, and those to validate on, if the recipe wants any and there
-    can be some. recipe: with the settings of its label share."""
-    if recipe.finetune is None or recipe.finetune.validation is None:
-        return ValidationSplit(recordings, None, ())
-    share = recipe.finetune.validation.share
-    return validation_split(corpus, recordings, share, recipe.folds.seed, grouping(recipe.folds))
 
 
 def fitted(recipe: Recipe, corpus: Corpus, names: list[str]) -> Recipe:

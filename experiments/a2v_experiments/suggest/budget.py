@@ -10,7 +10,7 @@ from typing import Literal
 from ..overview.plan import Mark, Planned
 from ..overview.plan_costs import Clock, with_updates
 from ..recipe.sections import Recipe
-from ..stages import stages
+from ..stages import splits
 from ..stages.advice import TrainingPart, listing_of, passes, training_parts
 from .suggest import FINETUNE_SHARE, MOST_PASSES, PRETRAIN_SHARE, Trainable
 
@@ -41,7 +41,7 @@ def within_labels(fits: Mapping[str, Trainable], recipe: Recipe, work: Path) -> 
     listing = listing_of(recipe, work)
     if listing is None or "finetune" not in fits:  # so many recordings are never heard that often
         return dict(fits)
-    (part,) = training_parts(recipe, listing, stages.split(recipe, listing)).values()
+    (part,) = training_parts(recipe, listing, splits.split(recipe, listing)).values()
     return {**fits, "finetune": _at_most(fits["finetune"], recipe, part)}
 
 

@@ -50,7 +50,8 @@ class Flaky:
 
 SIGNALLED = """
 import os, signal, sys
-from a2v_experiments import cli, loop
+from a2v_experiments import cli
+from a2v_experiments.training import loop
 rate = loop.learning_rate
 def learning_rate(update, *rest):
     if update == {update}:

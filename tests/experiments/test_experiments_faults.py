@@ -59,6 +59,44 @@ def test_any_request_of_the_driver_may_fail_and_is_made_again(fresh, world, firs
         assert fresh.artifacts(fresh.runs(stage)[0]) == world.artifacts(first_runs[stage][0])
 
 
+def test_who_does_not_wait_does_not_give_up_for_those_who_do(monkeypatch):
+    """A heartbeat that finds nobody fails at once; the driver's request after it is still made again."""
+    monkeypatch.setattr(outage, "RETRY_S", 0.0)
+    shared = outage.Outage("store")
+    away = MlflowException("Connection refused")
+
+    def refused():
+        raise away
+
+    with pytest.raises(UserError):
+        shared.call(0.0, refused)
+    answers = [away, away, 7]
+
+    def later():
+        answer = answers.pop(0)
+        if answer == 7:
+            return answer
+        raise answer
+
+    assert shared.call(5.0, later) == 7
+
+
+@pytest.mark.parametrize("said", ["UNIQUE constraint failed: inputs.x", "duplicate key value violates unique"])
+def test_a_link_whose_answer_was_lost_is_not_made_twice(said, monkeypatch):
+    """Refused as double after an outage: it was made. Refused as double at once: something else is wrong."""
+    monkeypatch.setattr(outage, "RETRY_S", 0.0)
+    double = MlflowException(f"(IntegrityError) {said} constraint")
+    answers = [MlflowException("Connection reset"), double]
+
+    def link():
+        raise answers.pop(0)
+
+    assert outage.Outage("store").call(5.0, link) is None and not answers
+    answers = [double]
+    with pytest.raises(MlflowException, match="IntegrityError"):
+        outage.Outage("store").call(5.0, link)
+
+
 def test_an_outage_is_said_once_and_ends(capfd, monkeypatch):
     monkeypatch.setattr(outage, "RETRY_S", 0.01)
     answers = iter([AWAY, AWAY, AWAY, "there"])

@@ -29,6 +29,8 @@ AWAY = (  # what MLflow, requests, urllib3 and SQLAlchemy say when nobody answer
     "error code 504", "502 Server Error", "503 Server Error", "504 Server Error", "database is locked",
     "Max retries exceeded",
 )  # fmt: skip
+# what SQLite and PostgreSQL say of a link between run and model that is there already
+DONE_BEFORE = ("UNIQUE constraint failed", "duplicate key value violates unique constraint")
 
 
 def quiet_loggers() -> None:
@@ -78,13 +80,20 @@ class Outage:
     def call(self, patience_s: float, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """method(...), again and again while the store is away.
 
+        A request whose answer was lost may have been done: made again it is refused as double, which is fine (the
+        result of a link is None).
+
         Raises UserError after patience_s seconds, at once where that has happened before, or when its disk is full.
         """
         end = time.monotonic() + patience_s
+        again = False
         while True:
             try:
                 result = method(*arguments, **named)
             except Exception as error:
+                if again and any(sign in str(error) for sign in DONE_BEFORE):
+                    self.ends()
+                    return None
                 if is_disk_full(error):
                     raise disk_full(
                         getattr(error, "filename2", None) or getattr(error, "filename", None) or self.uri
@@ -94,12 +103,14 @@ class Outage:
                     raise
                 self.begins(reason, patience_s)
                 if self.given_up or time.monotonic() >= end:
-                    self.given_up = True
+                    # who does not wait at all (a heartbeat, a progress bar) has not given up for those who do
+                    self.given_up = self.given_up or patience_s > 0
                     raise UserError(
                         f"{self.uri}: the tracking store has not answered for {duration(patience_s)} ({reason});"
                         " the same command goes on when it is back",
                         FAILED,
                     ) from error
+                again = True
                 time.sleep(RETRY_S)
             else:
                 self.ends()

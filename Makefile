@@ -7,12 +7,15 @@ STAMP := $(VENV)/.installed
 DOCS := .venv-docs
 LIGHT := .venv-light
 
-.PHONY: quickstart test test-light lint ui docs
+.PHONY: quickstart test test-fast test-light lint ui docs
 quickstart: $(STAMP)
 	$(BIN)/a2v experiment run quickstart.yaml
 
 test: lint
 	$(BIN)/python -m pytest
+
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -m "not ray and not slow"
 
 # What a machine that only predicts has: no Ray, no MLflow; the distributions as wheels, not as links.
 test-light: $(STAMP) $(LIGHT)/.installed

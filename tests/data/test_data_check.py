@@ -233,6 +233,7 @@ def test_another_corpus_in_this_layout(root: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_processes_find_what_one_finds(tmp_path: Path) -> None:
     """700 recordings in several processes: the same problems in the same order."""
     root = tmp_path / "many"

@@ -13,6 +13,8 @@ from a2v_data.stats import corpus_statistics, fold_statistics
 from data_listings import listing
 from figure_texts import outside, texts_overlap
 
+pytestmark = pytest.mark.slow
+
 
 def corpus_of(classes: int, events: int, names: list[str] | None = None) -> SourceListing:
     """`events` events of the first class, fewer of each further one, at random times of 50 recordings."""

@@ -17,6 +17,8 @@ from a2v_data.storage import written_aside
 from a2v_data.synth import synthesise
 from data_listings import listing, of_counts
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ["common", "usual", "rare"]
 
 

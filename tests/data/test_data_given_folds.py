@@ -9,6 +9,8 @@ from a2v_data.manifests import manifests_digest, read_manifests, shares_in, writ
 from a2v_data.stats import class_shares, fold_statistics
 from data_listings import listing, of_counts
 
+pytestmark = pytest.mark.slow
+
 ANIMALS = 20
 
 

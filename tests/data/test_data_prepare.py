@@ -237,6 +237,7 @@ def test_where_it_may_not_write(make_source, tmp_path: Path, monkeypatch: pytest
     prepare(source, tmp_path / "out", SECOND)  # with space it goes on
 
 
+@pytest.mark.slow
 def test_several_processes_write_what_one_writes(make_source, tmp_path: Path) -> None:
     audio = {f"r{number}.wav": noise(0.5 + 0.4 * number, 11025, seed=number) for number in range(6)}
     rows = [f"r{number}.wav,0.1,{0.3 + 0.4 * number:.3f},x" for number in range(6)]

@@ -55,6 +55,7 @@ def test_blocks_leave_no_trace(monkeypatch: pytest.MonkeyPatch, samples: int) ->
     assert seen[0].low[0] == pytest.approx(audio_N[of_column == 0].min(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_no_short_call_is_lost_in_hours() -> None:
     """Two hours, a call of 30 ms after 1 h: it stands out; no block is longer than 20 s, nothing is read twice over."""
     rate, samples, asked = 8000, 2 * 3600 * 8000, []

@@ -95,6 +95,7 @@ def test_activity_is_of_what_stands_out_at_any_level_and_not_of_gaps() -> None:
     assert activity(np.zeros(16_000, np.float32)) == activity(np.ones(30, np.float32)) == 0
 
 
+@pytest.mark.slow
 def test_pretraining_prefers_stretches_in_which_something_happens(tmp_path: Path) -> None:
     audio = noise(100_000)
     for start in range(5000, 100_000, 10_000):

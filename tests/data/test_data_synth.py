@@ -69,6 +69,7 @@ def test_layout(tmp_path: Path) -> None:
     assert events > 6
 
 
+@pytest.mark.slow
 def test_imbalance_length_and_sparsity(corpus: Corpus) -> None:
     found = corpus_statistics(corpus)
     classes = found["per_class"]

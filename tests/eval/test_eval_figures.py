@@ -23,6 +23,8 @@ from a2v_eval.figures import (
 from a2v_eval.thresholds import ThresholdScores
 from eval_drawn import complaints, drawn_texts
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["cc", "sn", "never"]
 MANY = [f"class{number}" for number in range(40)]
 # one, twelve and forty classes; names that are very long, of other scripts, or look like matplotlib's own signs

@@ -10,6 +10,8 @@ from a2v_eval.activity import activity_by_hour, activity_within
 from a2v_eval.figures import EventPanel, activity_figure, strip_figure
 from eval_drawn import complaints, drawn_texts
 
+pytestmark = pytest.mark.slow
+
 RATE = 8000
 NAME = "a_very_long_site_name/SITE3_20240618_053000_and_more.wav"
 

@@ -22,6 +22,22 @@ from mlflow.entities import Run
 
 Command = Callable[..., Said]
 
+# `make test-fast` runs these files of this folder: half a minute of processor time in all. The others train.
+QUICK = frozenset(
+    f"test_experiments_{name}.py"
+    for name in (
+        "advice", "cli", "data_annotations", "data_import", "evaluate", "fingerprint", "inference", "labelled",
+        "models", "name_groups", "next_steps", "one_reader", "pinned", "predict_settings", "predict_stream", "recipe",
+        "scale", "segments", "short_recordings", "submission", "suggest", "sweep_config",
+    )
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.path.name not in QUICK:
+            item.add_marker("slow")
+
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,7 @@ def instructions(path: Path) -> list[tuple[str, list[str]]]:
     ]
 
 
+@pytest.mark.slow
 def test_what_the_container_file_copies_is_enough_to_install(tmp_path: Path) -> None:
     steps = instructions(INFRA / "Containerfile")
     for _, (*sources, target) in [step for step in steps if step[0] == "COPY"]:

@@ -29,10 +29,11 @@ A2V = [sys.executable, "-c", "from a2v_experiments.cli import main; main()"]
 UPDATES = 8
 STAGES = ["experiment", "prepare", "folds", "pretrain", "finetune"]
 
-pytestmark = pytest.mark.skipif(
+needs_postgresql = pytest.mark.skipif(
     shutil.which("initdb") is None and not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")),
     reason="PostgreSQL is not installed (apt-get install postgresql)",
 )
+pytestmark = [needs_postgresql, pytest.mark.ray]
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ import pytest
 import torch
 from model_archives import PRETRAINED, edited, named, refused, text, write_archive
 
+pytestmark = pytest.mark.slow
+
 
 def _listed(depth: int, made: bytes) -> bytes:
     """Lists (or tuples) in each other, each the one before twice: 2^depth values by a few bytes."""

@@ -310,6 +310,7 @@ def test_the_supervised_baseline_has_no_pretraining_and_ignores_padding() -> Non
 
 
 @pytest.mark.parametrize("preset", ["tiny", "small", "crnn"])
+@pytest.mark.slow
 def test_a_preset_learns_in_a_few_steps(preset: str) -> None:
     """A call of 50 ms at 2 kHz in noise, against noise alone."""
     model, _, finetune, _ = PRESETS[preset]

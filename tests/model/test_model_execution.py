@@ -10,6 +10,8 @@ from a2v_model.recomputation import set_gradient_checkpointing
 from model_goldens import tiny_model, tiny_pretrain
 from torch import Tensor, nn
 
+pytestmark = pytest.mark.slow
+
 
 def _model(kind: str) -> Pretrainer | Detector:
     torch.manual_seed(0)

@@ -100,6 +100,7 @@ def test_mean_attention_is_the_naive_mean_of_all_maps(seed: int) -> None:
         mean_attention(model, wave, 16000)
 
 
+@pytest.mark.slow
 def test_maps_of_earlier_layers_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """When a layer's maps are made, those of no other layer are still held."""
     model = _detector()

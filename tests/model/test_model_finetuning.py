@@ -140,6 +140,7 @@ def _prenet_blocks_that_ran(detector: Detector, seeds: range) -> list[tuple[int,
     return seen
 
 
+@pytest.mark.slow
 def test_layerdrop_of_the_prenet_skips_its_blocks_in_training_only() -> None:
     """Four blocks, each kept with probability .7: 2.8 on average, each alike, in their order; at times none."""
     torch.manual_seed(0)
@@ -239,6 +240,7 @@ def test_bad_classes_are_refused(classes: list[str]) -> None:
         Detector(tiny_model(), FinetuneConfig(average_layers=1, channel_mask_length=4), classes)
 
 
+@pytest.mark.slow
 def test_training_learns_where_a_tone_is() -> None:
     """A 1 kHz tone in noise, finetuned from scratch: frames with the tone end up far above the others."""
     torch.manual_seed(0)

@@ -15,6 +15,8 @@ from a2v_model.original_config import read_config
 from a2v_model.original_layers import parse_labels, parse_layers, write_layers
 from model_archives import FINETUNED, PRETRAINED, edited
 
+pytestmark = pytest.mark.slow
+
 Edit = dict[str, Any]  # dotted path in the checkpoint -> value; `...` deletes
 
 

@@ -8,6 +8,8 @@ from a2v_model import channel_mask, frame_mask
 from a2v_model.masking import masked_indices, noise, span_mask
 from model_goldens import facts
 
+pytestmark = pytest.mark.slow
+
 STATS = facts("g8_mask_stats")["stats"]
 NAMES = [f"{g['mask_prob']}-{g['mask_length']}-{g['require_same_masks']}" for g in STATS]
 

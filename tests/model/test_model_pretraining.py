@@ -147,6 +147,7 @@ def test_same_generator_same_loss(seed: int) -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
+@pytest.mark.slow
 def test_loss_falls_when_training() -> None:
     torch.manual_seed(0)
     model = Pretrainer(tiny_model(), tiny_pretrain()).train()

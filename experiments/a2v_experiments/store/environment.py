@@ -15,9 +15,7 @@ from typing import Any
 from .tags import COMMIT, DIRTY
 
 ORIGIN = "origin.json"  # in this package, of code that was submitted to a cluster (submission.py)
-PACKAGES = (
-    "a2v", "a2v-model", "a2v-data", "a2v-eval", "torch", "torchaudio", "ray", "mlflow", "optuna", "numpy", "h5py",
-)  # fmt: skip
+PACKAGES = ("a2v", "a2v-model", "a2v-data", "a2v-eval", "torch", "ray", "mlflow", "optuna", "numpy", "h5py")
 
 
 @lru_cache

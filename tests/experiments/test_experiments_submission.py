@@ -49,7 +49,7 @@ def test_the_upload_runs_this_code_where_nothing_is_installed(tmp_path, monkeypa
 
     assert load_recipe(str(upload / "recipe.yaml")) == chosen  # without parents, and whatever the folder it is read in
     code = """
-import json, a2v_experiments.environment as e, a2v_model, a2v_data, a2v_eval
+import json, a2v_experiments.store.environment as e, a2v_model, a2v_data, a2v_eval
 print(json.dumps([e.origin(), e.__file__, a2v_model.__file__, a2v_data.__file__, a2v_eval.__file__,
                   e.describe_environment()["packages"]["a2v"]]))
 """

@@ -10,6 +10,8 @@ from a2v_data.resampling import resample_blocks, resampled_length
 from data_sounds import tone
 from torchaudio.transforms import Resample
 
+pytestmark = pytest.mark.slow
+
 RATES = [(44100, 8000), (48000, 16000), (48000, 8000), (22050, 24000), (32000, 16000), (8000, 44100), (250_000, 96_000)]
 
 

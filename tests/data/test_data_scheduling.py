@@ -9,6 +9,8 @@ import psutil
 import pytest
 from a2v_data.scheduling import Crash, in_this_process, on_cores
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("run", [in_this_process, on_cores(1), on_cores(2)])
 def test_every_task_once(run) -> None:

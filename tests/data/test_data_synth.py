@@ -14,6 +14,8 @@ from a2v_data.synth import synthesise
 from a2v_data.synth_calls import SIGNATURES, VOCALISATIONS, draw_individual, event_sound, far_away
 from sklearn.metrics import average_precision_score
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
@@ -69,7 +71,6 @@ def test_layout(tmp_path: Path) -> None:
     assert events > 6
 
 
-@pytest.mark.slow
 def test_imbalance_length_and_sparsity(corpus: Corpus) -> None:
     found = corpus_statistics(corpus)
     classes = found["per_class"]

@@ -26,9 +26,9 @@ Command = Callable[..., Said]
 QUICK = frozenset(
     f"test_experiments_{name}.py"
     for name in (
-        "advice", "cli", "data_annotations", "data_import", "evaluate", "fingerprint", "inference", "labelled",
-        "models", "name_groups", "next_steps", "one_reader", "pinned", "predict_settings", "predict_stream", "recipe",
-        "scale", "segments", "short_recordings", "submission", "suggest", "sweep_config",
+        "cli", "data_annotations", "data_import", "evaluate", "fingerprint", "inference", "name_groups", "one_reader",
+        "pinned", "predict_settings", "predict_stream", "recipe", "scale", "segments", "short_recordings", "submission",
+        "suggest", "sweep_config",
     )
 )  # fmt: skip
 

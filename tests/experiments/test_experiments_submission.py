@@ -35,6 +35,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+@pytest.mark.slow
 def test_the_upload_runs_this_code_where_nothing_is_installed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "parent.yaml").write_text(write_recipe(tmp_path / "p", recipe_tree(data__source="tones")).read_text())

@@ -7,6 +7,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def imported(paths: Iterable[Path]) -> set[str]:
     return found - set(sys.stdlib_module_names)
 
 
+@cache
 def owners() -> dict[str, set[str]]:
     """Module -> distributions that bring it. Ours are named, since a checkout need not be installed."""
     found = {module: {normal(name) for name in brought} for module, brought in packages_distributions().items()}

@@ -22,6 +22,8 @@ from a2v_model.pickle_values import shown
 from a2v_model.torch_archive import read
 from model_archives import PRETRAINED, named, refused, text, write_archive
 
+pytestmark = pytest.mark.slow
+
 
 class Calls:
     """Pickles as a call of `function`."""

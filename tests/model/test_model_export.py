@@ -25,6 +25,8 @@ from a2v_model.original_export import write_config
 from model_archives import FINETUNED, PRETRAINED
 from model_goldens import tiny_model, tiny_pretrain
 
+pytestmark = pytest.mark.slow
+
 
 def _shaken(model: Pretrainer | Detector, seed: int) -> Pretrainer | Detector:
     """All weights drawn anew, so that none is equal to another or to what a new model has."""

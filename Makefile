@@ -11,8 +11,11 @@ LIGHT := .venv-light
 quickstart: $(STAMP)
 	$(BIN)/a2v experiment run quickstart.yaml
 
+# The packages' tests run beside those of experiments and infra, which mostly wait: 2 cores are enough for both.
 test: lint
-	$(BIN)/python -m pytest
+	@nice -n 19 $(BIN)/python -m pytest tests/data tests/eval tests/model > $(VENV)/packages.log 2>&1 & packages=$$!; \
+	$(BIN)/python -m pytest tests/experiments tests/infra; experiments=$$?; \
+	wait $$packages; packages=$$?; cat $(VENV)/packages.log; [ $$experiments = 0 ] && [ $$packages = 0 ]
 
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -m "not ray and not slow"

@@ -195,7 +195,7 @@ def test_a_server_that_is_killed_during_training_and_comes_back(tmp_path, csv_so
 
 STOPS = [  # where Ctrl-C comes, and what has been begun by then
     ("a2v_data.pack.pack", ["experiment", "prepare"]),
-    ("a2v_experiments.stages.stages.stratify", ["experiment", "folds"]),
+    ("a2v_experiments.stages.splits.stratify", ["experiment", "folds"]),
     ("a2v_experiments.stages.stages.run_training", ["experiment", "pretrain"]),
     ("update 4", ["experiment", "pretrain"]),
     ("a2v_experiments.stages.stages.finetune", ["experiment"]),  # between two stages

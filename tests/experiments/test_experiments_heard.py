@@ -226,6 +226,8 @@ def test_what_a_recipe_cannot_take_is_refused_also_where_its_folds_are_there(wor
     assert world.call(*sets, "folds.label_shares=[0.5]").code == 0
     refused = world.call(*sets, "folds.label_shares=[0.1]")
     assert refused.code == 2 and "no subset with 10 %" in refused.only_line()
+    refused = world.call(*sets, "folds.group='(rec)'")
+    assert refused.code == 2 and "trains on 'rec'" in refused.only_line()
 
 
 def test_the_same_recordings_in_another_corpus_are_known_by_their_sound(world, csv_source, tmp_path):

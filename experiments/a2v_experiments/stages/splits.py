@@ -40,6 +40,8 @@ def checked(recipe: Recipe, folds: Folds) -> Folds:
     settings = recipe.folds
     if settings.manifests is not None:
         _check_given(settings, folds)
+        if settings.group is not None:
+            _check_groups(folds, by_pattern(settings.group))
     if folds.overlap and any(recipe.is_cross_fitted(share) for share in settings.label_shares):
         raise UserError(
             "folds: some recordings are evaluated in several folds, so folds cannot choose one another's thresholds"
@@ -53,12 +55,9 @@ def _given(settings: FoldsConfig, corpus: Listing) -> Folds:
     """The folds of `manifests`. Raises UserError naming file and row of what is wrong in them."""
     folder = Path(settings.manifests or "")
     try:
-        folds = read_manifests(folder, corpus, settings.holdout is not None)
+        return read_manifests(folder, corpus, settings.holdout is not None)
     except ValueError as error:
         raise UserError(f"folds.manifests: {error}") from None
-    if settings.group is not None:
-        _check_groups(folds, by_pattern(settings.group))
-    return folds
 
 
 def _check_given(settings: FoldsConfig, folds: Folds) -> None:

@@ -4,7 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from a2v_model import DecoderConfig, EncoderConfig, FrontEndConfig, ModelConfig, PretrainConfig
+import torch
+from a2v_model import (
+    DecoderConfig,
+    Detector,
+    EncoderConfig,
+    FinetuneConfig,
+    FrontEndConfig,
+    ModelConfig,
+    PretrainConfig,
+)
+from a2v_model.original_names import own_state
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -42,6 +52,19 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
     assert actual.shape == expected.shape, f"{tuple(actual.shape)} != {tuple(expected.shape)}"
     actual = actual.detach()
     return float((actual.double() - expected.double()).norm() / expected.double().norm())
+
+
+def logits_error(model: ModelConfig, student: dict[str, Tensor], golden: dict[str, Tensor], layers: int) -> float:
+    """`relative_error` of the logits of a golden g4, whose head reads the mean of so many layers. student: the
+    original's weights."""
+    config = FinetuneConfig(average_layers=layers, channel_mask_length=4)
+    detector = Detector(model, config, [str(i) for i in range(12)]).eval()
+    detector.load_backbone(own_state(student))
+    with torch.no_grad():
+        detector.head.weight.copy_(golden["proj_weight"])
+        detector.head.bias.copy_(golden["proj_bias"])
+        logits = detector(golden["source"])
+    return relative_error(logits, golden[f"logits_top{layers}"])
 
 
 def golden_teacher(student: dict[str, Tensor], keys: list[str]) -> dict[str, Tensor]:

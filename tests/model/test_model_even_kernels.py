@@ -26,7 +26,7 @@ from a2v_model.masking import masked_indices
 from a2v_model.original_checkpoint import export_checkpoint, import_checkpoint
 from a2v_model.original_names import own_name, own_state, own_teacher_state, own_tensor
 from model_archives import PRETRAINED, edited
-from model_goldens import facts, golden_teacher, relative_error, tensors
+from model_goldens import facts, golden_teacher, logits_error, relative_error, tensors
 from torch import Tensor
 from torch.nn import functional
 
@@ -128,15 +128,7 @@ def test_loss_and_gradients_golden(pretrainer: Pretrainer, golden: dict[str, Ten
 
 @pytest.mark.parametrize("layers", [2, 4])
 def test_logits_golden(original: dict[str, Tensor], layers: int) -> None:
-    golden = tensors(f"{FOLDER}/g4_finetune")
-    config = FinetuneConfig(average_layers=layers, channel_mask_length=4)
-    detector = Detector(MODEL, config, [str(i) for i in range(12)]).eval()
-    detector.load_backbone(own_state(original))
-    with torch.no_grad():
-        detector.head.weight.copy_(golden["proj_weight"])
-        detector.head.bias.copy_(golden["proj_bias"])
-        logits = detector(golden["source"])
-    assert relative_error(logits, golden[f"logits_top{layers}"]) < 1e-5
+    assert logits_error(MODEL, original, tensors(f"{FOLDER}/g4_finetune"), layers) < 1e-5
 
 
 @pytest.mark.parametrize(("kernel", "groups"), [(2, 1), (6, 1), (6, 4), (16, 2), (7, 4), (1, 1)])

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import torch
 from a2v_model import Detector, FinetuneConfig, Pretrainer, focal_loss, normalise
-from a2v_model.original_names import own_state
-from model_goldens import GOLDEN_MODEL, facts, relative_error, tensors, tiny_model, tiny_pretrain
+from model_goldens import GOLDEN_MODEL, facts, logits_error, relative_error, tensors, tiny_model, tiny_pretrain
 from torch import Tensor
 from torch.nn import functional
 
@@ -21,15 +20,7 @@ def _detector(**fields: Any) -> Detector:
 
 @pytest.mark.parametrize("layers", [2, 3])
 def test_logits_golden(student: dict[str, Tensor], layers: int) -> None:
-    golden = tensors("g4_finetune")
-    config = FinetuneConfig(average_layers=layers, channel_mask_length=4)
-    detector = Detector(GOLDEN_MODEL, config, [str(i) for i in range(12)]).eval()
-    detector.load_backbone(own_state(student))
-    with torch.no_grad():
-        detector.head.weight.copy_(golden["proj_weight"])
-        detector.head.bias.copy_(golden["proj_bias"])
-        logits = detector(golden["source"])
-    assert relative_error(logits, golden[f"logits_top{layers}"]) < 1e-5
+    assert logits_error(GOLDEN_MODEL, student, tensors("g4_finetune"), layers) < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])

@@ -1,7 +1,7 @@
 """`a2v adapt`: from a model that is there to a detector of one's own classes, on a machine that could not train it.
 
 The backbone stays as it is: what it hears in the labelled recordings is computed once (features.py), and a head is
-trained on that (adapt_head.py). All labelled recordings are used, a fifth of them to choose weights and thresholds by;
+trained on that (head.py). All labelled recordings are used, a fifth of them to choose weights and thresholds by;
 what is told of the model are its scores on these. The result is a run of the MLflow experiment `adapt` and a folder.
 """
 

@@ -74,9 +74,11 @@ def folds(
     from a2v_data.stats import class_shares, fold_statistics
     from a2v_data.storage import refuse_existing
 
+    from ..recipe.folds import USUAL_SHARE
+
     refuse_existing(out)
     percentages = _shares(shares)
-    share_of_each = 0.2 if evaluation_share is None else evaluation_share
+    share_of_each = USUAL_SHARE if evaluation_share is None else evaluation_share
     held = _held(holdout)
     if evaluation_share is not None and scheme != Scheme.SHUFFLE:
         raise UserError("--evaluation-share belongs to --scheme shuffle; a partition evaluates one of its folds")

@@ -9,17 +9,16 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from a2v_eval.events import PROTOCOLS, Protocol
+from a2v_eval.events import Protocol
 from a2v_eval.figure_style import LINES
 from a2v_eval.figures import precision_recall_figure, save
+from a2v_eval.summary import STRICT_FIRST
 from mlflow import MlflowClient
 
 from ..basics.errors import FAILED, UserError
 from ..stages.figures import DATA, FigureData, read_data
 from ..store.tags import FOLD, STAGE, VARIANT
 from .compare import Side
-
-STRICT_FIRST: tuple[Protocol, ...] = tuple(sorted(PROTOCOLS, key=lambda protocol: protocol != "strict"))
 
 
 def places(file: Path) -> dict[Protocol, Path]:

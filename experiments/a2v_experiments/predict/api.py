@@ -5,7 +5,7 @@
     events = predict("monday.flac", "runs:/RUN_ID")      # or a folder's path, several, or a waveform with its rate
     events[events.likelihood > 0.5].to_csv("calls.csv")
 
-`a2v predict` finds the same events (predict_run.py), and so does the model that MLflow serves.
+`a2v predict` finds the same events (run.py), and so does the model that MLflow serves.
 """
 
 from __future__ import annotations

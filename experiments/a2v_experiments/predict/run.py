@@ -1,7 +1,7 @@
 """Calls in many recordings: what is left to do, doing it on every core or a cluster, and the tables at its end.
 
-How an interrupted call goes on is said in `predict_state.py`. A recording's pieces are worked on anywhere and in any
-order (`predict_work.py`); when all of them are there, its events are found and its tables are written, here. A
+How an interrupted call goes on is said in `state.py`. A recording's pieces are worked on anywhere and in any
+order (`work.py`); when all of them are there, its events are found and its tables are written, here. A
 recording that cannot be used is left out and named; the others are not harmed.
 """
 
@@ -63,7 +63,7 @@ class Job:
     notices: tuple[str, ...] = ()
 
     def options(self) -> dict[str, Any]:
-        """What decides the results: see `predict_state`."""
+        """What decides the results: see `state`."""
         return {
             "model": self.digest,
             "channel": str(self.choice.channel),

@@ -27,7 +27,7 @@ SHOWN = 20
 class Summary:
     """model, options: as in `Job`; done: every recording that the folder holds; new: those that this call did; given:
     those that it was called with; left_out: name -> why; elapsed_s: of the call. not_learned: classes that are not
-    written for that, with why. likelihoods: as `predict_extremes.extreme_rows` has them."""
+    written for that, with why. likelihoods: as `extremes.extreme_rows` has them."""
 
     model: str
     options: dict[str, Any]

@@ -75,7 +75,7 @@ def read_recipe(name: str, overrides: list[str] | None = None, scale: Scale | No
 
 
 def load_recipe(name: str, overrides: list[str] | None = None, scale: Scale | None = None) -> Recipe:
-    """Read, complete and validate a recipe; see `read_recipe`. Its sweep's trials: `sweep_trials.trials_of`."""
+    """Read, complete and validate a recipe; see `read_recipe`. Its sweep's trials: `sweep.trials.trials_of`."""
     return read_recipe(name, overrides, scale).resolve()
 
 

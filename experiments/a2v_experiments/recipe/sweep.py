@@ -84,7 +84,7 @@ class Range(Section):
 
 
 Values = Annotated[list[Annotated[Any, AfterValidator(_scalar)]], Field(min_length=1), AfterValidator(_distinct)]
-# The tags stand in an error's place; brackets mark them as kinds, which recipe_errors leaves out.
+# The tags stand in an error's place; brackets mark them as kinds, which errors.py leaves out.
 Choice = Annotated[
     Annotated[Values, Tag("[values]")] | Annotated[Range, Tag("[range]")],
     Discriminator(lambda value: "[values]" if isinstance(value, list) else "[range]"),

@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 from a2v_data.corpus import AUDIO, Corpus
 from a2v_data.folds import Folds
-from a2v_data.groups import Grouping, by_pattern, groups_of, of_the_same_groups
+from a2v_data.groups import groups_of, of_the_same_groups
+from mlflow.exceptions import MlflowException
 
 from ..basics.errors import UserError
 from ..basics.fingerprint import fingerprint
 from ..recipe.sections import Recipe
 from ..store.tags import BACKBONE, MODEL_RUN, input_run
+from .splits import grouping
 
 if TYPE_CHECKING:
     from .backbones import Backbone
     from .stage import Context
 
-HEARD = "heard.json"  # artifact of a training: name and mark (`Corpus.sound_marks`) of each of its recordings
+HEARD = "heard.json"  # artifact of a training: name and mark (`Corpus.sound_mark`) of each of its recordings
 INPUTS = (input_run("pretrain"), MODEL_RUN)  # tags: the runs that a model was trained on from
 
 
@@ -87,28 +89,25 @@ def _away(recipe: Recipe, corpus: Corpus, labelled: Corpus, tested: list[str]) -
     """Which recordings of a corpus are evaluated, or of the group of one that is; without a group each is alone."""
     if not tested:
         return set(), []
-    grouping, names = _grouping(recipe), [one.name for one in corpus.recordings]
-    away = of_the_same_groups([one.name for one in labelled.recordings], set(tested), grouping)
-    if corpus.folder != labelled.folder:
-        away = _same_sound(labelled, away, corpus)
-        if grouping == "recording" or not _same_sound(labelled, [one.name for one in labelled.recordings], corpus):
-            return away, []
-        # the two have recordings in common, so groups are called alike in both
-        held = set(groups_of(tested, grouping).values()) - {None}
-        away |= {name for name, group in groups_of(names, grouping).items() if group in held}
-    alone = sum(group is None for group in groups_of(names, grouping).values())
+    group, known = grouping(recipe.folds), [one.name for one in labelled.recordings]
+    away = _same_sound(labelled, of_the_same_groups(known, set(tested), group), corpus)
+    if group == "recording" or not _same_sound(labelled, known, corpus):
+        return away, []
+    # where the two have recordings in common, groups are called alike in both
+    held = set(groups_of(tested, group).values()) - {None}
+    groups = groups_of((one.name for one in corpus.recordings), group)
+    away |= {name for name, found in groups.items() if found in held}
+    alone = sum(found is None for found in groups.values())
     told = f"{alone} recordings are heard in pretraining in whose names folds.group finds no group"
     return away, [told] if alone else []
 
 
-def _grouping(recipe: Recipe) -> Grouping:
-    return by_pattern(recipe.folds.group) if recipe.folds.group else "recording"
-
-
-def _same_sound(labelled: Corpus, names: Collection[str], corpus: Corpus) -> set[str]:
-    """The recordings of `corpus` that sound the same as these of `labelled`."""
-    marks = {labelled.sound_marks[name] for name in names}
-    return {name for name, mark in corpus.sound_marks.items() if mark in marks}
+def _same_sound(source: Corpus, names: Collection[str], corpus: Corpus) -> set[str]:
+    """The recordings of `corpus` that sound the same as these of `source`; of the same store, these themselves."""
+    if source.folder == corpus.folder:
+        return set(names)
+    marks = {source.sound_mark(name) for name in names}
+    return {one.name for one in corpus.recordings if corpus.sound_mark(one.name) in marks}
 
 
 def told(recipe: Recipe, corpus: Corpus, labelled: Corpus, folds: Folds) -> str | None:
@@ -118,20 +117,14 @@ def told(recipe: Recipe, corpus: Corpus, labelled: Corpus, folds: Folds) -> str 
     """
     if recipe.pretrain is None:
         return None
-    numbers = _numbers(recipe)
+    tested = evaluated(recipe, folds)
     if recipe.pretrains_by_fold:
-        names = {number: heard_by(recipe, corpus, folds, number, labelled).names for number in numbers}
+        both: set[str] = set()
+        for fold in recipe.folds.selected:
+            heard = heard_by(recipe, corpus, folds, fold, labelled).names
+            both |= _same_sound(corpus, heard, labelled).intersection(folds[fold].evaluation)
     else:
-        names = dict.fromkeys(numbers, heard_by(recipe, corpus, folds, None, labelled).names)
-    both: set[str] = set()
-    for number in numbers:
-        tested = set(folds[number].evaluation)
-        if corpus.folder == labelled.folder:
-            both |= tested.intersection(names[number])
-        else:
-            heard = {corpus.sound_marks[name] for name in names[number]}
-            both |= {name for name in tested if labelled.sound_marks[name] in heard}
-    tested = {name for number in numbers for name in folds[number].evaluation}
+        both = tested & _same_sound(corpus, heard_by(recipe, corpus, folds, None, labelled).names, labelled)
     count = f"{len(both)} of the {len(tested)} evaluation recordings"
     if both:
         return f"pretraining heard {count}, without their labels (as in the paper; pretrain.hears=train keeps them out)"
@@ -142,13 +135,14 @@ def told(recipe: Recipe, corpus: Corpus, labelled: Corpus, folds: Folds) -> str 
     return f"{who} evaluation recordings{alone}"
 
 
-def _numbers(recipe: Recipe) -> list[int]:
-    return [0] if recipe.folds.holdout is not None else recipe.folds.selected
+def evaluated(recipe: Recipe, folds: Folds) -> set[str]:
+    """The evaluation recordings of all folds that run."""
+    return {name for fold in recipe.folds.selected for name in folds[fold].evaluation}
 
 
 def heard_json(corpus: Corpus, names: Collection[str]) -> dict[str, Any]:
     """The artifact HEARD of a training on these recordings."""
-    return {"recordings": {name: corpus.sound_marks[name] for name in names}}
+    return {"recordings": {name: corpus.sound_mark(name) for name in names}}
 
 
 def check_backbone(context: Context, backbone: Backbone, corpus: Corpus, folds: Folds) -> str:
@@ -161,11 +155,11 @@ def check_backbone(context: Context, backbone: Backbone, corpus: Corpus, folds: 
     recipe = context.recipe
     run_id = read_description(backbone.folder).get("extra", {}).get("run_id")
     marks, whole = _marks_of_run(context, run_id) if isinstance(run_id, str) else (set(), False)
-    tested = {name for number in _numbers(recipe) for name in folds[number].evaluation}
+    tested = evaluated(recipe, folds)
     held = tested
     if recipe.folds.holdout is not None:
-        held = of_the_same_groups([one.name for one in corpus.recordings], tested, _grouping(recipe))
-    both = sorted(name for name in held if corpus.sound_marks[name] in marks)
+        held = of_the_same_groups([one.name for one in corpus.recordings], tested, grouping(recipe.folds))
+    both = sorted(name for name in held if corpus.sound_mark(name) in marks)
     if both and recipe.folds.holdout is not None:
         raise UserError(
             f"backbone: {backbone.source}: it heard {len(both)} of the {len(held)} recordings that are held out, or of"
@@ -184,7 +178,13 @@ def _marks_of_run(context: Context, run_id: str) -> tuple[set[str], bool]:
         tags = context.store.run(run_id).data.tags
         text = Path(context.store.fetch(run_id, HEARD, context.work)).read_text(encoding="utf-8")
         marks, whole = set(json.loads(text)["recordings"].values()), BACKBONE not in tags
-    except Exception:  # another store's run, or one of before there was this artifact
+    except (
+        UserError,
+        MlflowException,
+        OSError,
+        ValueError,
+        KeyError,
+    ):  # another store's run, or one of before there was this artifact
         tags, marks, whole = {}, set(), False
     for other in (tags[key] for key in INPUTS if key in tags):
         more, all_of_it = _marks_of_run(context, other)

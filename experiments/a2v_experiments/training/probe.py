@@ -145,7 +145,7 @@ def probe_scores(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) ->
 def _directed(x_ND: Tensor, target_NC: Tensor, other_ND: Tensor, other_NC: Tensor) -> list[float]:
     """AP of each class on the other half, of a classifier that is fitted on this one."""
     mean_D, spread_D = x_ND.mean(0), x_ND.std(0, correction=0)
-    spread_D = spread_D.clamp(min=1e-3 * float(spread_D.max()) or 1.0)  # as `adapt_head.moments`
+    spread_D = spread_D.clamp(min=1e-3 * float(spread_D.max()) or 1.0)  # as `adapt.head.moments`
     weight_CD, bias_C = fit_logistic((x_ND - mean_D) / spread_D, target_NC)
     logits_NC = functional.linear((other_ND - mean_D) / spread_D, weight_CD, bias_C)
     columns = zip(other_NC.T.cpu().numpy(), logits_NC.T.cpu().numpy(), strict=True)

@@ -27,7 +27,7 @@ FORMAT_VERSION = 1
 EVENT_DTYPE = np.dtype([("recording", "<i4"), ("class", "<i2"), ("onset_s", "<f8"), ("offset_s", "<f8")])
 SEGMENT_DTYPE = np.dtype([("recording", "<i4"), ("start", "<i8")])
 FULL_SCALE = 32768
-MARKED = 4096  # samples of a recording that its `sound_marks` are made from
+MARKED = 4096  # samples of a recording that its `sound_mark` is made from
 META, AUDIO, EVENTS = "corpus.json", "audio.i16", "events.npy"
 
 
@@ -88,16 +88,20 @@ class Corpus:
         """What else is worth knowing: merged events, scaled recordings."""
         return list(self.meta.get("notices", []))
 
-    @cached_property
-    def sound_marks(self) -> dict[str, str]:
-        """Name -> digest of a recording's length and of the samples in its middle: the same sound in two stores of one
-        sample rate has the same, whatever its name."""
-        marks = {}
-        for recording in self.recordings:
+    def sound_mark(self, name: str) -> str:
+        """Digest of a recording's length and of the samples in its middle: the same sound in two stores of one sample
+        rate has the same, whatever its name."""
+        if name not in self._sound_marks:  # of a large store, most are never asked for
+            recording = self.recordings[self._index[name]]
             first = recording.offset + max((recording.n_samples - MARKED) // 2, 0)
             middle = self.audio[first : first + min(MARKED, recording.n_samples)].tobytes()
-            marks[recording.name] = blake2b(f"{recording.n_samples} ".encode() + middle, digest_size=12).hexdigest()
-        return marks
+            length = f"{recording.n_samples} ".encode()
+            self._sound_marks[name] = blake2b(length + middle, digest_size=12).hexdigest()
+        return self._sound_marks[name]
+
+    @cached_property
+    def _sound_marks(self) -> dict[str, str]:
+        return {}
 
     def verify(self) -> None:
         """Read all audio and compare its checksum; `ValueError` where it differs."""

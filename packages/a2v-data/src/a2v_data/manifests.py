@@ -96,9 +96,7 @@ def read_manifests(folder: Path, corpus: Listing, holdout: bool = False) -> Fold
         return _read_manifest(folder / f"{stem}.tsv", corpus.folder, known)
 
     folds = []
-    for number, mark in enumerate(marks):
-        if not holdout:
-            number = int(mark)
+    for number, mark in marks.items():
         train, evaluation = names_of(f"train_{mark}"), names_of(f"valid_{mark}")
         both = sorted(set(train) & set(evaluation))
         if both:
@@ -115,7 +113,7 @@ def read_manifests(folder: Path, corpus: Listing, holdout: bool = False) -> Fold
     elif (folder / PRETRAIN).is_file():
         held = set(folds[0].evaluation) if holdout else set()
         pretrain = [name for name in names_of(Path(PRETRAIN).stem) if name not in held]
-        if marks == [HOLDOUT]:
+        if HOLDOUT in marks.values():
             notices.append(
                 f"no pretrain_{HOLDOUT}.tsv: pretraining hears {PRETRAIN} without the recordings of valid_{HOLDOUT}.tsv"
             )
@@ -133,21 +131,26 @@ def holdout_in(folder: Path) -> bool:
 
 def folds_in(folder: Path) -> bool:
     """Whether a folder has manifests of folds."""
-    return any(path.stem[6:].isdigit() for path in Path(folder).glob("train_*.tsv"))
+    return bool(_numbers(Path(folder)))
 
 
-def _marks(folder: Path, holdout: bool) -> list[str]:
-    """How the names of the folds' manifests call them, in order."""
-    numbers = sorted(int(path.stem[6:]) for path in folder.glob("train_*.tsv") if path.stem[6:].isdigit())
+def _numbers(folder: Path) -> list[int]:
+    """Numbers of the folds that there are manifests of, in order."""
+    return sorted(int(path.stem[6:]) for path in folder.glob("train_*.tsv") if path.stem[6:].isdigit())
+
+
+def _marks(folder: Path, holdout: bool) -> dict[int, str]:
+    """Number of each fold -> how the names of its manifests call it."""
+    numbers = _numbers(folder)
     if holdout:
-        if (folder / f"train_{HOLDOUT}.tsv").is_file():
-            return [HOLDOUT]
+        if holdout_in(folder):
+            return {0: HOLDOUT}
         if numbers != [0]:
             found = f"its folds are {', '.join(map(str, numbers))}" if numbers else "there are no folds either"
             raise ValueError(f"{folder}: no manifest train_{HOLDOUT}.tsv of a hold-out, and {found}")
     if not numbers:
         raise ValueError(f"{folder}: no manifest train_0.tsv; `a2v data folds` writes them")
-    return [str(number) for number in numbers]
+    return {number: str(number) for number in numbers}
 
 
 def manifests_digest(folder: Path) -> str:

@@ -218,7 +218,7 @@ def _with_labels(
     with bar(doing, len(recordings), "recordings") as shown:
         for recording, likelihood in _likelihoods(context, model, corpus, recordings):
             shown.update()
-            yield likelihood, corpus.labels(recording)
+            yield likelihood, corpus.truth(recording)
 
 
 def _likelihoods(
@@ -236,7 +236,7 @@ def _energy(corpus: Corpus, recordings: Iterable[int], frame_rate: float) -> Ite
     for recording in recordings:
         waveform = _waveform(corpus, recording)
         loudness_T = energy_likelihood(waveform, corpus.sample_rate, frame_rate)
-        yield np.repeat(loudness_T[:, None], len(corpus.classes), axis=1).astype(np.float32), corpus.labels(recording)
+        yield np.repeat(loudness_T[:, None], len(corpus.classes), axis=1).astype(np.float32), corpus.truth(recording)
 
 
 def _waveform(corpus: Corpus, recording: int) -> NDArray[np.float32]:

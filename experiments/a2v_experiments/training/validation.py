@@ -49,7 +49,7 @@ def score_validation(
     `validation_events` are scored.
     """
     found = recording_likelihoods(model, corpus, recordings, segment_s, overlap_s, precision=precision)
-    labelled = ((likelihood_TC, corpus.labels(recording)) for recording, likelihood_TC in found)
+    labelled = ((likelihood_TC, corpus.truth(recording)) for recording, likelihood_TC in found)
     settings = scoring.model_copy(update={"events": validation_events(scoring.events)})
     return evaluate(labelled, corpus.classes, model.model_config.front_end.frame_rate, settings)
 

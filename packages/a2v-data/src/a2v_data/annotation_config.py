@@ -22,6 +22,8 @@ class AnnotationConfig(BaseModel):
     point_duration_s: points (onset = offset) become events of this length with the point in the middle; None: they
     are errors.
     encoding: of text tables; None: UTF-8, or UTF-16 with a byte order mark.
+    regions: CSV (file,onset_s,offset_s) that says which parts of the recordings were annotated; None: `regions.csv`
+    where there is one. region_label: a label that marks such parts in the tables themselves.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,6 +37,8 @@ class AnnotationConfig(BaseModel):
     default_label: str | None = None
     point_duration_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     encoding: str | None = None
+    regions: str | None = None
+    region_label: str | None = None
 
     @field_validator("tables")
     @classmethod
@@ -43,7 +47,7 @@ class AnnotationConfig(BaseModel):
             raise ValueError("must name at least one file, folder or pattern (leave it out to find them)")
         return tables
 
-    @field_validator("label_column", "mapping", "default_label")
+    @field_validator("label_column", "mapping", "default_label", "regions", "region_label")
     @classmethod
     def _not_blank(cls, text: str | None) -> str | None:
         if text is not None and not text.strip():

@@ -16,6 +16,7 @@ from a2v_data.recording_names import RecordingNames, read_header
 
 ANNOTATION_FILE = "annotations.csv"
 ANNOTATION_FOLDER = "annotations"
+REGION_FILE = "regions.csv"  # see `regions.py`
 NAMELESS = ("audacity", "textgrid", "nips4bplus")  # formats that never say to which recording they belong
 NO_TABLES = ("readme", "license", "licence", "copying", "citation")
 Progress = Callable[[int, int], None]
@@ -58,7 +59,8 @@ class ReadTable:
 @dataclass
 class AnnotationReport:
     """Everything that the tables of a source say: events, recordings that they name, those of which they name an event
-    (one that a mapping drops too), one line per problem, and which of these lines are of one recording (`wrong`)."""
+    (one that a mapping drops too), one line per problem, which of these lines are of one recording (`wrong`), and which
+    parts of the recordings were annotated (None: all that there is)."""
 
     tables: list[ReadTable] = field(default_factory=list)
     rows: list[Annotation] = field(default_factory=list)
@@ -67,6 +69,7 @@ class AnnotationReport:
     notices: list[str] = field(default_factory=list)
     wrong: dict[str, list[str]] = field(default_factory=dict)
     with_events: set[str] = field(default_factory=set)
+    regions: dict[str, list[tuple[float, float]]] | None = None
 
     def add_problem(self, recording: str | None, line: str) -> None:
         """Note what is wrong, and of which recording it is where that is known."""
@@ -135,12 +138,13 @@ def _walk(root: Path, base: Path, folder: Path, config: AnnotationConfig) -> lis
     """Everything under `root` that is named like a table, folders too, so that they can be reported; no mapping."""
     wanted = suffixes(config.format)
     mapping = folder / config.mapping if config.mapping else None
+    regions = folder / (config.regions or REGION_FILE)
     found = []
     for parent, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted([*folders, *files]):
             path = Path(parent, name)
-            if path.suffix.lower() in wanted and not name.startswith(".") and path != mapping:
+            if path.suffix.lower() in wanted and not name.startswith(".") and path not in (mapping, regions):
                 found.append(TableFile(path, _shown(path, folder), path.relative_to(base).as_posix()))
     return found
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from a2v_data.groups import Grouping, group_of
-from a2v_data.listing import Listing
+from a2v_data.intervals import IGNORED
+from a2v_data.listing import Listing, labelled_times
 
 MOST_TRIES, TRIED_GROUPS = 64, 2_000
 MOST_CHANGES, CHANGES_PER_GROUP = 20_000, 60
@@ -23,13 +24,15 @@ MOST_CHANGES, CHANGES_PER_GROUP = 20_000, 60
 @dataclass(frozen=True)
 class Fold:
     """Names of recordings to train on and to evaluate on. `counts` has events per class of the train ones; `shares`
-    those of the train ones that a given share of the labels has, by `share_name`, where somebody chose them."""
+    those of the train ones that a given share of the labels has, by `share_name`, where somebody chose them; `times_s`
+    the labelled time of the train ones, where only parts of recordings were annotated."""
 
     index: int
     train: list[str]
     evaluation: list[str]
     counts: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
     shares: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
+    times_s: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def make_folds(corpus: Listing, n_folds: int, seed: int, group: Grouping = "reco
             f"n_folds: {n_folds}, but the corpus has {len(members)} labelled {what}; "
             f"choose at most {len(members)} folds or annotate more"
         )
-    part_G = best_split(with_sizes(counts_RC, members), np.full(n_folds, 1 / n_folds), seed)
+    part_G = best_split(with_sizes(corpus, counts_RC, members), np.full(n_folds, 1 / n_folds), seed)
     folds = tuple(_fold(corpus, counts_RC, members, part_G == part, part) for part in range(n_folds))
     counts_GC = np.array([counts_RC[rows].sum(0) for rows in members])
     return Folds(folds, tuple(_notices(corpus.classes, counts_GC, n_folds, group)))
@@ -103,7 +106,7 @@ def shuffle_folds(
     members = list(_members(corpus, group).values())
     if len(members) < 2:
         raise ValueError(f"the corpus has {len(members)} labelled group(s) of recordings; folds need 2 or more")
-    sizes = with_sizes(counts_RC, members)
+    sizes = with_sizes(corpus, counts_RC, members)
     shares_P = np.array([1 - evaluation_share, evaluation_share])
     folds = tuple(
         _fold(corpus, counts_RC, members, best_split(sizes, shares_P, (seed, number)) == 1, number)
@@ -147,7 +150,7 @@ def hold_out(corpus: Listing, held: float | str, seed: int, group: Grouping = "r
     else:
         if not 0 < held < 1:
             raise ValueError(f"holdout: {held}; a share must be above 0 and below 1")
-        held_G = best_split(with_sizes(counts_RC, members), np.array([1 - held, held]), seed) == 1
+        held_G = best_split(with_sizes(corpus, counts_RC, members), np.array([1 - held, held]), seed) == 1
     kept_C, held_C = (sum(counts_RC[members[k]].sum(0) for k in np.flatnonzero(part)) for part in (~held_G, held_G))
     notices = [
         f"{name}: {'not evaluated, no held out' if train else 'not learned, no train'} recording has it"
@@ -165,7 +168,7 @@ def _fold(
         for part in (~evaluated_G, evaluated_G)
     ]
     assert not set(names[0]) & set(names[1])
-    return Fold(index, names[0], names[1], train_counts(corpus, counts_RC, names[0]))
+    return Fold(index, *names, train_counts(corpus, counts_RC, names[0]), times_s=train_times(corpus, names[0]))
 
 
 def train_counts(corpus: Listing, counts_RC: np.ndarray, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -173,9 +176,24 @@ def train_counts(corpus: Listing, counts_RC: np.ndarray, names: Sequence[str]) -
     return {name: tuple(counts_RC[row].tolist()) for name, row in zip(names, corpus.indices(names), strict=True)}
 
 
-def with_sizes(counts_RC: np.ndarray, members: list[list[int]]) -> np.ndarray:
-    """(G, C + 1): events per class of each group, and how many recordings it has."""
-    return np.array([[*counts_RC[rows].sum(0), len(rows)] for rows in members])
+def train_times(corpus: Listing, names: Sequence[str]) -> dict[str, float]:
+    """Labelled seconds of each recording: `Fold.times_s`. None where they were annotated as a whole."""
+    if not partly_annotated(corpus):
+        return {}
+    times_R = labelled_times(corpus)
+    return {name: float(times_R[row]) for name, row in zip(names, corpus.indices(names), strict=True)}
+
+
+def partly_annotated(corpus: Listing) -> bool:
+    """Whether there is time in labelled recordings that is not."""
+    return bool((corpus.unsure["class"] == IGNORED).any())
+
+
+def with_sizes(corpus: Listing, counts_RC: np.ndarray, members: list[list[int]]) -> np.ndarray:
+    """(G, C + 1): events per class of each group, and how many recordings it has, or, where only parts of them were
+    annotated, how many labelled minutes."""
+    sizes_R = labelled_times(corpus) / 60 if partly_annotated(corpus) else np.ones(len(counts_RC), np.int64)
+    return np.array([[*counts_RC[rows].sum(0), sizes_R[rows].sum()] for rows in members])
 
 
 def best_split(counts_GC: np.ndarray, shares_P: np.ndarray, seed: int | tuple[int, ...]) -> np.ndarray:
@@ -289,8 +307,8 @@ def label_share(fold: Fold, share: float, seed: int) -> Fold:
     """The fold with `share` (0 to 1) of its train recordings, class shares kept; evaluation is unchanged.
 
     Those of `Fold.shares` where they are given. Else drawn: at least one recording; as many classes are kept as so few
-    recordings can hold, the rarest first. Shares are of recordings, the unit that was labelled. Deterministic from
-    `seed`. Raises `ValueError` for another share.
+    recordings can hold, the rarest first. Shares are of recordings, the unit that was labelled, or where only parts of
+    them were, of the labelled time, as near as whole recordings come. Deterministic from `seed`. Raises `ValueError` for another share.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share: {share}; it must be above 0 and at most 1")
@@ -303,11 +321,14 @@ def label_share(fold: Fold, share: float, seed: int) -> Fold:
     counts_RC = np.array([fold.counts[name] for name in fold.train])
     chosen = _keep_classes(counts_RC > 0, _stratified_sample(counts_RC, wanted, rng), rng)
     chosen = _trim(counts_RC > 0, chosen, wanted, rng)
+    if fold.times_s:
+        chosen = _nearest_time(np.array([fold.times_s[name] for name in fold.train]), chosen, share, rng)
     return _with_train(fold, [name for name, taken in zip(fold.train, chosen, strict=True) if taken])
 
 
 def _with_train(fold: Fold, names: list[str]) -> Fold:
-    return replace(fold, train=names, counts={name: fold.counts[name] for name in names})
+    times_s = {name: fold.times_s[name] for name in names if fold.times_s}
+    return replace(fold, train=names, counts={name: fold.counts[name] for name in names}, times_s=times_s)
 
 
 def _stratified_sample(counts_RC: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
@@ -346,4 +367,17 @@ def _trim(there_RC: np.ndarray, chosen: np.ndarray, wanted: int, rng: np.random.
         rows = np.flatnonzero(chosen)
         lost = (there_RC[rows] & only_C).sum(1)
         chosen[rng.choice(rows[lost == lost.min()])] = False
+    return chosen
+
+
+def _nearest_time(times_R: np.ndarray, chosen: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """The sample with recordings put in or taken out, the last one never, as long as that brings its time nearer to the
+    share of all."""
+    chosen = chosen.copy()
+    wanted_s = share * times_R.sum()
+    for row in rng.permutation(len(times_R)):
+        changed_s = times_R[chosen].sum() + (-times_R[row] if chosen[row] else times_R[row])
+        nearer = abs(changed_s - wanted_s) < abs(times_R[chosen].sum() - wanted_s)
+        if nearer and not (chosen[row] and chosen.sum() == 1):
+            chosen[row] = not chosen[row]
     return chosen

@@ -7,7 +7,7 @@ memory. Nothing is written before annotations and disk space were checked, and t
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +109,12 @@ def planned_events(plan: Plan, config: PackConfig) -> tuple[list[str], dict[str,
     return classes, events, notices
 
 
+def unsure_rows(plan: Plan, names: Sequence[str]) -> np.ndarray:
+    """The unsure time of these recordings, EVENT_DTYPE, in no order."""
+    rows = [(number, *interval) for number, name in enumerate(names) for interval in plan.unsure.get(name, ())]
+    return np.array(rows, EVENT_DTYPE)
+
+
 def _tasks(plan: Plan, audio: Path) -> list[_Task]:
     tasks: list[_Task] = []
     offset = 0
@@ -149,6 +155,7 @@ def _write(
     ]
     writer.finish(
         np.array(rows, EVENT_DTYPE),
+        unsure_rows(plan, [recording.name for recording in writer.recordings]),
         source={
             "folder": os.path.abspath(plan.source.folder),
             "audio_folder": plan.original_audio_folder,

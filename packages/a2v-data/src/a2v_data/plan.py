@@ -8,9 +8,9 @@ everything.
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,6 +30,7 @@ from a2v_data.labelled import (
 )
 from a2v_data.meerkat import MEERKAT_CLASSES
 from a2v_data.prepared import Prepared, joined_annotations, read_prepared
+from a2v_data.regions import NUMBERS, Unsure, outside_recordings, region_notices, sure
 from a2v_data.sources import Source, open_source
 
 FOCAL = "focal"
@@ -62,7 +63,7 @@ class Plan:
 
     labels: of all annotations, also those of recordings that cannot be used. left_out: a line for each of these.
     rule: by which recordings are in `labelled`. labelled_notice: what is said where another seems to be meant; it is
-    among the annotations' notices too.
+    among the annotations' notices too. unsure: of each labelled recording, when nobody knows what calls there.
     """
 
     source: Source
@@ -75,6 +76,7 @@ class Plan:
     left_out: dict[str, str]
     rule: LabelledRule
     labelled_notice: str | None
+    unsure: Mapping[str, tuple[Unsure, ...]] = field(default_factory=dict)
 
     @property
     def original_audio_folder(self) -> str:
@@ -123,11 +125,18 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
     sample_rate = config.sample_rate or _common_rate(recordings.values())
     rule = labelled_rule(config.labelled, opened.folder, opened.config)
     notice = _labelled_notice(opened, rule, recordings.keys(), annotations)
-    notices = (*annotations.notices, *([notice] if notice else []))
-    inside = replace(annotations, rows=tuple(rows), notices=notices)
-    labels = frozenset(row.label for row in annotations.rows)
+    durations_s = {name: recording.duration_s for name, recording in recordings.items()}
+    regions = annotations.regions
+    known = sure(rows, regions, durations_s)
+    told = region_notices(regions, annotations.annotated & recordings.keys(), known, durations_s)
+    notices = (*annotations.notices, *([notice] if notice else []), *told)
+    inside = replace(annotations, rows=tuple(known.rows), notices=notices)
+    labels = frozenset(row.label for row in annotations.rows) - NUMBERS.keys()
     labelled = labelled_names(rule, set(names), annotations)
-    return Plan(opened, prepared, sample_rate, recordings, inside, labels, labelled, left_out, rule, notice)
+    if regions is not None:  # whoever marked what was annotated listened there, and nowhere else
+        labelled = frozenset(regions.keys() & set(names))
+    unsure = {name: intervals for name, intervals in known.unsure.items() if name in labelled}
+    return Plan(opened, prepared, sample_rate, recordings, inside, labels, labelled, left_out, rule, notice, unsure)
 
 
 def _labelled_notice(source: Source, rule: LabelledRule, good: Set[str], annotations: Annotations) -> str | None:
@@ -241,11 +250,14 @@ def _within_recordings(
 ) -> tuple[list[Annotation], dict[str, list[str]]]:
     """Events clipped to their recordings (5 ms of tolerance), and by recording what is wrong with its annotations."""
     wrong = {name: list(lines) for name, lines in annotations.wrong.items()}
+    durations_s = {name: recording.duration_s for name, recording in recordings.items()}
+    for name, lines in outside_recordings(annotations.regions or {}, durations_s).items():
+        wrong.setdefault(name, []).extend(lines)
     rows = []
     for row in annotations.rows:
         if row.file not in recordings:
             continue
-        duration_s = recordings[row.file].duration_s
+        duration_s = durations_s[row.file]
         if problem := end_problem(row, duration_s):
             wrong.setdefault(row.file, []).append(problem)
         rows.append(replace(row, offset_s=min(row.offset_s, duration_s)))

@@ -40,6 +40,7 @@ manifest/       the segments with their lengths in samples
 classes.txt     the classes, in the order that lbl_cat counts them, from 0
 segments.csv    which recording each segment was cut from, and where it starts in it
 recordings.csv  sample rate, length, channel and gain of each recording
+unsure.csv      when nobody knows what calls, in seconds of the recording (only where there is such time)
 prepare.json    how this folder was made, and what was left out
 
 An event that crosses the border of a segment was cut there. Its pieces have the same number in event_id (counted
@@ -154,6 +155,7 @@ class _Call:
             audio_folder=self.plan.original_audio_folder,
             config={**self.config.model_dump(mode="json"), "labelled": self.plan.rule},
             events=self._count_events(),
+            unsure=self.plan.unsure,
             problems=problems,
             notices=[*self.plan.annotations.notices, *self.notices, *loud],
         )

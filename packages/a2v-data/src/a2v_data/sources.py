@@ -35,6 +35,7 @@ from a2v_data.meerkat import (
     read_labels,
 )
 from a2v_data.recording_names import RecordingNames, recording_names
+from a2v_data.regions import marked_regions, read_regions, region_table, united
 from a2v_data.storage import BLOCK_BYTES, write_text_aside
 
 Entry = tuple[list[int] | None, str]  # ([size, mtime_ns], content hash) of one file
@@ -74,7 +75,7 @@ class Source:
             raise AnnotationError(place, everywhere)
         return Annotations(
             place, tuple(report.rows), frozenset(report.annotated), tuple(report.notices), report.wrong,
-            frozenset(report.with_events),
+            frozenset(report.with_events), report.regions,
         )  # fmt: skip
 
     def read(self, progress: Progress | None = None) -> AnnotationReport:
@@ -88,6 +89,7 @@ class Source:
         else:
             names = RecordingNames(self.audio_folder, self.names)
             report = read_tables(self.found.read, names, self.config, MEERKAT_CLASSES, progress)
+        self._read_regions(report)
         report.with_events = {row.file for row in report.rows}
         if mapping is not None:
             report.rows, problems, notices = apply_mapping(report.rows, mapping, self.config.unmapped)
@@ -95,18 +97,43 @@ class Source:
             report.notices += notices
         return report
 
+    def _read_regions(self, report: AnnotationReport) -> None:
+        """Which parts were annotated, where a table of regions or a label says so."""
+        label, table, found = self.config.region_label, self._region_table, []
+        if label is not None:
+            report.rows, marked = marked_regions(report.rows, label)
+            found.append(marked)
+            if not marked:
+                report.problems.append(f"region_label: no event is labelled {label!r}; correct it or leave it out")
+        if table is not None:
+            names = RecordingNames(self.audio_folder, self.names)
+            listed, wrong = read_regions(table, lambda name: names.resolve(name, table.parent))
+            found.append(listed)
+            for name, line in wrong:
+                report.add_problem(name, line)
+        if found:
+            report.regions = {
+                name: united(interval for each in found for interval in each.get(name, ()))
+                for name in sorted(set().union(*found))
+            }
+            report.annotated |= report.regions.keys()
+
     def read_files(self) -> list[Path]:
         """Every file whose content decides what is prepared."""
         audio = [self.audio_folder / name for name in self.names]
-        mapping = [self._mapping_file] if self._mapping_file else []
+        beside = [path for path in (self._mapping_file, self._region_table) if path is not None]
         if self.form != "meerkat":
-            return [*audio, *[file.path for file in self.found.read], *mapping]
+            return [*audio, *[file.path for file in self.found.read], *beside]
         tables = [path for path in map(self.folder.joinpath, PREPARED_TABLES) if path.is_file()]
-        return [*audio, *self.label_files(), *tables, *mapping]
+        return [*audio, *self.label_files(), *tables, *beside]
 
     def label_files(self) -> list[Path]:
         """MeerKAT's label files, sorted."""
         return _label_files(self.label_folder)
+
+    @property
+    def _region_table(self) -> Path | None:
+        return region_table(self.folder, self.config.regions)
 
     @property
     def _mapping_file(self) -> Path | None:

@@ -8,8 +8,9 @@ import numpy as np
 
 from a2v_data.coverage import Timeline
 from a2v_data.folds import Folds, class_counts, label_share
+from a2v_data.intervals import UNKNOWN
 from a2v_data.labelled import rule_of
-from a2v_data.listing import Listing, duration_s
+from a2v_data.listing import Listing, duration_s, labelled_times
 from a2v_data.plan import FOCAL
 
 NOT_VOCAL = ("beep", "synch", "eating")
@@ -26,7 +27,8 @@ def corpus_statistics(corpus: Listing, not_vocal: Sequence[str] = NOT_VOCAL) -> 
     class `focal` is left out of it, since it marks events of the other classes.
     """
     recordings = corpus.recordings
-    labelled_s = sum(duration_s(recording) for recording in recordings if recording.labelled)
+    labelled_s = float(labelled_times(corpus).sum())
+    unknown = corpus.unsure[corpus.unsure["class"] == UNKNOWN]
     timeline, events = Timeline(corpus), corpus.events
     of_class = [events[events["class"] == number] for number in range(len(corpus.classes))]
     vocal = [number for number, name in enumerate(corpus.classes) if name not in not_vocal]
@@ -40,6 +42,8 @@ def corpus_statistics(corpus: Listing, not_vocal: Sequence[str] = NOT_VOCAL) -> 
         "labelled_rule": rule_of(corpus.meta),
         "hours": sum(map(duration_s, recordings)) / 3600,
         "labelled_hours": labelled_s / 3600,
+        "unlabelled_parts_hours": unlabelled_parts_s(corpus) / 3600,
+        "unknown_events": len(unknown),
         "events": len(events),
         **{name: seconds / labelled_s if labelled_s else 0.0 for name, seconds in covered.items()},
         "not_vocal": [name for name in corpus.classes if name in not_vocal],
@@ -53,6 +57,12 @@ def corpus_statistics(corpus: Listing, not_vocal: Sequence[str] = NOT_VOCAL) -> 
         },
         "overlaps": _overlaps(corpus.classes, of_class, timeline),
     }
+
+
+def unlabelled_parts_s(corpus: Listing) -> float:
+    """Seconds of labelled recordings that are not: outside of regions, or to be ignored."""
+    whole = sum(duration_s(recording) for recording in corpus.recordings if recording.labelled)
+    return float(whole - labelled_times(corpus).sum())
 
 
 def check_not_vocal(corpus: Listing, names: Sequence[str]) -> None:
@@ -120,7 +130,7 @@ def _part(corpus: Listing, counts_RC: np.ndarray, names: Sequence[str]) -> dict[
     rows = corpus.indices(names)
     return {
         "recordings": len(rows),
-        "hours": sum(duration_s(corpus.recordings[row]) for row in rows) / 3600,
+        "hours": float(labelled_times(corpus)[rows].sum()) / 3600,
         "events": dict(zip(corpus.classes, counts_RC[rows].sum(0).tolist(), strict=True)),
     }
 

@@ -169,16 +169,21 @@ class Detector(Inference):
         return x_BTD
 
     def loss(self, logits_BTC: Tensor, targets_BTC: Tensor, valid_BT: Tensor | None = None) -> tuple[Tensor, int]:
-        """Loss summed over classes and (valid) frames, and the number of those frames to divide by."""
+        """Loss summed over classes and (valid) frames, and the number of those frames to divide by.
+
+        A target that is NaN is not known and has no loss; frames without any known target are not counted.
+        """
+        known_BTC = ~targets_BTC.isnan()
+        targets_BTC = torch.where(known_BTC, targets_BTC, 0.0)
         if self.config.focal:
             loss_BTC = focal_loss(logits_BTC, targets_BTC, self.config.focal_gamma, self.config.focal_alpha)
         else:
             loss_BTC = functional.binary_cross_entropy_with_logits(
                 logits_BTC.float(), targets_BTC.float(), reduction="none"
             )
-        if valid_BT is None:
-            return loss_BTC.sum(), logits_BTC.shape[0] * logits_BTC.shape[1]
-        return loss_BTC[valid_BT].sum(), int(valid_BT.sum())
+        counted_BT = known_BTC.any(-1) if valid_BT is None else known_BTC.any(-1) & valid_BT
+        loss_BTC = torch.where(known_BTC, loss_BTC, 0.0)
+        return loss_BTC[counted_BT].sum(), int(counted_BT.sum())
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -43,18 +43,20 @@ OPTIONS: dict[str, tuple[Any, str, str]] = {  # field -> type, option, help
     "default_label": (str, "default-label", "Class of events without one."),
     "point_duration_s": (float, "point-duration", "Length given to points, in seconds."),
     "encoding": (str, "encoding", "Of text tables; default: UTF-8 or UTF-16."),
+    "regions": (str, "regions", "CSV (file,onset_s,offset_s): what was annotated; default: regions.csv."),
+    "region_label": (str, "region-label", "A label that marks what was annotated."),
 }
 
 
 def table_options(
-    name: str = "annotations", prefix: str = "", of: str = "", tables: bool = True
+    name: str = "annotations", prefix: str = "", of: str = "", without: Sequence[str] = ()
 ) -> Callable[[Command], Command]:
     """Gives a command the options that say how tables are read; it gets them as its keyword `name: AnnotationConfig`.
 
-    prefix: of the options' names; of: before their help, where there are several kinds of tables; tables: whether they
-    are looked for, so that `--tables` may name them.
+    prefix: of the options' names; of: before their help, where there are several kinds of tables; without: fields that
+    say nothing to the command.
     """
-    fields = [field for field in OPTIONS if tables or field != "tables"]
+    fields = [field for field in OPTIONS if field not in without]
 
     def decorate(command: Command) -> Command:
         # The name of the configuration's class is not known here: importing it would slow every command down.

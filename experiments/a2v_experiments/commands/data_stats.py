@@ -74,6 +74,7 @@ def _text(found: dict[str, Any], labelled: str) -> str:
         f"{found['recordings']} recordings, {found['hours']:.2f} h; labelled {found['labelled_recordings']}, "
         f"{found['labelled_hours']:.2f} h, {found['events']} events",
         labelled,
+        *_parts(found),
         _sparsity(found),
         "",
         _classes(found),
@@ -85,6 +86,16 @@ def _text(found: dict[str, Any], labelled: str) -> str:
     if "holdout" in found:
         parts += ["", f"hold-out (lof)\n{fold_table(list(found['per_class']), found['holdout'])}"]
     return "\n".join(parts)
+
+
+def _parts(found: dict[str, Any]) -> list[str]:
+    """What is not known of labelled recordings."""
+    lines = []
+    if hours := found["unlabelled_parts_hours"]:
+        lines.append(f"{hours:.2f} h of these recordings were not annotated (outside of regions, or ignored)")
+    if count := found["unknown_events"]:
+        lines.append(f"{count} calls of an unknown class (`?`), which count neither way")
+    return lines
 
 
 def _sparsity(found: dict[str, Any]) -> str:

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.annotation_tables import NAMELESS, is_description
+from a2v_data.annotation_tables import NAMELESS, REGION_FILE, is_description
 from a2v_data.annotations import Annotation, check_rows, table_problem
 from a2v_data.class_mapping import mapped, mapping_file
 from a2v_data.formats import PICKLE_SUFFIXES, read_table, suffixes
 from a2v_data.formats.table import Table, TableError
+from a2v_data.intervals import Interval, united
 from a2v_data.meerkat import MEERKAT_CLASSES
+from a2v_data.regions import marked_regions, read_regions, region_table
 
 from ..basics.errors import UserError
 
@@ -31,13 +33,15 @@ OPTIONS = re.compile(r"\b(label_column|default_label|point_duration|unmapped|(?<
 @dataclass
 class EventFiles:
     """All events; `silent`: recordings that were listened to and have none, in their order; `likelihood`: the column
-    that ranks the events; `notices`: what a mapping did, a line each."""
+    that ranks the events; `notices`: what a mapping did, a line each; `regions`: which parts of the recordings were
+    annotated, None: all that there is."""
 
     rows: list[Annotation] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
     likelihood: str | None = None
     tables: int = 0
     notices: list[str] = field(default_factory=list)
+    regions: dict[str, list[Interval]] | None = None
 
 
 class _AsWritten:
@@ -75,6 +79,8 @@ def read_events(
         _add(found, table, inside, own, config, ranked, problems)
         if not all(row.silent for row in table.rows):
             columns.add(table.likelihood)
+    if not ranked:
+        _read_regions(found, folder, config, problems)
     heard = dict.fromkeys([*(row.file for row in found.rows), *found.silent])
     found.rows, unknown, found.notices = mapped(found.rows, config, folder)
     with_events = {row.file for row in found.rows}
@@ -91,6 +97,27 @@ def read_events(
     if len(columns) == 1:
         found.likelihood = columns.pop()
     return found
+
+
+def _read_regions(found: EventFiles, folder: Path, config: AnnotationConfig, problems: list[str]) -> None:
+    """Which parts of the recordings were annotated, where a table of regions or a label says so."""
+    table, parts = region_table(folder, config.regions), []
+    if config.region_label is not None:
+        found.rows, marked = marked_regions(found.rows, config.region_label)
+        parts.append(marked)
+        if not marked:
+            problems.append(f"--region-label: no event is labelled {config.region_label!r}")
+    if table is not None:
+        names = RecordingMatcher([*(row.file for row in found.rows), *found.silent])
+        listed, wrong = read_regions(table, lambda name: names.find(name) or name)
+        parts.append(listed)
+        problems += [line for _, line in wrong]
+    if parts:
+        found.regions = {
+            name: united(interval for part in parts for interval in part.get(name, ()))
+            for name in sorted(set().union(*parts))
+        }
+        found.silent += [name for name in found.regions if name not in found.silent]
 
 
 def _add(
@@ -133,7 +160,8 @@ def _tables(path: Path, config: AnnotationConfig) -> list[Path]:
     files = [
         file
         for file in sorted(path.rglob("*"))
-        if file.is_file() and not file.name.startswith(".") and not is_description(file) and file != mapping
+        if file.is_file() and not file.name.startswith(".") and not is_description(file)
+        if file != mapping and file.name != REGION_FILE
     ]
     endings = suffixes(config.format) - PICKLE_SUFFIXES
     tables = [file for file in files if file.suffix.lower() in endings]

@@ -6,12 +6,13 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotations import Annotation
+from a2v_data.regions import region_notices, sure
 from a2v_eval.any_class import TimestepScores
 from a2v_eval.bootstrap import Interval, confidence_intervals
 from a2v_eval.evaluation import Evaluation, MatchConfig
@@ -63,6 +64,8 @@ def score_events(predictions: Path, labels: Path, settings: Settings) -> EventSc
         )
     notices = [*true.notices, *said.notices]
     names, true_rows, said_rows = _same_recordings(true, said, settings.recordings, notices)
+    seconds = None if settings.durations is None else _durations(settings.durations, names, (*true_rows, *said_rows))
+    true_rows, unsure = _divided(true, names, true_rows, said_rows, seconds, notices)
     if not names:
         raise UserError(f"{labels}: names no recording; give a list of what was listened to with --recordings")
     classes = list(dict.fromkeys(row.label for _, row in (*true_rows, *said_rows)))
@@ -71,14 +74,12 @@ def score_events(predictions: Path, labels: Path, settings: Settings) -> EventSc
     if said.likelihood is None:
         notices.append(f"{predictions}: no column likelihood, confidence or score, so AP is undefined")
     _tell_classes(true_rows, said_rows, notices)
-    true_table, said_table = _table(true_rows, classes), _table(said_rows, classes)
+    true_table, said_table = np.concatenate([_table(true_rows, classes), unsure]), _table(said_rows, classes)
     threshold, above = settings.threshold, said_table
     if threshold is not None:
         above = said_table[said_table["likelihood"] > threshold]
-    seconds: np.ndarray | None = None
     timesteps: TimestepScores | None = None
-    if settings.durations is not None:
-        seconds = _durations(settings.durations, names, (*true_rows, *said_rows))
+    if seconds is not None:
         timesteps = score_time(true_table, above, seconds)
     if settings.any_class:  # what is below the threshold must not make an event longer
         true_table, said_table, classes, threshold = one_class_rows(true_table), one_class_rows(above), ["any"], None
@@ -112,13 +113,16 @@ def _same_recordings(
 ) -> tuple[list[str], list[Placed], list[Placed]]:
     """Names of the scored recordings, and both sides' events in them, labels first.
 
-    Without a list they are those that any row names, the labels' spelling first.
+    Without a list they are those that any row names, the labels' spelling first; those of which a part was annotated,
+    where regions say so.
     """
     if listed is not None:
         lines = (line.strip() for line in _read_text(listed).splitlines())
-        known = RecordingMatcher([line for line in lines if line])
+        known, among = RecordingMatcher([line for line in lines if line]), str(listed)
     else:
-        known = RecordingMatcher([*(row.file for row in true.rows), *true.silent])
+        known, among = RecordingMatcher([*(row.file for row in true.rows), *true.silent]), ""
+    if true.regions is not None:
+        known, among = RecordingMatcher([name for name in true.regions if known.find(name)]), "the regions"
     names = list(known.names)
     labelled = set(range(len(names)))
     number = {name: at for at, name in enumerate(names)}
@@ -127,7 +131,7 @@ def _same_recordings(
     def place(file: str) -> int | None:
         if file not in found:
             name = known.find(file)
-            if name is None and listed is None:  # a recording of its own, since it was predicted on
+            if name is None and not among:  # a recording of its own, since it was predicted on
                 names.append(file)
                 number[file] = len(names) - 1
                 name = file
@@ -140,7 +144,7 @@ def _same_recordings(
         outside = Counter(row.file for at, row in placed if at is None)
         if outside:
             notices.append(
-                f"{what} left out: {_events(outside.total())} in recordings that are not in {listed}: {_some(outside)}"
+                f"{what} left out: {_events(outside.total())} in recordings that are not in {among}: {_some(outside)}"
             )
         sides.append([(at, row) for at, row in placed if at is not None])
     for file in said.silent:
@@ -156,6 +160,37 @@ def _same_recordings(
     if quiet:
         notices.append(f"{_recordings(len(quiet))} without a prediction: {_some(quiet)}")
     return names, true_rows, said_rows
+
+
+def _divided(
+    true: EventFiles,
+    names: Sequence[str],
+    true_rows: list[Placed],
+    said_rows: Sequence[Placed],
+    seconds: np.ndarray | None,
+    notices: list[str],
+) -> tuple[list[Placed], np.ndarray]:
+    """The labels that are known, and what is unsure of the recordings (EVENT_ROW, see `a2v_eval.unsure`).
+
+    seconds: of the recordings; None: they end with their last event or region.
+    """
+    regions = None
+    if true.regions is not None:
+        matcher = RecordingMatcher(names)
+        regions = {name: of for file, of in true.regions.items() if (name := matcher.find(file))}
+    ends_s = np.zeros(len(names)) if seconds is None else seconds
+    if seconds is None:
+        for at, row in (*true_rows, *said_rows):
+            ends_s[at] = max(ends_s[at], row.offset_s)
+        for name, of in (regions or {}).items():
+            finite = [end for interval in of for end in interval if np.isfinite(end)]
+            ends_s[names.index(name)] = max([ends_s[names.index(name)], *finite])
+    durations_s = dict(zip(names, ends_s.tolist(), strict=True))
+    found = sure([replace(row, file=names[at]) for at, row in true_rows], regions, durations_s)
+    notices += region_notices(regions, names, found, durations_s)
+    at = {name: number for number, name in enumerate(names)}
+    unsure = [(at[name], *interval, np.nan) for name, intervals in found.unsure.items() for interval in intervals]
+    return [(at[row.file], row) for row in found.rows], np.array(unsure, EVENT_ROW)
 
 
 def _tell_classes(true_rows: Sequence[Placed], said_rows: Sequence[Placed], notices: list[str]) -> None:

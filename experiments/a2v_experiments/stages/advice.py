@@ -13,7 +13,7 @@ from pathlib import Path
 
 from a2v_data.corpus import META, Corpus
 from a2v_data.folds import Fold, Folds, class_counts, label_share
-from a2v_data.listing import Listing, duration_s, list_source
+from a2v_data.listing import Listing, labelled_times, list_source
 
 from ..basics.tables import duration
 from ..recipe.event_classes import check_event_classes
@@ -48,7 +48,7 @@ def training_part(recipe: Recipe, listing: Listing, fold: Fold) -> TrainingPart:
     settings of its label share."""
     rows = listing.indices(splits.held_out(recipe, listing, fold.train).train)
     counts_C = class_counts(listing)[rows].sum(0).tolist()
-    lengths = tuple(duration_s(listing.recordings[row]) for row in rows)
+    lengths = tuple(labelled_times(listing)[rows].tolist())
     return TrainingPart(lengths, dict(zip(listing.classes, counts_C, strict=True)))
 
 

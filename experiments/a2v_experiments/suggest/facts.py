@@ -11,7 +11,7 @@ from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.corpus import META
 from a2v_data.coverage import Timeline
 from a2v_data.labelled import LabelledRule, LabelledSetting, rule_of
-from a2v_data.listing import duration_s, labelled_notices, open_listing
+from a2v_data.listing import duration_s, labelled_notices, labelled_times, open_listing
 from a2v_data.plan import FOCAL
 from numpy.typing import NDArray
 
@@ -38,13 +38,15 @@ class ClassFacts:
 
 @dataclass(frozen=True)
 class RecordingFacts:
-    """name: relative to the audio folder; rate: Hz, of the file; classes: of the calls in it."""
+    """name: relative to the audio folder; rate: Hz, of the file; classes: of the calls in it; labelled_s: how much of
+    it was annotated."""
 
     name: str
     seconds: float
     rate: int
     labelled: bool
     classes: frozenset[str] = frozenset()
+    labelled_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def read_facts(
     events = listing.events
     numbers = [number for number, name in enumerate(listing.classes) if name != FOCAL]  # marks calls of the others
     events = events[np.isin(events["class"], numbers)]
-    labelled_s = sum(duration_s(recording) for recording in listing.recordings if recording.labelled)
+    times_R = labelled_times(listing)
     if not len(events):
         raise UserError(f"{folder}: no call is labelled in its recordings: training needs some")
     names = [recording.name for recording in listing.recordings if recording.labelled]
@@ -100,8 +102,8 @@ def read_facts(
     for row, number in np.unique(events[["recording", "class"]]).tolist():
         present[row].add(listing.classes[number])
     recordings = [
-        RecordingFacts(one.name, duration_s(one), one.source_rate, one.labelled, frozenset(names))
-        for one, names in zip(listing.recordings, present, strict=True)
+        RecordingFacts(one.name, duration_s(one), one.source_rate, one.labelled, frozenset(names), float(labelled_s))
+        for one, names, labelled_s in zip(listing.recordings, present, times_R, strict=True)
     ]
     classes = {}
     for number in numbers:
@@ -110,7 +112,7 @@ def read_facts(
             classes[listing.classes[number]] = ClassFacts(
                 len(chosen), len(np.unique(chosen["recording"])), _lengths(chosen)
             )
-    share = Timeline(listing).covered_s(events) / labelled_s
+    share = Timeline(listing).covered_s(events) / float(times_R.sum())
     name = folder.resolve().name
     return CorpusFacts(
         str(folder), name, tuple(recordings), classes, _lengths(events), share, tuple(listing.problems),

@@ -8,6 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 Format = Literal["csv", "raven", "audacity", "textgrid", "birdnet", "nips4bplus", "meerkat", "json"]
 
 
+def _is_none(value: object) -> bool:
+    """Whether an option is off: then it is no part of a fingerprint."""
+    return value is None
+
+
 class AnnotationConfig(BaseModel):
     """Options of the readers; the defaults find tables and formats by themselves.
 
@@ -37,8 +42,8 @@ class AnnotationConfig(BaseModel):
     default_label: str | None = None
     point_duration_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     encoding: str | None = None
-    regions: str | None = None
-    region_label: str | None = None
+    regions: str | None = Field(default=None, exclude_if=_is_none)
+    region_label: str | None = Field(default=None, exclude_if=_is_none)
 
     @field_validator("tables")
     @classmethod

@@ -308,7 +308,8 @@ def label_share(fold: Fold, share: float, seed: int) -> Fold:
 
     Those of `Fold.shares` where they are given. Else drawn: at least one recording; as many classes are kept as so few
     recordings can hold, the rarest first. Shares are of recordings, the unit that was labelled, or where only parts of
-    them were, of the labelled time, as near as whole recordings come. Deterministic from `seed`. Raises `ValueError` for another share.
+    them were, of the labelled time, as near as whole recordings come. Deterministic from `seed`. Raises `ValueError`
+    for another share.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share: {share}; it must be above 0 and at most 1")

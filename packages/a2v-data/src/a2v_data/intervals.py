@@ -1,4 +1,4 @@
-"""Intervals of one recording, in seconds from its start, and what an interval of unsure time says (see `regions.py`)."""
+"""Intervals of one recording, in seconds from its start, and what one of unsure time says (see `regions.py`)."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence

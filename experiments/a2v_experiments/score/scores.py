@@ -188,9 +188,9 @@ def _divided(
     durations_s = dict(zip(names, ends_s.tolist(), strict=True))
     found = sure([replace(row, file=names[at]) for at, row in true_rows], regions, durations_s)
     notices += region_notices(regions, names, found, durations_s)
-    at = {name: number for number, name in enumerate(names)}
-    unsure = [(at[name], *interval, np.nan) for name, intervals in found.unsure.items() for interval in intervals]
-    return [(at[row.file], row) for row in found.rows], np.array(unsure, EVENT_ROW)
+    number = {name: place for place, name in enumerate(names)}
+    unsure = [(number[name], *interval, np.nan) for name, intervals in found.unsure.items() for interval in intervals]
+    return [(number[row.file], row) for row in found.rows], np.array(unsure, EVENT_ROW)
 
 
 def _tell_classes(true_rows: Sequence[Placed], said_rows: Sequence[Placed], notices: list[str]) -> None:

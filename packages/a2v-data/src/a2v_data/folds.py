@@ -163,12 +163,13 @@ def hold_out(corpus: Listing, held: float | str, seed: int, group: Grouping = "r
 def _fold(
     corpus: Listing, counts_RC: np.ndarray, members: list[list[int]], evaluated_G: np.ndarray, index: int
 ) -> Fold:
-    names = [
+    train, evaluation = (
         [corpus.recordings[row].name for row in sorted(row for k in np.flatnonzero(part) for row in members[k])]
         for part in (~evaluated_G, evaluated_G)
-    ]
-    assert not set(names[0]) & set(names[1])
-    return Fold(index, *names, train_counts(corpus, counts_RC, names[0]), times_s=train_times(corpus, names[0]))
+    )
+    assert not set(train) & set(evaluation)
+    counts = train_counts(corpus, counts_RC, train)
+    return Fold(index, train, evaluation, counts, times_s=train_times(corpus, train))
 
 
 def train_counts(corpus: Listing, counts_RC: np.ndarray, names: Sequence[str]) -> dict[str, tuple[int, ...]]:

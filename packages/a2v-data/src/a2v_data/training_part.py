@@ -66,8 +66,9 @@ class Stretches:
         """What nothing takes of those recordings that are `among`, `least` samples or more. taken: of each recording
         the starts, in order, and the ends of what does."""
         rows = [np.empty((3, 0), np.int64)]
-        for number in np.flatnonzero(among):
-            start, end = taken[number]
+        for number, (start, end) in enumerate(taken):
+            if not among[number]:
+                continue
             starts, ends = np.append(start, lengths[number]), np.concatenate([[0], np.maximum.accumulate(end)])
             free = starts - ends >= least
             rows.append(np.stack([np.full(free.sum(), number), ends[free], starts[free]]))

@@ -83,9 +83,9 @@ class TimestepCounter:
         events = frame_events(as_segments(likelihood_TC), self.frame_rate, self.config, self.classes)
         ignored = as_class(labels[labels["class"] == IGNORED], IGNORED, 0)
         called = as_class(labels[labels["class"] != IGNORED], UNKNOWN, 0)
-        _, *spared = label_frames(ignored, self.frame_rate, n_frames, 1)
+        _, begin, end = label_frames(ignored, self.frame_rate, n_frames, 1)
         _, start, stop = label_frames(called, self.frame_rate, n_frames, len(self.classes))
-        counts_T = ~_covered(*spared, n_frames)
+        counts_T = ~_covered(begin, end, n_frames)
         said_T = _covered(events.start, events.stop, n_frames) & counts_T
         true_T = _covered(start, stop, n_frames) & counts_T
         self._both += int((said_T & true_T).sum())

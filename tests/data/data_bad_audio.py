@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from a2v_data import audio as audio_module
+from a2v_data.headers import LengthFound
 from data_sounds import tone
 
 LONG_NAME = "Mönchsgrasmücke " + "long" * 55 + ".wav"  # 241 bytes
@@ -88,14 +89,14 @@ def make_bad(audio: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 def _lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mode 000, which does not stop root: for root, opening this one file fails as it does for others."""
     path.chmod(0)
-    checked = audio_module.length_problem
+    checked = audio_module.length_found
 
-    def refuse(opened: Path) -> str | None:
+    def refuse(opened: Path) -> LengthFound:
         if opened == path:
             raise PermissionError(13, "Permission denied", str(path))
         return checked(opened)
 
-    monkeypatch.setattr(audio_module, "length_problem", refuse)
+    monkeypatch.setattr(audio_module, "length_found", refuse)
 
 
 def assert_told(problems: list[str], expected: dict[str, str]) -> None:

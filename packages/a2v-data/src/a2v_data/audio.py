@@ -32,9 +32,15 @@ UNREAD_SUFFIXES = frozenset(
      ".3gpp", ".3g2", ".webm", ".weba", ".mka", ".mkv", ".avi", ".ac3", ".eac3", ".dts", ".ape", ".wv", ".tta", ".tak",
      ".alac", ".mpc", ".spx", ".qcp", ".gsm", ".ra", ".dsf", ".dff", ".shn", ".pcm"}
 )  # fmt: skip
-SAMPLE_BYTES = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8} | dict.fromkeys(
-    ("ULAW", "ALAW"), 1
-)
+SAMPLE_BYTES = {
+    "PCM_S8": 1,
+    "PCM_U8": 1,
+    "PCM_16": 2,
+    "PCM_24": 3,
+    "PCM_32": 4,
+    "FLOAT": 4,
+    "DOUBLE": 8,
+} | dict.fromkeys(("ULAW", "ALAW"), 1)
 UNSEEN_FORMATS = ("VOC", "NIST", "SVX", "IRCAM", "PAF", "PVF", "AVR")  # libsndfile's names
 MP3_SUFFIXES = (".mp3", ".mp2")
 BLOCK_VALUES = 1 << 20
@@ -79,7 +85,8 @@ def read_info(path: Path, channel: Channel = 0) -> AudioInfo:
         if found.problem:
             raise AudioError(found.problem if ";" in found.problem else f"{found.problem}; {EXPECTED}")
         with open_audio(path) as file:
-            info = AudioInfo(file.samplerate, file.frames, file.channels, file.subtype, found.notice or "")
+            samples = file.frames if found.parts else min(file.frames, found.samples or file.frames)
+            info = AudioInfo(file.samplerate, samples, file.channels, file.subtype, found.notice or "")
             spare = _spare_bytes(path, file)
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(f"is not readable as audio ({_reason(error)}); {_other_program(path)}") from error
@@ -111,7 +118,9 @@ def _other_program(path: Path) -> str:
     if suffix == ".wac":
         return "convert it to WAV with Wildlife Acoustics' Kaleidoscope, or wac2wav"
     if suffix == ".pcm":
-        return "it says nothing of its rate and channels; convert it: sox -t raw -r RATE -e signed -b 16 -c 1 IN OUT.wav"
+        return (
+            "it says nothing of its rate and channels; convert it: sox -t raw -r RATE -e signed -b 16 -c 1 IN OUT.wav"
+        )
     return CONVERT if suffix in UNREAD_SUFFIXES else f"{EXPECTED}, or {CONVERT}"
 
 
@@ -205,7 +214,7 @@ def read_blocks(
                     raise AudioError(f"holds NaN or infinity, first at {first / info.rate:.3f} s; export it again")
                 done += len(block_N)
                 yield block_N
-            if done >= file.frames and (more := _unheard(path, file)):
+            if done >= min(file.frames, length_found(path).samples or file.frames) and (more := _unheard(path, file)):
                 raise AudioError(more)
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(f"is damaged ({_reason(error)}); {RESCUE}") from error

@@ -117,18 +117,22 @@ def _too_little(file: BinaryIO, layout: Layout, size: int) -> LengthFound:
     """What follows the samples: nothing, other chunks, a tail that is none, or more samples."""
     assert layout.length is not None
     end = layout.start + layout.length
-    rest = min((_unexplained(file, layout, begin, size) for begin in _next_chunks(layout, end)), default=0)
+    left = [_unexplained(file, layout, begin, size) for begin in _next_chunks(layout, end)]
+    rest = min(left)
     if not rest:
-        return LengthFound()
-    behind = size - end
+        odd = f"{size - end} bytes of other things follow its samples, where no byte fills them up: all samples are read"
+        return LengthFound(None, odd if left[0] else None)
+    behind, way = size - end, repair(layout, size - layout.start)
     if layout.length and rest < LARGE:
         short = rest < layout.frame or (rest <= layout.length and 0 < layout.seconds(rest) < LONGEST_TAIL_S)
         if short or (rest <= PADDING_BYTES and not any(_last(file, size, rest))):
-            notice = f"promises {layout.length} bytes of samples, all of them are read; {rest} bytes behind them are not"
+            notice = (
+                f"promises {layout.length} bytes of samples, all of them are read; {rest} bytes behind them are not"
+            )
             return LengthFound(None, notice)
     return LengthFound(
         f"has a wrong header: it promises {layout.length} bytes of samples{_time(layout, layout.length)}, "
-        f"{behind} more follow{_time(layout, behind)}; repair its header (for example: {repair(layout, layout.length + behind)})"
+        f"{behind} more follow{_time(layout, behind)}; repair its header (for example: {way})"
     )
 
 

@@ -228,8 +228,7 @@ def mp3_length(path: Path, estimated: Callable[[], int | None]) -> LengthFound:
     samples, parts = _with_index(found, kind, index)
     notices = []
     if promised is None or abs(promised - samples) > kind.samples:
-        said = "does not say how long it is" if promised is None else f"promises {promised / kind.rate:.2f} s"
-        notices.append(f"{said}, {samples / kind.rate:.2f} s were counted and are read")
+        notices.append(f"{_promise(promised, kind)}, {samples / kind.rate:.2f} s were counted and are read")
     if found.gaps:
         notices.append(f"{found.gaps} bytes between its frames are no sound and are passed over")
     return LengthFound(None, "; ".join(notices) or None, parts, samples)
@@ -250,12 +249,18 @@ def _missing(found: Walked, index: Index, kind: Kind) -> str | None:
 
 
 def _of_other_layers(found: Walked, kind: Kind, promised: int | None) -> LengthFound:
-    """Layers I and II have no index that could be put in front."""
+    """Layers I and II have no index that could be put in front; libsndfile stops where it takes the end to be."""
     counted = found.frames * kind.samples
-    if promised is not None and abs(promised - counted) <= kind.samples:
-        return LengthFound()
-    said = "does not say how long it is" if promised is None else f"promises {promised / kind.rate:.2f} s"
-    return LengthFound(f"{said}, {counted / kind.rate:.2f} s are there (MPEG layer {kind.layer}); convert it: {CONVERT}")
+    said = f"{_promise(promised, kind)}, {counted / kind.rate:.2f} s "
+    if promised is not None and promised >= counted:
+        return LengthFound(
+            None, f"{said}were counted and are read" if promised - counted > kind.samples else None, (), counted
+        )
+    return LengthFound(f"{said}are there (MPEG layer {kind.layer}); convert it: {CONVERT}")
+
+
+def _promise(promised: int | None, kind: Kind) -> str:
+    return "does not say how long it is" if promised is None else f"promises {promised / kind.rate:.2f} s"
 
 
 def _with_index(found: Walked, kind: Kind, index: Index | None) -> tuple[int, tuple[Part, ...]]:
@@ -279,7 +284,9 @@ def _frame(kind: Kind, text: bytes) -> bytes:
     version = {1.0: 3, 2.0: 2, 2.5: 0}[kind.version]
     rate = RATES.index(kind.rate * {1.0: 1, 2.0: 2, 2.5: 4}[kind.version])
     for kbits in range(1, 15):
-        head = bytes([0xFF, 0xE0 | version << 3 | 1 << 1 | 1, kbits << 4 | rate << 2, 0 if kind.channels == 2 else 0xC0])
+        head = bytes(
+            [0xFF, 0xE0 | version << 3 | 1 << 1 | 1, kbits << 4 | rate << 2, 0 if kind.channels == 2 else 0xC0]
+        )
         found = frame_head(head)
         if found is not None and found[0] >= 4 + kind.side_bytes + len(text):
             return (head + bytes(kind.side_bytes) + text).ljust(found[0], b"\0")

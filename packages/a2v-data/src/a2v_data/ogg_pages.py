@@ -26,8 +26,8 @@ def ogg_length(path: Path) -> LengthFound:
             end = position
         if streams > 1:
             return LengthFound(
-                f"holds {streams} recordings one behind the other, of which only the first {first} of {len(data)} bytes "
-                "would be read; make one of them: ffmpeg -i IN OUT.wav"
+                f"holds {streams} recordings one behind the other, of which only the first {first} of {len(data)} "
+                "bytes would be read; make one of them: ffmpeg -i IN OUT.wav"
             )
         if end > len(data) or not flags & LAST_PAGE:
             return LengthFound(None, "has no end (it was cut, or its recorder stopped): what is there is read")

@@ -34,7 +34,7 @@ from a2v_data.meerkat import (
     label_path,
     read_labels,
 )
-from a2v_data.recording_names import RecordingNames, recording_names
+from a2v_data.recording_names import RecordingNames, left_out_names, recording_names
 from a2v_data.storage import BLOCK_BYTES, write_text_aside
 
 Entry = tuple[list[int] | None, str]  # ([size, mtime_ns], content hash) of one file
@@ -107,6 +107,10 @@ class Source:
     def label_files(self) -> list[Path]:
         """MeerKAT's label files, sorted."""
         return _label_files(self.label_folder)
+
+    def left_out(self) -> list[tuple[str, str]]:
+        """Recordings whose format is not read, each with the reason and the way out."""
+        return left_out_names(self.audio_folder, self.names)
 
     @property
     def _mapping_file(self) -> Path | None:

@@ -6,6 +6,7 @@ caller can report it and go on with its neighbours.
 Legend: N samples, C channels.
 """
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,7 +122,9 @@ def _other_program(path: Path) -> str:
         return (
             "it says nothing of its rate and channels; convert it: sox -t raw -r RATE -e signed -b 16 -c 1 IN OUT.wav"
         )
-    return CONVERT if suffix in UNREAD_SUFFIXES else f"{EXPECTED}, or {CONVERT}"
+    if suffix in UNREAD_SUFFIXES:
+        return f"convert it: ffmpeg -i {shlex.quote(path.name)} {shlex.quote(path.stem + '.wav')}"
+    return f"{EXPECTED}, or {CONVERT}"
 
 
 def length_found(path: Path) -> LengthFound:

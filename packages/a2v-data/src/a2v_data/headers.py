@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -92,15 +93,19 @@ def _too_much(path: Path, layout: Layout, size: int) -> LengthFound:
     if not there:
         return LengthFound(f"{line}, and no samples; copy or record it again{_recent(path)}")
     if seconds := layout.seconds(layout.length):
-        line += f" ({layout.seconds(there):.1f} of {seconds:.1f} s)"
+        line += f" ({_clock(layout.seconds(there))} of {_clock(seconds)})"
     return LengthFound(f"{line}; copy it again, or keep what is there: {repair(layout, there)}{_recent(path)}")
 
 
 def _understood(layout: Layout, there: int, size: int) -> tuple[Part, ...]:
-    """The file as libsndfile takes it: it refuses a CAF whose samples pass its end or have no length, and does not know
-    that BW64 is RF64."""
+    """The file as libsndfile takes it: it refuses a CAF whose samples pass its end or have no length, and a WAV with a
+    chunk of odd length before its samples that is not padded, and does not know that BW64 is RF64."""
     if layout.magic == b"BW64":
         return (b"RF64", (4, size))
+    if layout.unpadded:
+        ends = (0, *layout.unpadded, size)
+        stretches = [(begin, end) for begin, end in pairwise(ends)]
+        return tuple(part for stretch in stretches for part in (stretch, b"\0"))[:-1]
     if layout.container == "CAF" and (layout.length is None or layout.length > there):
         return ((0, layout.start - 12), struct.pack(">Q", there + 4), (layout.start - 4, layout.start + there))
     return ()
@@ -120,7 +125,7 @@ def _too_little(file: BinaryIO, layout: Layout, size: int) -> LengthFound:
     left = [_unexplained(file, layout, begin, size) for begin in _next_chunks(layout, end)]
     rest = min(left)
     if not rest:
-        odd = f"{size - end} bytes of other things follow its samples, where no byte fills them up: all samples are read"
+        odd = f"{size - end} bytes of metadata follow its samples without a byte to pad them: all samples are read"
         return LengthFound(None, odd if left[0] else None)
     behind, way = size - end, repair(layout, size - layout.start)
     if layout.length and rest < LARGE:
@@ -176,9 +181,13 @@ def repair(layout: Layout, length: int) -> str:
 
 def _time(layout: Layout, count: int) -> str:
     seconds = layout.seconds(count)
-    return f" ({seconds:.1f} s)" if seconds else ""
+    return f" ({_clock(seconds)})" if seconds else ""
+
+
+def _clock(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _amount(layout: Layout, count: int) -> str:
     seconds = layout.seconds(count)
-    return f"{seconds:.1f} s" if seconds else f"{count} bytes of samples"
+    return _clock(seconds) if seconds else f"{count} bytes of samples"

@@ -22,7 +22,8 @@ Container = Literal["RIFF", "RF64", "W64", "AIFF", "AU", "CAF"]
 class Layout:
     """start: byte of the first sample; length: bytes of samples that the header promises, None where it says that it
     does not know; magic: the first four bytes; frame: bytes of one sample of all channels, 1 where it is not known;
-    bytes_per_s: 0 where not known; codec: as ffmpeg calls it, '' where it is none of the plain ones."""
+    bytes_per_s: 0 where not known; codec: as ffmpeg calls it, '' where it is none of the plain ones. unpadded: where a
+    byte is missing behind a chunk of odd length before the samples (RIFF)."""
 
     container: Container
     magic: bytes
@@ -33,6 +34,7 @@ class Layout:
     rate: int = 0
     channels: int = 0
     codec: str = ""
+    unpadded: tuple[int, ...] = ()
 
     def seconds(self, count: int) -> float:
         """How long so many bytes of samples last; 0 where that is not known."""
@@ -93,8 +95,11 @@ def is_name(name: bytes) -> bool:
 
 def _wave(file: BinaryIO, layout: Layout, found: Iterator[tuple[bytes, int, int]]) -> Layout | None:
     """RIFF and its relatives. RF64 has its long length in ds64, which an unfinished file lacks or left at 0."""
-    long_length = 0
+    long_length, odd_end = 0, -1
     for name, start, length in found:
+        if start - 8 == odd_end:
+            layout = replace(layout, unpadded=(*layout.unpadded, odd_end))
+        odd_end = start + length if length % 2 and layout.container != "W64" else -1
         if name == b"ds64":
             long_length = struct.unpack("<8xQ", _at(file, start, 16).ljust(16, b"\0"))[0]
         elif name == b"fmt ":

@@ -27,6 +27,7 @@ KBITS = {  # by MPEG 1 or not, and layer
     (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
+MARKS = (b"Xing", b"Info")
 RATES = (44100, 48000, 32000)
 
 
@@ -121,7 +122,7 @@ def after_id3(data: bytes | mmap.mmap, position: int = 0) -> int:
 
 def walk(data: bytes | mmap.mmap) -> Walked:
     """All frames of an MP3, whatever lies before, between and behind them."""
-    found, position, end, size = Walked(), 0, 0, len(data)
+    found, position, end, size, marked = Walked(), 0, 0, len(data), 0
     while position + 4 <= size:
         head = frame_head(data[position : position + 4])
         if head is None or (found.kind is not None and head[1] != found.kind):
@@ -134,9 +135,11 @@ def walk(data: bytes | mmap.mmap) -> Walked:
             if not _followed(data, position, 2):
                 position = _resync(data, position, found)
                 continue
-            found.kind = kind
-        index = _index(data, position, length, kind)
-        found.gaps += position - end if found.bytes else 0
+            found.kind, marked = kind, 4 + kind.side_bytes
+        mark = position + marked
+        index = _index(data, position, length, kind) if data[mark : mark + 4] in MARKS else None
+        if position != end:
+            found.gaps += position - end if found.bytes else 0
         found.bytes += length
         if index is None:
             found.add(position, position + length)
@@ -181,11 +184,11 @@ def _followed(data: bytes | mmap.mmap, position: int, count: int) -> bool:
 
 
 def _index(data: bytes | mmap.mmap, position: int, length: int, kind: Kind) -> Index | None:
-    """The index in a frame; None for a frame of sound."""
+    """The index in a frame that has the mark of one; None for a frame of sound."""
     if kind.layer != 3:
         return None
     at = position + 4 + kind.side_bytes
-    if data[at : at + 4] not in (b"Xing", b"Info") or length < 4 + kind.side_bytes + 8:
+    if length < 4 + kind.side_bytes + 8:
         return None
     text = data[at : position + length]
     flags, at = struct.unpack(">I", text[4:8])[0], 8

@@ -204,6 +204,7 @@ def read_blocks(
     done, stop = start, info.samples if stop is None else stop
     try:
         with open_audio(path) as file:
+            promised = min(file.frames, length_found(path).samples or file.frames)
             if start:
                 file.seek(start)
             while done < stop:
@@ -216,9 +217,10 @@ def read_blocks(
                     first = done + int(np.flatnonzero(~np.isfinite(block_N))[0])
                     raise AudioError(f"holds NaN or infinity, first at {first / info.rate:.3f} s; export it again")
                 done += len(block_N)
+                # Before the last block is given away: who has all samples asks for no more.
+                if done >= promised and (more := _unheard(path, file)):
+                    raise AudioError(more)
                 yield block_N
-            if done >= min(file.frames, length_found(path).samples or file.frames) and (more := _unheard(path, file)):
-                raise AudioError(more)
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(f"is damaged ({_reason(error)}); {RESCUE}") from error
 

@@ -11,6 +11,8 @@ import soundfile
 from a2v_data.audio import AUDIO_SUFFIXES, AudioError, read_blocks, read_info
 from a2v_data.headers import header_length
 from a2v_data.mp3_frames import frame_head
+from a2v_data.plan import RecordingConfig, make_plan
+from a2v_data.sources import open_source
 
 RATE = 8000
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 6 * RATE)
@@ -128,7 +130,7 @@ def test_a_length_that_went_round_at_4_gb(tmp_path: Path) -> None:
         path.write_bytes(wav(promised, PCM[:56000]))
         os.truncate(path, 44 + total)
         if promised == 64000:
-            way = r"ffmpeg -ignore_length 1 -i IN -c copy -rf64 auto OUT\.wav"
+            way = r"ffmpeg -f s16le -ar 8000 -ac 1 -skip_initial_bytes 44 -i IN -c copy -rf64 auto OUT\.wav"
             with pytest.raises(AudioError, match=WRONG.format(64000, 1 << 32, way)):
                 read_info(path)
         else:
@@ -234,6 +236,29 @@ def test_flacs_and_oggs_that_were_joined(tmp_path: Path) -> None:
         path.write_bytes(content + content)
         with pytest.raises(AudioError, match=r"holds 2 recordings one behind the other.*ffmpeg -i IN OUT\.wav"):
             read_info(path)
+
+
+def test_sound_that_is_not_read_is_named_with_the_way_out(tmp_path: Path) -> None:
+    """Its table is its own, though it cannot be heard; what was converted already counts once."""
+    for name in ("a.wav", "b.wave", "done.wav"):
+        soundfile.write(tmp_path / name, NOISE, RATE, format="WAV")
+    for name in ("phone.m4a", "Logger 1.WAC", "done.mp4", "not.txt"):
+        (tmp_path / name).write_bytes(bytes(64))
+    for name in ("a", "b", "phone", "done"):
+        (tmp_path / f"{name}.txt").write_text("1.0\t1.5\tcc\n")
+    source = open_source(tmp_path)
+    assert source.names == ("Logger 1.WAC", "a.wav", "b.wave", "done.wav", "phone.m4a")
+    assert source.left_out() == [
+        ("Logger 1.WAC", "is not read (wac); convert it to WAV with Wildlife Acoustics' Kaleidoscope, or wac2wav"),
+        ("phone.m4a", "is not read (m4a); convert it: ffmpeg -i phone.m4a phone.wav"),
+    ]
+    plan = make_plan(source, RecordingConfig(sample_rate=RATE))
+    assert set(plan.recordings) == {"a.wav", "b.wave", "done.wav"}
+    assert "ffmpeg -i phone.m4a phone.wav (left out, with its 1 annotations)" in plan.left_out["phone.m4a"]
+    (tmp_path / "a.wav").write_bytes(wav(96044, PCM))
+    assert any(
+        line.startswith("a.wav: promises 96044") for line in make_plan(tmp_path, RecordingConfig()).annotations.notices
+    )
 
 
 def test_every_ending_that_is_read_can_be_read(tmp_path: Path) -> None:

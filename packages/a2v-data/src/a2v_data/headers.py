@@ -169,9 +169,8 @@ def _last(file: BinaryIO, size: int, count: int) -> bytes:
 
 def repair(layout: Layout, length: int) -> str:
     """A command that reads `length` bytes of samples whatever the header says; it was tried with each container."""
-    if layout.container in ("RIFF", "RF64") and layout.start + length >= OPEN_LENGTH:
-        return "ffmpeg -ignore_length 1 -i IN -c copy -rf64 auto OUT.wav"
-    if layout.container not in ("W64", "CAF"):
+    large = layout.start + length >= OPEN_LENGTH  # of which sox would write another wrong header
+    if layout.container not in ("W64", "CAF") and not large:
         return "sox --ignore-length IN OUT"
     if not layout.codec:
         return "export it again with the program that wrote it"

@@ -114,9 +114,7 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
             name, "is not named like a recording (.wav, .flac, ...); rename it", counts[name]
         )
     rows, wrong = _within_recordings(annotations, recordings)
-    heard = [
-        f"{name}: {notice}" for name, one in recordings.items() for _, info in one.parts if (notice := info.notice)
-    ]
+    odd = [f"{name}: {info.notice}" for name, one in recordings.items() for _, info in one.parts if info.notice]
     if strict and wrong:
         raise AnnotationError(annotations.path, [line for name in sorted(wrong) for line in wrong[name]])
     for name in sorted(wrong.keys() - left_out.keys()):
@@ -126,7 +124,7 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
     sample_rate = config.sample_rate or _common_rate(recordings.values())
     rule = labelled_rule(config.labelled, opened.folder, opened.config)
     notice = _labelled_notice(opened, rule, recordings.keys(), annotations)
-    notices = (*annotations.notices, *([notice] if notice else []), *heard)
+    notices = (*annotations.notices, *([notice] if notice else []), *odd)
     inside = replace(annotations, rows=tuple(rows), notices=notices)
     labels = frozenset(row.label for row in annotations.rows)
     labelled = labelled_names(rule, set(names), annotations)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from a2v_data.sources import Source
 
 SHOWN = 20
+LeftOut = Sequence[tuple[str, str]]
 
 
 @table_options()
@@ -38,18 +39,20 @@ def show_annotations(
     with bar("tables", len(opened.found.read), "tables") as shown:
         report = opened.read(progress=advancing(shown))
     report.problems += _outside(report, opened)
+    left_out = opened.left_out()
     for label, count in overlapping_events(report.rows).items():
         report.notices.append(f"{label}: events that overlap an earlier one, with which `prepare` merges them: {count}")
     if json:
-        say(dumps(_as_json(report, opened), indent=2, ensure_ascii=False))
+        say(dumps(_as_json(report, opened, left_out), indent=2, ensure_ascii=False))
     else:
-        _show(report, opened)
+        _show(report, opened, left_out)
     if report.problems:
         raise typer.Exit(1)
 
 
 def _outside(report: AnnotationReport, source: Source) -> list[str]:
-    """Events that pass the end of their recording, and recordings that cannot be read."""
+    """Events that pass the end of their recording, and recordings that cannot be read; what is odd about those that
+    can becomes a notice of the report."""
     from a2v_data.annotations import end_problem
     from a2v_data.audio import AudioError
     from a2v_data.recording_names import read_header
@@ -59,7 +62,9 @@ def _outside(report: AnnotationReport, source: Source) -> list[str]:
     for row in report.rows:
         if row.file not in ends:
             try:
-                ends[row.file] = read_header(source.audio_folder / row.file).duration_s
+                info = read_header(source.audio_folder / row.file)
+                ends[row.file] = info.duration_s
+                report.notices += [f"{row.file}: {info.notice}"] if info.notice else []
             except AudioError as error:
                 ends[row.file] = None
                 problems.append(f"{row.file}: {error}")
@@ -69,7 +74,7 @@ def _outside(report: AnnotationReport, source: Source) -> list[str]:
     return problems
 
 
-def _as_json(report: AnnotationReport, source: Source) -> dict[str, Any]:
+def _as_json(report: AnnotationReport, source: Source, left_out: LeftOut) -> dict[str, Any]:
     from a2v_data.annotation_tables import events_per_class
 
     return {
@@ -88,13 +93,14 @@ def _as_json(report: AnnotationReport, source: Source) -> dict[str, Any]:
             {"table": table.shown, "format": table.format, "events": table.events, "recordings": list(table.recordings)}
             for table in report.tables
         ],
+        "left_out": [{"file": name, "reason": reason} for name, reason in left_out],
         "not_used": [{"file": name, "reason": reason} for name, reason in source.found.ignored],
         "notices": report.notices,
         "problems": report.problems,
     }
 
 
-def _show(report: AnnotationReport, source: Source) -> None:
+def _show(report: AnnotationReport, source: Source, left_out: LeftOut) -> None:
     from a2v_data.annotation_tables import events_per_class
 
     seconds = sum(row.offset_s - row.onset_s for row in report.rows)
@@ -103,10 +109,12 @@ def _show(report: AnnotationReport, source: Source) -> None:
     _columns(("table", "format", "events", "recordings"), tables, left=2, limit=10)
     classes = [(name, count, f"{length:.1f}", of) for name, count, length, of in events_per_class(report.rows)]
     _columns(("class", "events", "seconds", "recordings"), classes, left=1)
-    without = [name for name in source.names if name not in report.annotated]
+    unread = {name for name, _ in left_out}
+    without = [name for name in source.names if name not in report.annotated and name not in unread]
     if without:
         say(f"\nwithout annotations (not listened to): {len(without)} of {len(source.names)} recordings")
     _list("", without, limit=10)
+    _list(f"left out ({len(left_out)})", [f"{name}: {reason}" for name, reason in left_out])
     _list("not used", [f"{name}: {reason}" for name, reason in source.found.ignored])
     _list("notices", report.notices)
     _list("wrong", report.problems)

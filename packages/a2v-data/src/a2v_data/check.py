@@ -34,6 +34,7 @@ from a2v_data.labelled import (
 )
 from a2v_data.meerkat import LABEL_SUFFIXES
 from a2v_data.prepared import read_prepared
+from a2v_data.recording_names import left_out_names
 from a2v_data.scheduling import Advance, Crash, in_this_process, on_cores
 
 Progress = Callable[[int, int], None]
@@ -100,12 +101,14 @@ class CheckReport:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """One recording: its samples (None where unreadable), its number of events (None without a label file)."""
+    """One recording: its samples (None where unreadable), its number of events (None without a label file), what is
+    odd about it though nothing is wrong."""
 
     samples: int | None
     seconds: float
     events: int | None
     problems: tuple[Problem, ...]
+    notice: str = ""
 
 
 def check(
@@ -142,6 +145,8 @@ def check(
     found = _found(root, expected, pairs, jobs, progress)
     problems += [problem for one in found for problem in one.problems] + orphans
     notices = [f"{len(others)} files in wav/ are no WAV, the first is {shown(others[0])}"] if others else []
+    notices += [f"wav/{shown(name)} {reason}" for name, reason in left_out_names(wav, others)]
+    notices += [f"wav/{shown(name)} {one.notice}" for name, one in zip(names, found, strict=True) if one.notice]
     listened = Annotations(
         lbl,
         (),
@@ -258,7 +263,7 @@ def _check_recording(root: Path, expected: Expected, name: str, label: str | Non
         # Where the WAV itself is wrong, its labels are held against what it should be.
         events, wrong = check_labels(root / "lbl" / label, f"lbl/{shown(label)}", samples or expected.samples, expected)
         problems += wrong
-    return _Found(samples, info.duration_s if info else 0.0, events, tuple(problems))
+    return _Found(samples, info.duration_s if info else 0.0, events, tuple(problems), info.notice if info else "")
 
 
 def _check_wav(path: Path, name: str, expected: Expected) -> tuple[AudioInfo | None, list[Problem]]:

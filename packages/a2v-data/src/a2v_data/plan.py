@@ -116,6 +116,7 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
             name, "is not named like a recording (.wav, .flac, ...); rename it", counts[name]
         )
     rows, wrong = _within_recordings(annotations, recordings)
+    odd = [f"{name}: {info.notice}" for name, one in recordings.items() for _, info in one.parts if info.notice]
     if strict and wrong:
         raise AnnotationError(annotations.path, [line for name in sorted(wrong) for line in wrong[name]])
     for name in sorted(wrong.keys() - left_out.keys()):
@@ -129,7 +130,7 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
     regions = annotations.regions
     known = sure(rows, regions, durations_s)
     told = region_notices(regions, annotations.annotated & recordings.keys(), known, durations_s)
-    notices = (*annotations.notices, *([notice] if notice else []), *told)
+    notices = (*annotations.notices, *([notice] if notice else []), *odd, *told)
     inside = replace(annotations, rows=tuple(known.rows), notices=notices)
     labels = frozenset(row.label for row in annotations.rows) - NUMBERS.keys()
     labelled = labelled_names(rule, set(names), annotations)

@@ -34,7 +34,7 @@ from a2v_data.meerkat import (
     label_path,
     read_labels,
 )
-from a2v_data.recording_names import RecordingNames, recording_names
+from a2v_data.recording_names import RecordingNames, left_out_names, recording_names
 from a2v_data.regions import marked_regions, read_regions, region_table, united
 from a2v_data.storage import BLOCK_BYTES, write_text_aside
 
@@ -130,6 +130,10 @@ class Source:
     def label_files(self) -> list[Path]:
         """MeerKAT's label files, sorted."""
         return _label_files(self.label_folder)
+
+    def left_out(self) -> list[tuple[str, str]]:
+        """Recordings whose format is not read, each with the reason and the way out."""
+        return left_out_names(self.audio_folder, self.names)
 
     @property
     def _region_table(self) -> Path | None:

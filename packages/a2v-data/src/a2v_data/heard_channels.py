@@ -1,0 +1,76 @@
+"""Events of the channel that is read: what was marked in another one is no label of its sound.
+
+Channels of tables count from 1, as Raven's; the setting `channel` counts from 0, as an index.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from a2v_data.audio import Channel
+
+
+class Marked(Protocol):
+    """An event as a table has it, an `Annotation`."""
+
+    @property
+    def file(self) -> str: ...
+    @property
+    def where(self) -> str: ...
+    @property
+    def channels(self) -> frozenset[int] | None: ...
+
+
+Event = TypeVar("Event", bound=Marked)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The channel that is read of every recording, from 0, or 'mix' for the mean of all; `single`: of some by name."""
+
+    channel: Channel = 0
+    single: Mapping[str, Channel] = field(default_factory=dict)
+
+    def of(self, recording: str) -> Channel:
+        """The channel that is read of a recording."""
+        return self.single.get(recording, self.channel)
+
+    def holds(self, row: Marked) -> bool:
+        """Whether an event was marked in that channel, as far as its table says."""
+        channel = self.of(row.file)
+        return channel == "mix" or row.channels is None or channel + 1 in row.channels
+
+
+FIRST = Heard()  # as everywhere where nothing else is said
+
+
+def in_heard_channel(rows: Sequence[Event], heard: Heard) -> tuple[list[Event], list[Event]]:
+    """Events that are labels of the sound that is read, and the others."""
+    kept: list[Event] = []
+    others: list[Event] = []
+    for row in rows:
+        (kept if heard.holds(row) else others).append(row)
+    return kept, others
+
+
+def channel_notices(others: Iterable[Marked], heard: Heard) -> list[str]:
+    """A line for what was marked in channels that are not read: how many events, where, and what reads them."""
+    counts: Counter[tuple[int, int]] = Counter()
+    first: dict[tuple[int, int], Marked] = {}
+    for row in others:
+        channel = heard.of(row.file)
+        assert row.channels is not None and channel != "mix"
+        key = (min(row.channels), channel)
+        counts[key] += 1
+        first.setdefault(key, row)
+    return [
+        f"{_table(first[marked, read])}: events marked in channel {marked} are not taken, since channel {read + 1} is "
+        f"read (--channel {read}): {count}; --channel {marked - 1}, which counts from 0, reads that one, "
+        "--channel mix takes all"
+        for (marked, read), count in sorted(counts.items())
+    ]
+
+
+def _table(row: Marked) -> str:
+    return row.where.rpartition(", ")[0]

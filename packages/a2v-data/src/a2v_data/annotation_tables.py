@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from a2v_data.analysis_windows import window_lengths
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotations import TOLERANCE_S, Annotation, check_rows, table_problem
-from a2v_data.audio import AudioError
+from a2v_data.audio import AudioError, AudioInfo
 from a2v_data.formats import detect, read_table
 from a2v_data.formats.table import Table, TableError, read_text
 from a2v_data.heard_channels import FIRST, Heard, channel_notices, in_heard_channel
@@ -89,20 +89,20 @@ def read_tables(
     good = [one for one in opened if one is not None]
     lengths = window_lengths([one.table for one in good])
     windows = {id(one): length for one, length in zip(good, lengths, strict=True)}
-    ends = _Ends(names)
+    headers = _Headers(names)
     read: list[tuple[str, list[Annotation]]] = []
     others: list[Annotation] = []
     for file, one in zip(tables, opened, strict=True):
         if one is None:
             report.tables.append(ReadTable(file.shown))
             continue
-        rows, told, not_heard = _check(one, names, config, windows[id(one)], heard, ends, report)
+        rows, told, not_heard = _check(one, names, config, windows[id(one)], heard, headers, report)
         report.tables.append(told)
         read.append((file.shown, rows))
         others += not_heard
     kept, repeated = without_repeats(read)
     report.rows = [row for rows in kept for row in rows]
-    report.notices += [*channel_notices(others, heard), *repeated, *_notices(report.tables)]
+    report.notices += [*channel_notices(others, heard, headers.channels), *repeated, *_notices(report.tables)]
     return report
 
 
@@ -127,7 +127,7 @@ def _check(
     config: AnnotationConfig,
     window_s: float | None,
     heard: Heard,
-    ends: "_Ends",
+    headers: "_Headers",
     report: AnnotationReport,
 ) -> tuple[list[Annotation], ReadTable, list[Annotation]]:
     """The events of one table in the channels that are read, what is told of it, and its events in other channels."""
@@ -140,7 +140,7 @@ def _check(
         own = table_of = None
     elif own is not None and (rows or not others):
         annotated.add(own)
-    rows, cut = _clipped(rows, window_s if config.point_duration_s is None else config.point_duration_s, ends)
+    rows, cut = _clipped(rows, window_s if config.point_duration_s is None else config.point_duration_s, headers)
     report.annotated |= annotated
     for line in table.problems:
         report.add_problem(table_of, f"{file.shown}, {line}")
@@ -204,24 +204,32 @@ def _nobody(recordings: Sequence[str]) -> str:
     return "does not say to which recording it belongs; name it like the recording (monday.wav: monday.txt)"
 
 
-class _Ends:
-    """Lengths of recordings in seconds, each read once; endless where a file cannot be read, which is reported where
+class _Headers:
+    """What is known of recordings, each read once; one that cannot be read is endless here, and reported where
     recordings are."""
 
     def __init__(self, names: RecordingNames) -> None:
         self._folder = names.audio_folder
-        self._known: dict[str, float] = {}
+        self._known: dict[str, AudioInfo | None] = {}
 
-    def of(self, recording: str) -> float:
+    def end_s(self, recording: str) -> float:
+        info = self._of(recording)
+        return float("inf") if info is None else info.duration_s
+
+    def channels(self, recording: str) -> int | None:
+        info = self._of(recording)
+        return None if info is None else info.channels
+
+    def _of(self, recording: str) -> AudioInfo | None:
         if recording not in self._known:
             try:
-                self._known[recording] = read_header(self._folder / recording).duration_s
+                self._known[recording] = read_header(self._folder / recording)
             except AudioError:
-                self._known[recording] = float("inf")
+                self._known[recording] = None
         return self._known[recording]
 
 
-def _clipped(rows: list[Annotation], window_s: float | None, ends: _Ends) -> tuple[list[Annotation], int]:
+def _clipped(rows: list[Annotation], window_s: float | None, headers: _Headers) -> tuple[list[Annotation], int]:
     """Windows end with their recording, and how many were cut there; what passes its end by a window or more was not
     made on it."""
     if window_s is None:
@@ -229,7 +237,7 @@ def _clipped(rows: list[Annotation], window_s: float | None, ends: _Ends) -> tup
     clipped = []
     cut = 0
     for row in rows:
-        end = ends.of(row.file)
+        end = headers.end_s(row.file)
         if row.onset_s < end < row.offset_s < end + window_s:
             cut += row.offset_s > end + TOLERANCE_S
             row = replace(row, offset_s=end)

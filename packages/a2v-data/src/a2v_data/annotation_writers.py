@@ -78,8 +78,8 @@ def raven_table(
     high_hz, low_hz: the frequencies that selections span (the recording's Nyquist frequency and 0 show all).
     starts_s: where each recording starts in the sequence that is opened in Raven, in seconds. extra: columns of EXTRA
     (None: the likelihood, where any event has one). first: number of the first selection. channel: what the events were
-    found in, from 0; Raven's Channel counts from 1, and is 1 for 'mix', since a selection has to be in one. Raises `ValueError` where
-    events of several recordings come without `starts_s`.
+    found in, from 0; Raven's Channel counts from 1, and is 1 for 'mix', since a selection has to be in one. Raises
+    `ValueError` where events of several recordings come without `starts_s`.
     """
     events = list(events)
     files = {event.file for event in events}

@@ -112,8 +112,9 @@ def read_annotations(
     `audio_folder`. Further columns are ignored, empty lines too. A row with a file alone says that this recording
     holds no call. With `recording`, relative to `audio_folder`, any format is read, and rows that do not say to which
     recording they belong are its own; `classes` are names for MeerKAT's class numbers. `config` says how to
-    read it and which classes labels become; `channel` which one of a recording is meant (see `Heard`). Raises `AnnotationError` naming file and row for everything that is wrong,
-    `ValueError` where the file or a mapping is missing.
+    read it and which classes labels become; `channel` is which one of a recording is read (see `Heard`).
+    Raises `AnnotationError` naming file and row for everything that is wrong, `ValueError` where the file or a mapping
+    is missing.
     """
     if not path.exists():
         raise ValueError(f"{path}: no such file; annotations are a CSV with file,onset_s,offset_s,label[,focal]")

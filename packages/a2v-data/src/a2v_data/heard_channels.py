@@ -4,7 +4,7 @@ Channels of tables count from 1, as Raven's; the setting `channel` counts from 0
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -54,22 +54,34 @@ def in_heard_channel(rows: Sequence[Event], heard: Heard) -> tuple[list[Event], 
     return kept, others
 
 
-def channel_notices(others: Iterable[Marked], heard: Heard) -> list[str]:
-    """A line for what was marked in channels that are not read: how many events, where, and what reads them."""
-    counts: Counter[tuple[int, int]] = Counter()
-    first: dict[tuple[int, int], Marked] = {}
+def channel_notices(
+    others: Iterable[Marked], heard: Heard, channels: Callable[[str], int | None] | None = None
+) -> list[str]:
+    """A line for what was marked in channels that are not read: how many events, where, and what reads them.
+
+    channels: how many a recording has, where that is known.
+    """
+    counts: Counter[tuple[int, int, int]] = Counter()
+    first: dict[tuple[int, int, int], Marked] = {}
     for row in others:
         channel = heard.of(row.file)
         assert row.channels is not None and channel != "mix"
-        key = (min(row.channels), channel)
+        marked = min(row.channels)
+        there = channels(row.file) if channels else None
+        key = (marked, channel, there if there is not None and there < marked else 0)
         counts[key] += 1
         first.setdefault(key, row)
-    return [
-        f"{_table(first[marked, read])}: events marked in channel {marked} are not taken, since channel {read + 1} is "
-        f"read (--channel {read}): {count}; --channel {marked - 1}, which counts from 0, reads that one, "
-        "--channel mix takes all"
-        for (marked, read), count in sorted(counts.items())
-    ]
+    lines = []
+    for (marked, read, there), count in sorted(counts.items()):
+        row = first[marked, read, there]
+        line = (
+            f"{_table(row)}: events marked in channel {marked} are not taken, since channel {read + 1} is read: {count}"
+        )
+        if there:
+            lines.append(f"{line}; {row.file} has only {there}: --channel mix takes all")
+        else:
+            lines.append(f"{line}; --channel {marked - 1} (it counts from 0) reads that one, --channel mix takes all")
+    return lines
 
 
 def _table(row: Marked) -> str:

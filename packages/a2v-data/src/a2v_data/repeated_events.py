@@ -51,9 +51,9 @@ def without_repeats(
 def _same(one: Annotation, other: Annotation) -> bool:
     if abs(one.offset_s - other.offset_s) > SAME_S or one.focal != other.focal:
         return False
-    if one.likelihood is not None and other.likelihood is not None:
-        if abs(one.likelihood - other.likelihood) > SAME_LIKELIHOOD:
-            return False
+    ranked = one.likelihood is not None and other.likelihood is not None
+    if ranked and abs((one.likelihood or 0) - (other.likelihood or 0)) > SAME_LIKELIHOOD:
+        return False
     return one.channels is None or other.channels is None or one.channels == other.channels
 
 

@@ -72,8 +72,8 @@ class Source:
         return [*((name, f"{why}; {reason}") for name, why in unused), *places]
 
     def annotations(self, heard: Heard = FIRST) -> Annotations:
-        """Read all annotations, of the channels that are `heard`; `AnnotationError` names file and row of what is wrong and belongs to no recording,
-        `ValueError` what is missing. What is wrong with one recording is in `Annotations.wrong`."""
+        """Read all annotations, of the channels that are `heard`; `AnnotationError` names file and row of what is wrong
+        and belongs to no recording, `ValueError` what is missing. What is wrong with one recording is in `Annotations.wrong`."""
         report = self.read(heard=heard)
         place = {
             "csv": self.folder / ANNOTATION_FILE,

@@ -12,6 +12,7 @@ from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotation_tables import overlapping_events
 from a2v_data.annotations import Annotation, AnnotationError
 from a2v_data.class_mapping import read_mapping
+from a2v_data.formats.side_files import NO_TIMES
 from a2v_data.meerkat import write_labels
 from a2v_data.pack import PackConfig, pack
 from a2v_data.sources import open_source, source_fingerprint
@@ -170,7 +171,7 @@ def test_a_wrong_table_is_reported_and_the_others_are_read(tmp_path: Path) -> No
     source = open_source(folder)
     report = source.read()
     assert [row.where for row in report.rows] == ["annotations/a.txt, row 1", "annotations/a.txt, row 2"]
-    assert source.found.ignored == (("annotations/splits.csv", "no column of times, so no events"),)
+    assert source.found.ignored == (("annotations/splits.csv", NO_TIMES),)
     starts = [
         "annotations/b.txt, row 1 is '0.5;1;cc'; the separator must be",
         "annotations/c.TextGrid, line 2: a quote is not closed",

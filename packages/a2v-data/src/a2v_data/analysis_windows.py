@@ -10,20 +10,26 @@ from a2v_data.formats.table import Row, Table
 
 SAME_S = 0.0015  # lengths are equal within this: programs write milliseconds
 LONGEST_S = 60.0  # windows are shorter; what is longer and of one length was marked as whole files
+SHORTEST_S = 2.0  # people mark calls of one short length, too, so that only a likelihood tells such a window
 
 
 def window_lengths(tables: Sequence[Table]) -> list[float | None]:
     """Of each table the length of its windows in seconds, None where its events are none.
 
     A program is known to have windows (BirdNET and those like it), or its tables show it: two or more events in all
-    tables of a format, and all of one length. A table's own is the one that most of its events have.
+    tables of a format, all of one length, and with likelihoods, or on a grid of whole or half windows. A table's own
+    length is the one that most of its events have.
     """
     found: list[float | None] = [None] * len(tables)
     lengths = [[length for row in table.rows if (length := _length(row)) is not None] for table in tables]
     for format_ in {table.format for table in tables if not table.windows}:
         members = [at for at, table in enumerate(tables) if table.format == format_ and not table.windows]
         spans = [span for at in members for span in lengths[at]]
-        if len(spans) > 1 and 2 * SAME_S < max(spans) <= LONGEST_S and max(spans) - min(spans) <= SAME_S:
+        if len(spans) < 2 or max(spans) > LONGEST_S or max(spans) - min(spans) > SAME_S:
+            continue
+        rows = [row for at in members for row in tables[at].rows]
+        likely = all(tables[at].likelihood is not None for at in members)
+        if (likely and max(spans) > 2 * SAME_S) or (max(spans) >= SHORTEST_S and _on_grid(rows, max(spans) / 2)):
             for at in members:
                 found[at] = max(spans)
     for at, table in enumerate(tables):
@@ -31,6 +37,12 @@ def window_lengths(tables: Sequence[Table]) -> list[float | None]:
             counts = Counter(round(length, 3) for length in lengths[at])
             found[at] = max(counts, key=lambda length: (counts[length], length))
     return found
+
+
+def _on_grid(rows: Sequence[Row], step_s: float) -> bool:
+    """Whether all events start at multiples of a step."""
+    onsets = [row.onset_s for row in rows if row.onset_s is not None]
+    return all(abs(onset - round(onset / step_s) * step_s) <= SAME_S for onset in onsets)
 
 
 def _length(row: Row) -> float | None:

@@ -13,7 +13,7 @@ from a2v_data.formats.table import Table, TableError, read_text
 from a2v_data.heard_channels import FIRST, Heard, channel_notices, in_heard_channel
 from a2v_data.recording_names import RecordingNames, read_header
 from a2v_data.repeated_events import without_repeats
-from a2v_data.table_files import ANNOTATION_FILE, TableFile
+from a2v_data.table_files import ANNOTATION_FILE, TableFile, recordings_of
 
 Progress = Callable[[int, int], None]
 
@@ -109,7 +109,7 @@ def read_tables(
 def _open(
     file: TableFile, names: RecordingNames, config: AnnotationConfig, classes: Sequence[str], report: AnnotationReport
 ) -> _Opened | None:
-    fitting = names.of_table(file.relative) if file.path.name != ANNOTATION_FILE else []
+    fitting = recordings_of(file, names) if file.path.name != ANNOTATION_FILE else []
     own = fitting[0] if len(fitting) == 1 else None
     try:
         table = read_table(file.path, _options(file, config), own is not None, classes)

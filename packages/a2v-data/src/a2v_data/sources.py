@@ -66,14 +66,15 @@ class Source:
         """Files that lie where annotations do and are not read, with the reason."""
         if self.form != "meerkat":
             return list(self.found.ignored)
-        unused = others_in(self.label_folder, self.folder, frozenset(LABEL_SUFFIXES))
         reason = f"MeerKAT's label files in {LABEL_FOLDER}/ are read instead; name what to read with tables"
-        places = [(f"{ANNOTATION_FOLDER}/", reason)] if (self.folder / ANNOTATION_FOLDER).is_dir() else []
-        return [*((name, f"{why}; {reason}") for name, why in unused), *places]
+        unused = others_in(self.label_folder, self.folder, frozenset(LABEL_SUFFIXES), reason)
+        inside = (self.folder / ANNOTATION_FOLDER).is_dir()
+        return [*unused, (f"{ANNOTATION_FOLDER}/", reason)] if inside else unused
 
     def annotations(self, heard: Heard = FIRST) -> Annotations:
         """Read all annotations, of the channels that are `heard`; `AnnotationError` names file and row of what is wrong
-        and belongs to no recording, `ValueError` what is missing. What is wrong with one recording is in `Annotations.wrong`."""
+        and belongs to no recording, `ValueError` what is missing. What is wrong with one recording is in
+        `Annotations.wrong`."""
         report = self.read(heard=heard)
         place = {
             "csv": self.folder / ANNOTATION_FILE,

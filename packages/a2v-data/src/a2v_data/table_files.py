@@ -21,6 +21,7 @@ LABEL_FOLDER = "lbl"
 NAMELESS = ("audacity", "textgrid", "nips4bplus")  # formats that never say to which recording they belong
 LABEL_SUFFIXES = (".h5", ".hdf5")  # of MeerKAT's label files
 WORKBOOKS = (".xlsx", ".xls", ".ods", ".numbers")
+OF_PREDICT = ("raven", "audacity", "csv", "parquet", "json")
 LISTED = 3  # more files of one ending become one line
 UNKNOWN = "not named like a recording, and no known table"
 
@@ -57,7 +58,7 @@ def find_tables(folder: Path, audio_folder: Path, names: RecordingNames, config:
     ignored: list[tuple[str, str]] = []
     for place in inside:
         _sort(_walk(place, place, folder, config), names, config, read, ignored)
-        ignored += others_in(place, folder, suffixes(config.format))
+        ignored += others_in(place, folder, suffixes(config.format), f"no {config.format} by its ending")
     beside = _walk(audio_folder, audio_folder, folder, config)
     if audio_folder != folder:
         beside += [table for table in _walk(folder, folder, folder, config) if "/" not in table.shown]
@@ -66,7 +67,7 @@ def find_tables(folder: Path, audio_folder: Path, names: RecordingNames, config:
             continue
         if table.path.suffix.lower() in PICKLE_SUFFIXES:
             read.append(table)
-        elif names.of_table(table.relative):
+        elif recordings_of(table, names):
             _sort([table], names, config, read, ignored)
         elif reason := _not_a_table(table.path, config):
             ignored.append((table.shown, reason))
@@ -84,10 +85,18 @@ def _sort(
 ) -> None:
     """Put each of the files to those that are read, or to those that hold no events."""
     for table in tables:
-        if reason := why_no_table(table.path, config, own=bool(names.of_table(table.relative))):
+        if reason := why_no_table(table.path, config, own=bool(recordings_of(table, names))):
             ignored.append((table.shown, reason))
         else:
             read.append(table)
+
+
+def recordings_of(table: TableFile, names: RecordingNames) -> list[str]:
+    """Recordings to which a table belongs by its name; `a2v predict` puts each format into a folder of its own."""
+    if found := names.of_table(table.relative):
+        return found
+    first, _, rest = table.relative.partition("/")
+    return names.of_table(rest) if first in OF_PREDICT and rest else []
 
 
 def why_no_table(path: Path, config: AnnotationConfig, own: bool = False) -> str | None:
@@ -102,9 +111,9 @@ def why_no_table(path: Path, config: AnnotationConfig, own: bool = False) -> str
     return not_events(path, config, known and path.suffix.lower() != ".json", own)
 
 
-def others_in(place: Path, folder: Path, endings: frozenset[str]) -> list[tuple[str, str]]:
-    """Files in a folder of annotations that have none of these endings, with why they are not read; recordings and
-    hidden files apart."""
+def others_in(place: Path, folder: Path, endings: frozenset[str], of_tables: str) -> list[tuple[str, str]]:
+    """Files in a folder of annotations that have none of these endings, with why they are not read (`of_tables`: why
+    tables are not); recordings and hidden files apart."""
     found: dict[str, list[Path]] = {}
     for parent, folders, files in os.walk(place):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -116,13 +125,15 @@ def others_in(place: Path, folder: Path, endings: frozenset[str]) -> list[tuple[
     named = []
     for suffix, paths in found.items():
         if len(paths) > LISTED:
-            named.append((f"{_shown(place, folder)}/*{suffix} ({len(paths)} files)", _of_ending(suffix)))
+            named.append((f"{_shown(place, folder)}/*{suffix} ({len(paths)} files)", _of_ending(suffix, of_tables)))
         else:
-            named += [(_shown(path, folder), _of_ending(suffix)) for path in paths]
+            named += [(_shown(path, folder), _of_ending(suffix, of_tables)) for path in paths]
     return named
 
 
-def _of_ending(suffix: str) -> str:
+def _of_ending(suffix: str, of_tables: str) -> str:
+    if suffix in suffixes(None):
+        return of_tables
     if suffix == ".json":
         return READ_WHERE_NAMED
     if suffix in WORKBOOKS:

@@ -8,7 +8,7 @@ from a2v_data.annotation_config import AnnotationConfig, Format
 from a2v_data.audio import AUDIO_SUFFIXES
 from a2v_data.formats.any_columns import COLUMNS, read_columns
 from a2v_data.formats.columns import MEERKAT_WANTED, read_birdnet, read_csv, read_meerkat_table
-from a2v_data.formats.headers import Found, format_of
+from a2v_data.formats.headers import Found, format_of, has_points
 from a2v_data.formats.json_events import read_json
 from a2v_data.formats.known_columns import NAME_THEM
 from a2v_data.formats.lines import NIPS4BPLUS_NAME, read_audacity, read_nips4bplus
@@ -34,6 +34,7 @@ TEXT_SUFFIXES: dict[Format, frozenset[str]] = {
 TABLE_SUFFIXES = frozenset().union(*TEXT_SUFFIXES.values(), PARQUET_SUFFIXES, PICKLE_SUFFIXES) - TEXT_SUFFIXES["json"]
 MAY_BE_EMPTY = ("audacity", "nips4bplus", "csv")  # the first two have no header; of the last, the header is missed
 HEADERLESS = ("audacity", "textgrid", "nips4bplus", "json")
+IN_SECONDS = ("csv", "raven", "birdnet", "meerkat")
 NO_CALLS = ("nocall", "no call", "no_call")
 EMPTY = "is empty; export it again (with format audacity it says that its recording holds no call)"
 
@@ -79,6 +80,11 @@ def _read(path: Path, config: AnnotationConfig, sidecar: bool, classes: Sequence
     found = _wanted(path, text, config)
     if not text.strip() and found not in MAY_BE_EMPTY:
         raise TableError(EMPTY)
+    if found in IN_SECONDS and config.time_unit not in (None, "s"):
+        raise TableError(
+            f"row 1: its times are seconds by their names, but time_unit is {config.time_unit}; name the columns of "
+            "times (onset_column, offset_column or duration_column), or leave time_unit out"
+        )
     match found:
         case "csv":
             return read_csv(text, config, sidecar)
@@ -104,15 +110,15 @@ def _read(path: Path, config: AnnotationConfig, sidecar: bool, classes: Sequence
 def _wanted(path: Path, text: str, config: AnnotationConfig) -> Found:
     """The format that is asked for, else that of the table. Where columns of times are named, every table with a header
     is read by these names."""
-    if not config.named_times:
-        return config.format or detect(path, text)
     try:
         found: Found = config.format or detect(path, text)
     except TableError:
+        if not (config.named_times or (config.point_duration_s is not None and has_points(text))):
+            raise
         if not text.strip():
             raise
         return COLUMNS
-    return found if found in HEADERLESS else COLUMNS
+    return COLUMNS if config.named_times and found not in HEADERLESS else found
 
 
 def detect(path: Path, text: str) -> Found:

@@ -4,8 +4,8 @@ from typing import Literal
 
 from a2v_data.annotation_config import Format
 from a2v_data.formats.any_columns import COLUMNS
-from a2v_data.formats.known_columns import CLASSIFIED, FILES, has_label, has_times
-from a2v_data.formats.table import Header
+from a2v_data.formats.known_columns import CLASSIFIED, FILES, has_label, has_onsets, has_times
+from a2v_data.formats.table import Header, grid
 
 OF_RAVEN = {"selection", "view", "begin file", "begin path", "file offset s"}
 Found = Format | Literal["columns"]
@@ -28,3 +28,9 @@ def format_of(header: Header) -> Found | None:
     if has_times(header):
         return COLUMNS
     return "csv" if "onset s" in plain else None
+
+
+def has_points(text: str) -> bool:
+    """Whether a table has a class and says where events are, but not how long."""
+    header, _, _ = grid(text)
+    return has_onsets(header) and has_label(header)

@@ -90,6 +90,11 @@ def has_times(header: Header) -> bool:
     return of_kaleidoscope(header) or bool(_times(header, ONSETS) and (_times(header, ENDS) or _times(header, LENGTHS)))
 
 
+def has_onsets(header: Header) -> bool:
+    """Whether a column is called as one that says where events start."""
+    return bool(_times(header, ONSETS))
+
+
 def has_label(header: Header) -> bool:
     """Whether a column is called as one that holds a class."""
     return not {"label", *LABELS}.isdisjoint(header.plain)

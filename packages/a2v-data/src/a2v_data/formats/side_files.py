@@ -1,7 +1,7 @@
 """Files that lie among tables of events and are none: settings, lists, logs of the program that wrote the others.
 
 What may be meant as events is never passed over: a file that has a column of times, or recordings and classes, or
-numbers where a header should be, is a table, and what is wrong in it is told.
+numbers that may be starts and ends, or numbers where a header should be, is a table, and what is wrong in it is told.
 """
 
 import json
@@ -9,8 +9,18 @@ import re
 from pathlib import Path
 
 from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.audio import AUDIO_SUFFIXES
 from a2v_data.formats.known_columns import ENDS, FILES, ONSETS, has_label
-from a2v_data.formats.table import Header, TableError, decode, grid, looks_like_number, plain_name
+from a2v_data.formats.table import (
+    NUMBER,
+    Header,
+    TableError,
+    decode,
+    grid,
+    looks_like_number,
+    plain_name,
+    with_points,
+)
 
 HEAD_BYTES = 1 << 16
 DESCRIPTIONS = ("readme", "license", "licence", "copying", "citation")
@@ -19,7 +29,13 @@ OWN_LISTS = ("recordings.csv", "segments.csv", "classes.txt", "classes.csv")  # 
 ALL_LABELS = "birdnet_audacitylabels.txt"  # BirdNET's combined one
 NAMES = frozenset({"parameter", "parameters", "setting", "settings", "option", "key", "name", "variable", "field"})
 VALUES = frozenset({"value", "values", "setting"})
-NO_TIMES = "no column of times, so no events"
+NO_TIMES = "no column of times is known in it; if it holds events, name it with onset_column"
+SUMMARY = frozenset({
+    "count", "counts", "n", "number", "total", "mean", "median", "sd", "std", "sum", "min", "max", "events",
+    "detections", "files", "recordings", "calls", "seconds", "minutes", "hours", "rate", "threshold", "precision",
+    "recall", "confidence", "score", "probability", "lat", "lon", "latitude", "longitude", "samples", "channels",
+    "size", "bytes", "year", "month", "day", "week", "id", "index", "low", "high", "freq", "hz",
+})  # fmt: skip
 READ_WHERE_NAMED = "JSON, which is read where it is named (tables, format: json)"
 
 
@@ -65,7 +81,7 @@ def not_events(path: Path, config: AnnotationConfig, known: bool, own: bool = Fa
     if len(header.names) == 1:
         words = Header(first.split())
         return None if _timed(words) or _of_recordings(words) else "a list or a text, without columns"
-    return None if _timed(header) or _of_recordings(header) else NO_TIMES
+    return None if _timed(header) or _of_recordings(header) or _spans(text or "") else NO_TIMES
 
 
 def _named(header: Header, config: AnnotationConfig) -> bool:
@@ -84,6 +100,25 @@ def _timed(header: Header) -> bool:
         if name in ONSETS | ENDS or {"onset", "offset", "start", "begin", "end", "stop"} & set(words):
             return True
         if words[:1] == ["time"] and not dated:
+            return True
+    return False
+
+
+def _spans(text: str) -> bool:
+    """Whether two columns that stand side by side may be where events start and end, whatever they are called: numbers
+    that grow from one to the other in every row, and more than one event or a recording's name."""
+    try:
+        header, body, delimiter = grid(text)
+    except TableError:
+        return False
+    rows = [row for _, row in with_points(body, delimiter) if len(row) == len(header.names)]
+    for at in range(len(header.names) - 1):
+        words = {word for name in header.plain[at : at + 2] for word in name.split()}
+        if words & SUMMARY or not all(NUMBER.fullmatch(cell) for row in rows for cell in row[at : at + 2]):
+            continue
+        spans = {(float(row[at]), float(row[at + 1])) for row in rows}
+        named = any(Path(cell).suffix.lower() in AUDIO_SUFFIXES for row in rows for cell in row)
+        if spans and all(0 <= onset < offset for onset, offset in spans) and (named or len(spans) > 1):
             return True
     return False
 

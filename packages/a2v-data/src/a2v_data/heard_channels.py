@@ -78,9 +78,12 @@ def channel_notices(
             f"{_table(row)}: events marked in channel {marked} are not taken, since channel {read + 1} is read: {count}"
         )
         if there:
-            lines.append(f"{line}; {row.file} has only {there}: --channel mix takes all")
+            lines.append(f"{line}; {row.file} has only {there}: --channel mix (in recipes data.channel) takes all")
         else:
-            lines.append(f"{line}; --channel {marked - 1} (it counts from 0) reads that one, --channel mix takes all")
+            lines.append(
+                f"{line}; --channel {marked - 1} (in recipes data.channel; both count from 0) reads that one, "
+                "mix takes all"
+            )
     return lines
 
 

@@ -105,10 +105,16 @@ def why_no_table(path: Path, config: AnnotationConfig, own: bool = False) -> str
     if path.suffix.lower() in PARQUET_SUFFIXES | PICKLE_SUFFIXES:
         return None
     try:
-        known = not path.is_dir() and bool(detect(path, read_text(path, config.encoding)))
+        known = not path.is_dir() and _known(path, read_text(path, config.encoding))
     except TableError:
         known = False
     return not_events(path, config, known and path.suffix.lower() != ".json", own)
+
+
+def _known(path: Path, text: str) -> bool:
+    """Whether a table has a known format; one with nothing but known times may be settings."""
+    found = detect(path, text)
+    return found != COLUMNS or has_label(grid(text)[0])
 
 
 def others_in(place: Path, folder: Path, endings: frozenset[str], of_tables: str) -> list[tuple[str, str]]:

@@ -29,7 +29,7 @@ OWN_LISTS = ("recordings.csv", "segments.csv", "classes.txt", "classes.csv")  # 
 ALL_LABELS = "birdnet_audacitylabels.txt"  # BirdNET's combined one
 NAMES = frozenset({"parameter", "parameters", "setting", "settings", "option", "key", "name", "variable", "field"})
 VALUES = frozenset({"value", "values", "setting"})
-NO_TIMES = "no column of times is known in it; if it holds events, name it with onset_column"
+NO_TIMES = "without a column of times that is known (name it with onset_column if there are events in it)"
 SUMMARY = frozenset({
     "count", "counts", "n", "number", "total", "mean", "median", "sd", "std", "sum", "min", "max", "events",
     "detections", "files", "recordings", "calls", "seconds", "minutes", "hours", "rate", "threshold", "precision",
@@ -105,8 +105,8 @@ def _timed(header: Header) -> bool:
 
 
 def _spans(text: str) -> bool:
-    """Whether two columns that stand side by side may be where events start and end, whatever they are called: numbers
-    that grow from one to the other in every row, and more than one event or a recording's name."""
+    """Whether two columns that stand side by side may be where events start and end or how long they are, whatever they
+    are called: numbers beside the name of a recording, or that grow from one to the other in each of several rows."""
     try:
         header, body, delimiter = grid(text)
     except TableError:
@@ -117,8 +117,10 @@ def _spans(text: str) -> bool:
         if words & SUMMARY or not all(NUMBER.fullmatch(cell) for row in rows for cell in row[at : at + 2]):
             continue
         spans = {(float(row[at]), float(row[at + 1])) for row in rows}
-        named = any(Path(cell).suffix.lower() in AUDIO_SUFFIXES for row in rows for cell in row)
-        if spans and all(0 <= onset < offset for onset, offset in spans) and (named or len(spans) > 1):
+        named = all(any(Path(cell).suffix.lower() in AUDIO_SUFFIXES for cell in row) for row in rows)
+        if spans and named and all(onset >= 0 and last > 0 for onset, last in spans):
+            return True
+        if len(spans) > 1 and all(0 <= onset < offset for onset, offset in spans):
             return True
     return False
 

@@ -69,8 +69,8 @@ def find_tables(folder: Path, audio_folder: Path, names: RecordingNames, config:
             read.append(table)
         elif recordings_of(table, names):
             _sort([table], names, config, read, ignored)
-        elif reason := _not_a_table(table.path, config):
-            ignored.append((table.shown, reason))
+        elif unlike := _not_a_table(table.path, config):
+            ignored.append((table.shown, unlike))
         else:
             read.append(table)
     return FoundTables(tuple(read), tuple(ignored))

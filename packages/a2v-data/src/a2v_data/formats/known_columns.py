@@ -37,11 +37,11 @@ LABELS = (
 )  # fmt: skip
 SPECIES = ("common name", "scientific name", "species code", "species ebird code", "ebird code")  # the same, thrice
 CLASSIFIED = SPECIES[:3]
-UNITS: dict[str, TimeUnit] = (
-    dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "s")
-    | dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), "ms")
-    | dict.fromkeys(("sample", "samples"), "samples")
-)  # type: ignore[assignment]  # of literals
+UNITS: dict[str, TimeUnit] = {
+    "s": "s", "sec": "s", "secs": "s", "second": "s", "seconds": "s",
+    "ms": "ms", "msec": "ms", "millisecond": "ms", "milliseconds": "ms",
+    "sample": "samples", "samples": "samples",
+}  # fmt: skip
 ELAN_SECONDS = " ss msec"  # 'Begin Time - ss.msec' holds seconds with decimals
 NAME_THEM = (
     "name its columns with onset_column, offset_column or duration_column, label_column and file_column, or use "

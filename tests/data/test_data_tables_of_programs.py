@@ -69,6 +69,8 @@ TOLD: dict[str, tuple[str, str, list[tuple]]] = {
         [("a.wav", 1, 2, "cc")],
     ),
     "DCASE": ("all.tsv", "filename\tonset\toffset\tevent_label\na.wav\t1\t2\tcc\n", [("a.wav", 1, 2, "cc")]),
+    "DAS": ("a.csv", "name,start_seconds,stop_seconds\ncc,1,2\n", [("a.wav", 1, 2, "cc")]),
+    "camels": ("x.csv", "fileName,startTime,endTime,callType\na.wav,1,2,cc\n", [("a.wav", 1, 2, "cc")]),
     "a European spreadsheet": ("a.csv", "start;end;label\n0,5;1,25;cc\n", [("a.wav", 0.5, 1.25, "cc")]),
     "milliseconds": ("a.csv", "start_ms,duration_ms,label\n1500,250,cc\n", [("a.wav", 1.5, 1.75, "cc")]),
     "samples": ("a.csv", "onset_sample,offset_sample,label\n1500,1750,cc\n", [("a.wav", 1.5, 1.75, "cc")]),
@@ -101,7 +103,7 @@ def test_columns_are_named_by_hand(tmp_path: Path, text: str, options: dict) -> 
 def test_a_unit_that_contradicts_a_columns_name_is_told(tmp_path: Path) -> None:
     folder = make(tmp_path, {"annotations.csv": "file,onset_s,offset_s,label\na.wav,1000,1500,cc\n"})
     (problem,) = read(folder, time_unit="ms").problems
-    assert "are seconds by their names, but time_unit is ms" in problem
+    assert "its times are seconds, as it is csv, but time_unit is ms" in problem
     named = {"onset_column": "onset_s", "offset_column": "offset_s"}
     assert events(read(folder, time_unit="ms", **named)) == [("a.wav", 1.0, 1.5, "cc")]
     with pytest.raises(ValidationError, match="offset_column says where events end, too; give one of the two"):
@@ -254,6 +256,8 @@ def test_settings_and_lists_among_tables_are_named_and_left_alone(tmp_path: Path
         "birdnet.analyze-params.csv": "Start,End\n0,1\n",
         "run.csv": "Parameter,Value\nstart,0\n",
         "info.csv": "model,date,overlap\nBirdNET,2024-05-01,0.5\n",
+        "error_log.txt": "",
+        "notes.txt": "Start of the analysis of a.wav, end at noon of the same day",
         "species_list.txt": "Troglodytes_Wren\nErithacus_Robin\n",
         "classes.csv": "label,class\ncc,call\n",
         "readme.txt": "Hello",

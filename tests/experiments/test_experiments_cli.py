@@ -90,8 +90,8 @@ EXPLAIN = {
 }  # fmt: skip
 EVALUATE = {
     "evaluate": [
-        "predictions", "labels", "--protocol", "--iou", "--threshold", "--channel", "--any-class", "--recordings", "--durations",
-        "--bootstrap", "--json", "--out", *ONE_TABLE, *PREDICTIONS,
+        "predictions", "labels", "--protocol", "--iou", "--threshold", "--channel", "--any-class", "--recordings",
+        "--durations", "--bootstrap", "--json", "--out", *ONE_TABLE, *PREDICTIONS,
     ],
 }  # fmt: skip
 PREDICT = {

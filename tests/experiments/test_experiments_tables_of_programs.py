@@ -40,7 +40,7 @@ def test_a_folder_of_birdnet_is_scored_as_it_is(a2v, tmp_path: Path) -> None:
     found = micro(said)
     assert (found["predictions"], found["precision"], found["recall"], found["AP"]) == (2, 1, 1, 1)
     assert json.loads(said.out)["notices"] == [
-        "birdnet.analyze-params.csv is not read: settings, by its name",
+        "birdnet.analyze-params.csv is not read: settings or a log, by its name",
         "BirdNET_SelectionTable.txt and a.BirdNET.selection.table.txt, b.BirdNET.selection.table.txt: the same events "
         "stand in both, counted once: 2",
     ]

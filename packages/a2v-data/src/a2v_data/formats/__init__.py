@@ -6,7 +6,7 @@ from pathlib import Path
 
 from a2v_data.annotation_config import AnnotationConfig, Format
 from a2v_data.audio import AUDIO_SUFFIXES
-from a2v_data.formats.any_columns import COLUMNS, read_columns
+from a2v_data.formats.any_columns import COLUMNS, in_seconds, read_columns
 from a2v_data.formats.columns import MEERKAT_WANTED, read_birdnet, read_csv, read_meerkat_table
 from a2v_data.formats.headers import Found, format_of, has_points
 from a2v_data.formats.json_events import read_json
@@ -34,7 +34,6 @@ TEXT_SUFFIXES: dict[Format, frozenset[str]] = {
 TABLE_SUFFIXES = frozenset().union(*TEXT_SUFFIXES.values(), PARQUET_SUFFIXES, PICKLE_SUFFIXES) - TEXT_SUFFIXES["json"]
 MAY_BE_EMPTY = ("audacity", "nips4bplus", "csv")  # the first two have no header; of the last, the header is missed
 HEADERLESS = ("audacity", "textgrid", "nips4bplus", "json")
-IN_SECONDS = ("csv", "raven", "birdnet", "meerkat")
 NO_CALLS = ("nocall", "no call", "no_call")
 EMPTY = "is empty; export it again (with format audacity it says that its recording holds no call)"
 
@@ -80,11 +79,8 @@ def _read(path: Path, config: AnnotationConfig, sidecar: bool, classes: Sequence
     found = _wanted(path, text, config)
     if not text.strip() and found not in MAY_BE_EMPTY:
         raise TableError(EMPTY)
-    if found in IN_SECONDS and config.time_unit not in (None, "s"):
-        raise TableError(
-            f"row 1: its times are seconds by their names, but time_unit is {config.time_unit}; name the columns of "
-            "times (onset_column, offset_column or duration_column), or leave time_unit out"
-        )
+    if found not in ("json", COLUMNS):
+        in_seconds(config, found)
     match found:
         case "csv":
             return read_csv(text, config, sidecar)

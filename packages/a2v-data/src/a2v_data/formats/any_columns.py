@@ -88,6 +88,15 @@ def column_rows(header: Header, body: Cells, config: AnnotationConfig, sidecar: 
     return table
 
 
+def in_seconds(config: AnnotationConfig, format_: str) -> None:
+    """Raise `TableError` where another unit is asked for of a table of a format whose times are seconds."""
+    if config.time_unit not in (None, "s"):
+        raise TableError(
+            f"row 1: its times are seconds, as it is {format_}, but time_unit is {config.time_unit}; name the columns "
+            "of times (onset_column, offset_column or duration_column), or leave time_unit out"
+        )
+
+
 def _units(
     header: Header, times: Times, config: AnnotationConfig, named: tuple[bool, bool]
 ) -> tuple[TimeUnit, TimeUnit]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.formats.any_columns import COLUMNS, column_rows
+from a2v_data.formats.any_columns import COLUMNS, column_rows, in_seconds
 from a2v_data.formats.columns import csv_rows
 from a2v_data.formats.headers import format_of
 from a2v_data.formats.table import Header, Table, TableError
@@ -28,6 +28,7 @@ def read_json(text: str, config: AnnotationConfig, sidecar: bool) -> Table:
     if rows and (config.named_times or format_of(Header(keys)) == COLUMNS):
         body = [(number, [_text(row.get(key)) for key in keys]) for number, row in enumerate(rows, start=1)]
         return column_rows(Header(keys), body, config, sidecar)
+    in_seconds(config, "json")
     if rows and not {"onset_s", "label", config.label_column} & set(keys) and set(keys) != {"file"}:
         raise TableError(WANTED)
     keys += [name for name in OWN if name not in keys]

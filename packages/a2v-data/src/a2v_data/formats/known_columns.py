@@ -14,7 +14,7 @@ FILES = (
     "file", "begin path", "notated path", "audio path", "filepath", "file path", "path", "filename", "file name",
     "audio file", "audio filename", "audiofilename", "audio", "wav", "wav file", "wavfile", "sound files",
     "sound file", "soundfile", "recording", "recording name", "recording file", "media file", "media file name",
-    "begin file", "in file",
+    "begin file", "in file", "source file", "audiofile", "recording filename",
 )  # fmt: skip
 ONSETS = frozenset({
     "onset", "start", "begin", "onset time", "start time", "begin time", "starttime", "begintime", "time start",
@@ -97,7 +97,8 @@ def has_onsets(header: Header) -> bool:
 
 def has_label(header: Header) -> bool:
     """Whether a column is called as one that holds a class."""
-    return not {"label", *LABELS}.isdisjoint(header.plain)
+    plain = set(header.plain)
+    return bool(plain & {"label", *LABELS}) or {"name", "start seconds", "stop seconds"} <= plain
 
 
 def find_times(header: Header, config: AnnotationConfig, body: Cells) -> Times:
@@ -162,6 +163,8 @@ def find_label(header: Header, config: AnnotationConfig, body: Cells) -> int | N
     known = [name for name in LABELS if name not in SPECIES or name == species]
     if "cluster" in there and {"onset", "offset"} <= there:  # WhisperSeg's class, whose species is that of all rows
         known.remove("species")
+    if {"start seconds", "stop seconds"} <= there:  # of DAS, where `name` is that of the class
+        known.append("name")
     return header.label(config.label_column, ("label", *known), body)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.formats.any_columns import COLUMNS, column_rows
+from a2v_data.formats.any_columns import COLUMNS, column_rows, in_seconds
 from a2v_data.formats.columns import MEERKAT_WANTED, birdnet_rows, csv_rows, meerkat_rows
 from a2v_data.formats.headers import format_of
 from a2v_data.formats.raven import raven_rows
@@ -19,6 +19,8 @@ def read_parquet(path: Path, config: AnnotationConfig, sidecar: bool, classes: S
     """Rows are counted from 1. A row whose cells are lists of one length stands for that many events."""
     header, body = load_cells(path)
     found = COLUMNS if config.named_times else format_of(header)
+    if found not in (None, COLUMNS):
+        in_seconds(config, str(found))
     if found == "meerkat":
         return meerkat_rows(header, body, config, classes, "")
     if found == "csv":

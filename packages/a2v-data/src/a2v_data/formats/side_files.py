@@ -10,7 +10,7 @@ from pathlib import Path
 
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.audio import AUDIO_SUFFIXES
-from a2v_data.formats.known_columns import ENDS, FILES, ONSETS, has_label
+from a2v_data.formats.known_columns import ENDS, FILES, ONSETS, has_label, has_times
 from a2v_data.formats.table import (
     NUMBER,
     Header,
@@ -24,9 +24,13 @@ from a2v_data.formats.table import (
 
 HEAD_BYTES = 1 << 16
 DESCRIPTIONS = ("readme", "license", "licence", "copying", "citation")
-SETTINGS = re.compile(r"(?:.*[^a-z])?(params|parameters|settings|config|configuration|options)", re.IGNORECASE)
+SETTINGS = re.compile(
+    r"(?:.*[^a-z])?(params|parameters|settings|config|configuration|options|log|logs|error|errors|stderr|stdout)",
+    re.IGNORECASE,
+)
 OWN_LISTS = ("recordings.csv", "segments.csv", "classes.txt", "classes.csv")  # of `predict`, `prepare` and importers
 ALL_LABELS = "birdnet_audacitylabels.txt"  # BirdNET's combined one
+LONGEST_NAME = 5  # words; what is longer is a sentence
 NAMES = frozenset({"parameter", "parameters", "setting", "settings", "option", "key", "name", "variable", "field"})
 VALUES = frozenset({"value", "values", "setting"})
 NO_TIMES = "without a column of times that is known (name it with onset_column if there are events in it)"
@@ -59,7 +63,7 @@ def not_events(path: Path, config: AnnotationConfig, known: bool, own: bool = Fa
     if known:
         return None
     if SETTINGS.fullmatch(path.stem):
-        return "settings, by its name"
+        return "settings or a log, by its name"
     if path.suffix.lower() == ".json":
         return _not_json_events(path)
     text = _head(path, config)
@@ -80,7 +84,7 @@ def not_events(path: Path, config: AnnotationConfig, known: bool, own: bool = Fa
         return None
     if len(header.names) == 1:
         words = Header(first.split())
-        return None if _timed(words) or _of_recordings(words) else "a list or a text, without columns"
+        return None if has_times(words) else "a list or a text, without columns"
     return None if _timed(header) or _of_recordings(header) or _spans(text or "") else NO_TIMES
 
 
@@ -95,7 +99,7 @@ def _timed(header: Header) -> bool:
     dated = any("date" in name.split() for name in header.plain)
     for name in header.plain:
         words = name.split()
-        if {"date", "clock", "utc"} & set(words):
+        if {"date", "clock", "utc"} & set(words) or len(words) > LONGEST_NAME:
             continue
         if name in ONSETS | ENDS or {"onset", "offset", "start", "begin", "end", "stop"} & set(words):
             return True

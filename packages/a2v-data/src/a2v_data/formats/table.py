@@ -14,6 +14,7 @@ from pathlib import Path
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 LIKELIHOOD_COLUMNS = ("likelihood", "confidence", "score")
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
+CAMELS = re.compile(r"[A-Za-z][a-z]+([A-Z][a-z]+)+")
 Cells = list[tuple[int, list[str]]]  # (row number, fields) of each row that is not empty
 
 
@@ -131,6 +132,8 @@ def delimiter_of(first: str) -> str:
 def plain_name(name: str) -> str:
     """A column's name without the signs that programs change: R makes 'Begin.Time..s.' of 'Begin Time (s)', others
     'begin_time_s'."""
+    if CAMELS.fullmatch(name):  # startTime, FileName
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     return re.sub(r"[^a-z0-9]+", " ", name.lower()).strip()
 
 
@@ -174,7 +177,7 @@ class Header:
         """
         if chosen is not None:
             return self.need(chosen, fix="name the column that holds the class")
-        there = [at for name in known if (at := self.find(name)) is not None]
+        there = list(dict.fromkeys(at for name in known if (at := self.find(name)) is not None))
         filled = [at for at in there if any(at < len(row) and row[at] for _, row in rows)]
         if len(filled) > 1:
             names = " and ".join(self.names[at] for at in filled)

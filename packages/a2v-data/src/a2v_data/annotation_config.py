@@ -3,9 +3,10 @@
 import codecs
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Format = Literal["csv", "raven", "audacity", "textgrid", "birdnet", "nips4bplus", "meerkat", "json"]
+TimeUnit = Literal["s", "ms", "samples"]
 
 
 def _is_none(value: object) -> bool:
@@ -29,6 +30,10 @@ class AnnotationConfig(BaseModel):
     encoding: of text tables; None: UTF-8, or UTF-16 with a byte order mark.
     regions: CSV (file,onset_s,offset_s) that says which parts of the recordings were annotated; None: `regions.csv`
     where there is one. region_label: a label that marks such parts in the tables themselves.
+    file_column, onset_column, offset_column, duration_column: names of the columns that hold the recording, where an
+    event starts, and where it ends or how long it is; with one of the latter three any table with a header can be read.
+    time_unit: of the times in them, seconds, milliseconds or samples of the recording; None: what the names say, else
+    seconds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,6 +49,22 @@ class AnnotationConfig(BaseModel):
     encoding: str | None = None
     regions: str | None = Field(default=None, exclude_if=_is_none)
     region_label: str | None = Field(default=None, exclude_if=_is_none)
+    file_column: str | None = Field(default=None, exclude_if=_is_none)
+    onset_column: str | None = Field(default=None, exclude_if=_is_none)
+    offset_column: str | None = Field(default=None, exclude_if=_is_none)
+    duration_column: str | None = Field(default=None, exclude_if=_is_none)
+    time_unit: TimeUnit | None = Field(default=None, exclude_if=_is_none)
+
+    @property
+    def named_times(self) -> bool:
+        """Whether a column of times is named, so that any table with a header is read by these names."""
+        return any(name is not None for name in (self.onset_column, self.offset_column, self.duration_column))
+
+    @model_validator(mode="after")
+    def _one_end(self) -> "AnnotationConfig":
+        if self.offset_column is not None and self.duration_column is not None:
+            raise ValueError("duration_column: offset_column says where events end, too; give one of the two")
+        return self
 
     @field_validator("tables")
     @classmethod
@@ -52,7 +73,10 @@ class AnnotationConfig(BaseModel):
             raise ValueError("must name at least one file, folder or pattern (leave it out to find them)")
         return tables
 
-    @field_validator("label_column", "mapping", "default_label", "regions", "region_label")
+    @field_validator(
+        "label_column", "mapping", "default_label", "regions", "region_label", "file_column", "onset_column",
+        "offset_column", "duration_column",
+    )  # fmt: skip
     @classmethod
     def _not_blank(cls, text: str | None) -> str | None:
         if text is not None and not text.strip():

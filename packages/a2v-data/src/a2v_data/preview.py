@@ -106,7 +106,7 @@ def open_piece(
         info = read_info(path, channel)
     except AudioError as error:
         raise ValueError(f"{path}: {error}") from None
-    events, labels = _labels_of(path, annotations, reading or AnnotationConfig())
+    events, labels = _labels_of(path, annotations, reading or AnnotationConfig(), channel)
     first, end = _bounds(path.name, info.rate, info.samples, start_s, end_s)
     name = path.name if info.channels == 1 else f"{path.name}, channel {channel} of {info.channels}"
     return Piece(name, info.rate, info.samples, first, end, events, labels, _file_reader(path, channel))
@@ -170,18 +170,20 @@ def _file_reader(path: Path, channel: int) -> Callable[[int, int], np.ndarray]:
     return read
 
 
-def _labels_of(path: Path, annotations: Path | None, reading: AnnotationConfig) -> tuple[list[Event] | None, str]:
+def _labels_of(
+    path: Path, annotations: Path | None, reading: AnnotationConfig, channel: int
+) -> tuple[list[Event] | None, str]:
     """All events of a recording, None where none are known, and where they were read."""
     path = Path(os.path.abspath(path))
     if annotations is not None:
-        return _from_table(path, Path(os.path.abspath(annotations)), reading), str(annotations)
+        return _from_table(path, Path(os.path.abspath(annotations)), reading, channel), str(annotations)
     for folder in list(path.parents)[:SEARCHED_FOLDERS]:
         if folder.name == "wav" and (folder.parent / "lbl").is_dir():
             name = path.relative_to(folder).as_posix()
             label = label_path(folder.parent / "lbl", name)
             return (None, "") if label is None else (_from_labels(label, name, reading), str(label))
         if (folder / "annotations.csv").is_file():
-            return _from_table(path, folder / "annotations.csv", reading), str(folder / "annotations.csv")
+            return _from_table(path, folder / "annotations.csv", reading, channel), str(folder / "annotations.csv")
     return None, ""
 
 
@@ -195,12 +197,12 @@ def _from_labels(label: Path, name: str, reading: AnnotationConfig) -> list[Even
     return events + [(FOCAL, row.onset_s, row.offset_s) for row in rows if row.focal and row.label != FOCAL]
 
 
-def _from_table(path: Path, table: Path, reading: AnnotationConfig) -> list[Event]:
+def _from_table(path: Path, table: Path, reading: AnnotationConfig, channel: int) -> list[Event]:
     audio = table.parent / "audio"
     folder = audio if audio in path.parents else Path(os.path.commonpath([table.parent, path.parent]))
     name = path.relative_to(folder).as_posix()
     try:
-        rows = read_annotations(table, folder, name, MEERKAT_CLASSES, reading).rows
+        rows = read_annotations(table, folder, name, MEERKAT_CLASSES, reading, channel).rows
     except AnnotationError as error:
         more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
         raise ValueError(f"{table}: {error.problems[0]}{more}") from None

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from a2v_data.annotation_tables import REGION_FILE
 from a2v_data.annotations import Annotation, table_problem
 from a2v_data.formats.table import Header, TableError, grid, read_text, seconds, whole_rows
 from a2v_data.intervals import IGNORED, SHORTEST_S, UNKNOWN, Interval, holds, united, without
+from a2v_data.table_files import ANNOTATION_FOLDER, REGION_FILE
 
 WANTED = "regions are a CSV with file,onset_s,offset_s (both empty: the whole recording)"
 UNKNOWN_CLASS, IGNORE_CLASS = "?", "ignore"
@@ -39,9 +39,11 @@ class Sure:
 
 def region_table(folder: Path, given: str | None) -> Path | None:
     """The table of regions of a folder of recordings: the given one, there or where the command runs, or
-    `regions.csv`; None where there is none. Raises `ValueError` where a given one does not exist."""
+    `regions.csv` there or in `annotations/`; None where there is none. Raises `ValueError` where a given one does not
+    exist."""
     if given is None:
-        return next((path for path in (folder / REGION_FILE,) if path.is_file()), None)
+        places = (folder / REGION_FILE, folder / ANNOTATION_FOLDER / REGION_FILE)
+        return next((path for path in places if path.is_file()), None)
     for path in (folder / given, Path(given)):
         if path.is_file():
             return path

@@ -156,7 +156,7 @@ def test_labels_of_a_recording_are_found(make_source: MakeSource, tmp_path: Path
     wanted = [("bark", 0.5, 0.75), ("song", 2.0, 3.0), ("focal", 0.5, 0.75)]
     path = source / "audio" / "sub" / "a.wav"
     assert open_piece(path).events == wanted
-    table = source / "other.csv"
+    table = tmp_path / "other.csv"
     (source / "annotations.csv").rename(table)
     assert open_piece(path).events is None
     piece = open_piece(path, 0, 1, table)

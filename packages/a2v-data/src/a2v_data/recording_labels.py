@@ -69,7 +69,8 @@ def _may_hold_tables(folder: Path, path: Path) -> bool:
     """Whether a folder above a recording looks like a source of it: to walk through all that is in it takes long."""
     if (folder / ANNOTATION_FILE).is_file() or (folder / ANNOTATION_FOLDER).is_dir():
         return True
-    near = folder in (path.parent, path.parent.parent if path.parent.name in ("audio", "wav") else None)
+    inside = path.relative_to(folder).parts
+    near = len(inside) == 1 or inside[0] in ("audio", "wav")
     try:
         beside = [one for one in os.listdir(folder) if one.lower().endswith(tuple(suffixes(None)))]
     except OSError:

@@ -69,5 +69,6 @@ def _labels(piece: Piece) -> str:
     if not inside and piece.events:
         after = [event[1] for event in piece.events if event[1] >= piece.end_s]
         first = min(after) if after else min(event[1] for event in piece.events)
-        line += f"\nthe {'next' if after else 'first'} event begins at {clock(round(first, 3))} ({first:.3f} s): --start {max(first - 1, 0):.0f}"
+        which, at = "next" if after else "first", f"{clock(round(first, 3))} ({first:.3f} s)"
+        line += f"\nthe {which} event begins at {at}: --start {max(first - 1, 0):.0f}"
     return line

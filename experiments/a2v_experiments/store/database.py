@@ -1,7 +1,7 @@
 """sqlite stores by their URI, for folders of any name.
 
-SQLAlchemy reads a sqlite URI in its own way: the path ends at the first `?` and is percent-decoded; `#`, `&`, quotes and
-spaces stand for themselves, where `urllib.parse` would end or change it. So only SQLAlchemy takes one apart here.
+SQLAlchemy reads a sqlite URI in its own way: the path ends at the first `?` and is percent-decoded; `#`, `&`, quotes
+and spaces stand for themselves, where `urllib.parse` would end or change it. So only SQLAlchemy takes one apart here.
 """
 
 from __future__ import annotations
@@ -65,4 +65,4 @@ def local_path(uri: str) -> Path | None:
     """The path of an artifact URI on this machine; None where it is elsewhere (a server, a bucket)."""
     if uri.startswith("file:"):
         return Path(url2pathname(urlparse(uri).path))
-    return Path(uri) if uri.startswith("/") or "://" not in uri and ":/" not in uri else None
+    return Path(uri) if uri.startswith("/") or ("://" not in uri and ":/" not in uri) else None

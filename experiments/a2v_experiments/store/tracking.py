@@ -13,6 +13,7 @@ import re
 import tempfile
 from pathlib import Path
 from typing import Any, cast
+
 import mlflow
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts

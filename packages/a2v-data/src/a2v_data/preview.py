@@ -85,7 +85,8 @@ def open_piece(
     Without `start_s` and `end_s` a recording of up to 30 s is taken whole, and of a longer one the first 10 s, or those
     around its first event where that comes later; with `start_s` alone, 10 s from there. Labels are those of
     `annotations` (a table), else those that belong to the recording: its label file in MeerKAT's layout, or the tables
-    of its folder (annotations.csv, annotations/, beside it); `reading` says how tables are read. Raises `ValueError` for what cannot be read or is outside the recording.
+    of its folder (annotations.csv, annotations/, beside it); `reading` says how tables are read. Raises `ValueError`
+    for what cannot be read or is outside the recording.
     """
     path = Path(path)
     if (path / META).is_file():

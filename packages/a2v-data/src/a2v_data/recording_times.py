@@ -31,9 +31,7 @@ _SHORT = re.compile(
     r"(?:(?<![\w])|(?<=_))(?P<year>\d\d)(?P<month>\d\d)(?P<day>\d\d)[-_]"
     rf"{_COMPACT}(?=$|[-_. ()])(?P<half>)"
 )
-_SERIAL = re.compile(
-    rf"^\d{{3,12}}\.(?P<year>\d\d)(?P<month>\d\d)(?P<day>\d\d){_COMPACT}(?=$|[._])(?P<half>)"
-)
+_SERIAL = re.compile(rf"^\d{{3,12}}\.(?P<year>\d\d)(?P<month>\d\d)(?P<day>\d\d){_COMPACT}(?=$|[._])(?P<half>)")
 _HEX = re.compile(r"(?=\d*[A-F])[0-9A-F]{8}T?")  # with a letter: eight digits are a date or a number
 
 

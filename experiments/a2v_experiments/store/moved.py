@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mlflow.tracking._tracking_service import utils
+
 from ..basics.errors import FAILED, UserError
 from .claims import DEAD_AFTER_S, is_alive_here
 from .database import DATABASE, local_path, sqlite_path
@@ -50,6 +52,8 @@ def put_right(uri: str, work: Path, writing: bool) -> None:
     path = sqlite_path(uri)
     if path is None or not path.is_file():
         return
+    # MLflow remembers places by run for as long as the process lives; a copy has runs of the same names
+    getattr(utils, "_artifact_repos_cache", {}).clear()
     try:
         with closing(_connect(path)) as database:
             known = database.execute(EXPERIMENTS).fetchall()

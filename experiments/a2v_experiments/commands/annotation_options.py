@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from functools import wraps
@@ -27,6 +28,12 @@ class TableFormat(StrEnum):
     json = "json"
 
 
+class TimeUnit(StrEnum):
+    s = "s"
+    ms = "ms"
+    samples = "samples"
+
+
 class Unmapped(StrEnum):
     error = "error"
     keep = "keep"
@@ -43,6 +50,11 @@ OPTIONS: dict[str, tuple[Any, str, str]] = {  # field -> type, option, help
     "default_label": (str, "default-label", "Class of events without one."),
     "point_duration_s": (float, "point-duration", "Length given to points, in seconds."),
     "encoding": (str, "encoding", "Of text tables; default: UTF-8 or UTF-16."),
+    "file_column": (str, "file-column", "Column that names the recording."),
+    "onset_column": (str, "onset-column", "Column that says where events start."),
+    "offset_column": (str, "offset-column", "Column that says where events end."),
+    "duration_column": (str, "duration-column", "Column that says how long events are."),
+    "time_unit": (TimeUnit, "time-unit", "Of these times; default: what the columns' names say, or s."),
 }
 
 
@@ -95,5 +107,10 @@ def _config(asked: dict[str, Any], prefix: str) -> AnnotationConfig:
         return AnnotationConfig.model_validate({key: value for key, value in asked.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
+        said = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:  # of two options together, which the message names
+            for field, (_, option, _) in OPTIONS.items():
+                said = re.sub(rf"\b{field}\b", f"--{prefix}{option}", said)
+            raise UserError(said) from None
         option = OPTIONS[str(first["loc"][0])][1]
-        raise UserError(f"--{prefix}{option}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise UserError(f"--{prefix}{option}: {said}") from None

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..basics.errors import UserError
 from .annotation_options import table_options
-from .options import say
+from .options import channel_of, say
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig
@@ -24,28 +25,53 @@ def show_annotations(
     source: Annotated[Path, typer.Argument(help="Folder of recordings with their annotation tables.")],
     *,
     annotations: AnnotationConfig,
+    channel: Annotated[
+        str, typer.Option("--channel", help="Channel that will be read, from 0 (Raven's counts from 1), or 'mix'.")
+    ] = "0",
+    channels: Annotated[
+        Path | None, typer.Option("--channels", help="CSV with file,channel for recordings that need another one.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Read all annotation tables and show what was found: tables, classes, recordings without any, what is wrong."""
     from json import dumps
 
     from a2v_data.annotation_tables import overlapping_events
+    from a2v_data.heard_channels import Heard
+    from a2v_data.plan import read_channel_table
     from a2v_data.sources import open_source
 
     from ..basics.progress import advancing, bar
+    from ..score.files import with_options
 
+    heard = Heard(channel_of(channel), read_channel_table(channels) if channels is not None else {})
     opened = open_source(source, annotations)
+    if odd := sorted(set(heard.single) - set(opened.names)):
+        raise UserError(f"{channels}: no recording {odd[0]!r} in {opened.audio_folder}; correct the name")
     with bar("tables", len(opened.found.read), "tables") as shown:
-        report = opened.read(progress=advancing(shown))
+        report = opened.read(progress=advancing(shown), heard=heard)
     report.problems += _outside(report, opened)
     for label, count in overlapping_events(report.rows).items():
         report.notices.append(f"{label}: events that overlap an earlier one, with which `prepare` merges them: {count}")
+    if not report.rows and not report.problems:
+        report.problems.append(_no_event(report, opened))
+    report.problems = [with_options(line) for line in report.problems]
+    report.notices = [with_options(line) for line in report.notices]
     if json:
         say(dumps(_as_json(report, opened), indent=2, ensure_ascii=False))
     else:
         _show(report, opened)
     if report.problems:
         raise typer.Exit(1)
+
+
+def _no_event(report: AnnotationReport, source: Source) -> str:
+    """What is said where there are tables, or files like them, and not one event in them."""
+    lying = [table.shown for table in report.tables] or [name for name, _ in source.not_used()]
+    some = ", ".join(lying[:3]) + (f" and {len(lying) - 3} more" if len(lying) > 3 else "")
+    if report.with_events:
+        return "the mapping drops every event; nothing can be trained or scored on without any"
+    return f"no event was read{f' from {some}' if some else ''}; nothing can be trained or scored on without any"
 
 
 def _outside(report: AnnotationReport, source: Source) -> list[str]:
@@ -88,7 +114,7 @@ def _as_json(report: AnnotationReport, source: Source) -> dict[str, Any]:
             {"table": table.shown, "format": table.format, "events": table.events, "recordings": list(table.recordings)}
             for table in report.tables
         ],
-        "not_used": [{"file": name, "reason": reason} for name, reason in source.found.ignored],
+        "not_used": [{"file": name, "reason": reason} for name, reason in source.not_used()],
         "notices": report.notices,
         "problems": report.problems,
     }
@@ -107,7 +133,7 @@ def _show(report: AnnotationReport, source: Source) -> None:
     if without:
         say(f"\nwithout annotations (not listened to): {len(without)} of {len(source.names)} recordings")
     _list("", without, limit=10)
-    _list("not used", [f"{name}: {reason}" for name, reason in source.found.ignored])
+    _list("not used", [f"{name}: {reason}" for name, reason in source.not_used()])
     _list("notices", report.notices)
     _list("wrong", report.problems)
     count = len(report.problems)

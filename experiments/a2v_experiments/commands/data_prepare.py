@@ -22,7 +22,9 @@ Source = Annotated[Path, typer.Argument(help="Folder of recordings with annotati
 SampleRate = Annotated[
     int | None, typer.Option("--sample-rate", help="Hz; default: that of the recordings, if they all have one.")
 ]
-ChannelOption = Annotated[str, typer.Option("--channel", help="Channel to read, from 0, or 'mix' for their mean.")]
+ChannelOption = Annotated[
+    str, typer.Option("--channel", help="Channel to read, from 0 (Raven's from 1), or 'mix': their mean.")
+]
 Channels = Annotated[
     Path | None, typer.Option("--channels", help="CSV with file,channel for recordings that need another one.")
 ]

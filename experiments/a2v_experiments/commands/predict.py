@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..basics.errors import FAILED, INTERRUPTED, UserError
-from .options import Json, Tracking, say
+from .options import Json, Tracking, channel_of, say
 
 
 class TableFormat(StrEnum):
@@ -142,8 +142,7 @@ def predict(
     """Find the calls in recordings of any length; goes on where an earlier call stopped."""
     if address and not ray:
         raise UserError("--address: is the address of a Ray cluster; give --ray as well")
-    if channel != "mix" and not channel.isdigit():
-        raise UserError(f"--channel: {channel!r} must be a number from 0, or mix")
+    heard = channel_of(channel)
     from ..basics.progress import advancing, bar, hours_bar
     from ..predict.call import call
     from ..predict.options import Choice, seconds_of, threshold_of
@@ -166,7 +165,7 @@ def predict(
             "segment_s": segment_s,
             "overlap_s": overlap_s,
         },
-        channel="mix" if channel == "mix" else int(channel),
+        channel=heard,
         device=device.value,
         precision=precision.value,
         batch=batch,

@@ -278,4 +278,4 @@ class _Call:
             for event in events
             for label in [classes[event["class"]]]
         ]  # fmt: skip
-        return Predicted(done.name, done.duration_s, done.rate / 2, rows, start_s)
+        return Predicted(done.name, done.duration_s, done.rate / 2, rows, start_s, self.choice.channel)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotations import Annotation
+from a2v_data.audio import Channel
 from a2v_eval.any_class import TimestepScores
 from a2v_eval.bootstrap import Interval, confidence_intervals
 from a2v_eval.evaluation import Evaluation, MatchConfig
@@ -25,7 +26,8 @@ from .files import EventFiles, RecordingMatcher, read_events
 @dataclass(frozen=True)
 class Settings:
     """What the command was asked for; see its help. labelled, predicted: how the tables of either side are read;
-    prefix: of the options that say it for predictions, for messages."""
+    prefix: of the options that say it for predictions, for messages; channel: of which events are scored, from 0, as
+    far as tables say it, None: of all."""
 
     protocols: tuple[Protocol, ...]
     iou: float | None = None
@@ -37,6 +39,7 @@ class Settings:
     labelled: AnnotationConfig = field(default_factory=AnnotationConfig)
     predicted: AnnotationConfig = field(default_factory=AnnotationConfig)
     prefix: str = ""
+    channel: Channel | None = None
 
 
 @dataclass
@@ -55,8 +58,8 @@ class EventScores:
 
 def score_events(predictions: Path, labels: Path, settings: Settings) -> EventScores:
     """Read both sides, put the recordings together, score. Raises UserError for what is wrong in either."""
-    said = read_events(predictions, settings.predicted, prefix=settings.prefix)
-    true = read_events(labels, settings.labelled, ranked=False)
+    said = read_events(predictions, settings.predicted, prefix=settings.prefix, channel=settings.channel)
+    true = read_events(labels, settings.labelled, ranked=False, channel=settings.channel)
     if settings.threshold is not None and said.likelihood is None:
         raise UserError(
             f"--threshold {settings.threshold:g}: {predictions} has no column likelihood, confidence or score"

@@ -3,9 +3,10 @@
 import codecs
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Format = Literal["csv", "raven", "audacity", "textgrid", "birdnet", "nips4bplus", "meerkat", "json"]
+TimeUnit = Literal["s", "ms", "samples"]
 
 
 class AnnotationConfig(BaseModel):
@@ -22,6 +23,10 @@ class AnnotationConfig(BaseModel):
     point_duration_s: points (onset = offset) become events of this length with the point in the middle; None: they
     are errors.
     encoding: of text tables; None: UTF-8, or UTF-16 with a byte order mark.
+    file_column, onset_column, offset_column, duration_column: names of the columns that hold the recording, where an
+    event starts, and where it ends or how long it is; with one of the latter three any table with a header can be read.
+    time_unit: of the times in them, seconds, milliseconds or samples of the recording; None: what the names say, else
+    seconds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,6 +40,22 @@ class AnnotationConfig(BaseModel):
     default_label: str | None = None
     point_duration_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     encoding: str | None = None
+    file_column: str | None = Field(default=None, exclude_if=lambda name: name is None)
+    onset_column: str | None = Field(default=None, exclude_if=lambda name: name is None)
+    offset_column: str | None = Field(default=None, exclude_if=lambda name: name is None)
+    duration_column: str | None = Field(default=None, exclude_if=lambda name: name is None)
+    time_unit: TimeUnit | None = Field(default=None, exclude_if=lambda unit: unit is None)
+
+    @property
+    def named_times(self) -> bool:
+        """Whether a column of times is named, so that any table with a header is read by these names."""
+        return any(name is not None for name in (self.onset_column, self.offset_column, self.duration_column))
+
+    @model_validator(mode="after")
+    def _one_end(self) -> "AnnotationConfig":
+        if self.offset_column is not None and self.duration_column is not None:
+            raise ValueError("duration_column: offset_column says where events end, too; give one of the two")
+        return self
 
     @field_validator("tables")
     @classmethod
@@ -43,7 +64,9 @@ class AnnotationConfig(BaseModel):
             raise ValueError("must name at least one file, folder or pattern (leave it out to find them)")
         return tables
 
-    @field_validator("label_column", "mapping", "default_label")
+    @field_validator(
+        "label_column", "mapping", "default_label", "file_column", "onset_column", "offset_column", "duration_column"
+    )
     @classmethod
     def _not_blank(cls, text: str | None) -> str | None:
         if text is not None and not text.strip():

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from a2v_data.annotations import Annotation, event_problems
+from a2v_data.table_files import LABEL_SUFFIXES
 
 MEERKAT_CLASSES = ("beep", "synch", "sn", "cc", "ld", "oth", "mo", "al", "soc", "agg", "eating", "focal")
-LABEL_SUFFIXES = (".h5", ".hdf5")
 LABEL_FIELDS = (
     "start_time_lbl", "end_time_lbl", "start_frame_lbl", "end_frame_lbl", "lbl", "lbl_cat", "foc",
 )  # fmt: skip

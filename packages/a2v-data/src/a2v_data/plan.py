@@ -20,6 +20,7 @@ from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotations import Annotation, AnnotationError, Annotations, end_problem
 from a2v_data.audio import AudioError, AudioInfo, Channel, read_info
 from a2v_data.conversion import SourceRecording
+from a2v_data.heard_channels import Heard
 from a2v_data.labelled import (
     LabelledRule,
     LabelledSetting,
@@ -96,7 +97,9 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
     """
     opened = source if isinstance(source, Source) else open_source(source, config.annotations)
     prepared = read_prepared(opened.folder) if opened.form == "meerkat" else None
-    annotations = joined_annotations(opened, prepared) if prepared else opened.annotations()
+    annotations = (
+        joined_annotations(opened, prepared) if prepared else opened.annotations(Heard(config.channel, config.channels))
+    )
     names = list(prepared.recordings) if prepared else list(opened.names)
     _check_channels(config, names, opened)
     with ThreadPoolExecutor(HEADER_THREADS) as pool:

@@ -104,7 +104,7 @@ def open_piece(
         info = read_info(path, channel)
     except AudioError as error:
         raise ValueError(f"{path}: {error}") from None
-    events, labels = labels_of(path, annotations, reading or AnnotationConfig())
+    events, labels = labels_of(path, annotations, reading or AnnotationConfig(), channel)
     first, end = _bounds(path.name, info.rate, info.samples, start_s, end_s, events)
     name = path.name if info.channels == 1 else f"{path.name}, channel {channel} of {info.channels}"
     return Piece(name, info.rate, info.samples, first, end, events, labels, _file_reader(path, channel))

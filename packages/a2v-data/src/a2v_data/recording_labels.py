@@ -7,39 +7,44 @@ from dataclasses import replace
 from pathlib import Path
 
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.annotation_tables import ANNOTATION_FILE, ANNOTATION_FOLDER
 from a2v_data.annotations import Annotation, AnnotationError, read_annotations
 from a2v_data.class_mapping import mapped
 from a2v_data.formats import suffixes
+from a2v_data.heard_channels import Heard
 from a2v_data.meerkat import MEERKAT_CLASSES, label_path, read_labels
 from a2v_data.plan import FOCAL
 from a2v_data.recording_names import RecordingNames
 from a2v_data.sources import has_meerkats_layout, open_source
+from a2v_data.table_files import ANNOTATION_FILE, ANNOTATION_FOLDER, LABEL_FOLDER
 
 SEARCHED_FOLDERS = 4
 Event = tuple[str, float, float]  # class, onset and offset in seconds from the recording's start
 
 
-def labels_of(path: Path, annotations: Path | None, reading: AnnotationConfig) -> tuple[list[Event] | None, str]:
+def labels_of(
+    path: Path, annotations: Path | None, reading: AnnotationConfig, channel: int = 0
+) -> tuple[list[Event] | None, str]:
     """All events of a recording, None where none are known, and where they were read.
 
-    annotations: the table to read; None: those of its folder, or of one up to three above it. `focal` events are also
-    events of that class. Raises `ValueError` for labels that are wrong.
+    annotations: the table to read; None: those of its folder, or of one up to three above it. channel: the one that is
+    looked at. `focal` events are also events of that class. Raises `ValueError` for labels that are wrong.
     """
     path = Path(os.path.abspath(path))
     if annotations is not None:
-        return _from_table(path, Path(os.path.abspath(annotations)), reading), str(annotations)
+        return _from_table(path, Path(os.path.abspath(annotations)), reading, channel), str(annotations)
     for folder in list(path.parents)[:SEARCHED_FOLDERS]:
         if folder.name == "wav" and has_meerkats_layout(folder.parent, reading):  # which may have 400 000 recordings
             name = path.relative_to(folder).as_posix()
             label = label_path(folder.parent / "lbl", name)
             return (None, "") if label is None else (_from_labels(label, name, reading), str(label))
-        if (found := _from_source(path, folder, reading)) is not None:
+        if (found := _from_source(path, folder, reading, channel)) is not None:
             return found
     return None, ""
 
 
-def _from_source(path: Path, folder: Path, reading: AnnotationConfig) -> tuple[list[Event] | None, str] | None:
+def _from_source(
+    path: Path, folder: Path, reading: AnnotationConfig, channel: int
+) -> tuple[list[Event] | None, str] | None:
     """The same from the tables of a folder, as `open_source` finds them; None where it is no source with this
     recording. Tables that belong to other recordings by their name are not read."""
     if not _may_hold_tables(folder, path):
@@ -53,7 +58,7 @@ def _from_source(path: Path, folder: Path, reading: AnnotationConfig) -> tuple[l
         return None
     names = RecordingNames(source.audio_folder, source.names)
     own = [file for file in source.found.read if not (of := names.of_table(file.relative)) or name in of]
-    report = replace(source, found=replace(source.found, read=tuple(own))).read()
+    report = replace(source, found=replace(source.found, read=tuple(own))).read(heard=Heard(channel))
     of_others = {line for recording, lines in report.wrong.items() if recording != name for line in lines}
     if problems := [line for line in report.problems if line not in of_others]:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -67,7 +72,7 @@ def _from_source(path: Path, folder: Path, reading: AnnotationConfig) -> tuple[l
 
 def _may_hold_tables(folder: Path, path: Path) -> bool:
     """Whether a folder above a recording looks like a source of it: to walk through all that is in it takes long."""
-    if (folder / ANNOTATION_FILE).is_file() or (folder / ANNOTATION_FOLDER).is_dir():
+    if (folder / ANNOTATION_FILE).is_file() or any((folder / one).is_dir() for one in (ANNOTATION_FOLDER, LABEL_FOLDER)):
         return True
     inside = path.relative_to(folder).parts
     near = len(inside) == 1 or inside[0] in ("audio", "wav")
@@ -87,12 +92,12 @@ def _from_labels(label: Path, name: str, reading: AnnotationConfig) -> list[Even
     return _events(rows)
 
 
-def _from_table(path: Path, table: Path, reading: AnnotationConfig) -> list[Event]:
+def _from_table(path: Path, table: Path, reading: AnnotationConfig, channel: int) -> list[Event]:
     audio = table.parent / "audio"
     folder = audio if audio in path.parents else Path(os.path.commonpath([table.parent, path.parent]))
     name = path.relative_to(folder).as_posix()
     try:
-        rows = read_annotations(table, folder, name, MEERKAT_CLASSES, reading).rows
+        rows = read_annotations(table, folder, name, MEERKAT_CLASSES, reading, channel).rows
     except AnnotationError as error:
         more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
         raise ValueError(f"{table}: {error.problems[0]}{more}") from None

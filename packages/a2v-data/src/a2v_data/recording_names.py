@@ -58,6 +58,7 @@ class RecordingNames:
             self._by_name.setdefault(bare, []).append(name)
             self._by_stem.setdefault(bare.rpartition(".")[0], []).append(name)
         self._known: dict[tuple[str, Path], str | None] = {}
+        self._rates: dict[str, int | None] = {}
 
     def resolve(self, text: str, table_folder: Path) -> str | None:
         """The recording that a table in `table_folder` calls `text`; None where there is none.
@@ -92,6 +93,16 @@ class RecordingNames:
         close = difflib.get_close_matches(composed(text), [*self._by_path, *self._by_name], n=1)
         hint = f"; did you mean {close[0]!r}?" if close else "; correct the name or add the recording"
         return f"file {text!r} does not exist in {self.audio_folder}{hint}"
+
+    def rate(self, recording: str) -> int | None:
+        """The sample rate of a recording in Hz; None where it cannot be read, which is reported where recordings
+        are."""
+        if recording not in self._rates:
+            try:
+                self._rates[recording] = read_header(self.audio_folder / recording).rate
+            except AudioError:
+                self._rates[recording] = None
+        return self._rates[recording]
 
     def of_table(self, table: str) -> list[str]:
         """Recordings to which a table belongs by its name, a path relative to the audio folder's counterpart.

@@ -6,28 +6,20 @@ All forms end in one `Source`: the recordings by name, and annotations that name
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.annotation_tables import (
-    ANNOTATION_FILE,
-    ANNOTATION_FOLDER,
-    AnnotationReport,
-    FoundTables,
-    ReadTable,
-    find_tables,
-    read_tables,
-)
+from a2v_data.annotation_tables import AnnotationReport, ReadTable, read_tables
 from a2v_data.annotations import AnnotationError, Annotations
 from a2v_data.audio import AUDIO_SUFFIXES
 from a2v_data.class_mapping import apply_mapping, mapping_file, read_mapping
+from a2v_data.heard_channels import FIRST, Heard
 from a2v_data.meerkat import (
     JOURNAL,
-    LABEL_SUFFIXES,
     MEERKAT_CLASSES,
     PREPARED_META,
     PREPARED_TABLES,
@@ -36,6 +28,16 @@ from a2v_data.meerkat import (
 )
 from a2v_data.recording_names import RecordingNames, recording_names
 from a2v_data.storage import BLOCK_BYTES, write_text_aside
+from a2v_data.table_files import (
+    ANNOTATION_FILE,
+    ANNOTATION_FOLDER,
+    LABEL_FOLDER,
+    LABEL_SUFFIXES,
+    FoundTables,
+    find_tables,
+    others_in,
+    tables_in,
+)
 
 Entry = tuple[list[int] | None, str]  # ([size, mtime_ns], content hash) of one file
 Progress = Callable[[int, int], None]
@@ -58,12 +60,22 @@ class Source:
     @property
     def label_folder(self) -> Path:
         """Where MeerKAT's label files lie."""
-        return self.folder / "lbl"
+        return self.folder / LABEL_FOLDER
 
-    def annotations(self) -> Annotations:
-        """Read all annotations; `AnnotationError` names file and row of what is wrong and belongs to no recording,
-        `ValueError` what is missing. What is wrong with one recording is in `Annotations.wrong`."""
-        report = self.read()
+    def not_used(self) -> list[tuple[str, str]]:
+        """Files that lie where annotations do and are not read, with the reason."""
+        if self.form != "meerkat":
+            return list(self.found.ignored)
+        reason = f"MeerKAT's label files in {LABEL_FOLDER}/ are read instead; name what to read with tables"
+        unused = others_in(self.label_folder, self.folder, frozenset(LABEL_SUFFIXES), reason)
+        inside = (self.folder / ANNOTATION_FOLDER).is_dir()
+        return [*unused, (f"{ANNOTATION_FOLDER}/", reason)] if inside else unused
+
+    def annotations(self, heard: Heard = FIRST) -> Annotations:
+        """Read all annotations, of the channels that are `heard`; `AnnotationError` names file and row of what is wrong
+        and belongs to no recording, `ValueError` what is missing. What is wrong with one recording is in
+        `Annotations.wrong`."""
+        report = self.read(heard=heard)
         place = {
             "csv": self.folder / ANNOTATION_FILE,
             "tables": self.folder,
@@ -72,12 +84,14 @@ class Source:
         of_recordings = {line for lines in report.wrong.values() for line in lines}
         if everywhere := [line for line in report.problems if line not in of_recordings]:
             raise AnnotationError(place, everywhere)
+        places = (f"{ANNOTATION_FOLDER}/", f"{LABEL_FOLDER}/")
+        unused = [f"{name} is not read: {why}" for name, why in self.not_used() if name.startswith(places)]
         return Annotations(
-            place, tuple(report.rows), frozenset(report.annotated), tuple(report.notices), report.wrong,
+            place, tuple(report.rows), frozenset(report.annotated), (*report.notices, *unused), report.wrong,
             frozenset(report.with_events),
         )  # fmt: skip
 
-    def read(self, progress: Progress | None = None) -> AnnotationReport:
+    def read(self, progress: Progress | None = None, heard: Heard = FIRST) -> AnnotationReport:
         """Read all annotations and list everything that is wrong instead of raising it.
 
         `progress(done, total)` counts tables. Raises `ValueError` for a mapping file that is wrong.
@@ -87,7 +101,7 @@ class Source:
             report = _read_meerkat(self)
         else:
             names = RecordingNames(self.audio_folder, self.names)
-            report = read_tables(self.found.read, names, self.config, MEERKAT_CLASSES, progress)
+            report = read_tables(self.found.read, names, self.config, MEERKAT_CLASSES, progress, heard)
         report.with_events = {row.file for row in report.rows}
         if mapping is not None:
             report.rows, problems, notices = apply_mapping(report.rows, mapping, self.config.unmapped)
@@ -117,9 +131,9 @@ def open_source(folder: Path, annotations: AnnotationConfig | None = None) -> So
     """Find out which form a folder has, its recordings and its annotation tables.
 
     (a) recordings in `audio/` or in the folder itself, with `annotations.csv`, or with tables in `annotations/` or
-    beside the recordings (Raven, Audacity, TextGrid, BirdNET, ...), or those that `annotations.tables` names;
-    (b) MeerKAT's wav/ and lbl/. Sub-folders are searched; names that start with a point are left alone. Raises
-    `ValueError` where the folder, its audio or its annotations are missing.
+    `lbl/` or beside the recordings (Raven, Audacity, TextGrid, BirdNET, ...), or those that `annotations.tables` names;
+    (b) MeerKAT's wav/ and lbl/ with HDF5 label files. Sub-folders are searched; names that start with a point are left
+    alone. Raises `ValueError` where the folder, its audio or its annotations are missing.
     """
     folder = Path(folder)
     config = annotations or AnnotationConfig()
@@ -146,9 +160,19 @@ def open_source(folder: Path, annotations: AnnotationConfig | None = None) -> So
 
 
 def has_meerkats_layout(folder: Path, annotations: AnnotationConfig) -> bool:
-    """Whether its labels are those in lbl/, one file for a segment in wav/."""
-    folders = (folder / "wav").is_dir() and (folder / "lbl").is_dir()
-    return folders and annotations.tables is None and not (folder / ANNOTATION_FILE).exists()
+    """Whether its labels are those in lbl/, one HDF5 file for a segment in wav/. Tables there, without such files, are
+    tables; an empty lbl/ is one of a corpus in which nothing is labelled."""
+    folders = (folder / "wav").is_dir() and (folder / LABEL_FOLDER).is_dir()
+    if not folders or annotations.tables is not None or (folder / ANNOTATION_FILE).exists():
+        return False
+    return _holds(folder / LABEL_FOLDER, LABEL_SUFFIXES) or not (
+        tables_in(folder / LABEL_FOLDER) or tables_in(folder / ANNOTATION_FOLDER)
+    )
+
+
+def _holds(folder: Path, endings: Sequence[str]) -> bool:
+    """Whether any file below has one of these endings; stops at the first, for there may be 400 000."""
+    return any(name.lower().endswith(tuple(endings)) for _, _, names in os.walk(folder) for name in names)
 
 
 def _no_tables(found: FoundTables, meerkat: bool) -> str:

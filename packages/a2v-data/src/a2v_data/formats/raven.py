@@ -2,27 +2,31 @@
 
 Raven's Begin Time counts from the start of the whole sound, which may be a sequence of files; File Offset counts
 from the start of the selection's own file and is used where there is one. Each selection has a row for every view
-(waveform, spectrogram) and channel; it is read once.
+(waveform, spectrogram) and channel; it is read once, as one of all the channels that show it. BirdNET writes
+channel 1 in every row, having heard the mean of all, so that this says nothing.
 """
 
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.formats.columns import without_no_call
+from a2v_data.formats.known_columns import birdnet_like, find_files
 from a2v_data.formats.table import (
     Cells,
     Header,
     Row,
     Table,
     TableError,
+    channels_of,
     grid,
     likelihood_of,
     seconds,
     whole_rows,
+    with_points,
 )
 
 LABEL_COLUMNS = (
     "Annotation", "Annotations", "Label", "Labels", "Class", "Call Type", "Type", "Species", "Tag", "Tags",
     "Common Name", "Species Code",
 )  # fmt: skip
+BIRDNET_LABELS = ("Common Name", "Scientific Name", "Species Code")  # the same species in other words
 BEGIN, END, LENGTH, OFFSET = "Begin Time (s)", "End Time (s)", "Delta Time (s)", "File Offset (s)"
 FIX = "save the selection table from Raven again"
 
@@ -37,44 +41,42 @@ def raven_rows(header: Header, body: Cells, config: AnnotationConfig, delimiter:
     """Rows with the columns of a selection table, as `read_raven` describes them."""
     header.need(BEGIN, fix=FIX)
     header.need(END, LENGTH, fix=FIX)
-    birdnet = _from_birdnet(header)
-    known = [name for name in LABEL_COLUMNS if not (birdnet and name == "Species Code")]
+    birdnet = birdnet_like(header, body)
+    species = next((name for name in BIRDNET_LABELS if header.find(name) is not None), None)
+    known = [name for name in LABEL_COLUMNS if not (birdnet and name in BIRDNET_LABELS)]
+    known += [species] if birdnet and species else []
     label = header.label(config.label_column, known, body)
     if label is None and config.default_label is None and body:
         raise TableError(
             f"row 1: no column that holds the class (the header has {header.listed}); name it with label_column, "
             "or give default_label"
         )
-    columns = _Columns(header, label, body)
-    whole, broken = whole_rows(body, header, delimiter)
-    kept, doubled = _selections(header, columns, whole)
+    columns = _Columns(header, label, body, config)
+    whole, broken = whole_rows(with_points(body, delimiter), header, delimiter)
+    kept, doubled, channels = _selections(header, columns, whole)
+    if birdnet and channels and set().union(*channels) <= {1}:
+        channels = []
     kind, likelihood = "birdnet" if birdnet else "raven", columns.likelihood
     table = Table(kind, problems=broken, doubled=doubled, windows=birdnet)
     table.likelihood = None if likelihood is None else header.names[likelihood]
-    table.rows = [columns.row(number, row) for number, row in kept]
-    if birdnet:
-        table.rows = [without_no_call(row) for row in table.rows]
+    sounds = [frozenset(one) or None for one in channels] or [None] * len(kept)
+    table.rows = [columns.row(number, row, sound) for (number, row), sound in zip(kept, sounds, strict=True)]
     return table
-
-
-def _from_birdnet(header: Header) -> bool:
-    """Whether a table has BirdNET's columns; in older ones the confidence is called Score."""
-    if header.find("Species Code") is None:
-        return False
-    scored = header.find("Common Name") is not None and header.likelihood() is not None
-    return scored or header.find("Confidence") is not None
 
 
 class _Columns:
     """The columns of one selection table, and how its rows are read."""
 
-    def __init__(self, header: Header, label: int | None, body: Cells) -> None:
+    def __init__(self, header: Header, label: int | None, body: Cells, config: AnnotationConfig) -> None:
         self.header, self.label = header, label
         self.likelihood = header.likelihood()
         self.begin = header.need(BEGIN, fix=FIX)
         self.end, self.length, self.offset = header.find(END), header.find(LENGTH), header.find(OFFSET)
-        self.file = header.find("Begin Path", "Begin File")
+        named = config.file_column is not None
+        self.file = find_files(header, config)[0] if named else header.find("Begin Path", "Begin File")
         self.last_file = header.find("End Path" if header.find("Begin Path") is not None else "End File")
+        if named:
+            self.last_file = None
         files = {row[self.file] for _, row in body if self.file is not None and self.file < len(row)}
         self.sequence = len(files) > 1
         if self.sequence and self.offset is None:
@@ -83,7 +85,7 @@ class _Columns:
                 f"add {OFFSET} to the table in Raven and save it again"
             )
 
-    def row(self, number: int, row: list[str]) -> Row:
+    def row(self, number: int, row: list[str], channels: frozenset[int] | None) -> Row:
         problems: list[str] = []
         begin = seconds(BEGIN, row[self.begin], problems)
         if self.end is not None:
@@ -103,23 +105,30 @@ class _Columns:
         likelihood, unlikely = likelihood_of(self.header, self.likelihood, row)
         return Row(
             f"row {number}", file or None, onset, offset, label, problems=tuple(problems),
-            likelihood=likelihood, likelihood_problem=unlikely,
+            likelihood=likelihood, likelihood_problem=unlikely, channels=channels,
         )  # fmt: skip
 
 
-def _selections(header: Header, columns: _Columns, body: Cells) -> tuple[Cells, int]:
-    """Rows that are read, and how many others repeat one of them in another view or channel."""
+def _selections(header: Header, columns: _Columns, body: Cells) -> tuple[Cells, int, list[set[int]]]:
+    """Rows that are read, how many others repeat one of them in another view or channel, and the channels of each row
+    that is read, counted from 1 (no entry: the table has no such column)."""
     selection, view, channel = header.find("Selection"), header.find("View"), header.find("Channel")
+    sounds = [] if channel is None else channels_of([row[channel] for _, row in body], 1)
     shown = [at for at in (view, channel) if at is not None]
     if selection is None or not shown:
-        return body, 0
+        return body, 0, [set() if sound is None else {sound} for sound in sounds]
     same = (selection, columns.begin, columns.end, columns.length, columns.file, columns.label)
-    seen: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    seen: dict[tuple[str, ...], tuple[set[tuple[str, ...]], set[int]]] = {}
     kept: Cells = []
-    for number, row in body:
-        views = seen.setdefault(tuple(row[at] for at in same if at is not None), set())
+    channels: list[set[int]] = []
+    for at, (number, row) in enumerate(body):
+        views, of_first = seen.setdefault(tuple(row[at] for at in same if at is not None), (set(), set()))
         this = tuple(row[at] for at in shown)
         if not views or this in views:  # the same view twice: two events, from tables put together
             kept.append((number, row))
+            of_first = of_first if not views else set()
+            channels.append(of_first)
         views.add(this)
-    return kept, len(body) - len(kept)
+        if sounds and (sound := sounds[at]) is not None:
+            of_first.add(sound)
+    return kept, len(body) - len(kept), channels if sounds else []

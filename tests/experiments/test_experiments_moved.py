@@ -22,7 +22,7 @@ from experiments_store import disown
 from mlflow import MlflowClient
 
 Work = Callable[[str], Path]
-NAMES = ["disk #1", "a?b", "50%25 %41", "R & D; $HOME", "it's \"it\"", "Möwen ü", "[a]*", "back\\slash", "x:y=@z", "-x "]
+NAMES = ["disk #1", "a?b", "50%25 %41", "R & D; $HOME", 'it\'s "it"', "Möwen ü", "[a]*", "back\\slash", "x:y=@z", "-x "]
 
 
 def begin(work: Path, text: str = "as it was", mark: str = "f", uri: str | None = None) -> tuple[Store, str]:
@@ -115,7 +115,7 @@ def test_a_copy_of_the_database_alone(new_work: Work, tmp_path: Path) -> None:
 def test_another_path_to_the_same_folder_changes_nothing(new_work: Work, tmp_path: Path) -> None:
     """A link; a mount under another name is told in the same way."""
     here = new_work("here")
-    _, run_id = begin(here)
+    begin(here)
     (tmp_path / "link").symlink_to(here)
     before = (here / "mlflow.db").read_bytes()
     assert existing_client(tmp_path / "link", f"sqlite:///{tmp_path}/link/mlflow.db") is not None
@@ -162,6 +162,6 @@ def test_a_store_that_cannot_be_written_says_so(
     begin(new_work("here"))
     (tmp_path / "here").rename(tmp_path / "there")
     monkeypatch.setattr(moved, "_connect", lambda path: sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True))
-    with pytest.raises(UserError, match="was made in another place and cannot be put right here .*readonly") as caught:
+    with pytest.raises(UserError, match=r"was made in another place and cannot be put right here .*readonly") as caught:
         open_store(tmp_path / "there", None, "birds")
     assert "\n" not in str(caught.value) and caught.value.code == 1

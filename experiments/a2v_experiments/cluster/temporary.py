@@ -11,7 +11,7 @@ from pathlib import Path
 
 LIMIT_BYTES = 107 if sys.platform.startswith("linux") else 103
 BELOW = "/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"  # of Ray's folder
-SHORT = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - Ray's own default is /tmp
+SHORT = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 def session_folder() -> str | None:

@@ -32,6 +32,7 @@ from a2v_data.labelled import (
 from a2v_data.meerkat import MEERKAT_CLASSES
 from a2v_data.prepared import Prepared, joined_annotations, read_prepared
 from a2v_data.sources import Source, open_source
+from a2v_data.unheard import unheard_labels
 
 FOCAL = "focal"
 HEADER_THREADS = 8  # headers are waited for, not computed
@@ -63,7 +64,7 @@ class Plan:
 
     labels: of all annotations, also those of recordings that cannot be used. left_out: a line for each of these.
     rule: by which recordings are in `labelled`. labelled_notice: what is said where another seems to be meant; it is
-    among the annotations' notices too.
+    among the annotations' notices too, as is `unheard`, what is said of labels above half of the sample rate.
     """
 
     source: Source
@@ -76,6 +77,7 @@ class Plan:
     left_out: dict[str, str]
     rule: LabelledRule
     labelled_notice: str | None
+    unheard: str | None = None
 
     @property
     def original_audio_folder(self) -> str:
@@ -126,11 +128,12 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
     sample_rate = config.sample_rate or _common_rate(recordings.values())
     rule = labelled_rule(config.labelled, opened.folder, opened.config)
     notice = _labelled_notice(opened, rule, recordings.keys(), annotations)
-    notices = (*annotations.notices, *([notice] if notice else []))
+    unheard = unheard_labels(rows, {name: one.rate for name, one in recordings.items()}, sample_rate)
+    notices = (*annotations.notices, *(line for line in (notice, unheard) if line))
     inside = replace(annotations, rows=tuple(rows), notices=notices)
     labels = frozenset(row.label for row in annotations.rows)
     labelled = labelled_names(rule, set(names), annotations)
-    return Plan(opened, prepared, sample_rate, recordings, inside, labels, labelled, left_out, rule, notice)
+    return Plan(opened, prepared, sample_rate, recordings, inside, labels, labelled, left_out, rule, notice, unheard)
 
 
 def _labelled_notice(source: Source, rule: LabelledRule, good: Set[str], annotations: Annotations) -> str | None:

@@ -72,7 +72,9 @@ def _from_source(
 
 def _may_hold_tables(folder: Path, path: Path) -> bool:
     """Whether a folder above a recording looks like a source of it: to walk through all that is in it takes long."""
-    if (folder / ANNOTATION_FILE).is_file() or any((folder / one).is_dir() for one in (ANNOTATION_FOLDER, LABEL_FOLDER)):
+    if (folder / ANNOTATION_FILE).is_file() or any(
+        (folder / one).is_dir() for one in (ANNOTATION_FOLDER, LABEL_FOLDER)
+    ):
         return True
     inside = path.relative_to(folder).parts
     near = len(inside) == 1 or inside[0] in ("audio", "wav")

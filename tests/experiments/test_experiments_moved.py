@@ -80,6 +80,23 @@ def test_a_moved_work_folder(new_work: Work, tmp_path: Path, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [name]  # and the old place was not made again
 
 
+def test_a_registered_model_moves_as_well(new_work: Work, tmp_path: Path) -> None:
+    store, run_id = begin(new_work("here"))
+    model = store.begin_model(run_id, "detector", {})
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "model.json").write_text("{}")
+    store.log_model(model, tmp_path / "m")
+    store.client.create_registered_model("birds")
+    store.client.create_model_version("birds", f"models:/{model}", run_id, model_id=model)
+    (tmp_path / "here").rename(tmp_path / "100%_there")
+    client = existing_client(tmp_path / "100%_there", None)
+    assert client is not None and "here" not in client.get_model_version("birds", "1").source
+    place = client.get_model_version_download_uri("birds", "1")
+    expected = tmp_path / "100%_there" / "artifacts" / "birds" / "models" / model / "artifacts"
+    assert place in (f"models:/{model}", expected.as_uri())
+    assert client.get_logged_model(model).artifact_location == expected.as_uri()
+
+
 def test_a_copy_leaves_the_original_alone(new_work: Work, tmp_path: Path) -> None:
     here = new_work("here")
     _, run_id = begin(here)

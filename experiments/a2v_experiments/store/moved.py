@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import unquote
 
 from mlflow.tracking._tracking_service import utils
 
@@ -23,6 +24,11 @@ from .database import DATABASE, local_path, sqlite_path
 from .tags import CANDIDATE, DRIVER, HEARTBEAT
 
 ARTIFACTS = "artifacts"
+PLACES = {  # table -> columns with places of artifacts below an experiment's
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"),
+}
 WAIT_S = 60.0  # for another process that writes to the database
 EXPERIMENTS = "SELECT experiment_id, name, creation_time, artifact_location FROM experiments"
 
@@ -170,23 +176,24 @@ def _beats(heartbeat: str) -> bool:
 
 
 def _rewrite(database: sqlite3.Connection, move: Move) -> None:
-    """One experiment, its runs and models. A run that lies only in the old place stays there, if nobody else's."""
+    """One experiment, its runs and models, and versions of registered models. A run that lies only in the old place
+    stays there, if nobody else's."""
     new_uri = move.new.as_uri()
     database.execute(
         "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (new_uri, move.experiment_id)
     )
     if not move.runs:
         return
-    for table, key, column in (
-        ("runs", "run_uuid", "artifact_uri"),
-        ("logged_models", "model_id", "artifact_location"),
-    ):
-        rows = database.execute(f"SELECT {key}, {column} FROM {table} WHERE experiment_id = ?", (move.experiment_id,))
-        for name, uri in rows.fetchall():
-            rest = (uri or "").removeprefix(move.old_uri)
-            if rest == uri or not rest.startswith("/"):
-                continue
-            inside = local_path(uri).relative_to(move.old)  # type: ignore[union-attr]  # local, as the experiment's is
-            if not move.apart and (move.old / inside).exists() and not (move.new / inside).exists():
-                continue
-            database.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (new_uri + rest, name))
+    for table, columns in PLACES.items():
+        there = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
+        for column in there.intersection(columns):
+            # substr, not LIKE: a folder's name may hold % and _
+            rows = database.execute(
+                f"SELECT rowid, {column} FROM {table} WHERE substr({column}, 1, ?) = ?",
+                (len(move.old_uri) + 1, f"{move.old_uri}/"),
+            )
+            for row, uri in rows.fetchall():
+                rest = uri.removeprefix(move.old_uri)
+                inside = unquote(rest).lstrip("/") if uri.startswith("file:") else rest.lstrip("/")
+                if move.apart or (move.new / inside).exists() or not (move.old / inside).exists():
+                    database.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (new_uri + rest, row))

@@ -44,7 +44,7 @@ DATA = {
     "data verify": ["store", "--json"],
     "data check": [
         "root", "--json", "--jobs", "--rows", "--manifests", "--sample-rate", "--segment-s", "--classes", "--published",
-        "--labelled",
+        "--labelled", *READING,
     ],
     "data folds": [
         "corpus", "--out", "--folds", "--scheme", "--evaluation-share", "--shares", "--holdout", "--group",
@@ -52,7 +52,7 @@ DATA = {
     ],
     "data stats": ["corpus", "--folds", "--png", "--not-vocal", "--labelled", "--json", *READING],
     "data preview": ["file", "--start", "--end", "--annotations", "--recording", "--channel", "--out", *ONE_TABLE],
-    "data annotations": ["source", *READING, "--channel", "--channels", "--json"],
+    "data annotations": ["source", *READING, "--channel", "--channels", "--sample-rate", "--json"],
     "data import nips4bplus": ["archives", "--out", "--keep-unknown", "--challenge-test", "--json"],
     "data import xeno-canto": ["folder", "--out", "--quality", "--nd", "--exclude", "--link", "--json"],
 }  # fmt: skip

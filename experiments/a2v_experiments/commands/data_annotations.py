@@ -32,6 +32,9 @@ def show_annotations(
     channels: Annotated[
         Path | None, typer.Option("--channels", help="CSV with file,channel for recordings that need another one.")
     ] = None,
+    sample_rate: Annotated[
+        int, typer.Option("--sample-rate", min=1, help="At which a model will hear, in Hz: half of it is its highest.")
+    ] = 8000,
     json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Read all annotation tables and show what was found: tables, classes, recordings without any, what is wrong."""
@@ -55,6 +58,8 @@ def show_annotations(
     left_out = opened.left_out()
     for label, count in overlapping_events(report.rows).items():
         report.notices.append(f"{label}: events that overlap an earlier one, with which `prepare` merges them: {count}")
+    if unheard := _unheard(report, opened, sample_rate):
+        report.notices.append(unheard)
     if not report.rows and not report.problems:
         report.problems.append(_no_event(report, opened))
     report.problems = [with_options(line) for line in report.problems]
@@ -65,6 +70,17 @@ def show_annotations(
         _show(report, opened, left_out)
     if report.problems:
         raise typer.Exit(1)
+
+
+def _unheard(report: AnnotationReport, source: Source, sample_rate: int) -> str | None:
+    """What a model at that rate cannot hear of the labels."""
+    from a2v_data.recording_names import RecordingNames
+    from a2v_data.unheard import unheard_labels
+
+    names = RecordingNames(source.audio_folder, source.names)
+    files = {row.file for row in report.rows if row.band_hz is not None}
+    rates = {file: rate for file in files if (rate := names.rate(file)) is not None}
+    return unheard_labels(report.rows, rates, sample_rate)
 
 
 def _no_event(report: AnnotationReport, source: Source) -> str:

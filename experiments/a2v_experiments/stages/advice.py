@@ -126,6 +126,8 @@ def advice_on(recipe: Recipe, listing: Listing, folds: Folds, update_s: float | 
     if recipe.finetune is None:
         return Advice()
     advice = advise(recipe, training_parts(recipe, listing, folds), update_s)
+    if unheard := listing.meta.get("unheard"):
+        advice = replace(advice, warnings=(*advice.warnings, f"{unheard} (data.sample_rate)"))
     if not recipe.folds.refit:
         return advice
     names = {name for fold in folds for name in (*fold.train, *fold.evaluation)}

@@ -130,7 +130,7 @@ def prepare(context: Context, spec: StageSpec, source: Origin) -> tuple[Result, 
         corpus = pack()
         for problem in corpus.problems:
             context.say(f"  left out: {problem}")
-        for notice in corpus.notices:
+        for notice in (line for line in corpus.notices if line != corpus.meta.get("unheard")):  # the advice has it
             context.say(f"  {notice}")
         statistics = corpus_statistics(corpus)
         context.store.log_json(run_id, statistics, "statistics.json")

@@ -13,7 +13,6 @@ import re
 import tempfile
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import unquote, urlparse
 
 import mlflow
 from mlflow import MlflowClient
@@ -22,7 +21,6 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
-from sqlalchemy.engine import make_url
 
 from ..basics.errors import FAILED, UserError
 from . import lookup
@@ -39,20 +37,17 @@ from .claims import (
     order,
     this_process,
 )
+from .database import check_name, default_uri, is_sqlite, sqlite_path, sqlite_uri
 from .environment import describe_environment, origin
 from .logged_models import MODEL, begin_model, finish_model, local_place, model_of
-from .outage import PATIENCE_S, Outage, PatientClient, quiet_loggers
+from .moved import ARTIFACTS, put_right
+from .outage import PATIENCE_S, Outage, PatientClient, quiet_loggers, tell
 from .tags import FINGERPRINT, STAGE, TRAINING, having
 
 MAX_PARAM_CHARACTERS = 6000
 FIGURE_DPI = 200
 OPENING_S = 120.0  # how long a store may be away when a command begins
 ENDING_S = 10.0  # and when it is stopped
-
-
-def default_uri(work: Path) -> str:
-    """sqlite in the work folder: the store that needs no server."""
-    return f"sqlite:///{work.resolve() / 'mlflow.db'}"
 
 
 class Store:
@@ -306,12 +301,12 @@ def allowed_name(name: str) -> str:
 
 def _make_database(uri: str) -> None:
     """A sqlite database that is not there is made aside, as its hundred steps cannot be resumed or done by two."""
-    path = Path(make_url(uri).database or "") if uri.startswith("sqlite:") else Path()
-    if not path.name or path.exists() or not path.parent.is_dir():
+    path = sqlite_path(uri)
+    if path is None or path.exists() or not path.parent.is_dir():
         return
     aside = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
-        MlflowClient(f"sqlite:///{aside.resolve()}")
+        MlflowClient(sqlite_uri(aside.resolve()))
         os.link(aside, path)
     except FileExistsError:  # another process was faster
         return
@@ -355,23 +350,28 @@ def scratch() -> tempfile.TemporaryDirectory[str]:
 
 
 def open_store(work: Path, uri: str | None, experiment: str) -> Store:
-    """The store at uri, or sqlite in the work folder. Artifacts of a store without server lie in the work folder."""
-    if uri and not uri.startswith("sqlite:"):
+    """The store at uri, or sqlite in the work folder. Artifacts of a store without server lie in the work folder, also
+    when that was moved. Raises UserError where it cannot be used."""
+    check_name(work)
+    if uri and not is_sqlite(uri):
         return Store(uri, experiment, None)
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{work}: cannot be made: {error.strerror}") from None
-    return Store(uri or default_uri(work), experiment, work / "artifacts" / experiment)
+    uri = uri or default_uri(work)
+    put_right(uri, work, writing=True)
+    return Store(uri, experiment, work / ARTIFACTS / experiment)
 
 
 def existing_client(work: Path, uri: str | None) -> MlflowClient | None:
     """A client that reads the store at uri, or in the work folder; None where its sqlite file does not exist yet
     (MLflow would make an empty one). Raises UserError as `Store` does."""
     uri = uri or default_uri(work)
-    place = urlparse(uri)
-    if place.scheme == "sqlite" and not Path(unquote(place.path[1:])).is_file():
+    path = sqlite_path(uri)
+    if path is not None and not path.is_file():
         return None
+    find_artifacts(uri, work)
     quiet_loggers()
     try:
         client = MlflowClient(uri)
@@ -379,3 +379,12 @@ def existing_client(work: Path, uri: str | None) -> MlflowClient | None:
     except Exception as error:
         raise UserError(_why_unusable(uri, error), FAILED) from None
     return client
+
+
+def find_artifacts(uri: str, work: Path) -> None:
+    """Before a store is only read: where its artifacts are now. What is wrong with that is told and no error, as many
+    readers need none."""
+    try:
+        put_right(uri, work, writing=False)
+    except UserError as error:
+        tell(f"note: {error}")

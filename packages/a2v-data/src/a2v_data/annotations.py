@@ -46,7 +46,8 @@ class AnnotationError(ValueError):
 @dataclass(frozen=True, slots=True)
 class Annotation:
     """One event: `onset_s` to `offset_s` (seconds) in recording `file`; `where` is for messages; likelihood: where a
-    table has one, as of predictions; channels: those that it was marked in, from 1, where a table says so."""
+    table has one, as of predictions; channels: those that it was marked in, from 1, and band_hz: its lowest and highest
+    frequency, where a table says so."""
 
     file: str
     onset_s: float
@@ -56,6 +57,7 @@ class Annotation:
     where: str
     likelihood: float | None = None
     channels: frozenset[int] | None = None
+    band_hz: tuple[float, float] | None = None
 
 
 class Names(Protocol):
@@ -194,7 +196,11 @@ def check_rows(
         if onset_s is None or offset_s is None:
             silent.add(file)
         else:
-            found.append(Annotation(file, onset_s, offset_s, label, bool(focal), where, row.likelihood, row.channels))
+            found.append(
+                Annotation(
+                    file, onset_s, offset_s, label, bool(focal), where, row.likelihood, row.channels, row.band_hz
+                )
+            )
     return Checked(found, silent, problems, moved, cut)
 
 

@@ -46,7 +46,7 @@ PUBLISHED_FILES, PUBLISHED_LABELLED = 384_592, 66_398
 @dataclass(frozen=True)
 class CheckReport:
     """What was found. `labelled` recordings are so by `rule`; `label_files` have a label file, `with_events` one that
-    is not empty."""
+    is not empty. meerkat: in its layout; else `label_files` are tables (check_source.py)."""
 
     root: Path
     files: int
@@ -59,6 +59,7 @@ class CheckReport:
     events: int
     problems: list[Problem]
     notices: list[str]
+    meerkat: bool = True
 
     @property
     def by_kind(self) -> dict[str, int]:
@@ -67,7 +68,8 @@ class CheckReport:
 
     def labelled_line(self) -> str:
         """One line: how many are labelled, and by which rule."""
-        return labelled_line(self.labelled, self.files, self.rule, meerkat=True, unit="segments")
+        unit = "segments" if self.meerkat else "recordings"
+        return labelled_line(self.labelled, self.files, self.rule, self.meerkat, unit)
 
     def summary(self) -> str:
         """One line: files, hours, labelled, problems by kind."""
@@ -131,7 +133,7 @@ def check(
     wav, lbl = root / "wav", root / "lbl"
     manifests = manifests or root / "manifest"
     if not wav.is_dir():
-        raise ValueError(f"{root}: no folder wav/; a copy of MeerKAT has wav/, lbl/ and manifest/")
+        raise ValueError(f"{root}: no folder wav/, as a copy of MeerKAT has it with lbl/ and manifest/, nor recordings")
     names, others = _files(wav, (".wav",))
     if not names:
         raise ValueError(f"{wav}: no WAV in it; a copy of MeerKAT has one for each segment")

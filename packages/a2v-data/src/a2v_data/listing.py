@@ -114,7 +114,8 @@ def open_listing(
         return Corpus.open(folder)
     from a2v_data.pack import PackConfig
 
-    config = PackConfig(sample_rate=8000, labelled=labelled, annotations=reading)  # no sample is read: any rate will do
+    # No sample is read, so any rate will do; at the highest one there is nothing that no model will hear.
+    config = PackConfig(sample_rate=1_000_000, labelled=labelled, annotations=reading)
     return list_source(folder, config)
 
 
@@ -139,6 +140,7 @@ def list_source(folder: Path, config: "PackConfig", strict: bool = False) -> Sou
         "source": {"audio_folder": plan.original_audio_folder, "form": plan.source.form},
         "config": {**config.model_dump(mode="json"), "labelled": plan.rule},
         "labelled_notice": plan.labelled_notice,
+        "unheard": plan.unheard,
     }
     problems = [plan.left_out[name] for name in sorted(plan.left_out)]
     return SourceListing(folder, tuple(classes), recordings, events, meta, problems, notices, unsure)

@@ -163,6 +163,7 @@ def _write(
         },
         config={**config.model_dump(mode="json"), "labelled": plan.rule},
         labelled_notice=plan.labelled_notice,
+        **({"unheard": plan.unheard} if plan.unheard else {}),
         problems=problems,
         notices=sorted(notices),
     )

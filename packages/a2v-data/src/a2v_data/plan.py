@@ -33,6 +33,7 @@ from a2v_data.meerkat import MEERKAT_CLASSES
 from a2v_data.prepared import Prepared, joined_annotations, read_prepared
 from a2v_data.regions import NUMBERS, Unsure, outside_recordings, region_notices, sure
 from a2v_data.sources import Source, open_source
+from a2v_data.unheard import unheard_labels
 
 FOCAL = "focal"
 HEADER_THREADS = 8  # headers are waited for, not computed
@@ -64,7 +65,8 @@ class Plan:
 
     labels: of all annotations, also those of recordings that cannot be used. left_out: a line for each of these.
     rule: by which recordings are in `labelled`. labelled_notice: what is said where another seems to be meant; it is
-    among the annotations' notices too. unsure: of each labelled recording, when nobody knows what calls there.
+    among the annotations' notices too, as is `unheard`, what is said of labels above half of the sample rate.
+    unsure: of each labelled recording, when nobody knows what calls there.
     """
 
     source: Source
@@ -78,6 +80,7 @@ class Plan:
     rule: LabelledRule
     labelled_notice: str | None
     unsure: Mapping[str, tuple[Unsure, ...]] = field(default_factory=dict)
+    unheard: str | None = None
 
     @property
     def original_audio_folder(self) -> str:
@@ -133,14 +136,17 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
     regions = annotations.regions
     known = sure(rows, regions, durations_s)
     told = region_notices(regions, annotations.annotated & recordings.keys(), known, durations_s)
-    notices = (*annotations.notices, *([notice] if notice else []), *odd, *told)
+    unheard = unheard_labels(rows, {name: one.rate for name, one in recordings.items()}, sample_rate)
+    notices = (*annotations.notices, *(line for line in (notice, unheard) if line), *odd, *told)
     inside = replace(annotations, rows=tuple(known.rows), notices=notices)
     labels = frozenset(row.label for row in annotations.rows) - NUMBERS.keys()
     labelled = labelled_names(rule, set(names), annotations)
     if regions is not None:  # whoever marked what was annotated listened there, and nowhere else
         labelled = frozenset(regions.keys() & set(names))
     unsure = {name: intervals for name, intervals in known.unsure.items() if name in labelled}
-    return Plan(opened, prepared, sample_rate, recordings, inside, labels, labelled, left_out, rule, notice, unsure)
+    return Plan(
+        opened, prepared, sample_rate, recordings, inside, labels, labelled, left_out, rule, notice, unsure, unheard
+    )  # fmt: skip
 
 
 def _labelled_notice(source: Source, rule: LabelledRule, good: Set[str], annotations: Annotations) -> str | None:

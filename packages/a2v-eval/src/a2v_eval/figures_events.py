@@ -17,6 +17,7 @@ from .figure_style import (
     LETTER_IN,
     PAGE_IN,
     SMALL_PT,
+    clock_axis,
     finished,
     handles_of,
     letters,
@@ -82,7 +83,8 @@ def likelihood_figure(
     _draw_tracks(tracks, time_s, likelihood_TC[:, lanes], thresholds_C[lanes], names)
     draw_event_lanes(events, labels, predictions, lanes, names)
     events.set_xlim(start_s, end_s)
-    events.set_xlabel("Time from the start of the recording (s)", fontsize=FONT_PT)
+    unit = clock_axis(events, start_s, end_s)
+    events.set_xlabel(f"Time from the start of the recording ({unit})", fontsize=FONT_PT)
     figure.align_ylabels()
     return finished(figure, handles_of([tracks, events]))
 
@@ -90,6 +92,18 @@ def likelihood_figure(
 def within(table: np.ndarray, start_s: float, end_s: float) -> np.ndarray:
     """The events that overlap a stretch."""
     return table[(table["offset_s"] > start_s) & (table["onset_s"] < end_s)]
+
+
+def fullest_stretch(labels: np.ndarray, duration_s: float, length_s: float) -> float:
+    """Where a stretch of `length_s` seconds begins that has most labels, of most classes: the first such, a tenth of it
+    before a label where the recording allows; 0 without labels."""
+    last_s = max(0.0, duration_s - length_s)
+    starts_s = np.unique(np.clip(labels["onset_s"] - 0.1 * length_s, 0.0, last_s))
+    counts = []
+    for start_s in starts_s.tolist():
+        inside = within(labels, start_s, start_s + length_s)
+        counts.append((len(np.unique(inside["class"])), len(inside)))
+    return float(starts_s[counts.index(max(counts))]) if counts else 0.0
 
 
 def lane_heights(lanes: int) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from typing import Final
 
 from a2v_data.annotation_config import AnnotationConfig, TimeUnit
+from a2v_data.formats.bands import band_columns, band_in
 from a2v_data.formats.known_columns import (
     Times,
     birdnet_like,
@@ -63,6 +64,7 @@ def column_rows(header: Header, body: Cells, config: AnnotationConfig, sidecar: 
     channels = [None] * len(whole) if channel is None else channels_of([row[channel] for _, row in whole], first)
     table = Table("birdnet" if classified else COLUMNS, problems=broken, windows=classified)
     table.likelihood = None if at is None else header.names[at]
+    bands = None if classified else band_columns(header)
     for (number, row), sound in zip(whole, channels, strict=True):
         name = "" if label is None else row[label]
         file = (joined(row, files) or None) if files else None
@@ -78,7 +80,7 @@ def column_rows(header: Header, body: Cells, config: AnnotationConfig, sidecar: 
                 f"row {number}", file or ("" if files else None), onset, offset, name,
                 "" if focal is None else row[focal], tuple(problems), likelihood=likelihood,
                 likelihood_problem=unlikely, channels=None if sound is None else frozenset({sound}),
-                in_samples="samples" in units,
+                in_samples="samples" in units, band_hz=band_in(bands, row),
             )
         )  # fmt: skip
     said = times.onset.unit or (times.last and times.last.unit)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from a2v_data.annotation_config import AnnotationConfig, Format
+from a2v_data.formats.bands import band_columns, band_in
 from a2v_data.formats.known_columns import find_files
 from a2v_data.formats.table import (
     Cells,
@@ -130,6 +131,7 @@ def _table(kind: str, header: Header, body: Cells, delimiter: str, places: _Plac
     at, channel = header.likelihood(), header.find("channel")
     channels = [None] * len(whole) if channel is None else channels_of([row[channel] for _, row in whole], None)
     table = Table(kind, problems=broken, likelihood=None if at is None else header.names[at])
+    bands = None if kind == "birdnet" else band_columns(header)
     for (number, row), sound in zip(whole, channels, strict=True):
         label = "" if places.label is None else row[places.label]
         file = None if places.file is None else row[places.file]
@@ -145,7 +147,7 @@ def _table(kind: str, header: Header, body: Cells, delimiter: str, places: _Plac
             Row(
                 f"row {number}", file, onset_s, offset_s, label, focal, tuple(problems),
                 likelihood=likelihood, likelihood_problem=unlikely,
-                channels=None if sound is None else frozenset({sound}),
+                channels=None if sound is None else frozenset({sound}), band_hz=band_in(bands, row),
             )
         )  # fmt: skip
     return table

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+from a2v_data.formats.bands import band
 from a2v_data.formats.table import NUMBER, Row, Table, cells, seconds
 
 LIKELIHOOD_IN_LABEL = re.compile(r"(.+) ([01]\.\d{4})")
@@ -18,6 +19,8 @@ def read_audacity(text: str) -> Table:
     fourth: list[str] = []
     for number, row in cells(text, "\t", quoted=False):
         if row[0] == "\\":
+            if table.rows and len(row) > 2:
+                table.rows[-1] = replace(table.rows[-1], band_hz=band(row[1], row[2]))
             continue
         if len(row) < 2:
             table.problems.append(f"row {number}: one field; a label has start, end and text, separated by tabs")

@@ -7,6 +7,7 @@ channel 1 in every row, having heard the mean of all, so that this says nothing.
 """
 
 from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.formats.bands import band_columns, band_in
 from a2v_data.formats.known_columns import birdnet_like, find_files
 from a2v_data.formats.table import (
     Cells,
@@ -52,6 +53,7 @@ def raven_rows(header: Header, body: Cells, config: AnnotationConfig, delimiter:
             "or give default_label"
         )
     columns = _Columns(header, label, body, config)
+    columns.band = None if birdnet else columns.band  # which has that of its model, not of the event
     whole, broken = whole_rows(with_points(body, delimiter), header, delimiter)
     kept, doubled, channels = _selections(header, columns, whole)
     if birdnet and channels and set().union(*channels) <= {1}:
@@ -70,6 +72,7 @@ class _Columns:
     def __init__(self, header: Header, label: int | None, body: Cells, config: AnnotationConfig) -> None:
         self.header, self.label = header, label
         self.likelihood = header.likelihood()
+        self.band = band_columns(header)
         self.begin = header.need(BEGIN, fix=FIX)
         self.end, self.length, self.offset = header.find(END), header.find(LENGTH), header.find(OFFSET)
         named = config.file_column is not None
@@ -106,6 +109,7 @@ class _Columns:
         return Row(
             f"row {number}", file or None, onset, offset, label, problems=tuple(problems),
             likelihood=likelihood, likelihood_problem=unlikely, channels=channels,
+            band_hz=band_in(self.band, row),
         )  # fmt: skip
 
 

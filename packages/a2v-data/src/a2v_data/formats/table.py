@@ -31,7 +31,7 @@ class Row:
     the recording was listened to and holds no call. likelihood: where the table has a column for it; what is wrong
     with it, `likelihood_problem` says, apart from `problems`, since labels do not need it. channels: in which of the
     recording's channels it is marked, counted from 1 as Raven does; None: the table does not say. in_samples: its times
-    are samples of its recording, not seconds.
+    are samples of its recording, not seconds. band_hz: its lowest and highest frequency, where the table has them.
     """
 
     place: str
@@ -46,6 +46,7 @@ class Row:
     likelihood_problem: str = ""
     channels: frozenset[int] | None = None
     in_samples: bool = False
+    band_hz: tuple[float, float] | None = None
 
 
 @dataclass

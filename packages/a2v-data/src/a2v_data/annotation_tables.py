@@ -58,7 +58,8 @@ class ReadTable:
 @dataclass
 class AnnotationReport:
     """Everything that the tables of a source say: events, recordings that they name, those of which they name an event
-    (one that a mapping drops too), one line per problem, and which of these lines are of one recording (`wrong`)."""
+    (one that a mapping drops too), one line per problem, and which of these lines are of one recording (`wrong`). written: the events
+    with the labels that stand in the tables, where these became other ones."""
 
     tables: list[ReadTable] = field(default_factory=list)
     rows: list[Annotation] = field(default_factory=list)
@@ -67,6 +68,7 @@ class AnnotationReport:
     notices: list[str] = field(default_factory=list)
     wrong: dict[str, list[str]] = field(default_factory=dict)
     with_events: set[str] = field(default_factory=set)
+    written: list[Annotation] | None = None
 
     def add_problem(self, recording: str | None, line: str) -> None:
         """Note what is wrong, and of which recording it is where that is known."""

@@ -24,7 +24,7 @@ from a2v_data.annotation_tables import (
 )
 from a2v_data.annotations import AnnotationError, Annotations
 from a2v_data.audio import AUDIO_SUFFIXES
-from a2v_data.class_mapping import apply_mapping, mapping_file, read_mapping
+from a2v_data.class_mapping import mapped, mapping_file, relabels
 from a2v_data.meerkat import (
     JOURNAL,
     LABEL_SUFFIXES,
@@ -74,7 +74,7 @@ class Source:
             raise AnnotationError(place, everywhere)
         return Annotations(
             place, tuple(report.rows), frozenset(report.annotated), tuple(report.notices), report.wrong,
-            frozenset(report.with_events),
+            frozenset(report.with_events), None if report.written is None else tuple(report.written),
         )  # fmt: skip
 
     def read(self, progress: Progress | None = None) -> AnnotationReport:
@@ -82,15 +82,16 @@ class Source:
 
         `progress(done, total)` counts tables. Raises `ValueError` for a mapping file that is wrong.
         """
-        mapping = read_mapping(self._mapping_file) if self._mapping_file else None
+        mapped([], self.config, self.folder)  # a mapping that is wrong is told before anything is read
         if self.form == "meerkat":
             report = _read_meerkat(self)
         else:
             names = RecordingNames(self.audio_folder, self.names)
             report = read_tables(self.found.read, names, self.config, MEERKAT_CLASSES, progress)
         report.with_events = {row.file for row in report.rows}
-        if mapping is not None:
-            report.rows, problems, notices = apply_mapping(report.rows, mapping, self.config.unmapped)
+        if relabels(self.config):
+            report.written = report.rows
+            report.rows, problems, notices = mapped(report.rows, self.config, self.folder)
             report.problems += problems
             report.notices += notices
         return report

@@ -58,8 +58,9 @@ class ReadTable:
 @dataclass
 class AnnotationReport:
     """Everything that the tables of a source say: events, recordings that they name, those of which they name an event
-    (one that a mapping drops too), one line per problem, and which of these lines are of one recording (`wrong`). written: the events
-    with the labels that stand in the tables, where these became other ones."""
+    (one that a mapping drops too), one line per problem, and which of these lines are of one recording (`wrong`).
+
+    written: the events with the labels that stand in the tables, where these became other ones."""
 
     tables: list[ReadTable] = field(default_factory=list)
     rows: list[Annotation] = field(default_factory=list)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.class_mapping import mapped
+from a2v_data.class_mapping import mapped, relabels
 from a2v_data.formats import read_table
 from a2v_data.formats.table import Row, TableError
 from a2v_data.recording_names import RecordingNames, recording_names
@@ -109,15 +109,16 @@ def read_annotations(
     rows, annotated, found = check_rows(table.rows, path.name, path.parent, names, recording, config)
     problems = [f"{path.name}, {problem}" for problem in table.problems] + [line for _, line in found]
     with_events = frozenset(row.file for row in rows)
+    written = tuple(rows) if relabels(config) else None
     rows, unknown, notices = mapped(rows, config, path.parent)
     if problems := problems + unknown:
         raise AnnotationError(path, problems)
-    return Annotations(path, tuple(rows), frozenset(annotated), tuple(notices), with_events=with_events)
+    return Annotations(path, tuple(rows), frozenset(annotated), tuple(notices), {}, with_events, written)
 
 
 def table_problem(shown: str, error: TableError) -> str:
     """The line for a table that cannot be read as a whole."""
-    comma = ", " if str(error).startswith(("row ", "line ")) else ": "
+    comma = ", " if str(error).startswith(("row ", "rows ", "line ")) else ": "
     return f"{shown}{comma}{error}"
 
 
@@ -147,7 +148,7 @@ def check_rows(
         label = row.label or config.default_label or ""
         focal = FOCAL_WORDS.get(row.focal.lower())
         if not row.silent:
-            wrong += event_problems(onset_s, offset_s, label)
+            wrong += event_problems(onset_s, offset_s, label, early=config.outside != "refuse")
         if focal is None:
             wrong.append(f"focal is {row.focal!r}; it must be 1 or 0")
         problems += [(file or row.file, f"{where}: {problem}") for problem in wrong]
@@ -169,10 +170,11 @@ def _with_length(
     return start_s, start_s + point_duration_s
 
 
-def event_problems(onset_s: float | None, offset_s: float | None, label: str) -> list[str]:
-    """What is wrong with one event by itself, whatever the form in which it was written."""
+def event_problems(onset_s: float | None, offset_s: float | None, label: str, early: bool = False) -> list[str]:
+    """What is wrong with one event by itself, whatever the form in which it was written. early: it may begin before its
+    recording, since it is cut or dropped (`outside.py`)."""
     problems = []
-    if onset_s is not None and onset_s < 0:
+    if onset_s is not None and onset_s < 0 and not early:
         problems.append(f"onset_s is {onset_s:g}; it must not be negative (seconds from the recording's start)")
     if onset_s is not None and offset_s is not None and offset_s <= onset_s:
         point = "; to give points a length, set point_duration_s" if offset_s == onset_s else ""
@@ -180,13 +182,3 @@ def event_problems(onset_s: float | None, offset_s: float | None, label: str) ->
     if not label.strip():
         problems.append("label is empty; name the class, or remove the row")
     return problems
-
-
-def end_problem(row: Annotation, duration_s: float) -> str | None:
-    """What is wrong where an event passes the end of its recording by more than 5 ms."""
-    if row.offset_s <= duration_s + TOLERANCE_S and row.onset_s < duration_s:
-        return None
-    return (
-        f"{row.where}: {row.onset_s:g} to {row.offset_s:g} s lies outside {row.file}, which is "
-        f"{duration_s:.3f} s long; correct the times or the file"
-    )

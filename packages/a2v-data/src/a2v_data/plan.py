@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.annotations import Annotation, AnnotationError, Annotations, end_problem
+from a2v_data.annotations import SHOWN_PROBLEMS, Annotation, AnnotationError, Annotations
 from a2v_data.audio import AudioError, AudioInfo, Channel, read_info
 from a2v_data.conversion import SourceRecording
 from a2v_data.labelled import (
@@ -29,6 +29,7 @@ from a2v_data.labelled import (
     says_who_listened,
 )
 from a2v_data.meerkat import MEERKAT_CLASSES
+from a2v_data.outside import within
 from a2v_data.prepared import Prepared, joined_annotations, read_prepared
 from a2v_data.sources import Source, open_source
 
@@ -113,7 +114,7 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
         left_out[name] = left_out_line(
             name, "is not named like a recording (.wav, .flac, ...); rename it", counts[name]
         )
-    rows, wrong = _within_recordings(annotations, recordings)
+    rows, wrong, cut = _within_recordings(annotations, recordings, opened.config)
     if strict and wrong:
         raise AnnotationError(annotations.path, [line for name in sorted(wrong) for line in wrong[name]])
     for name in sorted(wrong.keys() - left_out.keys()):
@@ -123,8 +124,9 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
     sample_rate = config.sample_rate or _common_rate(recordings.values())
     rule = labelled_rule(config.labelled, opened.folder, opened.config)
     notice = _labelled_notice(opened, rule, recordings.keys(), annotations)
-    notices = (*annotations.notices, *([notice] if notice else []))
-    inside = replace(annotations, rows=tuple(rows), notices=notices)
+    notices = (*annotations.notices, *cut, *([notice] if notice else []))
+    written = annotations.written and tuple(_clipped(annotations.written, recordings))
+    inside = replace(annotations, rows=tuple(rows), notices=notices, written=written)
     labels = frozenset(row.label for row in annotations.rows)
     labelled = labelled_names(rule, set(names), annotations)
     return Plan(opened, prepared, sample_rate, recordings, inside, labels, labelled, left_out, rule, notice)
@@ -237,21 +239,23 @@ def _common_rate(recordings: Iterable[SourceRecording]) -> int:
 
 
 def _within_recordings(
-    annotations: Annotations, recordings: dict[str, SourceRecording]
-) -> tuple[list[Annotation], dict[str, list[str]]]:
-    """Events clipped to their recordings (5 ms of tolerance), and by recording what is wrong with its annotations."""
+    annotations: Annotations, recordings: dict[str, SourceRecording], config: AnnotationConfig
+) -> tuple[list[Annotation], dict[str, list[str]], list[str]]:
+    """Events clipped to their recordings, by recording what is wrong with its annotations, and what was done about
+    those that pass its end."""
+    durations_s = {name: recording.duration_s for name, recording in recordings.items()}
+    found = within(annotations.rows, durations_s, config.outside)
     wrong = {name: list(lines) for name, lines in annotations.wrong.items()}
-    rows = []
-    for row in annotations.rows:
-        if row.file not in recordings:
-            continue
-        duration_s = recordings[row.file].duration_s
-        if problem := end_problem(row, duration_s):
-            wrong.setdefault(row.file, []).append(problem)
-        rows.append(replace(row, offset_s=min(row.offset_s, duration_s)))
-    return [row for row in rows if row.file not in wrong], wrong
+    for name, lines in found.wrong.items():
+        wrong.setdefault(name, []).extend(lines)
+    return [row for row in found.rows if row.file not in wrong], wrong, found.notices
+
+
+def _clipped(rows: Iterable[Annotation], recordings: dict[str, SourceRecording]) -> list[Annotation]:
+    """Events of these recordings, without what lies outside."""
+    return within(rows, {name: recording.duration_s for name, recording in recordings.items()}, "clip").rows
 
 
 def _wrong_annotations(lines: Sequence[str]) -> str:
-    more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
-    return f"has a wrong annotation: {lines[0]}{more}"
+    more = f" (and {len(lines) - SHOWN_PROBLEMS} more)" if len(lines) > SHOWN_PROBLEMS else ""
+    return f"has a wrong annotation: {'; '.join(lines[:SHOWN_PROBLEMS])}{more}"

@@ -5,6 +5,9 @@ from the start of the selection's own file and is used where there is one. Each 
 (waveform, spectrogram) and channel; it is read once.
 """
 
+from collections import Counter
+from collections.abc import Sequence
+
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.formats.columns import without_no_call
 from a2v_data.formats.table import (
@@ -47,11 +50,11 @@ def raven_rows(header: Header, body: Cells, config: AnnotationConfig, delimiter:
         )
     columns = _Columns(header, label, body)
     whole, broken = whole_rows(body, header, delimiter)
-    kept, doubled = _selections(header, columns, whole)
+    kept, repeated = _selections(header, columns, whole)
     kind, likelihood = "birdnet" if birdnet else "raven", columns.likelihood
-    table = Table(kind, problems=broken, doubled=doubled, windows=birdnet)
+    table = Table(kind, problems=broken, doubled=sum(map(len, repeated.values())), windows=birdnet)
     table.likelihood = None if likelihood is None else header.names[likelihood]
-    table.rows = [columns.row(number, row) for number, row in kept]
+    table.rows = [columns.row(_place([number, *repeated.get(number, ())]), row) for number, row in kept]
     if birdnet:
         table.rows = [without_no_call(row) for row in table.rows]
     return table
@@ -83,7 +86,7 @@ class _Columns:
                 f"add {OFFSET} to the table in Raven and save it again"
             )
 
-    def row(self, number: int, row: list[str]) -> Row:
+    def row(self, place: str, row: list[str]) -> Row:
         problems: list[str] = []
         begin = seconds(BEGIN, row[self.begin], problems)
         if self.end is not None:
@@ -102,24 +105,35 @@ class _Columns:
         label = "" if self.label is None else row[self.label]
         likelihood, unlikely = likelihood_of(self.header, self.likelihood, row)
         return Row(
-            f"row {number}", file or None, onset, offset, label, problems=tuple(problems),
+            place, file or None, onset, offset, label, problems=tuple(problems),
             likelihood=likelihood, likelihood_problem=unlikely,
         )  # fmt: skip
 
 
-def _selections(header: Header, columns: _Columns, body: Cells) -> tuple[Cells, int]:
-    """Rows that are read, and how many others repeat one of them in another view or channel."""
+def _place(numbers: Sequence[int]) -> str:
+    """How messages call a selection: all of its rows, since all are to be put right."""
+    if len(numbers) == 1:
+        return f"row {numbers[0]}"
+    return f"rows {' and '.join(map(str, numbers))}"
+
+
+def _selections(header: Header, columns: _Columns, body: Cells) -> tuple[Cells, dict[int, list[int]]]:
+    """Rows that are read, and the numbers of those that repeat one of them in another view or channel."""
     selection, view, channel = header.find("Selection"), header.find("View"), header.find("Channel")
     shown = [at for at in (view, channel) if at is not None]
     if selection is None or not shown:
-        return body, 0
+        return body, {}
     same = (selection, columns.begin, columns.end, columns.length, columns.file, columns.label)
-    seen: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    seen: dict[tuple[str, ...], tuple[Counter[tuple[str, ...]], list[int]]] = {}
     kept: Cells = []
+    repeated: dict[int, list[int]] = {}
     for number, row in body:
-        views = seen.setdefault(tuple(row[at] for at in same if at is not None), set())
+        views, events = seen.setdefault(tuple(row[at] for at in same if at is not None), (Counter(), []))
         this = tuple(row[at] for at in shown)
-        if not views or this in views:  # the same view twice: two events, from tables put together
+        if views[this] == len(events):  # the same view twice: two events, from tables put together
             kept.append((number, row))
-        views.add(this)
-    return kept, len(body) - len(kept)
+            events.append(number)
+        else:
+            repeated.setdefault(events[views[this]], []).append(number)
+        views[this] += 1
+    return kept, repeated

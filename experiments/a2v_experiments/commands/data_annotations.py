@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .annotation_options import table_options
-from .options import say
+from .options import check_new, say
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from a2v_data.sources import Source
 
 SHOWN = 20
+MOST_CLASSES = 40
 
 
 @table_options()
@@ -24,49 +26,103 @@ def show_annotations(
     source: Annotated[Path, typer.Argument(help="Folder of recordings with their annotation tables.")],
     *,
     annotations: AnnotationConfig,
+    write_mapping: Annotated[
+        Path | None,
+        typer.Option(help="Write all labels to this new CSV, with counts and a class suggested for each: a --mapping."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write all events to this new CSV (file,onset_s,offset_s,label), with their classes."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Read all annotation tables and show what was found: tables, classes, recordings without any, what is wrong."""
     from json import dumps
 
     from a2v_data.annotation_tables import overlapping_events
+    from a2v_data.label_sets import class_notices, counts
     from a2v_data.sources import open_source
 
     from ..basics.progress import advancing, bar
 
+    for file in (write_mapping, out):
+        if file is not None:
+            check_new(file)
     opened = open_source(source, annotations)
     with bar("tables", len(opened.found.read), "tables") as shown:
         report = opened.read(progress=advancing(shown))
-    report.problems += _outside(report, opened)
+    _outside(report, opened)
     for label, count in overlapping_events(report.rows).items():
         report.notices.append(f"{label}: events that overlap an earlier one, with which `prepare` merges them: {count}")
+    classes = class_notices(counts([(row.label, row.file) for row in report.rows]), len(report.annotated))
     if json:
-        say(dumps(_as_json(report, opened), indent=2, ensure_ascii=False))
+        say(dumps({**_as_json(report, opened), "warnings": classes}, indent=2, ensure_ascii=False))
     else:
-        _show(report, opened)
+        _show(report, opened, classes)
+    _write(report, opened, write_mapping, out, to_stderr=json)
     if report.problems:
         raise typer.Exit(1)
 
 
-def _outside(report: AnnotationReport, source: Source) -> list[str]:
-    """Events that pass the end of their recording, and recordings that cannot be read."""
-    from a2v_data.annotations import end_problem
+def _outside(report: AnnotationReport, source: Source) -> None:
+    """Do with events that pass the end of their recording what was asked for, and report them, and recordings that
+    cannot be read."""
     from a2v_data.audio import AudioError
+    from a2v_data.outside import within
     from a2v_data.recording_names import read_header
 
-    ends: dict[str, float | None] = {}
-    problems = []
-    for row in report.rows:
-        if row.file not in ends:
-            try:
-                ends[row.file] = read_header(source.audio_folder / row.file).duration_s
-            except AudioError as error:
-                ends[row.file] = None
-                problems.append(f"{row.file}: {error}")
-        end = ends[row.file]
-        if end is not None and (problem := end_problem(row, end)):
-            problems.append(problem)
-    return problems
+    ends: dict[str, float] = {}
+    for file in dict.fromkeys(row.file for row in report.rows):
+        try:
+            ends[file] = read_header(source.audio_folder / file).duration_s
+        except AudioError as error:
+            ends[file] = float("inf")
+            report.problems.append(f"{file}: {error}")
+    found = within(report.rows, ends, source.config.outside)
+    report.rows, report.notices = found.rows, report.notices + found.notices
+    report.problems += [line for lines in found.wrong.values() for line in lines]
+
+
+def _write(report: AnnotationReport, source: Source, mapping: Path | None, out: Path | None, to_stderr: bool) -> None:
+    """Write the files that were asked for. Raises UserError where there is nothing to write, or something is wrong."""
+    from a2v_data.annotation_writers import annotation_csv
+    from a2v_data.storage import write_text_aside
+
+    from ..basics.errors import UserError
+
+    def told(line: str) -> None:
+        typer.echo(line, err=True) if to_stderr else say(line)
+
+    if mapping is not None:
+        text, labels, classes = _template(report, source)
+        if not labels:
+            raise UserError(f"{mapping}: not written; there is no label in {source.folder}")
+        write_text_aside(mapping, text)
+        told(
+            f"{mapping}: {labels} labels, {classes} classes suggested; look through its column class (empty: dropped), "
+            f"then --mapping {shlex.quote(str(mapping))}"
+        )
+    if out is not None:
+        if report.problems:
+            raise UserError(f"{out}: not written; what is wrong is to be put right first")
+        with_events = {row.file for row in report.rows}
+        silent = sorted(report.annotated - with_events)
+        write_text_aside(out, annotation_csv(sorted(report.rows, key=lambda row: (row.file, row.onset_s)), silent))
+        told(f"{out}: {len(report.rows)} events, {len(silent)} recordings without any")
+
+
+def _template(report: AnnotationReport, source: Source) -> tuple[str, int, int]:
+    """The mapping of all labels as they are in the tables, how many there are, and how many classes."""
+    from a2v_data.class_mapping import decided, mapping_file, read_mapping, strip_numbers
+    from a2v_data.label_sets import class_count, template
+
+    rows = report.rows if report.written is None else report.written
+    if source.config.strip_numbers:
+        rows, _ = strip_numbers(rows)
+    path = mapping_file(source.config, source.folder)
+    known = {} if path is None else decided((row.label for row in rows), read_mapping(path))
+    labels = len({row.label for row in rows})
+    return template(rows, known), labels, class_count(rows, known)
 
 
 def _as_json(report: AnnotationReport, source: Source) -> dict[str, Any]:
@@ -94,7 +150,7 @@ def _as_json(report: AnnotationReport, source: Source) -> dict[str, Any]:
     }
 
 
-def _show(report: AnnotationReport, source: Source) -> None:
+def _show(report: AnnotationReport, source: Source, warnings: Sequence[str]) -> None:
     from a2v_data.annotation_tables import events_per_class
 
     seconds = sum(row.offset_s - row.onset_s for row in report.rows)
@@ -102,16 +158,20 @@ def _show(report: AnnotationReport, source: Source) -> None:
     tables = [(t.shown, t.format or "not read", t.events, len(t.recordings)) for t in report.tables]
     _columns(("table", "format", "events", "recordings"), tables, left=2, limit=10)
     classes = [(name, count, f"{length:.1f}", of) for name, count, length, of in events_per_class(report.rows)]
-    _columns(("class", "events", "seconds", "recordings"), classes, left=1)
+    _columns(("class", "events", "seconds", "recordings"), classes, left=1, limit=MOST_CLASSES)
     without = [name for name in source.names if name not in report.annotated]
     if without:
         say(f"\nwithout annotations (not listened to): {len(without)} of {len(source.names)} recordings")
     _list("", without, limit=10)
     _list("not used", [f"{name}: {reason}" for name, reason in source.found.ignored])
     _list("notices", report.notices)
+    _list("warnings", warnings)
     _list("wrong", report.problems)
     count = len(report.problems)
-    say(f"\n{count} problem{'' if count == 1 else 's'}: put them right, or take them out" if count else "\nall right")
+    if count:
+        say(f"\n{count} problem{'' if count == 1 else 's'}: put them right, or take them out")
+    else:
+        say("\nall can be read; see the warnings before you train on it" if warnings else "\nall right")
 
 
 def _columns(header: Sequence[str], rows: Sequence[Sequence[Any]], left: int, limit: int | None = None) -> None:

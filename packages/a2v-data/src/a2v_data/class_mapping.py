@@ -144,11 +144,13 @@ def naturally(label: str) -> list[tuple[int, int, str]]:
 
 
 def _csv_pairs(text: str) -> list[Pair]:
-    rows = cells(text, ",", quoted=True)
+    first = text.partition("\n")[0]
+    delimiter = next((one for one in ",;\t" if one in first), ",")  # what spreadsheets save
+    rows = cells(text, delimiter, quoted=True)
     header = Header(rows[0][1] if rows else [])
     fix = "it must have label,class"
     label, name = header.need("label", fix=fix), header.need("class", fix=fix)
-    whole, problems = whole_rows(rows[1:], header, ",")
+    whole, problems = whole_rows(rows[1:], header, delimiter)
     if problems:
         raise TableError(problems[0])
     return [(number, row[label], row[name]) for number, row in whole]
@@ -229,6 +231,13 @@ def apply_mapping(
         for label, found in wrong.items()
     ]
     return kept, problems, list(_told(mapping, chosen, events, dropped))
+
+
+def decided(labels: Iterable[str], mapping: ClassMapping) -> dict[str, str]:
+    """Label -> class (empty: dropped) of those that the mapping decides about."""
+    known = set(labels)
+    rows = {label: _row_of(label, mapping, known) for label in known}
+    return {label: mapping.classes[found[0]] or "" for label, found in rows.items() if len(found) == 1}
 
 
 def _row_of(label: str, mapping: ClassMapping, labels: Set[str]) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -109,6 +110,29 @@ def planned_events(plan: Plan, config: PackConfig) -> tuple[list[str], dict[str,
     return classes, events, notices
 
 
+def written_labels(plan: Plan, config: RecordingConfig) -> dict[str, Any] | None:
+    """How often each label is in each recording as the tables have it, before a mapping or `strip_numbers`: `labels`,
+    and `events`: recording -> (number of the label, how many). None where the labels are the classes.
+
+    A corpus keeps it (`written` of its description), so that folds do not change when classes are merged. Counted as a
+    corpus without the mapping would count.
+    """
+    if plan.prepared is not None and "written" in plan.prepared.meta:
+        kept: dict[str, Any] = plan.prepared.meta["written"]
+        return kept
+    if plan.annotations.written is None:
+        return None
+    packing = config if isinstance(config, PackConfig) else PackConfig()
+    rows = [row for row in plan.annotations.written if row.label not in packing.exclude_labels]
+    labels = {row.label for row in rows}
+    if packing.focal_class and any(row.focal for row in rows):
+        labels.add(FOCAL)
+    ordered = class_order(labels)
+    events, _ = _events(rows, ordered)
+    counted = {name: sorted(Counter(event[0] for event in of).items()) for name, of in sorted(events.items())}
+    return {"labels": ordered, "events": counted}
+
+
 def _tasks(plan: Plan, audio: Path) -> list[_Task]:
     tasks: list[_Task] = []
     offset = 0
@@ -147,6 +171,7 @@ def _write(
         for number, recording in enumerate(writer.recordings)
         for event in events.get(recording.name, ())
     ]
+    written = written_labels(plan, config)
     writer.finish(
         np.array(rows, EVENT_DTYPE),
         source={
@@ -158,6 +183,7 @@ def _write(
         labelled_notice=plan.labelled_notice,
         problems=problems,
         notices=sorted(notices),
+        **({} if written is None else {"written": written}),
     )
 
 

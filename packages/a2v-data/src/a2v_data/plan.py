@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotations import SHOWN_PROBLEMS, Annotation, AnnotationError, Annotations
 from a2v_data.audio import AudioError, AudioInfo, Channel, read_info
+from a2v_data.class_mapping import mapped, relabels
 from a2v_data.conversion import SourceRecording
 from a2v_data.labelled import (
     LabelledRule,
@@ -97,7 +98,7 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
     """
     opened = source if isinstance(source, Source) else open_source(source, config.annotations)
     prepared = read_prepared(opened.folder) if opened.form == "meerkat" else None
-    annotations = joined_annotations(opened, prepared) if prepared else opened.annotations()
+    annotations = _joined_and_mapped(opened, prepared) if prepared else opened.annotations()
     names = list(prepared.recordings) if prepared else list(opened.names)
     _check_channels(config, names, opened)
     with ThreadPoolExecutor(HEADER_THREADS) as pool:
@@ -130,6 +131,17 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
     labels = frozenset(row.label for row in annotations.rows)
     labelled = labelled_names(rule, set(names), annotations)
     return Plan(opened, prepared, sample_rate, recordings, inside, labels, labelled, left_out, rule, notice)
+
+
+def _joined_and_mapped(source: Source, prepared: Prepared) -> Annotations:
+    """The events of a prepared folder, with the classes that the configuration gives them."""
+    found = joined_annotations(source, prepared)
+    if not relabels(source.config):
+        return found
+    rows, problems, notices = mapped(list(found.rows), source.config, source.folder)
+    if problems:
+        raise AnnotationError(found.path, problems)
+    return replace(found, rows=tuple(rows), notices=(*found.notices, *notices), written=found.rows)
 
 
 def _labelled_notice(source: Source, rule: LabelledRule, good: Set[str], annotations: Annotations) -> str | None:

@@ -36,7 +36,7 @@ def stats(
 ) -> None:
     """What a corpus holds: events, durations and lengths per class, how sparse it is, what overlaps, and folds."""
     from a2v_data.figures import check_format, save, statistics_figure
-    from a2v_data.listing import labelled_in, labelled_notices, open_listing
+    from a2v_data.listing import labelled_in, open_listing, told_about
     from a2v_data.manifests import folds_in, holdout_in, read_manifests, shares_in
     from a2v_data.stats import NOT_VOCAL, check_not_vocal, corpus_statistics, fold_statistics
 
@@ -55,12 +55,12 @@ def stats(
     if png is not None:
         save(statistics_figure(found, corpus.resolve().name), png)
     if json_:
-        more = {"left_out": listing.problems, "notices": labelled_notices(listing)}
+        more = {"left_out": listing.problems, "notices": told_about(listing)}
         say(json.dumps({"corpus": str(corpus), **found, **more}, indent=1, ensure_ascii=False))
     else:
         for problem in listing.problems:
             say(f"left out: {problem}")
-        for notice in labelled_notices(listing):
+        for notice in told_about(listing):
             say(f"note: {notice}")
         say(_text(found, labelled_in(listing)))
         if png is not None:

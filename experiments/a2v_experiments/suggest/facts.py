@@ -11,7 +11,7 @@ from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.corpus import META
 from a2v_data.coverage import Timeline
 from a2v_data.labelled import LabelledRule, LabelledSetting, rule_of
-from a2v_data.listing import duration_s, labelled_notices, open_listing
+from a2v_data.listing import duration_s, open_listing, told_about
 from a2v_data.plan import FOCAL
 from numpy.typing import NDArray
 
@@ -114,7 +114,7 @@ def read_facts(
     name = folder.resolve().name
     return CorpusFacts(
         str(folder), name, tuple(recordings), classes, _lengths(events), share, tuple(listing.problems),
-        rule_of(listing.meta), tuple(labelled_notices(listing)), annotations or AnnotationConfig(),
+        rule_of(listing.meta), tuple(told_about(listing)), annotations or AnnotationConfig(),
     )  # fmt: skip
 
 

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from a2v_data.class_mapping import some_of
 from a2v_data.groups import Grouping, group_of
 from a2v_data.listing import Listing
 
+TOLD_CLASSES = 10  # of more, one line tells how many there are
 MOST_TRIES, TRIED_GROUPS = 64, 2_000
 MOST_CHANGES, CHANGES_PER_GROUP = 20_000, 60
 
@@ -123,6 +125,10 @@ def _missing(corpus: Listing, counts_RC: np.ndarray, folds: Sequence[Fold]) -> I
     """One line for each class with events that a fold cannot evaluate, or not learn."""
     for part, cannot in (("evaluation", "not evaluated in"), ("train", "not learned in")):
         there_FC = np.array([counts_RC[corpus.indices(getattr(fold, part))].any(0) for fold in folds])
+        some = np.flatnonzero(counts_RC.any(0) & ~there_FC.all(0))
+        if len(some) > TOLD_CLASSES:
+            yield f"{len(some)} classes: {cannot} some folds ({some_of([corpus.classes[number] for number in some])})"
+            continue
         for number, name in enumerate(corpus.classes):
             without = [str(fold.index) for fold, there_C in zip(folds, there_FC, strict=True) if not there_C[number]]
             if without and counts_RC[:, number].any():
@@ -159,11 +165,16 @@ def hold_out(corpus: Listing, held: float | str, seed: int, group: Grouping = "r
         part_G, changed = _stratified(corpus, counts_RC, members, lambda of: best_split(of, shares_P, seed), [0, 1])
         held_G = part_G == 1
     kept_C, held_C = (sum(counts_RC[members[k]].sum(0) for k in np.flatnonzero(part)) for part in (~held_G, held_G))
-    notices = [
-        f"{name}: {'not evaluated, no held out' if train else 'not learned, no train'} recording has it"
-        for name, train, evaluation in zip(corpus.classes, kept_C, held_C, strict=True)
-        if bool(train) != bool(evaluation)
-    ]
+    notices = []
+    for what, here_C, there_C in (
+        ("not evaluated, no held out", kept_C, held_C),
+        ("not learned, no train", held_C, kept_C),
+    ):
+        lost = [name for name, here, there in zip(corpus.classes, here_C, there_C, strict=True) if here and not there]
+        if len(lost) > TOLD_CLASSES:
+            notices.append(f"{len(lost)} classes: {what} recording has them ({some_of(lost)})")
+        else:
+            notices += [f"{name}: {what} recording has it" for name in lost]
     return Folds((_fold(corpus, counts_RC, members, held_G, 0),), (*changed, *notices))
 
 
@@ -343,11 +354,19 @@ def _strata(counts_GC: np.ndarray) -> np.ndarray:
 
 def _notices(classes: Sequence[str], counts_GC: np.ndarray, n_folds: int, group: Grouping) -> Iterator[str]:
     what = "recordings" if group == "recording" else "groups of recordings"
-    for name, found in zip(classes, (counts_GC > 0).sum(0), strict=True):
-        if found < n_folds:
-            yield f"{name}: in {found} of {len(counts_GC)} {what}, fewer than {n_folds} folds; " + (
-                "some folds cannot evaluate it" if found else "no fold can evaluate it"
-            )
+    of = f"of {len(counts_GC)} {what}"
+    found = dict(zip(classes, (counts_GC > 0).sum(0).tolist(), strict=True))
+    rare = [name for name, count in found.items() if count < n_folds]
+    if len(rare) > TOLD_CLASSES:
+        yield (
+            f"{len(rare)} of {len(classes)} classes are in fewer {of} than there are folds ({n_folds}), so some folds "
+            f"cannot evaluate them: {some_of(rare)}"
+        )
+        return
+    for name in rare:
+        yield f"{name}: in {found[name]} {of}, fewer than {n_folds} folds; " + (
+            "some folds cannot evaluate it" if found[name] else "no fold can evaluate it"
+        )
 
 
 def label_share(fold: Fold, share: float, seed: int) -> Fold:

@@ -56,7 +56,9 @@ def validation_split(
         return ValidationSplit(list(recordings), None, (f"no validation: {why}",))
     held = {name for names, out in zip(members.values(), held_G, strict=True) if out for name in names}
     lacking = [name for name, found in zip(corpus.classes, there_GC[held_G].any(0), strict=True) if not found]
-    notices = (f"not in validation: {some_of(lacking, TOLD_CLASSES)} (in too few training recordings)",) if lacking else ()
+    notices = (
+        (f"not in validation: {some_of(lacking, TOLD_CLASSES)} (in too few training recordings)",) if lacking else ()
+    )
     return ValidationSplit(
         [name for name in recordings if name not in held], [name for name in recordings if name in held], notices
     )

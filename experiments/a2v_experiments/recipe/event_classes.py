@@ -14,9 +14,10 @@ SHOWN = 20  # classes that a message names
 
 
 def check_event_classes(recipe: Recipe, classes: Iterable[str], where: str = "") -> None:
-    """Raise UserError where a class has a name that scores have, or naming the key and the odd classes where `evaluate.events` is given for other classes than the
-    corpus has: scoring would stop at them, after all of the training. Nothing is scored without finetuning, and a
-    corpus without classes is refused by what trains on it. where: what the line begins with, of a trial."""
+    """Raise UserError where a class has a name that scores have, or, naming the key and the odd classes, where
+    `evaluate.events` is given for other classes than the corpus has: scoring would stop at them, after all of the
+    training. Nothing is scored without finetuning, and a corpus without classes is refused by what trains on it.
+    where: what the line begins with, of a trial."""
     known = list(classes)
     if recipe.finetune is None or not known:
         return

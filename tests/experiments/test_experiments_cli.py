@@ -13,8 +13,8 @@ from a2v_experiments.basics.errors import UserError
 
 # command -> its arguments and options; change it together with README when the surface is meant to change
 ONE_TABLE = [
-    "--format", "--label-column", "--tier", "--mapping", "--unmapped", "--default-label", "--point-duration",
-    "--encoding",
+    "--format", "--label-column", "--tier", "--strip-numbers", "--mapping", "--unmapped", "--default-label",
+    "--point-duration", "--outside", "--encoding",
 ]  # fmt: skip
 READING = ["--tables", *ONE_TABLE]
 PREDICTIONS = [f"--predictions-{option.removeprefix('--')}" for option in ONE_TABLE]
@@ -52,7 +52,7 @@ DATA = {
     ],
     "data stats": ["corpus", "--folds", "--png", "--not-vocal", "--labelled", "--json", *READING],
     "data preview": ["file", "--start", "--end", "--annotations", "--recording", "--channel", "--out", *ONE_TABLE],
-    "data annotations": ["source", *READING, "--json"],
+    "data annotations": ["source", *READING, "--write-mapping", "--out", "--json"],
     "data import nips4bplus": ["archives", "--out", "--keep-unknown", "--challenge-test", "--json"],
     "data import xeno-canto": ["folder", "--out", "--quality", "--nd", "--exclude", "--link", "--json"],
 }  # fmt: skip

@@ -26,8 +26,11 @@ def stats(
     folds: Annotated[Path | None, typer.Option(help="Folder of manifests, as `a2v data folds` writes it.")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw the figure to this new file (png, pdf, svg).")] = None,
     not_vocal: Annotated[
-        str | None,
-        typer.Option(help="Classes that are no vocalisation, with commas; default: beep, synch, eating if they exist."),
+        list[str] | None,
+        typer.Option(
+            help="Classes that are no vocalisation, with commas; may be repeated; default: beep, synch, eating if they"
+            " exist."
+        ),
     ] = None,
     labelled: Labelled = LabelledChoice.auto,
     json_: Json = False,
@@ -40,10 +43,16 @@ def stats(
     from a2v_data.manifests import folds_in, holdout_in, read_manifests, shares_in
     from a2v_data.stats import NOT_VOCAL, check_not_vocal, corpus_statistics, fold_statistics
 
+    from ..basics.names import listed, rejoined
+
     if png is not None:
         check_format(png)
     listing = open_listing(corpus, labelled.value, annotations)
-    names = NOT_VOCAL if not_vocal is None else tuple(name.strip() for name in not_vocal.split(",") if name.strip())
+    names = (
+        NOT_VOCAL
+        if not_vocal is None
+        else tuple(rejoined(list(filter(None, listed(not_vocal) or ())), listing.classes))
+    )
     if not_vocal is not None:
         check_not_vocal(listing, names)
     found = corpus_statistics(listing, names)

@@ -20,6 +20,7 @@ from a2v_data.class_mapping import mapped, mapping_file
 from a2v_data.formats import PICKLE_SUFFIXES, read_table, suffixes
 from a2v_data.formats.table import Table, TableError
 from a2v_data.meerkat import MEERKAT_CLASSES
+from a2v_data.outside import within
 
 from ..basics.errors import UserError
 
@@ -76,7 +77,11 @@ def read_events(
         if not all(row.silent for row in table.rows):
             columns.add(table.likelihood)
     heard = dict.fromkeys([*(row.file for row in found.rows), *found.silent])
-    found.rows, unknown, found.notices = mapped(found.rows, config, folder)
+    if config.outside != "refuse":  # how long the recordings are, is not known here
+        inside = within(found.rows, dict.fromkeys(heard, float("inf")), config.outside)
+        found.rows, found.notices = inside.rows, inside.notices
+    found.rows, unknown, merged = mapped(found.rows, config, folder)
+    found.notices += merged
     with_events = {row.file for row in found.rows}
     found.silent = [name for name in heard if name not in with_events]
     problems += unknown

@@ -13,7 +13,7 @@ from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.class_mapping import mapped, relabels
 from a2v_data.formats import read_table
 from a2v_data.formats.table import Row, TableError
-from a2v_data.recording_names import RecordingNames, recording_names
+from a2v_data.recording_names import RecordingNames, read_header, recording_names
 
 SHOWN_PROBLEMS = 10
 TOLERANCE_S = 0.005
@@ -109,8 +109,16 @@ def read_annotations(
     rows, annotated, found = check_rows(table.rows, path.name, path.parent, names, recording, config)
     problems = [f"{path.name}, {problem}" for problem in table.problems] + [line for _, line in found]
     with_events = frozenset(row.file for row in rows)
+    notices: list[str] = []
+    if config.outside != "refuse":
+        from a2v_data.outside import within  # which needs what is defined here
+
+        durations_s = {row.file: read_header(audio_folder / row.file).duration_s for row in rows}
+        inside = within(rows, durations_s, config.outside)
+        rows, notices = inside.rows, inside.notices
     written = tuple(rows) if relabels(config) else None
-    rows, unknown, notices = mapped(rows, config, path.parent)
+    rows, unknown, merged = mapped(rows, config, path.parent)
+    notices += merged
     if problems := problems + unknown:
         raise AnnotationError(path, problems)
     return Annotations(path, tuple(rows), frozenset(annotated), tuple(notices), {}, with_events, written)

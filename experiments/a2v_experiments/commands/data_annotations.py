@@ -49,6 +49,8 @@ def show_annotations(
         if file is not None:
             check_new(file)
     opened = open_source(source, annotations)
+    if out is not None:
+        _check_apart(out, opened)
     with bar("tables", len(opened.found.read), "tables") as shown:
         report = opened.read(progress=advancing(shown))
     _outside(report, opened)
@@ -81,6 +83,20 @@ def _outside(report: AnnotationReport, source: Source) -> None:
     found = within(report.rows, ends, source.config.outside)
     report.rows, report.notices = found.rows, report.notices + found.notices
     report.problems += [line for lines in found.wrong.values() for line in lines]
+
+
+def _check_apart(out: Path, source: Source) -> None:
+    """Raise UserError where the table would lie among those of the source: each event would be there twice."""
+    from ..basics.errors import UserError
+
+    place = out.resolve()
+    if place == (source.folder / "annotations.csv").resolve():
+        return  # which is then read instead of the others
+    if any(place.is_relative_to(folder.resolve()) for folder in (source.folder, source.audio_folder)):
+        raise UserError(
+            f"{out}: lies in {source.folder}, where it would be read as one more table; name a file elsewhere, or"
+            f" {source.folder / 'annotations.csv'}, which is read instead of all others"
+        )
 
 
 def _write(report: AnnotationReport, source: Source, mapping: Path | None, out: Path | None, to_stderr: bool) -> None:

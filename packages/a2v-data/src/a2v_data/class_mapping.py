@@ -4,7 +4,8 @@ Several labels may have one class; an empty class drops the label. A row may be 
 `*` is any text, `?` any character and `[0-9]` one of some; upper and lower case differ. What decides about a label:
 
 1. the row that is written exactly so. Such a row is no pattern, so that labels with `*`, `?` or `[` in them (`wren?`)
-   can be mapped, and take no other label along. A row `?` alone is never a pattern.
+   can be mapped, and take no other label along. A row `?` alone is never a pattern. Where a pattern is written like a
+   label, `[*]` tells them apart: `A[*]` is the label `A*`, and `A*` then a pattern.
 2. else, of the patterns that fit, the one with the most characters that stand for themselves. Where two such patterns
    give different classes, the label is refused.
 
@@ -209,7 +210,7 @@ def apply_mapping(
     and notices."""
     rows = list(rows)
     events = Counter(row.label for row in rows)
-    chosen = {label: _row_of(label, mapping, events.keys()) for label in events}
+    chosen = _rows_of(mapping, events.keys())
     kept: list[Event] = []
     dropped: Counter[str] = Counter()
     wrong: dict[str, list[Event]] = {}
@@ -235,21 +236,29 @@ def apply_mapping(
 
 def decided(labels: Iterable[str], mapping: ClassMapping) -> dict[str, str]:
     """Label -> class (empty: dropped) of those that the mapping decides about."""
-    known = set(labels)
-    rows = {label: _row_of(label, mapping, known) for label in known}
+    rows = _rows_of(mapping, set(labels))
     return {label: mapping.classes[found[0]] or "" for label, found in rows.items() if len(found) == 1}
 
 
-def _row_of(label: str, mapping: ClassMapping, labels: Set[str]) -> list[str]:
-    """The row that decides about a label; none, or several that contradict each other. labels: all that there are."""
-    if label in mapping.classes:
-        return [label]
-    fitting = [row for row in mapping.classes if is_pattern(row, labels) and fnmatch.fnmatchcase(label, row)]
-    if not fitting:
-        return []
-    most = max(map(_literal, fitting))
-    best = [row for row in fitting if _literal(row) == most]
-    return best if len({mapping.classes[row] for row in best}) > 1 else best[:1]
+def _rows_of(mapping: ClassMapping, labels: Set[str]) -> dict[str, list[str]]:
+    """Label -> the row that decides about it; none, or several that contradict each other. labels: all there are."""
+    quoted = {QUOTED.sub(lambda one: one[0][1], row): row for row in mapping.classes if QUOTED.search(row)}
+    alone = labels - quoted.keys()
+    patterns = {row: _literal(row) for row in mapping.classes if is_pattern(row, alone)}
+
+    def rows_of(label: str) -> list[str]:
+        if label in quoted and fnmatch.fnmatchcase(label, quoted[label]):
+            return [quoted[label]]
+        if label in mapping.classes:
+            return [label]
+        fitting = [row for row in patterns if fnmatch.fnmatchcase(label, row)]
+        best = [row for row in fitting if patterns[row] == max(map(patterns.__getitem__, fitting))]
+        return best if len({mapping.classes[row] for row in best}) > 1 else best[:1]
+
+    return {label: rows_of(label) for label in labels}
+
+
+QUOTED = re.compile(r"\[[^!\]]\]")  # one character that stands for itself: [*]
 
 
 def is_pattern(row: str, labels: Set[str] = frozenset()) -> bool:
@@ -260,8 +269,8 @@ def is_pattern(row: str, labels: Set[str] = frozenset()) -> bool:
 def _literal(pattern: str) -> tuple[int, int, int]:
     """How much of a pattern says what the label is: characters that stand for themselves, sets, single characters.
     `[*]` is the way to write a character that would be a pattern, and stands for itself."""
-    itself = len(re.findall(r"\[[^!\]]\]", pattern))
-    rest = re.sub(r"\[[^!\]]\]", "", pattern)
+    itself = len(QUOTED.findall(pattern))
+    rest = QUOTED.sub("", pattern)
     sets = len(re.findall(r"\[.[^\]]*\]", rest))
     rest = re.sub(r"\[.[^\]]*\]", "", rest)
     return itself + len(rest) - rest.count("*") - rest.count("?"), sets, rest.count("?")

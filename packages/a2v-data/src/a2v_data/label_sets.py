@@ -22,7 +22,7 @@ NEARLY_ALL = 0.5  # of at least MANY classes with a single event: these are labe
 MANY = 8
 NAMED = 4  # classes in one line
 NO_CLASSES = (FOCAL, "?", "ignore")
-NUMBERED = 3  # labels of one stem with hardly more events than labels: their numbers run
+NUMBERED = 3  # labels of one stem with less than two events each: their numbers count calls instead of telling types
 NEAR = 0.8  # of difflib's ratio, from which on spellings are called near
 NEAR_LETTERS = 4  # shorter labels are near each other by chance
 TEMPLATE = ("label", "class", "events", "recordings", "seconds", "why")
@@ -96,9 +96,11 @@ def suggestions(events: Mapping[str, int]) -> dict[str, Suggestion]:
     for label in events:
         by_stem.setdefault(_plain(without_number(label)), []).append(label)
     numbered = {label for label in events if without_number(label) != label}
-    running = [label for labels in by_stem.values() if _run(labels, events) for label in labels if label in numbered]
-    if 2 * len(running) >= len(events):  # somebody counts calls: then also those of which there are few
-        running = list(numbered)
+    runs = [labels for labels in by_stem.values() if sum(events[label] for label in labels) < 2 * len(labels)]
+    many = [labels for labels in runs if len(labels) >= NUMBERED]
+    if 2 * sum(map(len, many)) < len(events):  # else somebody counts calls: then also those of which there are few
+        runs = many
+    running = [label for labels in runs for label in labels if label in numbered]
     stems = {label: (without_number(label), "running number") for label in running}
     found: dict[str, Suggestion] = {}
     spellings: dict[str, Counter[str]] = {}
@@ -119,11 +121,6 @@ def suggestions(events: Mapping[str, int]) -> dict[str, Suggestion]:
             reasons.append(f"near {usual[other]!r}, {totals[other]} events: the same?")
         found[label] = Suggestion(name, "; ".join(reasons))
     return found
-
-
-def _run(labels: Sequence[str], events: Mapping[str, int]) -> bool:
-    """Whether the numbers at the end of labels of one stem count calls, instead of telling types apart."""
-    return len(labels) >= NUMBERED and sum(events[label] for label in labels) < 2 * len(labels)
 
 
 def _near(plain: str, totals: Mapping[str, int]) -> str | None:

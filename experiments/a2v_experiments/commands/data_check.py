@@ -78,6 +78,8 @@ def check(
             say("")
         for notice in report.notices:
             say(f"note: {notice}")
+        for warning in report.warnings:
+            say(f"warning: {warning}")
         say(report.labelled_line())
         say(report.summary())
     if report.problems:

@@ -35,7 +35,8 @@ def unique_names(names: Iterable[str], longest: int = LONGEST) -> dict[str, str]
         number, chosen = 1, allowed
         while name != chosen and chosen in taken:
             number += 1
-            chosen = f"{allowed[: longest - len(f'_{number}')]}_{number}"
+            tail = f"{'' if allowed.endswith('_') else '_'}{number}"
+            chosen = allowed[: longest - len(tail)] + tail
         taken.add(chosen)
         found[name] = chosen
     return found

@@ -67,10 +67,11 @@ def folds(
 
     Prints how evenly the classes are spread over the folds' evaluation recordings.
     """
+    from a2v_data.class_warnings import told_about
     from a2v_data.folds import hold_out, make_folds, shuffle_folds
     from a2v_data.groups import of_the_same_groups
     from a2v_data.labelled import rule_of
-    from a2v_data.listing import labelled_in, open_listing, told_about
+    from a2v_data.listing import labelled_in, open_listing
     from a2v_data.manifests import write_fold_folder
     from a2v_data.stats import class_shares, fold_statistics
     from a2v_data.storage import refuse_existing

@@ -38,8 +38,9 @@ def stats(
     annotations: AnnotationConfig,
 ) -> None:
     """What a corpus holds: events, durations and lengths per class, how sparse it is, what overlaps, and folds."""
+    from a2v_data.class_warnings import told_about
     from a2v_data.figures import check_format, save, statistics_figure
-    from a2v_data.listing import labelled_in, open_listing, told_about
+    from a2v_data.listing import labelled_in, open_listing
     from a2v_data.manifests import folds_in, holdout_in, read_manifests, shares_in
     from a2v_data.stats import NOT_VOCAL, check_not_vocal, corpus_statistics, fold_statistics
 

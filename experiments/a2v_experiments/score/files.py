@@ -78,8 +78,8 @@ def read_events(
             columns.add(table.likelihood)
     heard = dict.fromkeys([*(row.file for row in found.rows), *found.silent])
     if config.outside != "refuse":  # how long the recordings are, is not known here
-        inside = within(found.rows, dict.fromkeys(heard, float("inf")), config.outside)
-        found.rows, found.notices = inside.rows, inside.notices
+        placed = within(found.rows, dict.fromkeys(heard, float("inf")), config.outside)
+        found.rows, found.notices = placed.rows, placed.notices
     found.rows, unknown, merged = mapped(found.rows, config, folder)
     found.notices += merged
     with_events = {row.file for row in found.rows}

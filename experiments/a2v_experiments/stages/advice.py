@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from a2v_data.class_mapping import some_of
+from a2v_data.class_warnings import class_warnings
 from a2v_data.corpus import META, Corpus
 from a2v_data.folds import Fold, Folds, class_counts, label_share
-from a2v_data.listing import Listing, class_warnings, duration_s, list_source
+from a2v_data.listing import Listing, duration_s, list_source
 
 from ..basics.tables import duration
 from ..recipe.event_classes import check_event_classes

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.class_warnings import told_about
 from a2v_data.corpus import META
 from a2v_data.coverage import Timeline
 from a2v_data.labelled import LabelledRule, LabelledSetting, rule_of
-from a2v_data.listing import duration_s, open_listing, told_about
+from a2v_data.listing import duration_s, open_listing
 from a2v_data.plan import FOCAL
 from numpy.typing import NDArray
 

@@ -13,10 +13,10 @@ from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.class_mapping import mapped, relabels
 from a2v_data.formats import read_table
 from a2v_data.formats.table import Row, TableError
+from a2v_data.outside import within
 from a2v_data.recording_names import RecordingNames, read_header, recording_names
 
 SHOWN_PROBLEMS = 10
-TOLERANCE_S = 0.005
 FOCAL_WORDS = {"1": True, "1.0": True, "true": True, "yes": True} | dict.fromkeys(
     ("0", "0.0", "false", "no", ""), False
 )
@@ -111,8 +111,6 @@ def read_annotations(
     with_events = frozenset(row.file for row in rows)
     notices: list[str] = []
     if config.outside != "refuse":
-        from a2v_data.outside import within  # which needs what is defined here
-
         durations_s = {row.file: read_header(audio_folder / row.file).duration_s for row in rows}
         inside = within(rows, durations_s, config.outside)
         rows, notices = inside.rows, inside.notices

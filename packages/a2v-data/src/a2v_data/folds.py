@@ -10,6 +10,7 @@ Legend: R recordings, G groups, P parts (the evaluation recordings of each fold;
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -113,9 +114,8 @@ def shuffle_folds(
     folds: list[Fold] = []
     changed: dict[str, None] = {}
     for number in range(n_folds):
-        part_G, notices = _stratified(
-            corpus, counts_RC, members, lambda of, number=number: best_split(of, shares_P, (seed, number)), [0, 1]
-        )
+        split = partial(best_split, shares_P=shares_P, seed=(seed, number))
+        part_G, notices = _stratified(corpus, counts_RC, members, split, [0, 1])
         folds.append(_fold(corpus, counts_RC, members, part_G == 1, number))
         changed |= dict.fromkeys(notices)
     return Folds(tuple(folds), (*changed, *_missing(corpus, counts_RC, folds)))

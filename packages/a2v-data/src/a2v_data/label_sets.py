@@ -15,13 +15,12 @@ from dataclasses import dataclass
 
 from a2v_data.annotations import Annotation
 from a2v_data.class_mapping import naturally, some_of, without_number
-from a2v_data.plan import FOCAL
 
 FEW_EVENTS = 5  # a class with fewer is too rare to be learned, or to be scored
 NEARLY_ALL = 0.5  # of at least MANY classes with a single event: these are labels of events, not classes
 MANY = 8
 NAMED = 4  # classes in one line
-NO_CLASSES = (FOCAL, "?", "ignore")
+NO_CLASSES = ("focal", "?", "ignore")  # these mark events of other classes, or nothing that is learned
 NUMBERED = 3  # labels of one stem with less than two events each: their numbers count calls instead of telling types
 NEAR = 0.8  # of difflib's ratio, from which on spellings are called near
 NEAR_LETTERS = 4  # shorter labels are near each other by chance

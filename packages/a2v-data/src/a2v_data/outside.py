@@ -2,32 +2,52 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from a2v_data.annotation_config import Outside
-from a2v_data.annotations import TOLERANCE_S, Annotation
+
+TOLERANCE_S = 0.005
+
+
+class Placed(Protocol):
+    """A dataclass of an event in a recording; `where` is for messages. An `Annotation` is one."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def file(self) -> str: ...
+    @property
+    def onset_s(self) -> float: ...
+    @property
+    def offset_s(self) -> float: ...
+    @property
+    def where(self) -> str: ...
+
+
+Event = TypeVar("Event", bound=Placed)
 
 
 @dataclass
-class Within:
+class Within(Generic[Event]):
     """Events that lie in their recordings (5 ms of tolerance at its end), by recording what is wrong with others, and
     what was done about them, one line for each recording and table."""
 
-    rows: list[Annotation] = field(default_factory=list)
+    rows: list[Event] = field(default_factory=list)
     wrong: dict[str, list[str]] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
 
-def within(rows: Iterable[Annotation], durations_s: Mapping[str, float], outside: Outside = "refuse") -> Within:
+def within(rows: Iterable[Event], durations_s: Mapping[str, float], outside: Outside = "refuse") -> Within[Event]:
     """Events of the recordings in `durations_s`, clipped to them; those of others are left out.
 
     outside: `refuse`: an event that passes the end by more than 5 ms is wrong, and stays as it is; `clip`: it ends with
     its recording, or begins with it; `drop`: it is left out. Of an event that lies outside altogether `clip` leaves
     nothing.
     """
-    found = Within()
-    refused: list[Annotation] = []
-    cut: list[Annotation] = []
-    dropped: list[Annotation] = []
+    found: Within[Event] = Within()
+    refused: list[Event] = []
+    cut: list[Event] = []
+    dropped: list[Event] = []
     for row in rows:
         end_s = durations_s.get(row.file)
         if end_s is None:
@@ -50,15 +70,15 @@ def within(rows: Iterable[Annotation], durations_s: Mapping[str, float], outside
     return found
 
 
-def _by_table(rows: Sequence[Annotation], line: Callable[[Sequence[Annotation]], str]) -> list[tuple[str, str]]:
+def _by_table(rows: Sequence[Placed], line: Callable[[Sequence[Placed]], str]) -> list[tuple[str, str]]:
     """(recording, line) for the rows of each recording and table."""
-    groups: dict[tuple[str, str], list[Annotation]] = {}
+    groups: dict[tuple[str, str], list[Placed]] = {}
     for row in rows:
         groups.setdefault((row.file, _table(row)), []).append(row)
     return [(file, line(group)) for (file, _), group in groups.items()]
 
 
-def _refused(rows: Sequence[Annotation], end_s: float) -> str:
+def _refused(rows: Sequence[Placed], end_s: float) -> str:
     fix = "correct the times or the file, or say outside: clip or drop"
     recording = f"outside {rows[0].file}, which is {end_s:.3f} s long"
     if len(rows) == 1:
@@ -67,20 +87,20 @@ def _refused(rows: Sequence[Annotation], end_s: float) -> str:
     return f"{_table(rows[0])}: {len(rows)} events lie {recording} ({listed}); {fix}"
 
 
-def _told(rows: Sequence[Annotation], durations_s: Mapping[str, float], what: str) -> str:
+def _told(rows: Sequence[Placed], durations_s: Mapping[str, float], what: str) -> str:
     listed = ", ".join(f"{_place(row)}: {_span(row)}" for row in rows)
     file = rows[0].file
     count = f"{len(rows)} event{'s' if len(rows) > 1 else ''}"
     return f"{_table(rows[0])}: {count} {what} {file}, which is {durations_s[file]:.3f} s long ({listed})"
 
 
-def _table(row: Annotation) -> str:
+def _table(row: Placed) -> str:
     return row.where.rpartition(", ")[0]
 
 
-def _place(row: Annotation) -> str:
+def _place(row: Placed) -> str:
     return row.where.rpartition(", ")[2]
 
 
-def _span(row: Annotation) -> str:
+def _span(row: Placed) -> str:
     return f"{row.onset_s:g} to {row.offset_s:g} s"

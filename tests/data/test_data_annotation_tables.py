@@ -283,7 +283,7 @@ def test_yaml_labels_are_text(tmp_path: Path) -> None:
     ("name", "text", "said"),
     [
         ("m.csv", "", "row 1: no column label (the header has nothing); it must have label,class"),
-        ("m.csv", "label;class\ncc;x", "row 1: no column label (the header has label;class)"),
+        ("m.csv", "label|class\ncc|x", "row 1: no column label (the header has label|class)"),
         ("m.csv", "label,class\n", "names no label"),
         ("m.csv", "label,class\n,x", "row 2: label is empty"),
         ("m.csv", "label,class\ncc,x,y", "row 2: 3 fields, the header has 2"),

@@ -44,7 +44,7 @@ def test_raven_counts_a_selection_once_however_many_views_show_it(tmp_path: Path
     )  # fmt: skip
     # whole numbers are times like others, and selection 3 is its own although it has the times of selection 2
     assert events(table) == [(None, 0.5, 1.25, "cc"), (None, 2.0, 3.0, "sn"), (None, 2.0, 3.0, "sn")]
-    assert table.format == "raven" and table.doubled == 2 and table.rows[1].place == "row 4"
+    assert table.format == "raven" and table.doubled == 2 and table.rows[1].place == "rows 4 and 5"
 
 
 def test_raven_tables_put_together_keep_selections_with_the_same_number(tmp_path: Path) -> None:

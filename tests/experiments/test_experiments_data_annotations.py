@@ -35,7 +35,9 @@ def test_what_was_found_is_shown(a2v, source: Path) -> None:
         "without annotations (not listened to): 1 of 3 recordings",
         "sunday.wav",
         "weather.csv: not named like a recording, and no known table",
-        "all right",
+        "2 of 2 classes have fewer than 5 events (sn 1, cc 2): too few to learn or to score; merge them (--mapping, "
+        "annotations.mapping), label more, or leave them out (exclude_labels)",
+        "all can be read; see the warnings before you train on it",
     ):
         assert line in lines
 

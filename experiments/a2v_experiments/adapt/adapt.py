@@ -202,6 +202,7 @@ class _Adaptation:
     ) -> None:  # fmt: skip
         self.options, self.corpus, self.backbone = options, corpus, backbone
         self.store, self.run_id, self.say = context.store, context.parent, context.say
+        self.store.name_classes(self.run_id, corpus.classes)
         self.training, self.mark = training, mark
         self.parts, notices = parts_of(corpus, options.seed)
         for notice in notices:

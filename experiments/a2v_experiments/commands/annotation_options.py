@@ -34,6 +34,12 @@ class TimeUnit(StrEnum):
     samples = "samples"
 
 
+class OutsideChoice(StrEnum):
+    refuse = "refuse"
+    clip = "clip"
+    drop = "drop"
+
+
 class Unmapped(StrEnum):
     error = "error"
     keep = "keep"
@@ -45,10 +51,12 @@ OPTIONS: dict[str, tuple[Any, str, str]] = {  # field -> type, option, help
     "format": (TableFormat, "format", "Of the tables; default: told from each."),
     "label_column": (str, "label-column", "Column that holds the class."),
     "tier": (str, "tier", "TextGrid tier to read: name, or number from 1."),
-    "mapping": (str, "mapping", "CSV (label,class) or YAML that renames and drops."),
+    "strip_numbers": (bool, "strip-numbers/--keep-numbers", "Labels lose running numbers at their end: cl17 is cl."),
+    "mapping": (str, "mapping", "CSV (label,class) or YAML that renames, merges and drops; patterns: cl*."),
     "unmapped": (Unmapped, "unmapped", "Labels that the mapping does not name; default: error."),
     "default_label": (str, "default-label", "Class of events without one."),
     "point_duration_s": (float, "point-duration", "Length given to points, in seconds."),
+    "outside": (OutsideChoice, "outside", "Events that pass the end of their recording; default: refuse."),
     "encoding": (str, "encoding", "Of text tables; default: UTF-8 or UTF-16."),
     "regions": (str, "regions", "CSV (file,onset_s,offset_s): what was annotated; default: regions.csv."),
     "region_label": (str, "region-label", "A label that marks what was annotated."),
@@ -80,7 +88,8 @@ def table_options(
                 continue
             for field in fields:
                 kind, option, told = OPTIONS[field]
-                hint: Any = Annotated[kind | None, typer.Option(f"--{prefix}{option}", help=of + told)]
+                names = "/".join(f"--{prefix}{name}" for name in option.replace("--", "").split("/"))
+                hint: Any = Annotated[kind | None, typer.Option(names, help=of + told)]
                 parameters.append(
                     inspect.Parameter(f"{name}_{field}", parameter.KEYWORD_ONLY, default=None, annotation=hint)
                 )

@@ -38,7 +38,10 @@ def check(
         float | None, typer.Option(min=0.001, help="Length that every WAV must have, in seconds; default: 10.")
     ] = None,
     classes: Annotated[
-        str | None, typer.Option(help="Class names in the order of their numbers, with commas; default: MeerKAT's.")
+        list[str] | None,
+        typer.Option(
+            help="Class names in the order of their numbers, with commas; may be repeated; default: MeerKAT's."
+        ),
     ] = None,
     published: Annotated[
         bool, typer.Option("--published", help="Also require the numbers of files of the published corpus.")
@@ -63,6 +66,7 @@ def check(
     from a2v_data.meerkat import MEERKAT_CLASSES
     from a2v_data.prepared import read_prepared
 
+    from ..basics.names import listed
     from ..basics.progress import advancing, bar
 
     if (root / META).is_file():
@@ -80,7 +84,7 @@ def check(
     made = read_prepared(root)
     names = (made.classes if made else None) or MEERKAT_CLASSES
     if classes is not None:
-        names = tuple(name.strip() for name in classes.split(","))
+        names = tuple(listed(classes) or ())
     rate = sample_rate or (made.sample_rate if made else 8000)
     samples = made.segment_samples if made and segment_s is None else round((segment_s or 10.0) * rate)
     expected = Expected(rate, samples, tuple(names))
@@ -107,6 +111,9 @@ def _say(report: CheckReport, as_json: bool, rows: int) -> None:
             say("")
         for notice in report.notices:
             say(f"note: {with_options(notice)}")
+            say(f"note: {notice}")
+        for warning in report.warnings:
+            say(f"warning: {warning}")
         say(report.labelled_line())
         say(report.summary())
     if report.problems:

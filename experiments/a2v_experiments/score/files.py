@@ -27,6 +27,7 @@ from a2v_data.formats.table import Table, TableError
 from a2v_data.heard_channels import Heard, channel_notices, in_heard_channel
 from a2v_data.intervals import Interval, united
 from a2v_data.meerkat import MEERKAT_CLASSES
+from a2v_data.outside import within
 from a2v_data.regions import marked_regions, read_regions, region_table
 from a2v_data.repeated_events import without_repeats
 from a2v_data.table_files import NAMELESS, REGION_FILE, why_no_table
@@ -112,9 +113,13 @@ def read_events(
     if not ranked:
         _read_regions(found, folder, config, problems)
     heard = dict.fromkeys([*(row.file for row in found.rows), *found.silent])
+    placed: list[str] = []
+    if config.outside != "refuse":  # how long the recordings are, is not known here
+        begun = within(found.rows, dict.fromkeys(heard, float("inf")), config.outside)
+        found.rows, placed = begun.rows, begun.notices
     found.rows, unknown, mapping = mapped(found.rows, config, folder)
     not_read = [f"{name} is not read: {reason}" for name, reason in ignored]
-    found.notices = [*not_read, *said, *repeated, *found.notices, *mapping]
+    found.notices = [*not_read, *said, *repeated, *placed, *mapping]
     found.notices = [with_options(line, prefix) for line in found.notices]
     with_events = {row.file for row in found.rows}
     found.silent = [name for name in heard if name not in with_events]

@@ -13,6 +13,7 @@ import numpy as np
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotations import Annotation
 from a2v_data.audio import Channel
+from a2v_data.outside import within
 from a2v_data.regions import region_notices, sure
 from a2v_eval.any_class import TimestepScores
 from a2v_eval.bootstrap import Interval, confidence_intervals
@@ -67,7 +68,11 @@ def score_events(predictions: Path, labels: Path, settings: Settings) -> EventSc
         )
     notices = [*true.notices, *said.notices]
     names, true_rows, said_rows = _same_recordings(true, said, settings.recordings, notices)
-    seconds = None if settings.durations is None else _durations(settings.durations, names, (*true_rows, *said_rows))
+    seconds: np.ndarray | None = None
+    if settings.durations is not None:
+        seconds = _durations(settings.durations, names)
+        true_rows = _inside(true_rows, seconds, settings.labelled, settings.durations, notices)
+        said_rows = _inside(said_rows, seconds, settings.predicted, settings.durations, notices)
     true_rows, unsure = _divided(true, names, true_rows, said_rows, seconds, notices)
     if not names:
         raise UserError(f"{labels}: names no recording; give a list of what was listened to with --recordings")
@@ -81,9 +86,7 @@ def score_events(predictions: Path, labels: Path, settings: Settings) -> EventSc
     threshold, above = settings.threshold, said_table
     if threshold is not None:
         above = said_table[said_table["likelihood"] > threshold]
-    timesteps: TimestepScores | None = None
-    if seconds is not None:
-        timesteps = score_time(true_table, above, seconds)
+    timesteps = None if seconds is None else score_time(true_table, above, seconds)
     if settings.any_class:  # what is below the threshold must not make an event longer
         true_table, said_table, classes, threshold = one_class_rows(true_table), one_class_rows(above), ["any"], None
     config = MatchConfig()
@@ -216,7 +219,23 @@ def _table(rows: Sequence[Placed], classes: Sequence[str]) -> np.ndarray:
     return np.array(values, EVENT_ROW)
 
 
-def _durations(path: Path, names: Sequence[str], rows: Sequence[Placed]) -> np.ndarray:
+def _inside(
+    rows: Sequence[Placed], seconds: np.ndarray, config: AnnotationConfig, path: Path, notices: list[str]
+) -> list[Placed]:
+    """The events of one side, clipped or dropped where they pass the end and `config` says so. Raises UserError for one
+    that starts after the end, where it does not."""
+    if config.outside == "refuse":
+        beyond = [row.where for at, row in rows if row.onset_s >= seconds[at]]
+        if beyond:
+            raise UserError(f"{path}: {len(beyond)} events start after the end of their recording: {_some(beyond)}")
+        return list(rows)
+    numbers = {row.file: at for at, row in rows}
+    found = within((row for _, row in rows), {file: float(seconds[at]) for file, at in numbers.items()}, config.outside)
+    notices += found.notices
+    return [(numbers[row.file], row) for row in found.rows]
+
+
+def _durations(path: Path, names: Sequence[str]) -> np.ndarray:
     """(R,) seconds of the scored recordings, from a CSV with file,duration_s."""
     lines = list(csv.reader(io.StringIO(_read_text(path))))
     header = [name.strip() for name in lines[0]] if lines else []
@@ -240,9 +259,6 @@ def _durations(path: Path, names: Sequence[str], rows: Sequence[Placed]) -> np.n
     if np.isnan(seconds).any():
         missing = [name for name, duration in zip(names, seconds, strict=True) if np.isnan(duration)]
         raise UserError(f"{path}: no duration of {len(missing)} scored recordings: {_some(missing)}")
-    beyond = [row.where for at, row in rows if row.onset_s >= seconds[at]]
-    if beyond:
-        raise UserError(f"{path}: {len(beyond)} events start after the end of their recording: {_some(beyond)}")
     return seconds
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from a2v_data.class_mapping import some_of
+from a2v_data.class_warnings import class_warnings
 from a2v_data.corpus import META, Corpus
 from a2v_data.folds import Fold, Folds, class_counts, label_share
 from a2v_data.listing import Listing, labelled_times, list_source
@@ -102,10 +104,10 @@ def advise(recipe: Recipe, parts: Mapping[float, TrainingPart], update_s: float 
         lines.append(f"{who} hears {heard}; {_calls(part.calls)}")
         few = {name: count for name, count in _by_count(part.calls).items() if count < FEW_CALLS}
         if few:
-            named = ", ".join(f"{name} {count}" for name, count in few.items())
+            named = some_of([f"{name} {count}" for name, count in few.items()], SHOWN_CLASSES)
             warnings.append(
                 f"{who} has fewer than {FEW_CALLS} labelled calls of {named} in its training part: too few to learn"
-                " from; label more, or leave them out (data.exclude_labels)"
+                " from; label more, merge them (data.annotations.mapping), or leave them out (data.exclude_labels)"
             )
     return Advice(tuple(lines), tuple(warnings))
 
@@ -128,6 +130,7 @@ def advice_on(recipe: Recipe, listing: Listing, folds: Folds, update_s: float | 
     advice = advise(recipe, training_parts(recipe, listing, folds), update_s)
     if unheard := listing.meta.get("unheard"):
         advice = replace(advice, warnings=(*advice.warnings, f"{unheard} (data.sample_rate)"))
+    advice = replace(advice, warnings=(*class_warnings(listing, few=False), *advice.warnings))
     if not recipe.folds.refit:
         return advice
     names = {name for fold in folds for name in (*fold.train, *fold.evaluation)}

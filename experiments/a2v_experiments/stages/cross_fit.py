@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from a2v_eval.cross_fitting import COUNTED, cross_fitted
 
 from ..store import lookup
-from ..store.tracking import allowed_name
 from .evaluation import SHARED_LABELS
 from .figures import threshold_scores
 from .stage import Context, Result
@@ -44,7 +43,6 @@ def _of_share(
     found = [threshold_scores(context, result.run_id) for result in results]
     fitted = []
     for result, before, counts in zip(results, scores, cross_fitted(found, SHARED_LABELS), strict=True):
-        counts = {allowed_name(name): value for name, value in counts.items()}
         lost = {name: math.nan for name in before if name.startswith(COUNTED) and name not in counts}
         changed = {name: value for name, value in counts.items() if before.get(name) != value}
         if changed or lost:

@@ -14,6 +14,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from .database import local_path
 from .tags import FOLD, LABEL_SHARE, MODEL_ID, VARIANT
 
+MAX_PARAM_CHARACTERS = 6000
 MODEL = "model"  # how a training's run calls its model
 TOLD_APART_BY = (FOLD, LABEL_SHARE, VARIANT)
 
@@ -28,6 +29,7 @@ def begin_model(client: MlflowClient, run_id: str, kind: str, facts: dict[str, s
         run = client.get_run(run_id)
         tags: dict[str, str] = run.data.tags
         told = {key: tags[key] for key in TOLD_APART_BY if key in tags}
+        facts = {key: value[:MAX_PARAM_CHARACTERS] for key, value in facts.items()}  # hundreds of classes are longer
         model = client.create_logged_model(
             run.info.experiment_id, MODEL, run_id, params={**told, **facts}, model_type=kind
         )

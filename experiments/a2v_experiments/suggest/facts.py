@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.class_warnings import told_about
 from a2v_data.corpus import META
 from a2v_data.coverage import Timeline
 from a2v_data.labelled import LabelledRule, LabelledSetting, rule_of
-from a2v_data.listing import duration_s, labelled_notices, labelled_times, open_listing
+from a2v_data.listing import duration_s, labelled_times, open_listing
 from a2v_data.plan import FOCAL
 from numpy.typing import NDArray
 
@@ -116,7 +117,7 @@ def read_facts(
     name = folder.resolve().name
     return CorpusFacts(
         str(folder), name, tuple(recordings), classes, _lengths(events), share, tuple(listing.problems),
-        rule_of(listing.meta), tuple(labelled_notices(listing)), annotations or AnnotationConfig(),
+        rule_of(listing.meta), tuple(told_about(listing)), annotations or AnnotationConfig(),
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..store.tracking import allowed_name
+from ..store.names import ClassNames
 from .group import Group
 from .probe_recordings import ProbeSpec, covering
 from .probe_report import PROBE, PROBE_CLASS
@@ -71,7 +71,9 @@ class Probe:
             first, second = (self._heard(model, windows) for windows in self.windows)
             ap_C = probe_scores(first, second)
             named = zip(self.corpus.classes, ap_C.tolist(), strict=True)
-            metrics = {PROBE: mean_defined(ap_C), **{allowed_name(f"{PROBE_CLASS}{name}"): ap for name, ap in named}}
+            called = ClassNames.of(self.corpus.classes)
+            metrics = {PROBE: mean_defined(ap_C)}
+            metrics |= {called.to_store(f"{PROBE_CLASS}{name}"): ap for name, ap in named}
             self.history.append((updates, none_if_nan(metrics[PROBE])))
         group.sum(torch.zeros(1, device=group.device))  # where the other ranks wait
         return {name: ap for name, ap in metrics.items() if not math.isnan(ap)}

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Format = Literal["csv", "raven", "audacity", "textgrid", "birdnet", "nips4bplus", "meerkat", "json"]
+Outside = Literal["refuse", "clip", "drop"]
 TimeUnit = Literal["s", "ms", "samples"]
 
 
@@ -22,8 +23,11 @@ class AnnotationConfig(BaseModel):
     format: None: told from each table's name and content.
     label_column: the column that holds the class (Raven, BirdNET, CSV, MeerKAT's fields); None: the only known one.
     tier: name or number (from 1) of the TextGrid tier to read; None: the only one with labels.
-    mapping: file that renames, merges and drops classes: CSV (label,class) or YAML (label: class); an empty class
-    drops the label. unmapped: what happens to labels that the mapping does not name.
+    strip_numbers: labels lose the running number at their end (`cl17`: `cl`) before anything else is done with them.
+    mapping: file that renames, merges and drops classes: CSV (label,class) or YAML (label: class), a label or a
+    pattern (`gy_*`) each; an empty class drops the label. unmapped: what happens to labels that it does not name.
+    outside: what happens to events that pass the end of their recording: `refuse` (they are errors), `clip` (they end
+    with it) or `drop`; those that lie outside altogether are dropped by both.
     default_label: class of events that have none, for tables of a single class.
     point_duration_s: points (onset = offset) become events of this length with the point in the middle; None: they
     are errors.
@@ -42,6 +46,9 @@ class AnnotationConfig(BaseModel):
     format: Format | None = None
     label_column: str | None = None
     tier: str | int | None = None
+    # in no dump where they are as usual, so recipes without them keep the fingerprints that they had before
+    strip_numbers: bool = Field(default=False, exclude_if=lambda wanted: not wanted)
+    outside: Outside = Field(default="refuse", exclude_if=lambda one: one == "refuse")
     mapping: str | None = None
     unmapped: Literal["error", "keep", "drop"] = "error"
     default_label: str | None = None

@@ -42,7 +42,9 @@ class ReadTable:
 class AnnotationReport:
     """Everything that the tables of a source say: events, recordings that they name, those of which they name an event
     (one that a mapping drops too), one line per problem, which of these lines are of one recording (`wrong`), and which
-    parts of the recordings were annotated (None: all that there is)."""
+    parts of the recordings were annotated (None: all that there is).
+
+    written: the events with the labels that stand in the tables, where these became other ones."""
 
     tables: list[ReadTable] = field(default_factory=list)
     rows: list[Annotation] = field(default_factory=list)
@@ -52,6 +54,7 @@ class AnnotationReport:
     wrong: dict[str, list[str]] = field(default_factory=dict)
     with_events: set[str] = field(default_factory=set)
     regions: dict[str, list[tuple[float, float]]] | None = None
+    written: list[Annotation] | None = None
 
     def add_problem(self, recording: str | None, line: str) -> None:
         """Note what is wrong, and of which recording it is where that is known."""

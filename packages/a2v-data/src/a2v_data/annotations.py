@@ -12,14 +12,14 @@ from typing import Protocol
 from a2v_data.analysis_windows import window_lengths
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.audio import Channel
-from a2v_data.class_mapping import mapped
+from a2v_data.class_mapping import mapped, relabels
 from a2v_data.formats import read_table
 from a2v_data.formats.table import Row, TableError
 from a2v_data.heard_channels import Heard, channel_notices, in_heard_channel
-from a2v_data.recording_names import RecordingNames, recording_names
+from a2v_data.outside import TOLERANCE_S, within
+from a2v_data.recording_names import RecordingNames, read_header, recording_names
 
 SHOWN_PROBLEMS = 10
-TOLERANCE_S = 0.005
 FOCAL_WORDS = {"1": True, "1.0": True, "true": True, "yes": True} | dict.fromkeys(
     ("0", "0.0", "false", "no", ""), False
 )
@@ -90,7 +90,8 @@ class Annotations:
 
     notices: what is worth knowing though nothing is wrong, one line each. wrong: recordings of which an annotation is
     wrong, with a line for each; they cannot be used, their neighbours can. regions: which parts of the recordings were
-    annotated, in seconds, by onset; None: all that there is.
+    annotated, in seconds, by onset; None: all that there is. written: all events with the labels that stand in the
+    tables, where a mapping or `strip_numbers` made other ones of them.
     """
 
     path: Path
@@ -100,6 +101,7 @@ class Annotations:
     wrong: Mapping[str, Sequence[str]] = field(default_factory=dict)
     with_events: frozenset[str] = field(default_factory=frozenset)
     regions: Mapping[str, Sequence[tuple[float, float]]] | None = None
+    written: tuple[Annotation, ...] | None = None
 
 
 def read_annotations(
@@ -137,16 +139,24 @@ def read_annotations(
     rows, others = in_heard_channel(checked.rows, heard)
     annotated = checked.silent | {row.file for row in rows}
     with_events = frozenset(row.file for row in rows)
-    rows, unknown, notices = mapped(rows, config, path.parent)
-    notices = [*channel_notices(others, heard), *notices]
+    notices = channel_notices(others, heard)
+    if config.outside != "refuse":
+        durations_s = {row.file: read_header(audio_folder / row.file).duration_s for row in rows}
+        inside = within(rows, durations_s, config.outside)
+        rows, notices = inside.rows, [*notices, *inside.notices]
+    written = tuple(rows) if relabels(config) else None
+    rows, unknown, merged = mapped(rows, config, path.parent)
+    notices += merged
     if problems := problems + unknown:
         raise AnnotationError(path, problems)
-    return Annotations(path, tuple(rows), frozenset(annotated), tuple(notices), with_events=with_events)
+    return Annotations(
+        path, tuple(rows), frozenset(annotated), tuple(notices), with_events=with_events, written=written
+    )  # fmt: skip
 
 
 def table_problem(shown: str, error: TableError) -> str:
     """The line for a table that cannot be read as a whole."""
-    comma = ", " if str(error).startswith(("row ", "line ")) else ": "
+    comma = ", " if str(error).startswith(("row ", "rows ", "line ")) else ": "
     return f"{shown}{comma}{error}"
 
 
@@ -187,7 +197,7 @@ def check_rows(
         label = row.label or config.default_label or ""
         focal = FOCAL_WORDS.get(row.focal.lower())
         if not row.silent:
-            wrong += event_problems(onset_s, offset_s, label)
+            wrong += event_problems(onset_s, offset_s, label, early=config.outside != "refuse")
         if focal is None:
             wrong.append(f"focal is {row.focal!r}; it must be 1 or 0")
         problems += [(file or row.file, f"{where}: {problem}") for problem in wrong]
@@ -227,10 +237,11 @@ def _with_length(
     return start_s, start_s + point_duration_s
 
 
-def event_problems(onset_s: float | None, offset_s: float | None, label: str) -> list[str]:
-    """What is wrong with one event by itself, whatever the form in which it was written."""
+def event_problems(onset_s: float | None, offset_s: float | None, label: str, early: bool = False) -> list[str]:
+    """What is wrong with one event by itself, whatever the form in which it was written. early: it may begin before its
+    recording, since it is cut or dropped (`outside.py`)."""
     problems = []
-    if onset_s is not None and onset_s < 0:
+    if onset_s is not None and onset_s < 0 and not early:
         problems.append(f"onset_s is {onset_s:g}; it must not be negative (seconds from the recording's start)")
     if onset_s is not None and offset_s is not None and offset_s <= onset_s:
         point = "; to give points a length, set point_duration_s" if offset_s == onset_s else ""
@@ -238,13 +249,3 @@ def event_problems(onset_s: float | None, offset_s: float | None, label: str) ->
     if not label.strip():
         problems.append("label is empty; name the class, or remove the row")
     return problems
-
-
-def end_problem(row: Annotation, duration_s: float) -> str | None:
-    """What is wrong where an event passes the end of its recording by more than 5 ms."""
-    if row.offset_s <= duration_s + TOLERANCE_S and row.onset_s < duration_s:
-        return None
-    return (
-        f"{row.where}: {row.onset_s:g} to {row.offset_s:g} s lies outside {row.file}, which is "
-        f"{duration_s:.3f} s long; correct the times or the file"
-    )

@@ -12,7 +12,7 @@ without its recording is a problem.
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +23,8 @@ from a2v_data.audio import AudioError, AudioInfo, read_info
 from a2v_data.check_labels import check_labels
 from a2v_data.check_manifests import check_manifests
 from a2v_data.check_problem import Expected, Problem, shown
+from a2v_data.label_sets import Found as OfClass
+from a2v_data.label_sets import class_notices
 from a2v_data.labelled import (
     LabelledRule,
     LabelledSetting,
@@ -46,7 +48,8 @@ PUBLISHED_FILES, PUBLISHED_LABELLED = 384_592, 66_398
 @dataclass(frozen=True)
 class CheckReport:
     """What was found. `labelled` recordings are so by `rule`; `label_files` have a label file, `with_events` one that
-    is not empty. meerkat: in its layout; else `label_files` are tables (check_source.py)."""
+    is not empty. meerkat: in its layout; else `label_files` are tables (check_source.py).
+    warnings: classes that cannot be learned."""
 
     root: Path
     files: int
@@ -60,6 +63,7 @@ class CheckReport:
     problems: list[Problem]
     notices: list[str]
     meerkat: bool = True
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def by_kind(self) -> dict[str, int]:
@@ -98,18 +102,20 @@ class CheckReport:
             "problems_by_kind": self.by_kind,
             "problems": [asdict(problem) for problem in self.problems],
             "notices": self.notices,
+            "warnings": self.warnings,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """One recording: its samples (None where unreadable), its number of events (None without a label file), what is
-    odd about it though nothing is wrong."""
+    """One recording: its samples (None where unreadable), its number of events (None without a label file), how many
+    each label has, and what is odd about it though nothing is wrong."""
 
     samples: int | None
     seconds: float
     events: int | None
     problems: tuple[Problem, ...]
+    labels: Counter[str]
     notice: str = ""
 
 
@@ -182,7 +188,23 @@ def check(
         events=sum(one.events or 0 for one in found),
         problems=problems,
         notices=notices,
+        warnings=_class_notices(root, names, found),
     )
+
+
+def _class_notices(root: Path, names: Sequence[str], found: Sequence[_Found]) -> list[str]:
+    """Which classes cannot be learned; segments of a prepared folder are those of their recording."""
+    prepared = read_prepared(root)
+    recordings = prepared.recordings.values() if prepared else ()
+    belongs = {segment.name: recording.name for recording in recordings for segment in recording.segments}
+    events: Counter[str] = Counter()
+    places: dict[str, set[str]] = {}
+    for name, one in zip(names, found, strict=True):
+        events.update(one.labels)
+        for label in one.labels:
+            places.setdefault(label, set()).add(belongs.get(name, name))
+    classes = {label: OfClass(events[label], len(places[label])) for label in events}
+    return class_notices(classes, len(set().union(*places.values())))
 
 
 def _with_events(root: Path, has_events: dict[str, bool]) -> frozenset[str]:
@@ -261,11 +283,14 @@ def _check_recording(root: Path, expected: Expected, name: str, label: str | Non
     info, problems = _check_wav(root / "wav" / name, f"wav/{shown(name)}", expected)
     samples = info.samples if info else None
     events = None
+    labels: Counter[str] = Counter()
     if label is not None:
         # Where the WAV itself is wrong, its labels are held against what it should be.
-        events, wrong = check_labels(root / "lbl" / label, f"lbl/{shown(label)}", samples or expected.samples, expected)
+        there, wrong = check_labels(root / "lbl" / label, f"lbl/{shown(label)}", samples or expected.samples, expected)
+        events, labels = len(there), Counter(there)
         problems += wrong
-    return _Found(samples, info.duration_s if info else 0.0, events, tuple(problems), info.notice if info else "")
+    seconds, notice = (info.duration_s, info.notice) if info else (0.0, "")
+    return _Found(samples, seconds, events, tuple(problems), labels, notice)
 
 
 def _check_wav(path: Path, name: str, expected: Expected) -> tuple[AudioInfo | None, list[Problem]]:

@@ -4,20 +4,24 @@ What `check.py` does for MeerKAT's layout: everything that is wrong is a `Proble
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotation_tables import AnnotationReport, overlapping_events
-from a2v_data.annotations import Annotations, end_problem
+from a2v_data.annotations import Annotations
 from a2v_data.audio import AudioError, AudioInfo
 from a2v_data.check import CheckReport
 from a2v_data.check_problem import Problem, shown
+from a2v_data.intervals import IGNORED
+from a2v_data.label_sets import class_notices, counts
 from a2v_data.labelled import LabelledSetting, labelled_names, labelled_rule
+from a2v_data.outside import within
 from a2v_data.plan import HEADER_THREADS, check_name
 from a2v_data.prepared import read_prepared
 from a2v_data.recording_names import read_header, recording_names
+from a2v_data.regions import Unsure, outside_recordings, region_notices, sure
 from a2v_data.sources import has_meerkats_layout, open_source
 from a2v_data.unheard import unheard_labels
 
@@ -72,14 +76,18 @@ def check_source(
                 progress(len(found), len(names))
     headers = {name: one for name, one in found.items() if isinstance(one, AudioInfo)}
     problems = [Problem("recording", shown(name), "", str(e)) for name, e in found.items() if isinstance(e, AudioError)]
-    outside = [end_problem(row, headers[row.file].duration_s) for row in report.rows if row.file in headers]
-    problems += [_of_table(line) for line in (*report.problems, *filter(None, outside))]
+    ends = {name: info.duration_s for name, info in headers.items()}
+    inside = within(report.rows, ends, config.outside)
+    wrong = [line for of in (inside.wrong, outside_recordings(report.regions or {}, ends)) for line in of.values()]
+    problems += [_of_table(line) for line in (*report.problems, *(line for lines in wrong for line in lines))]
+    known = sure(inside.rows, report.regions, ends)
     rates = Counter(info.rate for info in headers.values())
     if len(rates) > 1:
         told = ", ".join(f"{count} at {rate} Hz" for rate, count in sorted(rates.items()))
         notices.append(f"the recordings have several sample rates: {told}")
     unheard = unheard_labels(report.rows, {name: info.rate for name, info in headers.items()}, sample_rate)
-    notices += [*report.notices, *([unheard] if unheard else [])]
+    notices += [*report.notices, *inside.notices, *([unheard] if unheard else [])]
+    notices += region_notices(report.regions, report.annotated, known, ends)
     notices += [
         f"{label}: events that overlap an earlier one, with which they are merged: {count}"
         for label, count in overlapping_events(report.rows).items()
@@ -87,20 +95,28 @@ def check_source(
     rule = labelled_rule(labelled, root, config)
     listened = Annotations(root, (), frozenset(report.annotated), with_events=frozenset(report.with_events))
     chosen = labelled_names(rule, set(names), listened)
+    if report.regions is not None:
+        chosen = frozenset(report.regions.keys() & set(names))
+    ignored_s = {name: _ignored_s(of) for name, of in known.unsure.items()}
     return CheckReport(
         root=root,
         files=len(names),
         seconds=sum(info.duration_s for info in headers.values()),
         rule=rule,
         labelled=len(chosen),
-        labelled_seconds=sum(info.duration_s for name, info in headers.items() if name in chosen),
+        labelled_seconds=sum(end_s - ignored_s.get(name, 0.0) for name, end_s in ends.items() if name in chosen),
         label_files=len(report.tables),
         with_events=len(report.with_events),
         events=len(report.rows),
         problems=problems,
         notices=notices,
         meerkat=False,
+        warnings=class_notices(counts([(row.label, row.file) for row in known.rows]), len(report.annotated)),
     )
+
+
+def _ignored_s(unsure: Sequence[Unsure]) -> float:
+    return sum(offset_s - onset_s for kind, onset_s, offset_s in unsure if kind == IGNORED)
 
 
 def _audio_folder(root: Path) -> Path:

@@ -23,6 +23,7 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"
 COLUMN_IN, PAGE_IN = 3.5, 7.2
 FONT_PT = 7
 FORMATS = (".png", ".pdf", ".svg")
+MOST_CLASSES = 150  # of a figure; it grows with them
 MOST_OVERLAPPING = 14  # classes of the overlap panel: more would not be legible
 
 
@@ -111,11 +112,14 @@ def statistics_figure(statistics: Mapping[str, Any], title: str = "") -> Figure:
     """The numbers of `stats.corpus_statistics`: events, total duration and length of each class; sparsity; overlaps.
 
     With those of `stats.fold_statistics` as `folds`, also how each class is spread over their evaluation recordings.
-    Classes are sorted by their number of events. Length: the median as a bar, a thick line from the 25 % to the 75 %
-    quantile, a thin one from 5 % to 95 %.
+    Classes are sorted by their number of events, at most the first 150 are drawn. Length: the median as a bar, a thick
+    line from the 25 % to the 75 % quantile, a thin one from 5 % to 95 %.
     """
     classes = statistics["per_class"]
     names = sorted(classes, key=lambda name: (-classes[name]["events"], name))
+    if left := len(names[MOST_CLASSES:]):
+        names = names[:MOST_CLASSES]
+        title = f"{title}{': ' if title else ''}without {left} classes that have fewer events"
     overlapping = _most_overlapping(statistics)
     upper = 0.135 * max(len(names), 4) + 0.42
     share = 0.75 if statistics["not_vocal"] else 0.62

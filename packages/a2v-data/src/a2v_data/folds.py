@@ -8,15 +8,18 @@ Legend: R recordings, G groups, P parts (the evaluation recordings of each fold;
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
+from a2v_data.class_mapping import some_of
 from a2v_data.groups import Grouping, group_of
 from a2v_data.intervals import IGNORED
 from a2v_data.listing import Listing, labelled_times
 
+TOLD_CLASSES = 10  # of more, one line tells how many there are
 MOST_TRIES, TRIED_GROUPS = 64, 2_000
 MOST_CHANGES, CHANGES_PER_GROUP = 20_000, 60
 
@@ -68,6 +71,8 @@ def share_name(share: float) -> str:
 def make_folds(corpus: Listing, n_folds: int, seed: int, group: Grouping = "recording") -> Folds:
     """Split the labelled recordings into `n_folds` folds with alike class shares (iterative stratification).
 
+    Shares are of the labels as they were written: a mapping that merges classes moves no recording (`_stratified`).
+
     `group` says what must stay together: 'recording' (each by itself), or a function or mapping from
     recording name to group. Deterministic from `seed`. Classes that are in fewer groups than there are folds
     are named in `Folds.notices`, since some folds cannot evaluate them. Raises `ValueError` where there are
@@ -83,10 +88,12 @@ def make_folds(corpus: Listing, n_folds: int, seed: int, group: Grouping = "reco
             f"n_folds: {n_folds}, but the corpus has {len(members)} labelled {what}; "
             f"choose at most {len(members)} folds or annotate more"
         )
-    part_G = best_split(with_sizes(corpus, counts_RC, members), np.full(n_folds, 1 / n_folds), seed)
+    shares_P = np.full(n_folds, 1 / n_folds)
+    evaluated = list(range(n_folds))
+    part_G, changed = _stratified(corpus, counts_RC, members, lambda of: best_split(of, shares_P, seed), evaluated)
     folds = tuple(_fold(corpus, counts_RC, members, part_G == part, part) for part in range(n_folds))
     counts_GC = np.array([counts_RC[rows].sum(0) for rows in members])
-    return Folds(folds, tuple(_notices(corpus.classes, counts_GC, n_folds, group)))
+    return Folds(folds, (*changed, *_notices(corpus.classes, counts_GC, n_folds, group)))
 
 
 def shuffle_folds(
@@ -106,19 +113,25 @@ def shuffle_folds(
     members = list(_members(corpus, group).values())
     if len(members) < 2:
         raise ValueError(f"the corpus has {len(members)} labelled group(s) of recordings; folds need 2 or more")
-    sizes = with_sizes(corpus, counts_RC, members)
     shares_P = np.array([1 - evaluation_share, evaluation_share])
-    folds = tuple(
-        _fold(corpus, counts_RC, members, best_split(sizes, shares_P, (seed, number)) == 1, number)
-        for number in range(n_folds)
-    )
-    return Folds(folds, tuple(_missing(corpus, counts_RC, folds)))
+    folds: list[Fold] = []
+    changed: dict[str, None] = {}
+    for number in range(n_folds):
+        split = partial(best_split, shares_P=shares_P, seed=(seed, number))
+        part_G, notices = _stratified(corpus, counts_RC, members, split, [0, 1])
+        folds.append(_fold(corpus, counts_RC, members, part_G == 1, number))
+        changed |= dict.fromkeys(notices)
+    return Folds(tuple(folds), (*changed, *_missing(corpus, counts_RC, folds)))
 
 
 def _missing(corpus: Listing, counts_RC: np.ndarray, folds: Sequence[Fold]) -> Iterator[str]:
     """One line for each class with events that a fold cannot evaluate, or not learn."""
     for part, cannot in (("evaluation", "not evaluated in"), ("train", "not learned in")):
         there_FC = np.array([counts_RC[corpus.indices(getattr(fold, part))].any(0) for fold in folds])
+        some = np.flatnonzero(counts_RC.any(0) & ~there_FC.all(0))
+        if len(some) > TOLD_CLASSES:
+            yield f"{len(some)} classes: {cannot} some folds ({some_of([corpus.classes[number] for number in some])})"
+            continue
         for number, name in enumerate(corpus.classes):
             without = [str(fold.index) for fold, there_C in zip(folds, there_FC, strict=True) if not there_C[number]]
             if without and counts_RC[:, number].any():
@@ -136,6 +149,7 @@ def hold_out(corpus: Listing, held: float | str, seed: int, group: Grouping = "r
     counts_RC = class_counts(corpus)
     by_name = _members(corpus, group)
     members = list(by_name.values())
+    changed: tuple[str, ...] = ()
     if len(members) < 2:
         raise ValueError(f"holdout: the corpus has {len(members)} labelled group(s) of recordings; it needs 2 or more")
     if isinstance(held, str):
@@ -150,14 +164,76 @@ def hold_out(corpus: Listing, held: float | str, seed: int, group: Grouping = "r
     else:
         if not 0 < held < 1:
             raise ValueError(f"holdout: {held}; a share must be above 0 and below 1")
-        held_G = best_split(with_sizes(corpus, counts_RC, members), np.array([1 - held, held]), seed) == 1
+        shares_P = np.array([1 - held, held])
+        part_G, changed = _stratified(corpus, counts_RC, members, lambda of: best_split(of, shares_P, seed), [0, 1])
+        held_G = part_G == 1
     kept_C, held_C = (sum(counts_RC[members[k]].sum(0) for k in np.flatnonzero(part)) for part in (~held_G, held_G))
-    notices = [
-        f"{name}: {'not evaluated, no held out' if train else 'not learned, no train'} recording has it"
-        for name, train, evaluation in zip(corpus.classes, kept_C, held_C, strict=True)
-        if bool(train) != bool(evaluation)
+    notices = []
+    for what, here_C, there_C in (
+        ("not evaluated, no held out", kept_C, held_C),
+        ("not learned, no train", held_C, kept_C),
+    ):
+        lost = [name for name, here, there in zip(corpus.classes, here_C, there_C, strict=True) if here and not there]
+        if len(lost) > TOLD_CLASSES:
+            notices.append(f"{len(lost)} classes: {what} recording has them ({some_of(lost)})")
+        else:
+            notices += [f"{name}: {what} recording has it" for name in lost]
+    return Folds((_fold(corpus, counts_RC, members, held_G, 0),), (*changed, *notices))
+
+
+def _stratified(
+    corpus: Listing,
+    counts_RC: np.ndarray,
+    members: list[list[int]],
+    split: Callable[[np.ndarray], np.ndarray],
+    parts: Sequence[int],
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(G,) the part of each group, and a line where it depends on a mapping of the classes.
+
+    Stratified is what was labelled, with the labels as they were written: merging, renaming and dropping classes moves
+    no recording. Only where that leaves a merged class out of one of `parts`, and the classes themselves do not, are
+    they stratified. split: `with_sizes` of groups -> their parts.
+    """
+    written = written_counts(corpus)
+    if written is None:
+        return split(with_sizes(corpus, counts_RC, members)), ()
+    counts_RL, labels = written
+    part_G = split(with_sizes(corpus, counts_RL, members))
+    if len(labels) <= len(corpus.classes):
+        return part_G, ()
+    counts_GC = with_sizes(corpus, counts_RC, members)[:, :-1]
+    lost = _without(counts_GC, part_G, parts)
+    if not lost:
+        return part_G, ()
+    other_G = split(with_sizes(corpus, counts_RC, members))
+    if len(_without(counts_GC, other_G, parts)) >= len(lost):
+        return part_G, ()
+    names = ", ".join(dict.fromkeys(corpus.classes[number] for number, _ in lost))
+    return other_G, (
+        f"other recordings are evaluated than without the mapping: stratified by the {len(labels)} labels as they were "
+        f"written, some part of the folds would have no event of {names}",
+    )
+
+
+def _without(counts_GC: np.ndarray, part_G: np.ndarray, parts: Sequence[int]) -> list[tuple[int, int]]:
+    """(class, part) where a part has no event of a class that enough groups have."""
+    enough = (counts_GC > 0).sum(0) >= len(parts)
+    return [
+        (int(number), part) for part in parts for number in np.flatnonzero(enough & ~counts_GC[part_G == part].any(0))
     ]
-    return Folds((_fold(corpus, counts_RC, members, held_G, 0),), tuple(notices))
+
+
+def written_counts(corpus: Listing) -> tuple[np.ndarray, list[str]] | None:
+    """(R, L) events of each recording by label, and the labels, as the tables had them before a mapping; None where
+    the classes are these labels (`pack.written_labels`)."""
+    written = corpus.meta.get("written")
+    if not written:
+        return None
+    counts_RL = np.zeros((len(corpus.recordings), len(written["labels"])), np.int64)
+    for row, recording in enumerate(corpus.recordings):
+        for number, count in written["events"].get(recording.name, ()):
+            counts_RL[row, number] = count
+    return counts_RL, list(written["labels"])
 
 
 def _fold(
@@ -297,11 +373,19 @@ def _strata(counts_GC: np.ndarray) -> np.ndarray:
 
 def _notices(classes: Sequence[str], counts_GC: np.ndarray, n_folds: int, group: Grouping) -> Iterator[str]:
     what = "recordings" if group == "recording" else "groups of recordings"
-    for name, found in zip(classes, (counts_GC > 0).sum(0), strict=True):
-        if found < n_folds:
-            yield f"{name}: in {found} of {len(counts_GC)} {what}, fewer than {n_folds} folds; " + (
-                "some folds cannot evaluate it" if found else "no fold can evaluate it"
-            )
+    of = f"of {len(counts_GC)} {what}"
+    found = dict(zip(classes, (counts_GC > 0).sum(0).tolist(), strict=True))
+    rare = [name for name, count in found.items() if count < n_folds]
+    if len(rare) > TOLD_CLASSES:
+        yield (
+            f"{len(rare)} of {len(classes)} classes are in fewer {of} than there are folds ({n_folds}), so some folds "
+            f"cannot evaluate them: {some_of(rare)}"
+        )
+        return
+    for name in rare:
+        yield f"{name}: in {found[name]} {of}, fewer than {n_folds} folds; " + (
+            "some folds cannot evaluate it" if found[name] else "no fold can evaluate it"
+        )
 
 
 def label_share(fold: Fold, share: float, seed: int) -> Fold:

@@ -124,7 +124,7 @@ def list_source(folder: Path, config: "PackConfig", strict: bool = False) -> Sou
 
     strict: any wrong annotation raises `AnnotationError`, as in an experiment. Raises as `make_plan` does.
     """
-    from a2v_data.pack import planned_events, unsure_rows
+    from a2v_data.pack import planned_events, unsure_rows, written_labels
     from a2v_data.plan import make_plan
 
     # The same rules as for packing (who counts as labelled, class order, merging), so that folds of either agree.
@@ -141,6 +141,9 @@ def list_source(folder: Path, config: "PackConfig", strict: bool = False) -> Sou
         "config": {**config.model_dump(mode="json"), "labelled": plan.rule},
         "labelled_notice": plan.labelled_notice,
         "unheard": plan.unheard,
+        "annotation_notices": list(plan.annotations.notices),
     }
+    if (written := written_labels(plan, config)) is not None:
+        meta["written"] = written
     problems = [plan.left_out[name] for name in sorted(plan.left_out)]
     return SourceListing(folder, tuple(classes), recordings, events, meta, problems, notices, unsure)

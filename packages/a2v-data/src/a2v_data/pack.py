@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -115,6 +116,29 @@ def unsure_rows(plan: Plan, names: Sequence[str]) -> np.ndarray:
     return np.array(rows, EVENT_DTYPE)
 
 
+def written_labels(plan: Plan, config: RecordingConfig) -> dict[str, Any] | None:
+    """How often each label is in each recording as the tables have it, before a mapping or `strip_numbers`: `labels`,
+    and `events`: recording -> (number of the label, how many). None where the labels are the classes.
+
+    A corpus keeps it (`written` of its description), so that folds do not change when classes are merged. Counted as a
+    corpus without the mapping would count.
+    """
+    if plan.prepared is not None and "written" in plan.prepared.meta:
+        kept: dict[str, Any] = plan.prepared.meta["written"]
+        return kept
+    if plan.annotations.written is None:
+        return None
+    packing = config if isinstance(config, PackConfig) else PackConfig()
+    rows = [row for row in plan.annotations.written if row.label not in packing.exclude_labels]
+    labels = {row.label for row in rows}
+    if packing.focal_class and any(row.focal for row in rows):
+        labels.add(FOCAL)
+    ordered = class_order(labels)
+    events, _ = _events(rows, ordered)
+    counted = {name: sorted(Counter(event[0] for event in of).items()) for name, of in sorted(events.items())}
+    return {"labels": ordered, "events": counted}
+
+
 def _tasks(plan: Plan, audio: Path) -> list[_Task]:
     tasks: list[_Task] = []
     offset = 0
@@ -153,6 +177,7 @@ def _write(
         for number, recording in enumerate(writer.recordings)
         for event in events.get(recording.name, ())
     ]
+    written = written_labels(plan, config)
     writer.finish(
         np.array(rows, EVENT_DTYPE),
         unsure_rows(plan, [recording.name for recording in writer.recordings]),
@@ -166,6 +191,7 @@ def _write(
         **({"unheard": plan.unheard} if plan.unheard else {}),
         problems=problems,
         notices=sorted(notices),
+        **({} if written is None else {"written": written}),
     )
 
 

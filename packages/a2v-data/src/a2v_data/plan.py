@@ -17,8 +17,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.annotations import Annotation, AnnotationError, Annotations, end_problem
+from a2v_data.annotations import SHOWN_PROBLEMS, Annotation, AnnotationError, Annotations
 from a2v_data.audio import AudioError, AudioInfo, Channel, read_info
+from a2v_data.class_mapping import mapped, relabels
 from a2v_data.conversion import SourceRecording
 from a2v_data.heard_channels import Heard
 from a2v_data.labelled import (
@@ -30,8 +31,9 @@ from a2v_data.labelled import (
     says_who_listened,
 )
 from a2v_data.meerkat import MEERKAT_CLASSES
+from a2v_data.outside import within
 from a2v_data.prepared import Prepared, joined_annotations, read_prepared
-from a2v_data.regions import NUMBERS, Unsure, outside_recordings, region_notices, sure
+from a2v_data.regions import NUMBERS, Unsure, is_ignored, outside_recordings, region_notices, sure
 from a2v_data.sources import Source, open_source
 from a2v_data.unheard import unheard_labels
 
@@ -102,9 +104,8 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
     """
     opened = source if isinstance(source, Source) else open_source(source, config.annotations)
     prepared = read_prepared(opened.folder) if opened.form == "meerkat" else None
-    annotations = (
-        joined_annotations(opened, prepared) if prepared else opened.annotations(Heard(config.channel, config.channels))
-    )
+    heard = Heard(config.channel, config.channels)
+    annotations = _joined_and_mapped(opened, prepared) if prepared else opened.annotations(heard)
     names = list(prepared.recordings) if prepared else list(opened.names)
     _check_channels(config, names, opened)
     with ThreadPoolExecutor(HEADER_THREADS) as pool:
@@ -121,7 +122,7 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
         left_out[name] = left_out_line(
             name, "is not named like a recording (.wav, .flac, ...); rename it", counts[name]
         )
-    rows, wrong = _within_recordings(annotations, recordings)
+    rows, wrong, cut = _within_recordings(annotations, recordings, opened.config)
     odd = [f"{name}: {info.notice}" for name, one in recordings.items() for _, info in one.parts if info.notice]
     if strict and wrong:
         raise AnnotationError(annotations.path, [line for name in sorted(wrong) for line in wrong[name]])
@@ -132,21 +133,46 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
     sample_rate = config.sample_rate or _common_rate(recordings.values())
     rule = labelled_rule(config.labelled, opened.folder, opened.config)
     notice = _labelled_notice(opened, rule, recordings.keys(), annotations)
-    durations_s = {name: recording.duration_s for name, recording in recordings.items()}
-    regions = annotations.regions
-    known = sure(rows, regions, durations_s)
-    told = region_notices(regions, annotations.annotated & recordings.keys(), known, durations_s)
     unheard = unheard_labels(rows, {name: one.rate for name, one in recordings.items()}, sample_rate)
-    notices = (*annotations.notices, *(line for line in (notice, unheard) if line), *odd, *told)
-    inside = replace(annotations, rows=tuple(known.rows), notices=notices)
+    notices = (*annotations.notices, *cut, *(line for line in (notice, unheard) if line), *odd)
+    inside, unsure = _known(replace(annotations, rows=tuple(rows), notices=notices), recordings)
     labels = frozenset(row.label for row in annotations.rows) - NUMBERS.keys()
     labelled = labelled_names(rule, set(names), annotations)
-    if regions is not None:  # whoever marked what was annotated listened there, and nowhere else
-        labelled = frozenset(regions.keys() & set(names))
-    unsure = {name: intervals for name, intervals in known.unsure.items() if name in labelled}
+    if annotations.regions is not None:  # whoever marked what was annotated listened there, and nowhere else
+        labelled = frozenset(annotations.regions.keys() & set(names))
+    unsure = {name: intervals for name, intervals in unsure.items() if name in labelled}
     return Plan(
         opened, prepared, sample_rate, recordings, inside, labels, labelled, left_out, rule, notice, unsure, unheard
     )  # fmt: skip
+
+
+def _known(
+    annotations: Annotations, recordings: dict[str, SourceRecording]
+) -> tuple[Annotations, dict[str, tuple[Unsure, ...]]]:
+    """What is known of these recordings, and what is not (see `regions.py`)."""
+    durations_s = {name: recording.duration_s for name, recording in recordings.items()}
+    found = sure(annotations.rows, annotations.regions, durations_s)
+    told = region_notices(annotations.regions, annotations.annotated & recordings.keys(), found, durations_s)
+    written = annotations.written and tuple(
+        row
+        for row in within(annotations.written, durations_s, "clip").rows
+        if not is_ignored(found.unsure.get(row.file, ()), (row.onset_s + row.offset_s) / 2)
+    )
+    notices = (*annotations.notices, *told)
+    return replace(annotations, rows=tuple(found.rows), notices=notices, written=written), found.unsure
+
+
+def _joined_and_mapped(source: Source, prepared: Prepared) -> Annotations:
+    """The events of a prepared folder, with the classes that the configuration gives them."""
+    found = joined_annotations(source, prepared)
+    if not relabels(source.config):
+        return found
+    unsure = [row for row in found.rows if row.label in NUMBERS]  # which no mapping changes any more
+    events = [row for row in found.rows if row.label not in NUMBERS]
+    rows, problems, notices = mapped(events, source.config, source.folder)
+    if problems:
+        raise AnnotationError(found.path, problems)
+    return replace(found, rows=(*rows, *unsure), notices=(*found.notices, *notices), written=tuple(events))
 
 
 def _labelled_notice(source: Source, rule: LabelledRule, good: Set[str], annotations: Annotations) -> str | None:
@@ -256,24 +282,19 @@ def _common_rate(recordings: Iterable[SourceRecording]) -> int:
 
 
 def _within_recordings(
-    annotations: Annotations, recordings: dict[str, SourceRecording]
-) -> tuple[list[Annotation], dict[str, list[str]]]:
-    """Events clipped to their recordings (5 ms of tolerance), and by recording what is wrong with its annotations."""
-    wrong = {name: list(lines) for name, lines in annotations.wrong.items()}
+    annotations: Annotations, recordings: dict[str, SourceRecording], config: AnnotationConfig
+) -> tuple[list[Annotation], dict[str, list[str]], list[str]]:
+    """Events clipped to their recordings, by recording what is wrong with its annotations, and what was done about
+    those that pass its end."""
     durations_s = {name: recording.duration_s for name, recording in recordings.items()}
-    for name, lines in outside_recordings(annotations.regions or {}, durations_s).items():
-        wrong.setdefault(name, []).extend(lines)
-    rows = []
-    for row in annotations.rows:
-        if row.file not in recordings:
-            continue
-        duration_s = durations_s[row.file]
-        if problem := end_problem(row, duration_s):
-            wrong.setdefault(row.file, []).append(problem)
-        rows.append(replace(row, offset_s=min(row.offset_s, duration_s)))
-    return [row for row in rows if row.file not in wrong], wrong
+    found = within(annotations.rows, durations_s, config.outside)
+    wrong = {name: list(lines) for name, lines in annotations.wrong.items()}
+    for more in (outside_recordings(annotations.regions or {}, durations_s), found.wrong):
+        for name, lines in more.items():
+            wrong.setdefault(name, []).extend(lines)
+    return [row for row in found.rows if row.file not in wrong], wrong, found.notices
 
 
 def _wrong_annotations(lines: Sequence[str]) -> str:
-    more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
-    return f"has a wrong annotation: {lines[0]}{more}"
+    more = f" (and {len(lines) - SHOWN_PROBLEMS} more)" if len(lines) > SHOWN_PROBLEMS else ""
+    return f"has a wrong annotation: {'; '.join(lines[:SHOWN_PROBLEMS])}{more}"

@@ -23,6 +23,7 @@ from a2v_data.audio import AudioError
 from a2v_data.conversion import Progress, SourceRecording, counting_seconds, peak_notice
 from a2v_data.journal import Entry, Journal, open_journal
 from a2v_data.meerkat import MEERKAT_CLASSES, PREPARED_META
+from a2v_data.pack import written_labels
 from a2v_data.plan import Plan, RecordingConfig, class_order, make_plan, require_any
 from a2v_data.prepared import Prepared, PreparedRecording, PreparedSegment, read_prepared, write_tables
 from a2v_data.scheduling import Crash, Run, in_this_process
@@ -158,6 +159,7 @@ class _Call:
             unsure=self.plan.unsure,
             problems=problems,
             notices=[*self.plan.annotations.notices, *self.notices, *loud],
+            **({} if (written := written_labels(self.plan, self.config)) is None else {"written": written}),
         )
         prepared = read_prepared(self.out)
         assert prepared is not None

@@ -177,6 +177,11 @@ def _of_recording(
     )
 
 
+def is_ignored(unsure: Sequence[Unsure], place_s: float) -> bool:
+    """Whether a place of a recording lies in time that is to be ignored."""
+    return any(kind == IGNORED and onset <= place_s < offset for kind, onset, offset in unsure)
+
+
 def region_notices(
     regions: Mapping[str, Sequence[Interval]] | None,
     annotated: Iterable[str],

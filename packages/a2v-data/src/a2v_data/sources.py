@@ -16,7 +16,7 @@ from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotation_tables import AnnotationReport, ReadTable, read_tables
 from a2v_data.annotations import AnnotationError, Annotations
 from a2v_data.audio import AUDIO_SUFFIXES
-from a2v_data.class_mapping import apply_mapping, mapping_file, read_mapping
+from a2v_data.class_mapping import mapped, mapping_file, relabels
 from a2v_data.heard_channels import FIRST, Heard
 from a2v_data.meerkat import (
     JOURNAL,
@@ -90,6 +90,7 @@ class Source:
         return Annotations(
             place, tuple(report.rows), frozenset(report.annotated), (*report.notices, *unused), report.wrong,
             frozenset(report.with_events), report.regions,
+            None if report.written is None else tuple(report.written),
         )  # fmt: skip
 
     def read(self, progress: Progress | None = None, heard: Heard = FIRST) -> AnnotationReport:
@@ -97,7 +98,7 @@ class Source:
 
         `progress(done, total)` counts tables. Raises `ValueError` for a mapping file that is wrong.
         """
-        mapping = read_mapping(self._mapping_file) if self._mapping_file else None
+        mapped([], self.config, self.folder)  # a mapping that is wrong is told before anything is read
         if self.form == "meerkat":
             report = _read_meerkat(self)
         else:
@@ -105,8 +106,9 @@ class Source:
             report = read_tables(self.found.read, names, self.config, MEERKAT_CLASSES, progress, heard)
         self._read_regions(report)
         report.with_events = {row.file for row in report.rows}
-        if mapping is not None:
-            report.rows, problems, notices = apply_mapping(report.rows, mapping, self.config.unmapped)
+        if relabels(self.config):
+            report.written = report.rows
+            report.rows, problems, notices = mapped(report.rows, self.config, self.folder)
             report.problems += problems
             report.notices += notices
         return report

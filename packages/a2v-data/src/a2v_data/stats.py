@@ -92,8 +92,11 @@ def _lengths(events: np.ndarray) -> dict[str, Any]:
 def _overlaps(classes: Sequence[str], of_class: list[np.ndarray], timeline: Timeline) -> list[dict[str, Any]]:
     rows = []
     sounding = [number for number, name in enumerate(classes) if name != FOCAL and len(of_class[number])]
+    pairs = _sounding_at_once(timeline, of_class, sounding)
     for place, first in enumerate(sounding):
         for second in sounding[place + 1 :]:
+            if (first, second) not in pairs:
+                continue
             of_first = timeline.shared_s(of_class[first], of_class[second])
             if not of_first.any():
                 continue
@@ -106,6 +109,22 @@ def _overlaps(classes: Sequence[str], of_class: list[np.ndarray], timeline: Time
                 }
             )
     return sorted(rows, key=lambda row: -row["seconds"])
+
+
+def _sounding_at_once(timeline: Timeline, of_class: list[np.ndarray], numbers: list[int]) -> set[tuple[int, int]]:
+    """Pairs of classes, the lower number first, that sound at once anywhere: of hundreds of classes few do."""
+    if not numbers:
+        return set()
+    events = np.concatenate([of_class[number] for number in numbers])
+    onset_E, offset_E = timeline.spans(events)
+    pairs: set[tuple[int, int]] = set()
+    ends: dict[int, float] = {}  # of the classes that still sound
+    for row in np.argsort(onset_E, kind="stable").tolist():
+        number, onset, offset = int(events["class"][row]), float(onset_E[row]), float(offset_E[row])
+        ends = {other: end for other, end in ends.items() if end > onset}
+        pairs |= {(min(number, other), max(number, other)) for other in ends if other != number}
+        ends[number] = max(ends.get(number, 0.0), offset)
+    return pairs
 
 
 def fold_statistics(corpus: Listing, folds: Folds, shares: Sequence[float] = (), seed: int = 0) -> list[dict[str, Any]]:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from a2v_data.folds import best_split, class_counts, with_sizes
+from a2v_data.class_mapping import some_of
+from a2v_data.folds import TOLD_CLASSES, best_split, class_counts, with_sizes
 from a2v_data.groups import Grouping, group_of
 from a2v_data.listing import Listing
 
@@ -55,7 +56,9 @@ def validation_split(
         return ValidationSplit(list(recordings), None, (f"no validation: {why}",))
     held = {name for names, out in zip(members.values(), held_G, strict=True) if out for name in names}
     lacking = [name for name, found in zip(corpus.classes, there_GC[held_G].any(0), strict=True) if not found]
-    notices = (f"not in validation: {', '.join(lacking)} (in too few training recordings)",) if lacking else ()
+    notices = (
+        (f"not in validation: {some_of(lacking, TOLD_CLASSES)} (in too few training recordings)",) if lacking else ()
+    )
     return ValidationSplit(
         [name for name in recordings if name not in held], [name for name in recordings if name in held], notices
     )

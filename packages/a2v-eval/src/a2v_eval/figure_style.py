@@ -29,6 +29,7 @@ COLUMN_IN, PAGE_IN = 8.5 / 2.54, 17.8 / 2.54
 FONT_PT, SMALL_PT = 8, 7
 DPI = 300
 LETTER_IN = 0.062  # width of a letter at SMALL_PT
+MOST_CLASSES = 100  # in one figure: more would be too large a picture to be looked at, or to be drawn at all
 LONGEST_NAME, LONGEST_LEGEND = 18, 36
 
 

@@ -35,6 +35,7 @@ LABEL_COLOUR, EVENT_COLOUR = COLOURS[0], COLOURS[1]
 DYNAMIC_DB = 60.0  # of a spectrogram's grey scale, at most
 TOPS = (0.1, 0.2, 0.5, 1.0)  # of the likelihoods' lanes
 MANY_LANES = 16
+MOST_LANES = 50
 NAME_ROWS, LONGEST_TITLE = 3, 80
 
 
@@ -57,7 +58,8 @@ def likelihood_figure(
     labels, predictions   on the recording's clock; what lies outside the stretch is left out.
     threshold       that of the events, one or one per class; a dotted line.
 
-    Only classes are drawn that have something to show: a label, a prediction, or a likelihood above the threshold.
+    Only classes are drawn that have something to show: a label, a prediction, or a likelihood above the threshold; at
+    most 50 of them.
     Raises ValueError for an empty waveform or likelihoods that do not fit the classes.
     """
     if len(waveform) == 0 or likelihood_TC.ndim != 2 or likelihood_TC.shape[1] != len(classes):
@@ -71,6 +73,10 @@ def likelihood_figure(
     busy_C = likelihood_TC.max(axis=0, initial=0) > thresholds_C
     busy_C[labels["class"]] = busy_C[predictions["class"]] = True
     lanes = np.flatnonzero(busy_C)
+    if len(lanes) > MOST_LANES:  # those with events, then those of the highest likelihood
+        shown_C = np.bincount(np.concatenate([labels["class"], predictions["class"]]), minlength=len(classes)) > 0
+        rank = np.argsort(-(shown_C + likelihood_TC.max(axis=0, initial=0))[lanes], kind="stable")
+        lanes = np.sort(lanes[rank[:MOST_LANES]])
     heights = [1.35, *lane_heights(len(lanes))]
     figure = new_figure(PAGE_IN, sum(heights) + 0.95 + 0.12 * NAME_ROWS)
     spectrum, tracks, events = figure.subplots(3, 1, sharex=True, height_ratios=heights)

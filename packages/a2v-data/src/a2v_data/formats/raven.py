@@ -6,6 +6,10 @@ from the start of the selection's own file and is used where there is one. Each 
 channel 1 in every row, having heard the mean of all, so that this says nothing.
 """
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.formats.bands import band_columns, band_in
 from a2v_data.formats.known_columns import birdnet_like, find_files
@@ -55,14 +59,12 @@ def raven_rows(header: Header, body: Cells, config: AnnotationConfig, delimiter:
     columns = _Columns(header, label, body, config)
     columns.band = None if birdnet else columns.band  # which has that of its model, not of the event
     whole, broken = whole_rows(with_points(body, delimiter), header, delimiter)
-    kept, doubled, channels = _selections(header, columns, whole)
-    if birdnet and channels and set().union(*channels) <= {1}:
-        channels = []
+    kept = _selections(header, columns, whole)
+    said = not (birdnet and set().union(*(one.channels for one in kept)) <= {1})
     kind, likelihood = "birdnet" if birdnet else "raven", columns.likelihood
-    table = Table(kind, problems=broken, doubled=doubled, windows=birdnet)
+    table = Table(kind, problems=broken, doubled=sum(len(one.repeated) for one in kept), windows=birdnet)
     table.likelihood = None if likelihood is None else header.names[likelihood]
-    sounds = [frozenset(one) or None for one in channels] or [None] * len(kept)
-    table.rows = [columns.row(number, row, sound) for (number, row), sound in zip(kept, sounds, strict=True)]
+    table.rows = [columns.row(one.place, one.row, (frozenset(one.channels) or None) if said else None) for one in kept]
     return table
 
 
@@ -88,7 +90,7 @@ class _Columns:
                 f"add {OFFSET} to the table in Raven and save it again"
             )
 
-    def row(self, number: int, row: list[str], channels: frozenset[int] | None) -> Row:
+    def row(self, place: str, row: list[str], channels: frozenset[int] | None) -> Row:
         problems: list[str] = []
         begin = seconds(BEGIN, row[self.begin], problems)
         if self.end is not None:
@@ -107,32 +109,49 @@ class _Columns:
         label = "" if self.label is None else row[self.label]
         likelihood, unlikely = likelihood_of(self.header, self.likelihood, row)
         return Row(
-            f"row {number}", file or None, onset, offset, label, problems=tuple(problems),
+            place, file or None, onset, offset, label, problems=tuple(problems),
             likelihood=likelihood, likelihood_problem=unlikely, channels=channels,
             band_hz=band_in(self.band, row),
         )  # fmt: skip
 
 
-def _selections(header: Header, columns: _Columns, body: Cells) -> tuple[Cells, int, list[set[int]]]:
-    """Rows that are read, how many others repeat one of them in another view or channel, and the channels of each row
-    that is read, counted from 1 (no entry: the table has no such column)."""
+@dataclass
+class _Selection:
+    """An event: its first row, the numbers of those that show it again, and its channels, counted from 1."""
+
+    number: int
+    row: list[str]
+    repeated: list[int] = field(default_factory=list)
+    channels: set[int] = field(default_factory=set)
+
+    @property
+    def place(self) -> str:
+        """How messages call it: all of its rows, since all are to be put right."""
+        if not self.repeated:
+            return f"row {self.number}"
+        return f"rows {' and '.join(map(str, (self.number, *self.repeated)))}"
+
+
+def _selections(header: Header, columns: _Columns, body: Cells) -> list[_Selection]:
+    """Each selection once, whatever the views and channels that show it."""
     selection, view, channel = header.find("Selection"), header.find("View"), header.find("Channel")
-    sounds = [] if channel is None else channels_of([row[channel] for _, row in body], 1)
+    sounds: Sequence[int | None] = [None] * len(body)
+    if channel is not None:
+        sounds = channels_of([row[channel] for _, row in body], 1)
     shown = [at for at in (view, channel) if at is not None]
-    if selection is None or not shown:
-        return body, 0, [set() if sound is None else {sound} for sound in sounds]
     same = (selection, columns.begin, columns.end, columns.length, columns.file, columns.label)
-    seen: dict[tuple[str, ...], tuple[set[tuple[str, ...]], set[int]]] = {}
-    kept: Cells = []
-    channels: list[set[int]] = []
-    for at, (number, row) in enumerate(body):
-        views, of_first = seen.setdefault(tuple(row[at] for at in same if at is not None), (set(), set()))
+    seen: dict[tuple[str, ...], tuple[Counter[tuple[str, ...]], list[_Selection]]] = {}
+    kept: list[_Selection] = []
+    for (number, row), sound in zip(body, sounds, strict=True):
+        key = tuple(row[at] for at in same if at is not None)
+        views, events = seen.setdefault(key, (Counter(), [])) if selection is not None and shown else (Counter(), [])
         this = tuple(row[at] for at in shown)
-        if not views or this in views:  # the same view twice: two events, from tables put together
-            kept.append((number, row))
-            of_first = of_first if not views else set()
-            channels.append(of_first)
-        views.add(this)
-        if sounds and (sound := sounds[at]) is not None:
-            of_first.add(sound)
-    return kept, len(body) - len(kept), channels if sounds else []
+        if views[this] == len(events):  # the same view twice: two events, from tables put together
+            events.append(_Selection(number, row))
+            kept.append(events[-1])
+        else:
+            events[views[this]].repeated.append(number)
+        if sound is not None:
+            events[views[this]].channels.add(sound)
+        views[this] += 1
+    return kept

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from a2v_data.corpus import Corpus
-from a2v_data.folds import Folds, best_split, class_counts, with_sizes
+from a2v_data.folds import Folds, class_counts, with_sizes
 from a2v_data.groups import Grouping, group_of
+from a2v_data.stratification import best_split
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from a2v_data.class_mapping import some_of
-from a2v_data.folds import TOLD_CLASSES, best_split, class_counts, with_sizes
+from a2v_data.folds import TOLD_CLASSES, class_counts, with_sizes
 from a2v_data.groups import Grouping, group_of
 from a2v_data.listing import Listing
+from a2v_data.stratification import best_split
 
 LARGEST = 1.5  # times the share that is asked for, so that rare classes do not take all
 

@@ -43,6 +43,7 @@ OPTIONS: dict[str, tuple[Any, str, str]] = {  # field -> type, option, help
     "default_label": (str, "default-label", "Class of events without one."),
     "point_duration_s": (float, "point-duration", "Length given to points, in seconds."),
     "encoding": (str, "encoding", "Of text tables; default: UTF-8 or UTF-16."),
+    "weak": (str, "weak-labels", "CSV: which classes call in each recording, without times."),
 }
 
 

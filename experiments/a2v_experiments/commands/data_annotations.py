@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -78,8 +79,9 @@ def _as_json(report: AnnotationReport, source: Source) -> dict[str, Any]:
         "form": source.form,
         "recordings": len(source.names),
         "annotated": len(report.annotated),
-        "not_annotated": [name for name in source.names if name not in report.annotated],
+        "not_annotated": _without(report, source),
         "events": len(report.rows),
+        **_weak_json(report),
         "classes": [
             {"class": label, "events": events, "seconds": round(seconds, 6), "recordings": recordings}
             for label, events, seconds, recordings in events_per_class(report.rows)
@@ -103,7 +105,8 @@ def _show(report: AnnotationReport, source: Source) -> None:
     _columns(("table", "format", "events", "recordings"), tables, left=2, limit=10)
     classes = [(name, count, f"{length:.1f}", of) for name, count, length, of in events_per_class(report.rows)]
     _columns(("class", "events", "seconds", "recordings"), classes, left=1)
-    without = [name for name in source.names if name not in report.annotated]
+    _show_weak(report)
+    without = _without(report, source)
     if without:
         say(f"\nwithout annotations (not listened to): {len(without)} of {len(source.names)} recordings")
     _list("", without, limit=10)
@@ -112,6 +115,34 @@ def _show(report: AnnotationReport, source: Source) -> None:
     _list("wrong", report.problems)
     count = len(report.problems)
     say(f"\n{count} problem{'' if count == 1 else 's'}: put them right, or take them out" if count else "\nall right")
+
+
+def _without(report: AnnotationReport, source: Source) -> list[str]:
+    return [name for name in source.names if name not in report.annotated and name not in report.weak]
+
+
+def _weak(report: AnnotationReport) -> list[tuple[str, int]]:
+    """Class, and recordings in which it calls by a table of recording-level labels; by class."""
+    counts = Counter(label for labels in report.weak.values() for label in labels)
+    return sorted(counts.items())
+
+
+def _weak_json(report: AnnotationReport) -> dict[str, Any]:
+    if not report.weak:
+        return {}
+    return {
+        "weak_recordings": len(report.weak),
+        "weak_silent": sum(not labels for labels in report.weak.values()),
+        "weak_classes": [{"class": label, "recordings": count} for label, count in _weak(report)],
+    }
+
+
+def _show_weak(report: AnnotationReport) -> None:
+    if not report.weak:
+        return
+    silent = sum(not labels for labels in report.weak.values())
+    say(f"\nrecording-level labels (weak): {len(report.weak)} recordings, in {silent} of them nothing calls")
+    _columns(("class", "recordings"), _weak(report), left=1)
 
 
 def _columns(header: Sequence[str], rows: Sequence[Sequence[Any]], left: int, limit: int | None = None) -> None:

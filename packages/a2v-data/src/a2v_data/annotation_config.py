@@ -21,6 +21,7 @@ class AnnotationConfig(BaseModel):
     default_label: class of events that have none, for tables of a single class.
     point_duration_s: points (onset = offset) become events of this length with the point in the middle; None: they
     are errors.
+    weak: a table of recording-level labels, without times (`weak.py`), relative as tables are; None: there is none.
     encoding: of text tables; None: UTF-8, or UTF-16 with a byte order mark.
     """
 
@@ -35,6 +36,7 @@ class AnnotationConfig(BaseModel):
     default_label: str | None = None
     point_duration_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     encoding: str | None = None
+    weak: str | None = Field(default=None, exclude_if=lambda table: table is None)  # fingerprints without it stay
 
     @field_validator("tables")
     @classmethod
@@ -43,7 +45,7 @@ class AnnotationConfig(BaseModel):
             raise ValueError("must name at least one file, folder or pattern (leave it out to find them)")
         return tables
 
-    @field_validator("label_column", "mapping", "default_label")
+    @field_validator("label_column", "mapping", "default_label", "weak")
     @classmethod
     def _not_blank(cls, text: str | None) -> str | None:
         if text is not None and not text.strip():

@@ -13,6 +13,7 @@ from a2v_data.audio import AudioError
 from a2v_data.formats import PICKLE_SUFFIXES, detect, read_table, suffixes
 from a2v_data.formats.table import TableError, read_text
 from a2v_data.recording_names import RecordingNames, read_header
+from a2v_data.weak import weak_file
 
 ANNOTATION_FILE = "annotations.csv"
 ANNOTATION_FOLDER = "annotations"
@@ -58,7 +59,8 @@ class ReadTable:
 @dataclass
 class AnnotationReport:
     """Everything that the tables of a source say: events, recordings that they name, those of which they name an event
-    (one that a mapping drops too), one line per problem, and which of these lines are of one recording (`wrong`)."""
+    (one that a mapping drops too), one line per problem, and which of these lines are of one recording (`wrong`).
+    weak: the classes of each recording that a table of recording-level labels names."""
 
     tables: list[ReadTable] = field(default_factory=list)
     rows: list[Annotation] = field(default_factory=list)
@@ -67,6 +69,7 @@ class AnnotationReport:
     notices: list[str] = field(default_factory=list)
     wrong: dict[str, list[str]] = field(default_factory=dict)
     with_events: set[str] = field(default_factory=set)
+    weak: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def add_problem(self, recording: str | None, line: str) -> None:
         """Note what is wrong, and of which recording it is where that is known."""
@@ -132,15 +135,17 @@ def _named_tables(folder: Path, audio_folder: Path, config: AnnotationConfig) ->
 
 
 def _walk(root: Path, base: Path, folder: Path, config: AnnotationConfig) -> list[TableFile]:
-    """Everything under `root` that is named like a table, folders too, so that they can be reported; no mapping."""
+    """Everything under `root` that is named like a table, folders too, so that they can be reported; no
+    mapping, nor recording-level labels."""
     wanted = suffixes(config.format)
-    mapping = folder / config.mapping if config.mapping else None
+    named = [folder / config.mapping if config.mapping else None, weak_file(config, folder)]
+    others = {os.path.abspath(path) for path in named if path}
     found = []
     for parent, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted([*folders, *files]):
             path = Path(parent, name)
-            if path.suffix.lower() in wanted and not name.startswith(".") and path != mapping:
+            if path.suffix.lower() in wanted and not name.startswith(".") and os.path.abspath(path) not in others:
                 found.append(TableFile(path, _shown(path, folder), path.relative_to(base).as_posix()))
     return found
 

@@ -67,7 +67,8 @@ class Annotations:
     which it names an event, of any label: also where a mapping drops it, and it is in no row here.
 
     notices: what is worth knowing though nothing is wrong, one line each. wrong: recordings of which an annotation is
-    wrong, with a line for each; they cannot be used, their neighbours can.
+    wrong, with a line for each; they cannot be used, their neighbours can. weak: the classes of each recording that a
+    table of recording-level labels names.
     """
 
     path: Path
@@ -76,6 +77,7 @@ class Annotations:
     notices: tuple[str, ...] = ()
     wrong: Mapping[str, Sequence[str]] = field(default_factory=dict)
     with_events: frozenset[str] = field(default_factory=frozenset)
+    weak: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def read_annotations(

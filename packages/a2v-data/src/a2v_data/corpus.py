@@ -130,6 +130,17 @@ class Corpus:
         bounds = self._event_bounds
         return self.events[bounds[recording] : bounds[recording + 1]]
 
+    @property
+    def weak(self) -> dict[str, list[str]]:
+        """The classes of each recording that is labelled as a whole only, by name."""
+        weak: dict[str, list[str]] = self.meta.get("weak", {})
+        return weak
+
+    def weak_labels(self, recording: int) -> np.ndarray | None:
+        """(C,) bool: which classes call somewhere in a recording that is labelled as a whole only; None for others."""
+        names = self.weak.get(self.recordings[recording].name)
+        return None if names is None else np.isin(self.classes, names)
+
     def segment_samples(self, segment_s: float) -> int:
         """Samples in a segment of `segment_s` seconds."""
         samples = round(segment_s * self.sample_rate)
@@ -187,10 +198,14 @@ class Corpus:
 
         Frame t of a segment that starts at s seconds covers [s + t / f', s + (t + 1) / f'). It is 1 where its
         centre lies in [onset, offset) of an event of the class. So that no call is lost that is shorter than
-        a frame, every event also sets the frame that contains its middle. Zeros in unlabelled recordings.
+        a frame, every event also sets the frame that contains its middle. Zeros in unlabelled recordings, NaN in those
+        that are labelled as a whole only (`weak_labels`): in which frames they call nobody knows.
         """
         target_BTC = np.zeros((len(segments), frames, len(self.classes)), np.float32)
         for row, segment in enumerate(segments):
+            if self.weak and self.recordings[segment["recording"]].name in self.weak:
+                target_BTC[row] = np.nan
+                continue
             events = self.labels(segment["recording"])
             start_s = segment["start"] / self.sample_rate
             inside = (events["offset_s"] > start_s) & (events["onset_s"] < start_s + frames / frame_rate)

@@ -1,8 +1,9 @@
 """Stratified folds of a corpus, a hold-out, and few-shot shares of them.
 
 A fold is a list of recordings to train on and one to evaluate on; a group (recording, individual, day) never
-straddles the two. Unlabelled recordings are in neither; they stay available to pretraining. `manifests.py` writes
-and reads them.
+straddles the two. Unlabelled recordings are in neither; they stay available to pretraining. Recordings that are
+labelled as a whole only (`weak.py`) are split like others, each of their classes as one event. `manifests.py` writes
+and reads folds.
 
 Legend: R recordings, G groups, P parts (the evaluation recordings of each fold; or train and hold-out), C classes.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from a2v_data.groups import Grouping, group_of
-from a2v_data.listing import Listing
+from a2v_data.listing import Listing, weak_of
 
 MOST_TRIES, TRIED_GROUPS = 64, 2_000
 MOST_CHANGES, CHANGES_PER_GROUP = 20_000, 60
@@ -254,17 +255,22 @@ def _even_out(counts_GC: np.ndarray, shares_P: np.ndarray, part_G: np.ndarray, r
 
 
 def class_counts(corpus: Listing) -> np.ndarray:
-    """Events per recording and class, (R, C) int."""
+    """Events per recording and class, (R, C) int; 1 for each class of a recording that is labelled as a whole only."""
     counts_RC = np.zeros((len(corpus.recordings), len(corpus.classes)), np.int64)
     np.add.at(counts_RC, (corpus.events["recording"], corpus.events["class"]), 1)
+    weak = weak_of(corpus)
+    for row, names in zip(corpus.indices(weak), weak.values(), strict=True):
+        counts_RC[row] = np.isin(corpus.classes, names)
     return counts_RC
 
 
 def _members(corpus: Listing, group: Grouping) -> dict[str, list[int]]:
-    """Positions of the labelled recordings of each group, in the order of first appearance."""
+    """Positions of the labelled recordings of each group, those labelled as a whole only too, in the order of first
+    appearance."""
     members: dict[str, list[int]] = {}
+    weak = weak_of(corpus)
     for row, recording in enumerate(corpus.recordings):
-        if recording.labelled:
+        if recording.labelled or recording.name in weak:
             members.setdefault(group_of(recording.name, group), []).append(row)
     return members
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.corpus import EVENT_DTYPE, META, Corpus, Recording
-from a2v_data.labelled import LabelledSetting, labelled_line, rule_of
+from a2v_data.labelled import LabelledSetting, labelled_line, number, rule_of
 
 if TYPE_CHECKING:
     from a2v_data.pack import PackConfig
@@ -72,11 +72,19 @@ def duration_s(recording: Recording) -> float:
     return recording.source_samples / recording.source_rate
 
 
+def weak_of(listing: Listing) -> dict[str, list[str]]:
+    """The classes of each recording that is labelled as a whole only (`weak.py`), by name."""
+    weak: dict[str, list[str]] = listing.meta.get("weak", {})
+    return weak
+
+
 def labelled_in(listing: Listing) -> str:
     """The line on how many of its recordings are labelled, and by which rule."""
     labelled = sum(recording.labelled for recording in listing.recordings)
     meerkat = listing.meta.get("source", {}).get("form") == "meerkat"
-    return labelled_line(labelled, len(listing.recordings), rule_of(listing.meta), meerkat)
+    line = labelled_line(labelled, len(listing.recordings), rule_of(listing.meta), meerkat)
+    weak = weak_of(listing)
+    return f"{line}; {number(len(weak))} more by recording-level labels (weak)" if weak else line
 
 
 def labelled_notices(listing: Listing) -> list[str]:
@@ -110,7 +118,7 @@ def list_source(folder: Path, config: "PackConfig", strict: bool = False) -> Sou
 
     strict: any wrong annotation raises `AnnotationError`, as in an experiment. Raises as `make_plan` does.
     """
-    from a2v_data.pack import planned_events
+    from a2v_data.pack import planned_events, planned_weak
     from a2v_data.plan import make_plan
 
     # The same rules as for packing (who counts as labelled, class order, merging), so that folds of either agree.
@@ -127,5 +135,7 @@ def list_source(folder: Path, config: "PackConfig", strict: bool = False) -> Sou
         "config": {**config.model_dump(mode="json"), "labelled": plan.rule},
         "labelled_notice": plan.labelled_notice,
     }
+    if weak := planned_weak(plan, config):
+        meta["weak"] = weak
     problems = [plan.left_out[name] for name in sorted(plan.left_out)]
     return SourceListing(folder, tuple(classes), recordings, events[order], meta, problems, notices)

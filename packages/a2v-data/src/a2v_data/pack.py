@@ -7,7 +7,7 @@ memory. Nothing is written before annotations and disk space were checked, and t
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,19 +94,28 @@ def pack(
 def planned_events(plan: Plan, config: PackConfig) -> tuple[list[str], dict[str, list[Event]], list[str]]:
     """The classes, the events of every recording by onset, overlapping ones of one class merged, and notices."""
     rows = [row for row in plan.annotations.rows if row.label not in config.exclude_labels]
-    classes = _classes(plan.annotations.path, rows, config)
+    classes = _classes(plan.annotations.path, rows, config, planned_weak(plan, config))
     events, merged = _events(rows, classes)
     notices = list(plan.annotations.notices)
     notices += [
         f"exclude_labels: no event is labelled {label!r}"
         for label in config.exclude_labels
         if all(row.label != label for row in plan.annotations.rows)
+        and not any(label in names for names in plan.weak.values())
     ]
     notices += [
         f"{label}: {count} overlapping event(s) of one recording merged into those that they overlap"
         for label, count in sorted(merged.items())
     ]
     return classes, events, notices
+
+
+def planned_weak(plan: Plan, config: PackConfig) -> dict[str, list[str]]:
+    """The classes of every recording that is labelled as a whole only, by name."""
+    return {
+        name: [label for label in labels if label not in config.exclude_labels]
+        for name, labels in sorted(plan.weak.items())
+    }
 
 
 def _tasks(plan: Plan, audio: Path) -> list[_Task]:
@@ -147,6 +156,8 @@ def _write(
         for number, recording in enumerate(writer.recordings)
         for event in events.get(recording.name, ())
     ]
+    good = {recording.name for recording in writer.recordings}
+    weak = {name: labels for name, labels in planned_weak(plan, config).items() if name in good}
     writer.finish(
         np.array(rows, EVENT_DTYPE),
         source={
@@ -158,6 +169,7 @@ def _write(
         labelled_notice=plan.labelled_notice,
         problems=problems,
         notices=sorted(notices),
+        **({"weak": weak} if weak else {}),
     )
 
 
@@ -177,14 +189,23 @@ def _pack_recording(task: _Task, advance: Advance) -> Converted | AudioError:
         return error
 
 
-def _classes(path: Path, rows: list[Annotation], config: PackConfig) -> list[str]:
-    labels = {row.label for row in rows}
+def _classes(
+    path: Path, rows: list[Annotation], config: PackConfig, weak: Mapping[str, Sequence[str]]
+) -> list[str]:
+    whole = {label: name for name, labels in weak.items() for label in labels}  # class -> a recording with it
+    labels = {row.label for row in rows} | whole.keys()
     if config.classes is not None:
         problems = [
             f"{row.where}: label {row.label!r} is not among classes ({', '.join(config.classes)}); "
             "add it there or to exclude_labels"
             for row in rows
             if row.label not in config.classes
+        ]
+        problems += [
+            f"{name}: recording-level label {label!r} is not among classes ({', '.join(config.classes)}); "
+            "add it there or to exclude_labels"
+            for label, name in whole.items()
+            if label not in config.classes
         ]
         if problems:
             raise AnnotationError(path, problems)

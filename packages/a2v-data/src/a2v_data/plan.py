@@ -8,9 +8,9 @@ everything.
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,6 +31,7 @@ from a2v_data.labelled import (
 from a2v_data.meerkat import MEERKAT_CLASSES
 from a2v_data.prepared import Prepared, joined_annotations, read_prepared
 from a2v_data.sources import Source, open_source
+from a2v_data.weak import compared
 
 FOCAL = "focal"
 HEADER_THREADS = 8  # headers are waited for, not computed
@@ -60,7 +61,8 @@ class RecordingConfig(BaseModel):
 class Plan:
     """A source: its good recordings by name, their events, and what is said about the others.
 
-    labels: of all annotations, also those of recordings that cannot be used. left_out: a line for each of these.
+    labels: of all annotations, also those of recordings that cannot be used. left_out: a line for each of these. weak:
+    the classes of each good recording that is labelled as a whole only, and is not in `labelled`.
     rule: by which recordings are in `labelled`. labelled_notice: what is said where another seems to be meant; it is
     among the annotations' notices too.
     """
@@ -75,6 +77,7 @@ class Plan:
     left_out: dict[str, str]
     rule: LabelledRule
     labelled_notice: str | None
+    weak: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def original_audio_folder(self) -> str:
@@ -96,6 +99,11 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
     """
     opened = source if isinstance(source, Source) else open_source(source, config.annotations)
     prepared = read_prepared(opened.folder) if opened.form == "meerkat" else None
+    if prepared and opened.config.weak:
+        raise ValueError(
+            f"{opened.folder}: its recordings were cut into segments, to which recording-level labels do not belong; "
+            "give the folder of the recordings themselves with weak"
+        )
     annotations = joined_annotations(opened, prepared) if prepared else opened.annotations()
     names = list(prepared.recordings) if prepared else list(opened.names)
     _check_channels(config, names, opened)
@@ -123,11 +131,21 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
     sample_rate = config.sample_rate or _common_rate(recordings.values())
     rule = labelled_rule(config.labelled, opened.folder, opened.config)
     notice = _labelled_notice(opened, rule, recordings.keys(), annotations)
-    notices = (*annotations.notices, *([notice] if notice else []))
+    labelled = labelled_names(rule, set(names), annotations)
+    if rule == "all":  # but what is labelled as a whole only
+        labelled -= annotations.weak.keys() - annotations.annotated
+    weak = {name: annotations.weak[name] for name in recordings if name in annotations.weak and name not in labelled}
+    notices = (*annotations.notices, *([notice] if notice else []), *_labelled_twice(annotations, labelled, opened))
     inside = replace(annotations, rows=tuple(rows), notices=notices)
     labels = frozenset(row.label for row in annotations.rows)
-    labelled = labelled_names(rule, set(names), annotations)
-    return Plan(opened, prepared, sample_rate, recordings, inside, labels, labelled, left_out, rule, notice)
+    return Plan(opened, prepared, sample_rate, recordings, inside, labels, labelled, left_out, rule, notice, weak)
+
+
+def _labelled_twice(annotations: Annotations, labelled: Set[str], source: Source) -> list[str]:
+    events: dict[str, set[str]] = {}
+    for row in annotations.rows:
+        events.setdefault(row.file, set()).add(row.label)
+    return compared(Path(source.config.weak or "").name, annotations.weak, events, sorted(labelled))
 
 
 def _labelled_notice(source: Source, rule: LabelledRule, good: Set[str], annotations: Annotations) -> str | None:

@@ -22,7 +22,7 @@ from a2v_data.annotation_tables import (
     find_tables,
     read_tables,
 )
-from a2v_data.annotations import AnnotationError, Annotations
+from a2v_data.annotations import Annotation, AnnotationError, Annotations
 from a2v_data.audio import AUDIO_SUFFIXES
 from a2v_data.class_mapping import apply_mapping, mapping_file, read_mapping
 from a2v_data.meerkat import (
@@ -36,6 +36,7 @@ from a2v_data.meerkat import (
 )
 from a2v_data.recording_names import RecordingNames, recording_names
 from a2v_data.storage import BLOCK_BYTES, write_text_aside
+from a2v_data.weak import WeakLabel, WeakTable, by_recording, read_weak, weak_file
 
 Entry = tuple[list[int] | None, str]  # ([size, mtime_ns], content hash) of one file
 Progress = Callable[[int, int], None]
@@ -74,7 +75,7 @@ class Source:
             raise AnnotationError(place, everywhere)
         return Annotations(
             place, tuple(report.rows), frozenset(report.annotated), tuple(report.notices), report.wrong,
-            frozenset(report.with_events),
+            frozenset(report.with_events), report.weak,
         )  # fmt: skip
 
     def read(self, progress: Progress | None = None) -> AnnotationReport:
@@ -89,16 +90,34 @@ class Source:
             names = RecordingNames(self.audio_folder, self.names)
             report = read_tables(self.found.read, names, self.config, MEERKAT_CLASSES, progress)
         report.with_events = {row.file for row in report.rows}
+        weak = self._weak_table(report)
+        labels = weak.labels if weak else []
         if mapping is not None:
-            report.rows, problems, notices = apply_mapping(report.rows, mapping, self.config.unmapped)
+            both: list[Annotation | WeakLabel] = [*report.rows, *labels]
+            mapped, problems, notices = apply_mapping(both, mapping, self.config.unmapped)
+            report.rows = [row for row in mapped if isinstance(row, Annotation)]
+            labels = [label for label in mapped if isinstance(label, WeakLabel)]
             report.problems += problems
             report.notices += notices
+        if weak is not None:
+            report.weak, notices = by_recording(weak, labels)
+            report.notices += notices
         return report
+
+    def _weak_table(self, report: AnnotationReport) -> WeakTable | None:
+        """The recording-level labels, if a table of them is named; what is wrong in it goes into the report."""
+        path = self._weak_file
+        if path is None:
+            return None
+        table = read_weak(path, RecordingNames(self.audio_folder, self.names), self.config)
+        report.problems += table.problems
+        report.notices += table.notices
+        return table
 
     def read_files(self) -> list[Path]:
         """Every file whose content decides what is prepared."""
         audio = [self.audio_folder / name for name in self.names]
-        mapping = [self._mapping_file] if self._mapping_file else []
+        mapping = [path for path in (self._mapping_file, self._weak_file) if path]
         if self.form != "meerkat":
             return [*audio, *[file.path for file in self.found.read], *mapping]
         tables = [path for path in map(self.folder.joinpath, PREPARED_TABLES) if path.is_file()]
@@ -112,12 +131,17 @@ class Source:
     def _mapping_file(self) -> Path | None:
         return mapping_file(self.config, self.folder)
 
+    @property
+    def _weak_file(self) -> Path | None:
+        return weak_file(self.config, self.folder)
+
 
 def open_source(folder: Path, annotations: AnnotationConfig | None = None) -> Source:
     """Find out which form a folder has, its recordings and its annotation tables.
 
     (a) recordings in `audio/` or in the folder itself, with `annotations.csv`, or with tables in `annotations/` or
-    beside the recordings (Raven, Audacity, TextGrid, BirdNET, ...), or those that `annotations.tables` names;
+    beside the recordings (Raven, Audacity, TextGrid, BirdNET, ...), or those that `annotations.tables` names; with
+    recording-level labels (`annotations.weak`) there may be none;
     (b) MeerKAT's wav/ and lbl/. Sub-folders are searched; names that start with a point are left alone. Raises
     `ValueError` where the folder, its audio or its annotations are missing.
     """
@@ -136,7 +160,7 @@ def open_source(folder: Path, annotations: AnnotationConfig | None = None) -> So
         found = find_tables(folder, audio, RecordingNames(audio, names), config)
         alone = [file.shown for file in found.read] == [ANNOTATION_FILE]
         source = Source(folder, "csv" if alone else "tables", audio, names, config, found)
-        missing = None if found.read else _no_tables(found, meerkat=audio == wav)
+        missing = None if found.read or config.weak else _no_tables(found, meerkat=audio == wav)
     if not source.names:
         suffixes = ", ".join(sorted(suffix.removeprefix(".") for suffix in AUDIO_SUFFIXES))
         raise ValueError(f"{source.audio_folder}: no audio in it; put recordings there ({suffixes})")

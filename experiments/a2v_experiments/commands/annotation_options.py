@@ -53,9 +53,9 @@ def table_options(
     """Gives a command the options that say how tables are read; it gets them as its keyword `name: AnnotationConfig`.
 
     prefix: of the options' names; of: before their help, where there are several kinds of tables; tables: whether they
-    are looked for, so that `--tables` may name them.
+    are looked for, so that `--tables` may name them, and `--weak-labels` a table without times.
     """
-    fields = [field for field in OPTIONS if tables or field != "tables"]
+    fields = [field for field in OPTIONS if tables or field not in ("tables", "weak")]
 
     def decorate(command: Command) -> Command:
         # The name of the configuration's class is not known here: importing it would slow every command down.

@@ -19,7 +19,7 @@ from ..store.claims import owner_is_gone
 from ..store.tags import COMMIT, DIRTY, PRUNED, STAGE, SWEEP, VARIANT
 
 SHORTEST_ID = 8  # characters of a run id that are shown, more where they would be ambiguous
-SCORES = ("strict/AP/micro", "AP/micro")
+SCORES = ("strict/AP/micro", "AP/micro", "presence/mAP/micro")
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,11 @@ class Corpus:
         names = self.weak.get(self.recordings[recording].name)
         return None if names is None else np.isin(self.classes, names)
 
+    def present(self, recording: int) -> np.ndarray:
+        """(C,) bool: which classes call in a recording, by its recording-level labels or by its events."""
+        weak_C = self.weak_labels(recording)
+        return np.isin(np.arange(len(self.classes)), self.labels(recording)["class"]) if weak_C is None else weak_C
+
     def segment_samples(self, segment_s: float) -> int:
         """Samples in a segment of `segment_s` seconds."""
         samples = round(segment_s * self.sample_rate)

@@ -189,9 +189,7 @@ def _pack_recording(task: _Task, advance: Advance) -> Converted | AudioError:
         return error
 
 
-def _classes(
-    path: Path, rows: list[Annotation], config: PackConfig, weak: Mapping[str, Sequence[str]]
-) -> list[str]:
+def _classes(path: Path, rows: list[Annotation], config: PackConfig, weak: Mapping[str, Sequence[str]]) -> list[str]:
     whole = {label: name for name, labels in weak.items() for label in labels}  # class -> a recording with it
     labels = {row.label for row in rows} | whole.keys()
     if config.classes is not None:

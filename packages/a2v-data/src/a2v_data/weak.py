@@ -143,9 +143,7 @@ def _refuse_times(header: Header) -> None:
         raise TableError(f"row 1: has {', '.join(times)}: this is a table of events; name it in tables, not as weak")
 
 
-def _recordings(
-    header: Header, rows: Cells, names: RecordingNames, folder: Path
-) -> tuple[int, list[str | None]]:
+def _recordings(header: Header, rows: Cells, names: RecordingNames, folder: Path) -> tuple[int, list[str | None]]:
     """The column that names recordings, and the recording of each row. Of several columns that which names most."""
     there = [at for name in FILE_COLUMNS if (at := header.find(name)) is not None]
     if not there:

@@ -6,7 +6,7 @@ Variants are what one compares (models, shares of labels, runs); each has one or
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -36,15 +36,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Presence = Literal["presence"]
+
 
 def precision_recall_figure(
-    variants: Mapping[str, Sequence[Mapping[str, Curve]]], classes: Sequence[str], protocol: Protocol
+    variants: Mapping[str, Sequence[Mapping[str, Curve]]], classes: Sequence[str], protocol: Protocol | Presence
 ) -> Figure:
     """Precision against recall, one panel per class and one for all classes pooled (micro).
 
     variants   name -> its folds, each class -> Curve (`precision_recall_curves`). Of several folds each is a thin line
                and their mean (`mean_curve`) a thick one. The legend of a panel gives AP, mean ± standard deviation
                over the folds that define it.
+
+    protocol   what the curves are of; 'presence': of recordings, not of events.
 
     A class without labels has no curve, and its panel says so. Raises ValueError without variants or folds.
     """
@@ -70,7 +74,8 @@ def precision_recall_figure(
     most = max(len(folds) for folds in variants.values())
     over = "" if most == 1 else f",{chr(10) if narrow else ' '}mean ± standard deviation over {most} folds (thin lines)"
     legend = {name: _line(order) for order, name in enumerate(variants)}
-    return finished(figure, legend, f"{protocol} protocol; numbers are average precision{over}")
+    of = "presence per recording" if protocol == "presence" else f"{protocol} protocol"
+    return finished(figure, legend, f"{of}; numbers are average precision{over}")
 
 
 def ap_per_class_figure(
@@ -115,11 +120,14 @@ def ap_per_class_figure(
     return finished(figure, handles_of([axis]), "mean ± standard deviation; small: single folds" if several else None)
 
 
-def threshold_figure(scores: ThresholdScores, chosen: Mapping[str, float] | None = None) -> Figure:
+def threshold_figure(
+    scores: ThresholdScores, chosen: Mapping[str, float] | None = None, of: Literal["strict"] | Presence = "strict"
+) -> Figure:
     """F1, precision and recall against the threshold, one panel per class, with the chosen threshold marked.
 
     chosen   class -> threshold; default `scores.best()`. A class without labels has no curve, and its panel says so;
              one of which no label is found at any threshold has no mark.
+    of       what was counted: events under `strict`, or recordings.
     """
     chosen = scores.best() if chosen is None else chosen
     figure, axes = panels(len(scores.classes), 1.55, 0.6)
@@ -140,7 +148,8 @@ def threshold_figure(scores: ThresholdScores, chosen: Mapping[str, float] | None
         else:
             _header(axis, "nothing found", GREY)
     figure.supxlabel("Threshold on the pooled likelihood", fontsize=FONT_PT)
-    figure.supylabel("Score (strict protocol)", fontsize=FONT_PT)
+    counted = "presence per recording" if of == "presence" else "strict protocol"
+    figure.supylabel(f"Score ({counted})", fontsize=FONT_PT)
     return finished(figure, handles_of(axes))
 
 

@@ -15,7 +15,7 @@ from a2v_model.config import EarConfig, FinetuneConfig, ModelConfig, check_toget
 from a2v_model.heads import apply_head, new_head
 from a2v_model.inference import Inference, Waveform
 from a2v_model.layers import Dropout
-from a2v_model.losses import focal_loss
+from a2v_model.losses import focal_loss, linear_softmax, logit_of
 from a2v_model.masking import channel_mask, frame_mask, noise
 
 
@@ -169,16 +169,31 @@ class Detector(Inference):
         return x_BTD
 
     def loss(self, logits_BTC: Tensor, targets_BTC: Tensor, valid_BT: Tensor | None = None) -> tuple[Tensor, int]:
-        """Loss summed over classes and (valid) frames, and the number of those frames to divide by."""
+        """Loss summed over classes and (valid) frames, and the number of those frames to divide by.
+
+        Targets that are NaN are not known: they add nothing to the loss, and frames whose first target is NaN do not
+        count.
+        """
+        known_BTC = ~torch.isnan(targets_BTC)
+        loss_BTC = self._elementwise(logits_BTC, torch.nan_to_num(targets_BTC, 0.0))
+        loss_BTC = torch.where(known_BTC, loss_BTC, 0.0)
+        counted_BT = known_BTC[..., 0] if valid_BT is None else known_BTC[..., 0] & valid_BT
+        return (loss_BTC.sum() if valid_BT is None else loss_BTC[valid_BT].sum()), int(counted_BT.sum())
+
+    def presence_loss(self, logits_BTC: Tensor, counted_BT: Tensor, recording_B: Tensor, presence_RC: Tensor) -> Tensor:
+        """Loss (R,) of recordings of which only the classes are known, summed over classes: that of the frames (focal
+        or binary cross entropy) on the frames' likelihoods pooled by `linear_softmax`, whose arguments these are.
+
+        presence_RC: 0 or 1; NaN where it is not known, which adds nothing.
+        """
+        pooled_RC = linear_softmax(logits_BTC.float().sigmoid(), counted_BT, recording_B, len(presence_RC))
+        loss_RC = self._elementwise(logit_of(pooled_RC), torch.nan_to_num(presence_RC, 0.0))
+        return torch.where(torch.isnan(presence_RC), 0.0, loss_RC).sum(1)
+
+    def _elementwise(self, logits: Tensor, targets: Tensor) -> Tensor:
         if self.config.focal:
-            loss_BTC = focal_loss(logits_BTC, targets_BTC, self.config.focal_gamma, self.config.focal_alpha)
-        else:
-            loss_BTC = functional.binary_cross_entropy_with_logits(
-                logits_BTC.float(), targets_BTC.float(), reduction="none"
-            )
-        if valid_BT is None:
-            return loss_BTC.sum(), logits_BTC.shape[0] * logits_BTC.shape[1]
-        return loss_BTC[valid_BT].sum(), int(valid_BT.sum())
+            return focal_loss(logits, targets, self.config.focal_gamma, self.config.focal_alpha)
+        return functional.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="none")
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor]) -> None:

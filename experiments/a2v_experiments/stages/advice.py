@@ -122,7 +122,11 @@ def advise(recipe: Recipe, parts: Mapping[float, TrainingPart], update_s: float 
                 f"{who} hears {100 * often:.0f} % of your labelled audio once: nothing will be learned; try {key}{took}"
             )
         lines.append(f"{who} hears {heard}; {_calls(part.calls)}")
-        few = {name: count for name, count in _by_count(part.calls).items() if count < FEW_CALLS}
+        few = {
+            name: count
+            for name, count in _by_count(part.calls).items()
+            if count + part.presence.get(name, 0) < FEW_CALLS
+        }
         if few:
             named = ", ".join(f"{name} {count}" for name, count in few.items())
             warnings.append(
@@ -165,9 +169,9 @@ def advice_on(recipe: Recipe, listing: Listing, folds: Folds, update_s: float | 
     weak = weak_of(listing)
     names = {name for fold in folds for name in (*fold.train, *fold.evaluation)}
     calls = int(class_counts(listing)[listing.indices(names - weak.keys())].sum())
-    line = f"the final model (folds.refit) hears all {calls} labelled calls"
-    if weak:
-        line += f" and {len(names & weak.keys())} recordings labelled as a whole"
+    heard = [f"{calls} labelled calls"] if calls or not weak else []
+    heard += [f"{len(names & weak.keys())} recordings labelled as a whole"] if weak else []
+    line = f"the final model (folds.refit) hears all {' and '.join(heard)}"
     return replace(advice, lines=(*advice.lines, line))
 
 

@@ -81,7 +81,7 @@ def make_folds(corpus: Listing, n_folds: int, seed: int, group: Grouping = "reco
             f"n_folds: {n_folds}, but the corpus has {len(members)} labelled {what}; "
             f"choose at most {len(members)} folds or annotate more"
         )
-    part_G = best_split(with_sizes(counts_RC, members), np.full(n_folds, 1 / n_folds), seed)
+    part_G = best_split(with_sizes(balanced_counts(corpus), members), np.full(n_folds, 1 / n_folds), seed)
     folds = tuple(_fold(corpus, counts_RC, members, part_G == part, part) for part in range(n_folds))
     counts_GC = np.array([counts_RC[rows].sum(0) for rows in members])
     return Folds(folds, tuple(_notices(corpus.classes, counts_GC, n_folds, group)))
@@ -104,7 +104,7 @@ def shuffle_folds(
     members = list(_members(corpus, group).values())
     if len(members) < 2:
         raise ValueError(f"the corpus has {len(members)} labelled group(s) of recordings; folds need 2 or more")
-    sizes = with_sizes(counts_RC, members)
+    sizes = with_sizes(balanced_counts(corpus), members)
     shares_P = np.array([1 - evaluation_share, evaluation_share])
     folds = tuple(
         _fold(corpus, counts_RC, members, best_split(sizes, shares_P, (seed, number)) == 1, number)
@@ -148,7 +148,7 @@ def hold_out(corpus: Listing, held: float | str, seed: int, group: Grouping = "r
     else:
         if not 0 < held < 1:
             raise ValueError(f"holdout: {held}; a share must be above 0 and below 1")
-        held_G = best_split(with_sizes(counts_RC, members), np.array([1 - held, held]), seed) == 1
+        held_G = best_split(with_sizes(balanced_counts(corpus), members), np.array([1 - held, held]), seed) == 1
     kept_C, held_C = (sum(counts_RC[members[k]].sum(0) for k in np.flatnonzero(part)) for part in (~held_G, held_G))
     notices = [
         f"{name}: {'not evaluated, no held out' if train else 'not learned, no train'} recording has it"
@@ -262,6 +262,17 @@ def class_counts(corpus: Listing) -> np.ndarray:
     for row, names in zip(corpus.indices(weak), weak.values(), strict=True):
         counts_RC[row] = np.isin(corpus.classes, names)
     return counts_RC
+
+
+def balanced_counts(corpus: Listing) -> np.ndarray:
+    """What splits balance, (R, ...) int: `class_counts`; with recordings that are labelled as a whole only, those of
+    either kind apart, and which recordings are labelled by events, so that no part has one kind alone."""
+    counts_RC, weak = class_counts(corpus), weak_of(corpus)
+    if not weak:
+        return counts_RC
+    whole_R1 = np.array([[recording.name in weak] for recording in corpus.recordings])
+    strong_R1 = np.array([[recording.labelled] for recording in corpus.recordings])
+    return np.concatenate([counts_RC * ~whole_R1, counts_RC * whole_R1, strong_R1], axis=1)
 
 
 def _members(corpus: Listing, group: Grouping) -> dict[str, list[int]]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from a2v_data.folds import best_split, class_counts, with_sizes
+from a2v_data.folds import balanced_counts, best_split, class_counts, with_sizes
 from a2v_data.groups import Grouping, group_of
 from a2v_data.listing import Listing
 
@@ -46,7 +46,7 @@ def validation_split(
     there_GC = counts_GC > 0
     held_G: np.ndarray = np.zeros(len(rows), bool)
     if (there_GC.sum(0) > 1).any():
-        held_G = best_split(with_sizes(counts_RC, rows), np.array([1 - share, share]), seed) == 1
+        held_G = best_split(with_sizes(balanced_counts(corpus), rows), np.array([1 - share, share]), seed) == 1
         held_G = _share_classes(there_GC, held_G, share, np.random.default_rng(seed))
     if not there_GC[held_G].any():
         what = "training recordings" if group == "recording" else "groups of training recordings"

@@ -11,7 +11,7 @@ from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.corpus import META
 from a2v_data.coverage import Timeline
 from a2v_data.labelled import LabelledRule, LabelledSetting, rule_of
-from a2v_data.listing import duration_s, labelled_notices, open_listing
+from a2v_data.listing import duration_s, labelled_notices, open_listing, weak_of
 from a2v_data.plan import FOCAL
 from numpy.typing import NDArray
 
@@ -53,7 +53,7 @@ class CorpusFacts:
 
     folder: as the recipe names it. called_share: of the labelled time, that with a call of any class. problems:
     recordings that are left out, a line each. rule: by which recordings are labelled. notices: what is said where
-    another rule seems to be meant.
+    another rule seems to be meant. weak: recordings that are labelled as a whole only; they are not among `labelled`.
     """
 
     folder: str
@@ -66,6 +66,7 @@ class CorpusFacts:
     rule: LabelledRule | None = None
     notices: tuple[str, ...] = ()
     annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
+    weak: int = 0
 
     @property
     def labelled(self) -> list[RecordingFacts]:
@@ -88,6 +89,12 @@ def read_facts(
     numbers = [number for number, name in enumerate(listing.classes) if name != FOCAL]  # marks calls of the others
     events = events[np.isin(events["class"], numbers)]
     labelled_s = sum(duration_s(recording) for recording in listing.recordings if recording.labelled)
+    if not len(events) and weak_of(listing):
+        raise UserError(
+            f"{folder}: its labels are of whole recordings, and what suits a corpus follows from when calls begin and"
+            " end; start from few_calls: a2v experiment run few_calls --set data.source=FOLDER --set"
+            " data.annotations.weak=TABLE"
+        )
     if not len(events):
         raise UserError(f"{folder}: no call is labelled in its recordings: training needs some")
     names = [recording.name for recording in listing.recordings if recording.labelled]
@@ -115,6 +122,7 @@ def read_facts(
     return CorpusFacts(
         str(folder), name, tuple(recordings), classes, _lengths(events), share, tuple(listing.problems),
         rule_of(listing.meta), tuple(labelled_notices(listing)), annotations or AnnotationConfig(),
+        len(weak_of(listing)),
     )  # fmt: skip
 
 

@@ -84,7 +84,8 @@ def labelled_in(listing: Listing) -> str:
     meerkat = listing.meta.get("source", {}).get("form") == "meerkat"
     line = labelled_line(labelled, len(listing.recordings), rule_of(listing.meta), meerkat)
     weak = weak_of(listing)
-    return f"{line}; {number(len(weak))} more by recording-level labels (weak)" if weak else line
+    more = f"{number(len(weak))} more as a whole, by recording-level labels (weak)"
+    return f"{line}; {more}; each of their classes counts as one event" if weak else line
 
 
 def labelled_notices(listing: Listing) -> list[str]:

@@ -211,6 +211,17 @@ def presence_text(
     return "\n".join([*lines[:1], rule, *lines[1:-2], rule, *lines[-2:], *notes])
 
 
+def presence_table(variants: Mapping[str, Summary], classes: Sequence[str]) -> str:
+    """Class x AP over recordings of several models as aligned text, mean ± standard deviation over folds."""
+    rows = [["presence AP", *variants]]
+    for name in (*classes, "macro", "micro"):
+        found = [summary.get(_ap_name(name)) for summary in variants.values()]
+        rows.append([name, *(UNDEFINED_MARK if cell is None else str(cell) for cell in found)])
+    lines = aligned(rows)
+    rule = "─" * max(map(len, lines))
+    return "\n".join([*lines[:1], rule, *lines[1:-2], rule, *lines[-2:]])
+
+
 def presence_csv(summary: Summary, classes: Sequence[str]) -> str:
     """AP over recordings in full precision, one line per class; empty where undefined."""
     out = io.StringIO()

@@ -185,13 +185,18 @@ def _reader(header: Header, rows: Cells, file: int, config: AnnotationConfig, fo
         further = _further(header)
         return lambda row: (_distinct([f"{row[genus]} {row[species]}".strip(), *_lists(row, further)]), [])
     hot = _hot_columns(header, rows, file)
-    lists = [at for name in LIST_COLUMNS if (at := header.find(name)) is not None and at != file and at not in hot]
+    lists = [at for name in LIST_COLUMNS if (at := header.find(name)) is not None and at != file]
     if lists and len(hot) > 1:
         raise TableError(
             f"row 1: column {header.names[lists[0]]} may hold the classes, and so may {len(hot)} columns of 0 and 1 "
             f"({header.names[hot[0]]}, ...); name the column with label_column, or take one kind out"
         )
     if lists:
+        if {row[lists[0]] for _, row in rows} <= {"0", "1", ""}:
+            name = header.names[lists[0]]
+            raise TableError(
+                f"row 1: column {name} holds 0 and 1 only; call it as the class is called that they are of"
+            )
         columns = [lists[0], *_further(header)]
         return lambda row: (_distinct(_lists(row, columns)), [])
     if not hot:
@@ -238,7 +243,7 @@ def _hot_columns(header: Header, rows: Cells, file: int) -> list[int]:
     for at, name in enumerate(header.names):
         cells = Counter(row[at].lower() for _, row in rows if row[at])
         fitting = sum(count for text, count in cells.items() if text in PRESENT | ABSENT)
-        usual = name.lower() in NO_CLASSES or name.lower() in FILE_COLUMNS
+        usual = name.lower() in NO_CLASSES.union(FILE_COLUMNS, LIST_COLUMNS, FURTHER_COLUMNS)
         if at != file and not usual and fitting and fitting >= MOSTLY * cells.total():
             chosen.append(at)
     return chosen

@@ -46,7 +46,10 @@ def _of_share(
     assert stage is not None
     counted = _counted(
         [threshold_scores(context, result.run_id) for result in results],
-        [presence_of(context, result.run_id) for result in results],
+        [
+            presence_of(context, result.run_id) if any(name.startswith(PRESENCE) for name in before) else None
+            for result, before in zip(results, scores, strict=True)
+        ],
     )
     fitted = []
     for result, before, counts in zip(results, scores, counted, strict=True):

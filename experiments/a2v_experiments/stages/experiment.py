@@ -79,7 +79,8 @@ def complete(
         _summarise(context, scores, results.heard)
         runs = {share: [result.run_id for result in by_fold] for share, by_fold in results.folds.items()}
         log_experiment(context, runs)
-        log_experiment_presence(context, runs)
+        if any(present_names(folds) for folds in scores.values()):
+            log_experiment_presence(context, runs)
     else:
         context.say(f"summary: reused, run {context.parent}")
     tables = [_titled_table(context.recipe, share, metrics) for share, metrics in scores.items()]

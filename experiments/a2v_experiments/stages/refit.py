@@ -75,7 +75,11 @@ def out_of_fold(
     """
     run = context.recipe.folds.selected
     parts = [
-        (threshold_scores(context, result.run_id), presence_of(context, result.run_id), folds[fold].train)
+        (
+            threshold_scores(context, result.run_id),
+            presence_of(context, result.run_id) if corpus.meta.get("weak") else None,
+            folds[fold].train,
+        )
         for fold, result in zip(run, finetuned, strict=True)
     ]
     scores = [_heard(events, corpus, train) for events, _, train in parts if events is not None]

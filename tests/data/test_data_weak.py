@@ -82,6 +82,11 @@ def test_a_mark_for_each_class_and_nothing_else(clips) -> None:
     }  # fmt: skip
 
 
+def test_semicolons_between(clips) -> None:
+    assert weak_of(listed(clips("file;a;b\nc0.wav;1;0\nc1.wav;1;1\n"))) == {"s1/c0.wav": ["a"], "s1/c1.wav": ["a", "b"]}
+    assert weak_of(listed(clips("file;labels\nc0.wav;a, b\n"))) == {"s1/c0.wav": ["a", "b"]}
+
+
 def test_a_mapping_is_for_both_kinds_of_labels(clips, tmp_path: Path) -> None:
     source = clips("file,labels\nc0.wav,wren;tit\nc1.wav,noise\n", ["c3.wav,0.1,0.2,tits"])
     (source / "map.csv").write_text("label,class\nwren,bird\ntit,Parus\ntits,Parus\nnoise,\n", encoding="utf-8")

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.audio import AUDIO_SUFFIXES
-from a2v_data.formats.table import Cells, Header, TableError, grid, read_text, whole_rows
+from a2v_data.formats.table import Cells, Header, TableError, cells, grid, read_text, whole_rows
 from a2v_data.recording_names import RecordingNames, composed
 
 FILE_COLUMNS = (
@@ -75,7 +75,7 @@ def read_weak(path: Path, names: RecordingNames, config: AnnotationConfig) -> We
             " class, or with file,labels"
         )
     try:
-        header, body, delimiter = grid(read_text(path, config.encoding), quoted=True)
+        header, body, delimiter = _grid(read_text(path, config.encoding))
         rows, broken = whole_rows(body, header, delimiter)
         _refuse_times(header)
         column, by_row = _recordings(header, rows, names, path.parent)
@@ -135,6 +135,15 @@ def compared(
     name = other[0]
     said, listed = (", ".join(sorted(some)) or "none" for some in (weak[name], events.get(name, set())))
     return [f"{line}; of {len(other)} the classes differ (first: {name}: {said} here, {listed} as events)"]
+
+
+def _grid(text: str) -> tuple[Header, Cells, str]:
+    """As `grid`; also with semicolons between, as spreadsheets write where the comma is for decimals."""
+    first = text.partition("\n")[0]
+    if ";" not in first or "," in first or "\t" in first:
+        return grid(text, quoted=True)
+    found = cells(text, ";", quoted=True)
+    return Header(found[0][1]), found[1:], ";"
 
 
 def _refuse_times(header: Header) -> None:
@@ -241,10 +250,10 @@ def _hot_columns(header: Header, rows: Cells, file: int) -> list[int]:
     """Columns of 0 and 1, or of 1 or x and nothing."""
     chosen = []
     for at, name in enumerate(header.names):
-        cells = Counter(row[at].lower() for _, row in rows if row[at])
-        fitting = sum(count for text, count in cells.items() if text in PRESENT | ABSENT)
+        found = Counter(row[at].lower() for _, row in rows if row[at])
+        fitting = sum(count for text, count in found.items() if text in PRESENT | ABSENT)
         usual = name.lower() in NO_CLASSES.union(FILE_COLUMNS, LIST_COLUMNS, FURTHER_COLUMNS)
-        if at != file and not usual and fitting and fitting >= MOSTLY * cells.total():
+        if at != file and not usual and fitting and fitting >= MOSTLY * found.total():
             chosen.append(at)
     return chosen
 

@@ -71,6 +71,10 @@ def fetch_model(uri: str, folder: Path, tracking_uri: str | None = None) -> Path
     if store is None and uri.startswith(("runs:/", "models:/")) and not mlflow.is_tracking_uri_set():
         work = os.environ.get("A2V_WORK", DEFAULT_WORK)  # MLflow would make an empty store in the current folder
         raise UserError(f"{uri}: no MLflow store in {work}: name one (MLFLOW_TRACKING_URI, --tracking-uri) or A2V_WORK")
+    if store is not None:
+        from .store.tracking import find_artifacts
+
+        find_artifacts(store, Path(os.environ.get("A2V_WORK", DEFAULT_WORK)))
     try:
         with _tracking(store):
             found = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=store))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from a2v_data import audio as audio_module
+from a2v_data.headers import LengthFound
 from data_sounds import tone
 
 LONG_NAME = "Mönchsgrasmücke " + "long" * 55 + ".wav"  # 241 bytes
@@ -50,8 +51,6 @@ def make_bad(audio: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     soundfile.write(audio / "cut.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 80_000), 8000)
     flac = bytearray((audio / "cut.flac").read_bytes())
     (audio / "cut.flac").write_bytes(flac[: len(flac) // 2])
-    piped = flac[:21] + bytes([flac[21] & 0xF0]) + bytes(4) + flac[26:]  # 0 samples: unknown
-    (audio / "piped.flac").write_bytes(piped)
     flac[len(flac) // 2 : len(flac) // 2 + 200] = bytes(200)
     (audio / "damaged.flac").write_bytes(flac)
     shutil.copy(audio / "good.wav", audio / "tab\there.wav")
@@ -63,8 +62,8 @@ def make_bad(audio: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "empty.wav": "is empty (0 bytes)",
         "cut.wav": "is truncated: 8022 of 16044 bytes are there",
         "header_only.wav": "is truncated",
-        "unfinished.wav": "promises 0 bytes of samples, 16000 more follow; repair its header",
-        "lies.wav": "promises 8000 bytes of samples, 8000 more follow; repair its header",
+        "unfinished.wav": "promises 0 bytes of samples, 16000 more follow (1.0 s); repair its header",
+        "lies.wav": "promises 8000 bytes of samples (0.5 s), 8000 more follow (0.5 s); repair its header",
         "text.wav": "is not readable as audio",
         "table.mp3": "is not readable as audio",
         "folder.wav": "is a folder",
@@ -76,7 +75,6 @@ def make_bad(audio: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "cut.rf64": "is truncated",
         "cut.aiff": "is truncated",
         "cut.flac": "is damaged",
-        "piped.flac": "does not say how long it is",
         "damaged.flac": "is damaged",
         "tab\\there.wav": "tab or line break",
         "latin": "not UTF-8",
@@ -88,14 +86,14 @@ def make_bad(audio: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 def _lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mode 000, which does not stop root: for root, opening this one file fails as it does for others."""
     path.chmod(0)
-    checked = audio_module.length_problem
+    checked = audio_module.length_found
 
-    def refuse(opened: Path) -> str | None:
+    def refuse(opened: Path) -> LengthFound:
         if opened == path:
             raise PermissionError(13, "Permission denied", str(path))
         return checked(opened)
 
-    monkeypatch.setattr(audio_module, "length_problem", refuse)
+    monkeypatch.setattr(audio_module, "length_found", refuse)
 
 
 def assert_told(problems: list[str], expected: dict[str, str]) -> None:
@@ -103,4 +101,4 @@ def assert_told(problems: list[str], expected: dict[str, str]) -> None:
     assert len(problems) == len(expected), problems
     for name, said in expected.items():
         (problem,) = [line for line in problems if line.startswith(f"'{name}")]
-        assert said in problem and "(left out" in problem and "\n" not in problem
+        assert said in problem and "(left out" in problem and "\n" not in problem, problem

@@ -12,6 +12,7 @@ from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotation_tables import overlapping_events
 from a2v_data.annotations import Annotation, AnnotationError
 from a2v_data.class_mapping import read_mapping
+from a2v_data.formats.side_files import NO_TIMES
 from a2v_data.meerkat import write_labels
 from a2v_data.pack import PackConfig, pack
 from a2v_data.sources import open_source, source_fingerprint
@@ -167,8 +168,10 @@ def test_a_wrong_table_is_reported_and_the_others_are_read(tmp_path: Path) -> No
     }
     folder = make(tmp_path, [f"audio/{name}.wav" for name in "abcdef"], tables)
     (folder / "annotations" / "x.txt").mkdir()
-    report = open_source(folder).read()
+    source = open_source(folder)
+    report = source.read()
     assert [row.where for row in report.rows] == ["annotations/a.txt, row 1", "annotations/a.txt, row 2"]
+    assert source.found.ignored == (("annotations/splits.csv", NO_TIMES),)
     starts = [
         "annotations/b.txt, row 1 is '0.5;1;cc'; the separator must be",
         "annotations/c.TextGrid, line 2: a quote is not closed",
@@ -177,14 +180,13 @@ def test_a_wrong_table_is_reported_and_the_others_are_read(tmp_path: Path) -> No
         "annotations/d.txt, row 3: label is empty",
         "annotations/e.txt: is empty; export it again",
         "annotations/f.pkl: a pickle can run code and is never opened",
-        "annotations/splits.csv, row 1 is 'file,split', the header of no known format",
         "annotations/x.txt: is a folder, not a table",
     ]
     assert len(report.problems) == len(starts)
     assert all(map(str.startswith, sorted(report.problems), starts))
     of_recordings = {name: len(lines) for name, lines in report.wrong.items()}
     assert of_recordings == {"b.wav": 1, "c.wav": 1, "d.wav": 3, "e.wav": 1, "f.wav": 1}
-    with pytest.raises(AnnotationError, match="2 wrong annotations"):  # those that belong to no recording
+    with pytest.raises(AnnotationError, match="1 wrong annotation\n"):  # what belongs to no recording
         open_source(folder).annotations()
 
 
@@ -281,7 +283,7 @@ def test_yaml_labels_are_text(tmp_path: Path) -> None:
     ("name", "text", "said"),
     [
         ("m.csv", "", "row 1: no column label (the header has nothing); it must have label,class"),
-        ("m.csv", "label;class\ncc;x", "row 1: no column label (the header has label;class)"),
+        ("m.csv", "label|class\ncc|x", "row 1: no column label (the header has label|class)"),
         ("m.csv", "label,class\n", "names no label"),
         ("m.csv", "label,class\n,x", "row 2: label is empty"),
         ("m.csv", "label,class\ncc,x,y", "row 2: 3 fields, the header has 2"),

@@ -109,7 +109,7 @@ def test_damaged_labels_never_stop_the_check(root: Path, seed: int) -> None:
         path.write_bytes(content)
         events, problems = check_labels(path, "x", SAMPLES, Expected())
         wrong += bool(problems)
-        assert events == 2 or problems
+        assert len(events) == 2 or problems
         read_labels(path, "r2.wav", "x")
     assert wrong > 30
 

@@ -139,8 +139,9 @@ def test_events_outside_their_recording(make_source, tmp_path: Path) -> None:
     make_source(audio, ["a.wav,0,0.5,x", "a.wav,0.5,1.006,x", "a.wav,1.001,1.004,x", "a.wav,5,6,x", "b.wav,0,0.5,x"])
     corpus = pack(source, tmp_path / "out2", CONFIG)
     assert corpus.problems == [
-        "'a.wav' has a wrong annotation: annotations.csv, row 3: 0.5 to 1.006 s lies outside a.wav, which is 1.000 s "
-        "long; correct the times or the file (and 2 more) (left out)"
+        "'a.wav' has a wrong annotation: annotations.csv: 3 events lie outside a.wav, which is 1.000 s long (row 3: "
+        "0.5 to 1.006 s, row 4: 1.001 to 1.004 s, row 5: 5 to 6 s); correct the times or the file, or say outside: "
+        "clip or drop (left out)"
     ]
     assert [recording.name for recording in corpus.recordings] == ["b.wav"]
     assert events_of(corpus, "b.wav") == [("x", 0.0, 0.5)]

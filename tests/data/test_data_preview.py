@@ -7,11 +7,13 @@ import a2v_data.preview as preview
 import numpy as np
 import pytest
 import soundfile
+from a2v_data.figures import clock
 from a2v_data.meerkat import write_labels
 from a2v_data.pack import PackConfig, pack
 from a2v_data.preview import Piece, open_piece, picture, preview_figure
 from data_sounds import tone
 from figure_texts import outside, texts_overlap
+from matplotlib.figure import Figure
 
 MakeSource = Callable[..., Path]
 
@@ -111,6 +113,41 @@ def test_which_piece(
     assert (piece.start_s, piece.end_s) == wanted and piece.duration_s == seconds
 
 
+def test_a_long_recording_is_shown_where_it_has_labels(make_source: MakeSource) -> None:
+    """Its beginning, unless that has none: then from a second before the first, and never past the end."""
+    quiet = {name: np.zeros(60_000) for name in ("a.wav", "b.wav", "c.wav", "d.wav")}
+    rows = ["a.wav,30.5,31,x", "a.wav,40,41,x", "b.wav,3,4,x", "b.wav,50,51,x", "c.wav,59,59.5,x"]
+    folder = make_source(quiet, rows, 1000) / "audio"
+    starts = {name: open_piece(folder / name).start_s for name in quiet}
+    assert starts == {"a.wav": 29, "b.wav": 0, "c.wav": 50, "d.wav": 0}
+    assert open_piece(folder / "c.wav").end_s == 60 and open_piece(folder / "c.wav").inside() == [("x", 59, 59.5)]
+    assert open_piece(folder / "a.wav", end_s=5).start_s == 0  # as it was asked for
+
+
+def test_tables_of_its_folder_are_read_as_a_source(tmp_path: Path) -> None:
+    """In annotations/ by the recording's name or by a column, and beside it; what is wrong with others is theirs."""
+    for name in ("day1/a", "day1/b", "day2/c"):
+        (tmp_path / "s" / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / "s" / f"{name}.wav", np.zeros(4000), 1000)
+    raven = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tAnnotation\n1\tWaveform 1\t1\t{}\n"
+    tables = tmp_path / "s" / "annotations"
+    (tables / "day1").mkdir(parents=True)
+    (tables / "day1" / "a.Table.1.selections.txt").write_text(raven.format("1\t2\tcc"))
+    (tables / "day1" / "b.Table.1.selections.txt").write_text(raven.format("2\t1\tcc"))  # ends before it starts
+    piece = open_piece(tmp_path / "s" / "day1" / "a.wav")
+    assert piece.events == [("cc", 1, 2)] and piece.labels.endswith("annotations/day1/a.Table.1.selections.txt")
+    assert open_piece(tmp_path / "s" / "day2" / "c.wav").events is None
+    with pytest.raises(ValueError, match=r"b\.Table\.1\.selections\.txt, row 2: .* ends after it starts"):
+        open_piece(tmp_path / "s" / "day1" / "b.wav")
+    (tables / "all.csv").write_text("file,onset_s,offset_s,label\nday2/c.wav,0.5,1,song\n")
+    assert open_piece(tmp_path / "s" / "day2" / "c.wav").events == [("song", 0.5, 1)]
+
+    (tmp_path / "beside").mkdir()
+    soundfile.write(tmp_path / "beside" / "a.wav", np.zeros(4000), 1000)
+    (tmp_path / "beside" / "a.txt").write_text("1.0\t2.5\tbark\n")
+    assert open_piece(tmp_path / "beside" / "a.wav").events == [("bark", 1, 2.5)]
+
+
 def test_labels_of_a_recording_are_found(make_source: MakeSource, tmp_path: Path) -> None:
     """In the annotations.csv of its folder, in a table that is named, in MeerKAT's layout, in a packed corpus."""
     audio = {"sub/a.wav": np.full(4000, 0.1), "b.wav": np.full(4000, 0.2)}
@@ -119,7 +156,7 @@ def test_labels_of_a_recording_are_found(make_source: MakeSource, tmp_path: Path
     wanted = [("bark", 0.5, 0.75), ("song", 2.0, 3.0), ("focal", 0.5, 0.75)]
     path = source / "audio" / "sub" / "a.wav"
     assert open_piece(path).events == wanted
-    table = source / "other.csv"
+    table = tmp_path / "other.csv"
     (source / "annotations.csv").rename(table)
     assert open_piece(path).events is None
     piece = open_piece(path, 0, 1, table)
@@ -151,7 +188,7 @@ def test_bad_input_is_one_line(make_source: MakeSource, tmp_path: Path) -> None:
     good = source / "audio" / "a.wav"
     (tmp_path / "text.wav").write_text("no audio")
     (tmp_path / "empty.wav").write_bytes(b"")
-    (tmp_path / "cut.wav").write_bytes(good.read_bytes()[:-10])
+    (tmp_path / "cut.wav").write_bytes(good.read_bytes()[:-200])
     (tmp_path / "folder.wav").mkdir()
     cases: list[tuple[Callable[[], object], str]] = [
         (lambda: open_piece(tmp_path / "gone.wav"), "no such recording"),
@@ -213,7 +250,7 @@ def test_the_figure(classes: int | None) -> None:
     figure = preview_figure(piece, picture(piece))
     wave, spectrum, lanes = figure.axes
     assert wave.get_ylabel().startswith("Amplitude") and spectrum.get_ylabel() == "Frequency (kHz)"
-    assert lanes.get_xlabel() == "Time (s)" and lanes.get_xlim() == (0, 10) and spectrum.get_ylim() == (0, 4)
+    assert lanes.get_xlabel() == "Time (mm:ss)" and lanes.get_xlim() == (0, 10) and spectrum.get_ylim() == (0, 4)
     names = [label.get_text() for label in lanes.get_yticklabels()]
     assert names == sorted(name for name, _, _ in events(classes or 0))
     texts = [text.get_text() for text in lanes.texts]
@@ -232,6 +269,24 @@ def test_silence_and_long_pieces_are_drawn() -> None:
     assert np.isfinite(figure.axes[1].images[0].get_array()).all() and texts_overlap(figure) == []
     hours = Piece("h.wav", 10, 90_000, 0, 90_000, [("a", 3600.0, 5400.0)], "", lambda a, b: np.zeros(b - a, np.float32))
     figure = preview_figure(hours, picture(hours))
-    assert figure.axes[2].get_xlabel() == "Time (h)" and figure.axes[2].get_xlim() == (0, 2.5)
+    assert figure.axes[2].get_xlabel() == "Time (h:mm:ss)" and figure.axes[2].get_xlim() == (0, 9000)
     (bar,) = figure.axes[2].collections[0].get_paths()
-    assert (bar.vertices[:, 0].min(), bar.vertices[:, 0].max()) == (1.0, 1.5)
+    assert (bar.vertices[:, 0].min(), bar.vertices[:, 0].max()) == (3600, 5400)
+    assert ticks(figure)[:3] == ["0:00:00", "0:20:00", "0:40:00"] and texts_overlap(figure) == []
+
+
+def ticks(figure: Figure) -> list[str]:
+    figure.canvas.draw()
+    low, high = figure.axes[2].get_xlim()
+    axis = figure.axes[2].xaxis
+    return [tick.label1.get_text() for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+
+
+def test_the_axis_reads_as_players_do() -> None:
+    """754 to 764 s is 12:34 to 12:44; a piece of a second has ticks between."""
+    piece = piece_of(lambda first, end: np.zeros(end - first, np.float32), 764 * 8000, first=754 * 8000)
+    seen = ticks(preview_figure(piece, picture(piece)))
+    assert seen == [f"12:{second}" for second in range(34, 45)]
+    piece = piece_of(lambda first, end: np.zeros(end - first, np.float32), 14_000, first=8000)
+    assert ticks(preview_figure(piece, picture(piece)))[:2] == ["00:01.0", "00:01.1"]
+    assert [clock(second) for second in (0, 61.25, 3599.9996, 45_296)] == ["00:00", "01:01.25", "1:00:00", "12:34:56"]

@@ -196,7 +196,7 @@ def test_no_recordings_is_all_undefined():
     ("row", "message"),
     [
         ((2, 0.1, 0.2), "label row 1: class 2 should be within 0 and 1"),
-        ((-1, 0.1, 0.2), "label row 1: class -1"),
+        ((-3, 0.1, 0.2), "label row 0: class -3 should be a class, -1"),
         ((0, 0.3, 0.2), "label row 1: offset_s 0.2 should be after its onset_s"),
         ((0, -0.1, 0.2), "label row 1: onset_s -0.1 should be within the recording"),
         ((0, 3.1, 3.2), "label row 1: onset_s 3.1 should be within the recording"),

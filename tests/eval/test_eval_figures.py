@@ -14,6 +14,7 @@ from a2v_eval.figures import (
     attention_figure,
     confusion_figure,
     filters_figure,
+    fullest_stretch,
     likelihood_figure,
     masks_figure,
     precision_recall_figure,
@@ -215,7 +216,7 @@ def test_likelihood_figure_has_three_rows_on_the_recordings_clock():
     assert spectrum.images[0].get_extent() == [100, 104, 0, 4] and "dB" in bar.get_ylabel()
     for axis in (tracks, lanes):  # only classes that have something to show
         assert [t.get_text() for t in axis.get_yticklabels()] == ["cc", "sn"]
-    assert "(s)" in lanes.get_xlabel() and "0 to 1" in tracks.get_ylabel()
+    assert "(mm:ss)" in lanes.get_xlabel() and "0 to 1" in tracks.get_ylabel()
     boxes = {(p.get_x(), round(p.get_x() + p.get_width(), 9)) for p in spectrum.patches}
     assert boxes == {(row["onset_s"], round(row["offset_s"], 9)) for row in labels}
     first = tracks.lines[0].get_xydata()  # cc is on top: its likelihood, from the base of its lane
@@ -227,6 +228,17 @@ def test_likelihood_figure_has_three_rows_on_the_recordings_clock():
         assert drawn == sorted((round(row["onset_s"], 6), round(row["offset_s"], 6)) for row in table)
     assert set(legend_of(figure)) == {"likelihood", "threshold", "label", "prediction"}
     assert complaints(figure) == []
+    assert {"01:40", "01:42", "01:44"} <= {text.get_text() for text in drawn_texts(figure)}
+
+
+def test_the_fullest_stretch():
+    """Of 10 s of 100 s: four labels from 52 s, of two classes, go before five of one class; never past the end."""
+    one = [(0, 20 + n, 20.5 + n) for n in range(5)]
+    two = [(n % 2, 52 + n, 52.5 + n) for n in range(4)]
+    assert fullest_stretch(np.array(one + two, LABEL), 100, 10) == 51
+    assert fullest_stretch(np.array(one, LABEL), 100, 10) == 19
+    assert fullest_stretch(np.array([(0, 98, 99)], LABEL), 100, 10) == 90
+    assert fullest_stretch(np.array([(0, 1, 2)], LABEL), 4, 10) == 0 == fullest_stretch(np.zeros(0, LABEL), 100, 10)
 
 
 def test_small_likelihoods_are_still_to_be_seen():

@@ -13,11 +13,13 @@ from a2v_experiments.basics.errors import UserError
 
 # command -> its arguments and options; change it together with README when the surface is meant to change
 ONE_TABLE = [
-    "--format", "--label-column", "--tier", "--mapping", "--unmapped", "--default-label", "--point-duration",
-    "--encoding",
+    "--format", "--label-column", "--tier", "--strip-numbers", "--mapping", "--unmapped", "--default-label",
+    "--point-duration", "--outside", "--encoding", "--regions", "--region-label", "--file-column", "--onset-column",
+    "--offset-column", "--duration-column", "--time-unit",
 ]  # fmt: skip
 READING = ["--tables", *ONE_TABLE]
-PREDICTIONS = [f"--predictions-{option.removeprefix('--')}" for option in ONE_TABLE]
+OF_LABELS = ("--regions", "--region-label")
+PREDICTIONS = [f"--predictions-{option.removeprefix('--')}" for option in ONE_TABLE if option not in OF_LABELS]
 EXPERIMENT = {
     "experiment run": ["recipe", "--set", "--scale", "--work", "--tracking-uri"],
     "experiment suggest": ["folder", "--minutes", "--out", "--json", *READING],
@@ -44,7 +46,7 @@ DATA = {
     "data verify": ["store", "--json"],
     "data check": [
         "root", "--json", "--jobs", "--rows", "--manifests", "--sample-rate", "--segment-s", "--classes", "--published",
-        "--labelled",
+        "--labelled", *READING,
     ],
     "data folds": [
         "corpus", "--out", "--folds", "--scheme", "--evaluation-share", "--shares", "--holdout", "--group",
@@ -52,7 +54,9 @@ DATA = {
     ],
     "data stats": ["corpus", "--folds", "--png", "--not-vocal", "--labelled", "--json", *READING],
     "data preview": ["file", "--start", "--end", "--annotations", "--recording", "--channel", "--out", *ONE_TABLE],
-    "data annotations": ["source", *READING, "--json"],
+    "data annotations": [
+        "source", *READING, "--channel", "--channels", "--sample-rate", "--write-mapping", "--out", "--json",
+    ],
     "data import nips4bplus": ["archives", "--out", "--keep-unknown", "--challenge-test", "--json"],
     "data import xeno-canto": ["folder", "--out", "--quality", "--nd", "--exclude", "--link", "--json"],
 }  # fmt: skip
@@ -90,8 +94,8 @@ EXPLAIN = {
 }  # fmt: skip
 EVALUATE = {
     "evaluate": [
-        "predictions", "labels", "--protocol", "--iou", "--threshold", "--any-class", "--recordings", "--durations",
-        "--bootstrap", "--json", "--out", *ONE_TABLE, *PREDICTIONS,
+        "predictions", "labels", "--protocol", "--iou", "--threshold", "--channel", "--any-class", "--recordings",
+        "--durations", "--bootstrap", "--json", "--out", *ONE_TABLE, *PREDICTIONS,
     ],
 }  # fmt: skip
 PREDICT = {

@@ -214,6 +214,6 @@ def test_a_run_whose_process_is_gone_is_named(a2v, made):
 def test_an_empty_store_says_what_to_do(a2v, new_work, tmp_path):
     for work in (new_work(), tmp_path / "none"):
         said = a2v("experiment", "list", "--work", work)
-        assert said.code == 0 and "`a2v experiment run quickstart` makes one" in said.out
+        assert said.code == 0 and "a2v experiment run quickstart" in said.out and "makes one" in said.out
     assert a2v("experiment", "list", "--work", tmp_path / "none", "--json").out.strip() == "[]"
     assert not (tmp_path / "none").exists()

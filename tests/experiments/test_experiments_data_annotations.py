@@ -35,7 +35,9 @@ def test_what_was_found_is_shown(a2v, source: Path) -> None:
         "without annotations (not listened to): 1 of 3 recordings",
         "sunday.wav",
         "weather.csv: not named like a recording, and no known table",
-        "all right",
+        "2 of 2 classes have fewer than 5 events (sn 1, cc 2): too few to learn or to score; merge them (--mapping, "
+        "annotations.mapping), label more, or leave them out (exclude_labels)",
+        "all can be read; see the warnings before you train on it",
     ):
         assert line in lines
 
@@ -96,3 +98,16 @@ def test_a_recipe_chooses_tables(a2v, source: Path, tmp_path: Path) -> None:
     assert said.code == 2 and "none.txt: no such table" in said.only_line()
     said = a2v("experiment", "run", recipe, "--set", "data.annotations.teir=x", "--work", tmp_path / "w")
     assert said.code == 2 and "data.annotations.teir" in said.only_line() and "tier" in said.only_line()
+
+
+def test_sound_that_is_not_read_is_counted_and_named(a2v, source: Path) -> None:
+    """With a table or without one: neither the recording nor its events vanish."""
+    for name in ("phone.m4a", "logger.wac"):
+        (source / "audio" / name).write_bytes(bytes(64))
+    (source / "audio" / "phone.txt").write_text("0.5\t1.5\tcc\n")
+    said = a2v("data", "annotations", source)
+    reason = "phone.m4a: is not read (m4a); convert it: ffmpeg -i phone.m4a phone.wav"
+    assert said.code == 1 and "5 recordings" in said.out and "left out (2):\n  logger.wac: is not read" in said.out
+    assert f"wrong:\n  {reason}" in said.out and "does not say to which recording" not in said.out
+    found = json.loads(a2v("data", "annotations", source, "--json").out)
+    assert [row["file"] for row in found["left_out"]] == ["logger.wac", "phone.m4a"] and found["problems"] == [reason]

@@ -195,7 +195,8 @@ def test_preview(a2v, synthetic, corpus: Corpus, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = a2v("data", "preview", synthetic / "wav" / "r0001_s2.wav", "--end", 4)
     assert said.code == 0 and (tmp_path / "r0001_s2_0-4s.png").stat().st_size > 10_000
-    assert said.out.startswith("r0001_s2_0-4s.png: 0 to 4 s of r0001_s2.wav, which has 10 s at 8000 Hz\nevents: ")
+    assert said.out.startswith("r0001_s2_0-4s.png: 00:00 to 00:04 (0 to 4 s) of r0001_s2.wav, which has 00:10 (10 s)")
+    assert " at 8000 Hz\nevents: " in said.out
     assert said.out.rstrip().endswith(f"labels: {synthetic / 'lbl' / 'r0001_s2.h5'}")
     said = a2v("data", "preview", corpus.folder, "--recording", "rec03.wav", "--out", "packed.pdf")
     assert said.code == 0 and (tmp_path / "packed.pdf").is_file() and "events: 4 in this piece (" in said.out
@@ -215,7 +216,7 @@ def test_preview_of_silence_says_where_the_next_call_is(a2v, csv_source, tmp_pat
         for line in (csv_source / "annotations.csv").read_text().splitlines()[1:]
         if line.startswith("rec00.wav")
     )
-    assert said.code == 0 and f"the next event begins at {first:.3f} s: --start 0" in said.out
+    assert said.code == 0 and f"the next event begins at 00:0{first:.3g} ({first:.3f} s): --start 0" in said.out
 
 
 def test_tables_are_aligned_in_every_script():

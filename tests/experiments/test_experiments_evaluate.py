@@ -308,3 +308,41 @@ def test_likelihoods_survive_another_encoding(tmp_path):
     (tmp_path / "said.csv").write_text(PREDICTIONS, encoding="utf-16")
     found = read_events(tmp_path / "said.csv")
     assert found.likelihood == "likelihood" and [row.likelihood for row in found.rows] == [0.9, 0.8, 0.7, 0.2]
+
+
+def test_regions_say_what_is_scored(a2v, both, put):
+    """Of mon.wav the first 4 s were annotated: there one call of two is left, and one prediction of two. Of tue.wav
+    nothing was, so its calls and predictions are no part of it."""
+    regions = put("annotated.csv", "file,onset_s,offset_s\naudio/mon.wav,0,4\n")
+    rows, found = scores(a2v("evaluate", *both, "--regions", regions, "--json"))
+    assert (rows["cc"]["labels"], rows["cc"]["predictions"], rows["cc"]["found"]) == (1, 1, 1)
+    assert "sn" not in rows
+    told = " ".join(found["notices"])
+    assert "in recordings that are not in the regions" in told
+    assert "events outside of regions or in ignored time, not used: 1 (1 cc)" in told
+
+
+def test_regions_csv_beside_the_labels_is_read(a2v, both, put):
+    put("regions.csv", "file,onset_s,offset_s\naudio/mon.wav,,\n")
+    rows, _ = scores(a2v("evaluate", *both, "--json"))
+    assert (rows["cc"]["labels"], rows["cc"]["predictions"], rows["cc"]["found"]) == (2, 2, 1)
+
+
+def test_a_label_marks_regions_and_others_are_unsure(a2v, both, put):
+    more = "audio/mon.wav,0,7,all\naudio/tue.wav,0,9,all\naudio/tue.wav,6.9,8.1,what\naudio/mon.wav,5.1,5.9,car\n"
+    true = put("marked.csv", LABELS + more)
+    mapping = put("mapping.csv", "label,class\ncc,cc\nsn,sn\nwhat,?\ncar,ignore\n")
+    rows, _ = scores(a2v("evaluate", both[0], true, "--region-label", "all", "--mapping", mapping, "--json"))
+    # the prediction on `what` counts neither way, nor does the call whose middle the car hides
+    assert (rows["cc"]["labels"], rows["cc"]["predictions"], rows["cc"]["found"]) == (2, 2, 1)
+    any_class, _ = scores(
+        a2v("evaluate", both[0], true, "--region-label", "all", "--mapping", mapping, "--any-class", "--json")
+    )
+    assert any_class["any"]["labels"] == 4  # with `what`
+
+
+@pytest.mark.parametrize("row", ["audio/mon.wav,3,2", "audio/mon.wav,a,2"])
+def test_a_wrong_region_is_told(a2v, both, put, row):
+    regions = put("annotated.csv", f"file,onset_s,offset_s\n{row}\n")
+    said = a2v("evaluate", *both, "--regions", regions)
+    assert said.code == 2 and "annotated.csv, row 2" in said.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,12 +136,26 @@ def test_bad_recordings_are_left_out_and_harm_nobody(a2v: A2v, recordings: Path,
     (recordings / "cut.flac").write_bytes(whole[: len(whole) * 2 // 3])
     (recordings / "folder.wav").mkdir()
     shutil.copy(recordings / "a.wav", recordings / ("x" * 240 + ".wav"))
+    (recordings / "phone.m4a").write_bytes(b"\0\0\0 ftypM4A " + bytes(64))
+    (recordings / "logger.wac").write_bytes(b"WAAC" + bytes(64))
+    (recordings / "a.m4a").touch()  # a.wav was made of it
     out = tmp_path / "out"
     said = a2v("predict", recordings, "--model", model, "--out", out, *FLOAT)
-    bad = {"empty.wav", "text.flac", "late.wav", "cut.flac", "folder.wav", "x" * 240 + ".wav"}
-    assert said.code == 1 and "left out (6):" in said.out and said.err == ""
+    bad = {
+        "empty.wav",
+        "text.flac",
+        "late.wav",
+        "cut.flac",
+        "folder.wav",
+        "x" * 240 + ".wav",
+        "phone.m4a",
+        "logger.wac",
+    }
+    assert said.code == 1 and "left out (8):" in said.out and said.err == ""
     rows = {row["file"]: row for row in rows_of(out / "recordings.csv")}
     assert {name for name, row in rows.items() if row["status"] == "left out"} == bad
+    assert rows["phone.m4a"]["reason"] == "is not read (m4a); convert it: ffmpeg -i phone.m4a phone.wav"
+    assert "wac2wav" in rows["logger.wac"]["reason"]
     assert "NaN or infinity, first at 29.5" in rows["late.wav"]["reason"] and "empty" in rows["empty.wav"]["reason"]
     assert {name for name, row in rows.items() if row["status"] == "done"} == set(SECONDS)
     alone = predict([recordings / name for name in SECONDS], load_model(model), precision="float32")
@@ -173,6 +188,20 @@ def test_likelihoods_give_the_events_again(a2v: A2v, model: Path, tmp_path: Path
     events = find_events(likelihoods, rate, settings_for(detector)[0].events, classes=classes)
     table = predict(path, detector, precision="float32")
     assert sorted(table.onset_s) == sorted(events["onset_s"]) and len(events) > 10
+
+
+def test_what_is_odd_about_a_file_is_said_and_all_of_it_heard(a2v: A2v, model: Path, tmp_path: Path):
+    write_sound(tmp_path / "in" / "a.wav", 3.0, 1)
+    content = (tmp_path / "in" / "a.wav").read_bytes()
+    promised = struct.pack("<I", len(content))  # the whole file's size, as Frontier Labs' recorders wrote
+    (tmp_path / "in" / "a.wav").write_bytes(content[:40] + promised + content[44:])
+    said = a2v("predict", tmp_path / "in", "--model", model, "--out", tmp_path / "out", *FLOAT)
+    (row,) = rows_of(tmp_path / "out" / "recordings.csv")
+    assert said.code == 0 and row["status"] == "done" and float(row["duration_s"]) == 3.0
+    assert f"promises {len(content)} bytes of samples, {len(content) - 44} are there" in row["notice"]
+    assert f"odd, and read to the end (1):\n  a.wav: {row['notice']}" in said.out
+    table = predict(tmp_path / "in", load_model(model), precision="float32")
+    assert any(row["notice"] in notice for notice in table.attrs["notices"])
 
 
 def test_embeddings_of_frames_and_events(a2v: A2v, model: Path, tmp_path: Path):

@@ -18,7 +18,9 @@ import psutil
 import pytest
 from a2v_experiments.basics.errors import UserError
 from a2v_experiments.store import tracking
-from a2v_experiments.store.tracking import MAX_PARAM_CHARACTERS, Store, allowed_name, flatten, open_store
+from a2v_experiments.store.logged_models import MAX_PARAM_CHARACTERS
+from a2v_experiments.store.names import allowed_name
+from a2v_experiments.store.tracking import Store, flatten, open_store
 from experiments_store import disown
 from experiments_world import recipe_tree, write_recipe
 from mlflow.entities import Run

@@ -263,3 +263,31 @@ def test_a_new_head_gives_every_class_the_prior_likelihood_or_one_half() -> None
     assert _detector().head.bias.sigmoid().tolist() == [0.5] * 4
     assert _detector(head_prior=0.01).head.bias.sigmoid().tolist() == pytest.approx([0.01] * 4)
     assert "head_prior" not in _detector().config.model_dump()  # off, it is no part of what a configuration is
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("focal", [True, False])
+def test_targets_that_are_not_known_have_no_loss(seed: int, focal: bool) -> None:
+    """The loss is that of the known targets alone, and no gradient comes from the others."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, 6, 3, generator=generator, requires_grad=True)
+    targets = (torch.rand(2, 6, 3, generator=generator) < 0.3).float()
+    valid = torch.ones(2, 6, dtype=torch.bool)
+    valid[1, 4:] = False
+    unknown = torch.zeros(2, 6, 3, dtype=torch.bool)
+    unknown[0, 1:3], unknown[1, 3, 1:] = True, True
+    detector = _detector(focal=focal)
+    whole, frames = detector.loss(logits, targets, valid)
+    assert frames == 10
+    loss, frames = detector.loss(logits, targets.masked_fill(unknown, float("nan")), valid)
+    assert frames == 8  # two frames have no known target; one knows a class
+    only = [
+        detector.loss(logits[b, t, c].view(1, 1, 1), targets[b, t, c].view(1, 1, 1))[0]
+        for b, t, c in (valid[..., None] & ~unknown).nonzero().tolist()
+    ]
+    torch.testing.assert_close(loss, torch.stack(only).sum())
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    assert not logits.grad[unknown].any()
+    assert whole > loss

@@ -208,6 +208,7 @@ class _Adaptation:
     ) -> None:  # fmt: skip
         self.options, self.corpus, self.backbone = options, corpus, backbone
         self.store, self.run_id, self.say = context.store, context.parent, context.say
+        self.store.name_classes(self.run_id, corpus.classes)
         self.training, self.mark = training, mark
         self.parts, notices = parts_of(corpus, options.seed)
         for notice in notices:
@@ -229,7 +230,7 @@ class _Adaptation:
         cached = self._features()
         features = read_features(cached.pop("files"))
         trained = self._train_head(features)
-        found = ((head_likelihoods(self.detector.head, features[row]), self.corpus.labels(row)) for row in self.scored)
+        found = ((head_likelihoods(self.detector.head, features[row]), self.corpus.truth(row)) for row in self.scored)
         scores = self._scores(found)
         told: dict[str, Any] = {"head": asdict(trained)}
         if self.options.unfreeze_updates:
@@ -317,7 +318,7 @@ class _Adaptation:
         detector.load_state_dict(load_file(checkpoints.final_weights(last)))
         detector.to("cuda" if torch.cuda.is_available() else "cpu")
         found = recording_likelihoods(detector, self.corpus, self.scored, self.data.segment_s, overlap_s)
-        scores = self._scores((likelihood_TC, self.corpus.labels(row)) for row, likelihood_TC in found)
+        scores = self._scores((likelihood_TC, self.corpus.truth(row)) for row, likelihood_TC in found)
         kept = scores.strict_ap >= before.strict_ap
         self.say(
             f"all of it: {self.stage.updates} updates; strict AP {scores.strict_ap:.3g}, with the head alone"

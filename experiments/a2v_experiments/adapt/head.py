@@ -153,7 +153,7 @@ def train_head(
         temporal.project, head = standardised, temporal  # type: ignore[assignment]  # it takes the layer's place
 
     def score(of: nn.Module) -> Evaluation:
-        found = ((head_likelihoods(of.eval(), features[number]), corpus.labels(number)) for number in scored)
+        found = ((head_likelihoods(of.eval(), features[number]), corpus.truth(number)) for number in scored)
         settings = scoring.model_copy(update={"events": validation_events(scoring.events)})
         return evaluate(found, corpus.classes, front_end.frame_rate, settings)
 
@@ -225,7 +225,8 @@ def _update(head: nn.Module, optimizer: torch.optim.Optimizer, stretches: Stretc
     x_BTD, target_BTC, valid_BT = stretches.draw(update)
     seeded(stretches.training.seed, update, 0)  # of dropout
     logits_BTC = apply_head(head, x_BTD, valid_BT)
-    loss = functional.binary_cross_entropy_with_logits(logits_BTC[valid_BT], target_BTC[valid_BT])
+    known_BTC = valid_BT[..., None] & ~target_BTC.isnan()
+    loss = functional.binary_cross_entropy_with_logits(logits_BTC[known_BTC], target_BTC[known_BTC])
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()

@@ -89,4 +89,4 @@ def _labelled(model: Detector, corpus: Corpus, names: Iterable[str], windows: Wi
     found = recording_likelihoods(
         model, corpus, corpus.indices(names), windows.segment_s, windows.overlap_s, precision=windows.precision
     )
-    return ((likelihood_TC, corpus.labels(recording)) for recording, likelihood_TC in found)
+    return ((likelihood_TC, corpus.truth(recording)) for recording, likelihood_TC in found)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from a2v_data.corpus import Corpus
-from a2v_data.folds import Fold, class_counts, label_share, train_counts
+from a2v_data.folds import Fold, class_counts, label_share, train_counts, train_times
 from a2v_data.recording_names import RecordingNames
 
 from ..basics.errors import UserError
@@ -67,7 +67,8 @@ def with_labels(splits: Splits, corpus: Corpus, share: float, seed: int) -> Spli
     counts_RC = class_counts(corpus)
     for part in PARTS:
         _require_events(corpus, getattr(splits, part), part)
-    fold = Fold(0, splits.train, splits.test, train_counts(corpus, counts_RC, splits.train))
+    times_s = train_times(corpus, splits.train)
+    fold = Fold(0, splits.train, splits.test, train_counts(corpus, counts_RC, splits.train), times_s=times_s)
     train = label_share(fold, share, seed).train
     _require_events(corpus, train, f"the {len(train)} train recordings of --share {share:g}")
     return Splits(train, splits.valid, splits.test, splits.heard)

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from ..basics.errors import FAILED, INTERRUPTED, UserError
+from ..basics.places import command, pasted
 
 POLL_S = 1.0
 PATIENCE_S = 120.0  # how long a dashboard may be away while its job is followed
@@ -82,8 +83,8 @@ def follow(client: Any, address: str, job_id: str, write: Callable[[str], None])
     except KeyboardInterrupt:
         raise UserError(
             f"job {job_id} goes on without this command\n"
-            f"follow it again: a2v experiment attach {job_id} --address {address}\n"
-            f"stop it: ray job stop {job_id} --address {address}",
+            f"follow it again: {command('experiment', 'attach', job_id, '--address', address)}\n"
+            f"stop it: {pasted(['ray', 'job', 'stop', job_id, '--address', address])}",
             INTERRUPTED,
         ) from None
     if info.status == "STOPPED":

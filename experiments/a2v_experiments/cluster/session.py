@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..basics.errors import FAILED, UserError, last_line
 from ..recipe.sections import RayConfig
+from .temporary import session_folder
 
 
 def check_cluster(config: RayConfig, work: Path) -> None:
@@ -45,10 +46,15 @@ def start_ray(config: RayConfig) -> None:
         _check_address(address)
         handler = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
+                _temp_dir=None if address else session_folder(),
+            )  # fmt: skip
         except Exception as error:
             where = f"Ray cluster {address} cannot be reached" if address else "Ray cannot be started on this machine"
             local = "ray.num_workers=0 trains without it"
+            if "AF_UNIX" in str(error):  # the path of a socket is too long
+                local = f"set RAY_TMPDIR to a short folder; {local}"
             hint = "check ray.address and that `ray start` runs there" if address else local
             raise UserError(f"{where}: {last_line(error)}; {hint}", FAILED) from None
         if threading.current_thread() is threading.main_thread():

@@ -16,7 +16,6 @@ import importlib.util
 import ipaddress
 import json
 import os
-import shlex
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +25,7 @@ from urllib.parse import urlparse
 import yaml
 
 from ..basics.errors import UserError
+from ..basics.places import pasted
 from ..recipe.files import RecipeFile
 from ..recipe.sections import Recipe
 from ..store.environment import ORIGIN, origin
@@ -81,7 +81,7 @@ def write_upload(folder: Path, file: RecipeFile, job_id: str) -> None:
 def entrypoint(work: Path, scale: str | None) -> str:
     """The job's command."""
     options = ["--work", os.path.abspath(work), *(["--scale", scale] if scale else [])]
-    return shlex.join(["python", "-m", "a2v_experiments", "experiment", "run", RECIPE, *options])
+    return pasted(["python", "-m", "a2v_experiments", "experiment", "run", RECIPE, *options])
 
 
 def runtime_env(
@@ -108,7 +108,7 @@ def parse_env(settings: list[str]) -> dict[str, str]:
 
 def check_tracking(uri: str | None, address: str) -> None:
     """Raise UserError where the tracking store cannot be the one that is meant when a cluster's nodes open it."""
-    if uri is None or uri.startswith("sqlite:////"):
+    if uri is None or uri.startswith(("sqlite:////", "sqlite+pysqlite:////")):
         return
     place = urlparse(uri)
     if place.scheme in ("", "file", "sqlite"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..basics.errors import INTERRUPTED, UserError
-from ..basics.places import DEFAULT_WORK, a2v_command, ui_command
+from ..basics.places import DEFAULT_WORK, command, ui_command
 from .annotation_options import table_options
 from .options import Json, Labelled, LabelledChoice, Tracking, Work, say
 
@@ -78,5 +77,5 @@ def _report(record: dict[str, Any], out: Path, work: Path, tracking_uri: str | N
     if lost:
         say(f"not learned: {', '.join(lost)}: a2v predict writes no events of them unless asked to (--all-classes)")
     say(f"\n{out}: the model, run {record['run_id']}; find the calls in your own recordings, NEW (files or folders):")
-    say(f"  {a2v_command()} {shlex.join(['predict', 'NEW', '--model', str(out), '--out', 'calls'])}")
+    say(f"  {command('predict', 'NEW', '--model', out, '--out', 'calls')}")
     say(f"its scores and figures: {ui_command(work, tracking_uri)}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -27,6 +28,18 @@ class TableFormat(StrEnum):
     json = "json"
 
 
+class TimeUnit(StrEnum):
+    s = "s"
+    ms = "ms"
+    samples = "samples"
+
+
+class OutsideChoice(StrEnum):
+    refuse = "refuse"
+    clip = "clip"
+    drop = "drop"
+
+
 class Unmapped(StrEnum):
     error = "error"
     keep = "keep"
@@ -38,24 +51,33 @@ OPTIONS: dict[str, tuple[Any, str, str]] = {  # field -> type, option, help
     "format": (TableFormat, "format", "Of the tables; default: told from each."),
     "label_column": (str, "label-column", "Column that holds the class."),
     "tier": (str, "tier", "TextGrid tier to read: name, or number from 1."),
-    "mapping": (str, "mapping", "CSV (label,class) or YAML that renames and drops."),
+    "strip_numbers": (bool, "strip-numbers/--keep-numbers", "Labels lose running numbers at their end: cl17 is cl."),
+    "mapping": (str, "mapping", "CSV (label,class) or YAML that renames, merges and drops; patterns: cl*."),
     "unmapped": (Unmapped, "unmapped", "Labels that the mapping does not name; default: error."),
     "default_label": (str, "default-label", "Class of events without one."),
     "point_duration_s": (float, "point-duration", "Length given to points, in seconds."),
+    "outside": (OutsideChoice, "outside", "Events that pass the end of their recording; default: refuse."),
     "encoding": (str, "encoding", "Of text tables; default: UTF-8 or UTF-16."),
     "weak": (str, "weak-labels", "CSV: which classes call in each recording, without times."),
+    "regions": (str, "regions", "CSV (file,onset_s,offset_s): what was annotated; default: regions.csv."),
+    "region_label": (str, "region-label", "A label that marks what was annotated."),
+    "file_column": (str, "file-column", "Column that names the recording."),
+    "onset_column": (str, "onset-column", "Column that says where events start."),
+    "offset_column": (str, "offset-column", "Column that says where events end."),
+    "duration_column": (str, "duration-column", "Column that says how long events are."),
+    "time_unit": (TimeUnit, "time-unit", "Of these times; default: what the columns' names say, or s."),
 }
 
 
 def table_options(
-    name: str = "annotations", prefix: str = "", of: str = "", tables: bool = True
+    name: str = "annotations", prefix: str = "", of: str = "", without: Sequence[str] = ()
 ) -> Callable[[Command], Command]:
     """Gives a command the options that say how tables are read; it gets them as its keyword `name: AnnotationConfig`.
 
-    prefix: of the options' names; of: before their help, where there are several kinds of tables; tables: whether they
-    are looked for, so that `--tables` may name them, and `--weak-labels` a table without times.
+    prefix: of the options' names; of: before their help, where there are several kinds of tables; without: fields that
+    say nothing to the command.
     """
-    fields = [field for field in OPTIONS if tables or field not in ("tables", "weak")]
+    fields = [field for field in OPTIONS if field not in without]
 
     def decorate(command: Command) -> Command:
         # The name of the configuration's class is not known here: importing it would slow every command down.
@@ -67,7 +89,8 @@ def table_options(
                 continue
             for field in fields:
                 kind, option, told = OPTIONS[field]
-                hint: Any = Annotated[kind | None, typer.Option(f"--{prefix}{option}", help=of + told)]
+                names = "/".join(f"--{prefix}{name}" for name in option.replace("--", "").split("/"))
+                hint: Any = Annotated[kind | None, typer.Option(names, help=of + told)]
                 parameters.append(
                     inspect.Parameter(f"{name}_{field}", parameter.KEYWORD_ONLY, default=None, annotation=hint)
                 )
@@ -96,5 +119,10 @@ def _config(asked: dict[str, Any], prefix: str) -> AnnotationConfig:
         return AnnotationConfig.model_validate({key: value for key, value in asked.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
+        said = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:  # of two options together, which the message names
+            for field, (_, option, _) in OPTIONS.items():
+                said = re.sub(rf"\b{field}\b", f"--{prefix}{option}", said)
+            raise UserError(said) from None
         option = OPTIONS[str(first["loc"][0])][1]
-        raise UserError(f"--{prefix}{option}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise UserError(f"--{prefix}{option}: {said}") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..basics.errors import INTERRUPTED, UserError
-from ..basics.places import DEFAULT_WORK
+from ..basics.places import DEFAULT_WORK, pasted
 from .options import Json, Override, Tracking, Work, say
 
 
@@ -67,7 +66,7 @@ def detect(
     pretrained = pretrain_updates is not None or pretrain_share is not None
     asked = Asked(recipe, preset, peer, share, backbone, pretrained, set_ or [], peer_set or [])
     budget = Budget(cpu_seconds, pretrain_updates, pretrain_share)
-    checked = check(Bench(folder, asked, budget, range(seeds), seed, shlex.join(["a2v", *sys.argv[1:]])))
+    checked = check(Bench(folder, asked, budget, range(seeds), seed, pasted(["a2v", *sys.argv[1:]])))
     store = open_store(work, tracking_uri, EXPERIMENT)
     try:
         found = measure_detectors(checked, work, store, lambda line: typer.echo(line, err=True))

@@ -29,6 +29,7 @@ class Scheme(StrEnum):
     SHUFFLE = "shuffle"
 
 
+SHOWN_CLASSES = 12  # named in one line
 EVEN = 0.1  # relative deviation of a class's share that needs an explanation
 
 
@@ -66,10 +67,11 @@ def folds(
 
     Prints how evenly the classes are spread over the folds' evaluation recordings.
     """
+    from a2v_data.class_warnings import told_about
     from a2v_data.folds import hold_out, make_folds, shuffle_folds
     from a2v_data.groups import of_the_same_groups
     from a2v_data.labelled import rule_of
-    from a2v_data.listing import labelled_in, labelled_notices, open_listing
+    from a2v_data.listing import labelled_in, open_listing
     from a2v_data.manifests import write_fold_folder
     from a2v_data.stats import class_shares, fold_statistics
     from a2v_data.storage import refuse_existing
@@ -97,7 +99,7 @@ def folds(
         found = make_folds(listing, count, seed, grouping)
     even = class_shares(listing, found)
     sizes = fold_statistics(listing, found, percentages, seed)
-    notices = [*labelled_notices(listing), *found.notices, *_lost_classes(listing, found, percentages, seed)]
+    notices = [*told_about(listing), *found.notices, *_lost_classes(listing, found, percentages, seed)]
     described = {
         "corpus": str(corpus.absolute()),
         "labelled_rule": rule_of(listing.meta),
@@ -169,6 +171,7 @@ def _grouping(pattern: str | None, table: Path | None, column: str | None) -> Gr
 
 def _lost_classes(listing: Listing, found: Folds, shares: list[float], seed: int) -> list[str]:
     """One line for every few-shot subset that lacks classes which its train fold has."""
+    from a2v_data.class_mapping import some_of
     from a2v_data.folds import class_counts, label_share
 
     counts_RC = class_counts(listing)
@@ -178,9 +181,10 @@ def _lost_classes(listing: Listing, found: Folds, shares: list[float], seed: int
             kept = label_share(fold, share, seed).train
             there_C, kept_C = (counts_RC[listing.indices(names)].sum(0) > 0 for names in (fold.train, kept))
             rows = zip(listing.classes, there_C, kept_C, strict=True)
-            lost = ", ".join(name for name, there, has in rows if there and not has)
+            lost = [name for name, there, has in rows if there and not has]
             if lost:
-                lines.append(f"fold {fold.index} at {100 * share:g} %: {len(kept)} recordings, without {lost}")
+                told = some_of(lost, SHOWN_CLASSES)
+                lines.append(f"fold {fold.index} at {100 * share:g} %: {len(kept)} recordings, without {told}")
     return lines
 
 
@@ -203,6 +207,8 @@ def _table(even: dict[str, Any], count: int) -> str:
 
 def _explanation(even: dict[str, Any], chosen: bool) -> str:
     """The largest deviation, and for every class above 10 % why it is; chosen: the user said what is held out."""
+    from a2v_data.class_mapping import some_of
+
     defined = {name: row for name, row in even.items() if row["deviation"] is not None}
     if not defined:
         return "no events: folds are even in their number of recordings only"
@@ -217,10 +223,13 @@ def _explanation(even: dict[str, Any], chosen: bool) -> str:
     few = [name for name, row in uneven.items() if row["at_best"] > 0.8 * EVEN]
     clumped = [name for name in uneven if name not in few]
     if few:
-        each = ", ".join(f"{name} ({even[name]['events']}: {100 * even[name]['at_best']:.0f} %)" for name in few)
+        least = [f"{name} ({even[name]['events']}: {100 * even[name]['at_best']:.0f} %)" for name in few]
+        each = some_of(least, SHOWN_CLASSES)
         lines.append(f"too few events to be more even (whole events alone make it): {each}")
     if clumped:
-        lines.append(f"above {100 * EVEN:.0f} % since recordings and groups cannot be divided: {', '.join(clumped)}")
+        lines.append(
+            f"above {100 * EVEN:.0f} % since recordings and groups cannot be divided: {some_of(clumped, SHOWN_CLASSES)}"
+        )
     rest = [row["deviation"] for name, row in defined.items() if name not in uneven]
     if rest:
         lines.append(f"the other {len(rest)} classes: at most {100 * max(rest):.1f} %")

@@ -22,7 +22,9 @@ Source = Annotated[Path, typer.Argument(help="Folder of recordings with annotati
 SampleRate = Annotated[
     int | None, typer.Option("--sample-rate", help="Hz; default: that of the recordings, if they all have one.")
 ]
-ChannelOption = Annotated[str, typer.Option("--channel", help="Channel to read, from 0, or 'mix' for their mean.")]
+ChannelOption = Annotated[
+    str, typer.Option("--channel", help="Channel to read, from 0 (Raven's from 1), or 'mix': their mean.")
+]
 Channels = Annotated[
     Path | None, typer.Option("--channels", help="CSV with file,channel for recordings that need another one.")
 ]
@@ -105,7 +107,10 @@ def pack(
     channel: ChannelOption = "0",
     channels: Channels = None,
     classes: Annotated[
-        str | None, typer.Option("--classes", help="Their names in order, with commas; default: from the annotations.")
+        list[str] | None,
+        typer.Option(
+            "--classes", help="Their names in order, with commas; may be repeated; default: from the annotations."
+        ),
     ] = None,
     exclude_labels: Annotated[
         list[str] | None, typer.Option("--exclude-label", help="Drop the events of this label; may be repeated.")
@@ -122,10 +127,14 @@ def pack(
     from a2v_data.pack import PackConfig
     from a2v_data.pack import pack as pack_store
 
+    from ..basics.names import listed
     from ..basics.progress import advancing, bar
 
-    names = [name.strip() for name in classes.split(",")] if classes is not None else None
-    options: dict[str, Any] = {"classes": names, "exclude_labels": exclude_labels or [], "focal_class": focal_class}
+    options: dict[str, Any] = {
+        "classes": listed(classes),
+        "exclude_labels": exclude_labels or [],
+        "focal_class": focal_class,
+    }
     options["annotations"] = annotations
     config = _config(PackConfig, sample_rate, labelled, channel, channels, **options)
     try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LONG_S = 600.0  # a piece so long takes seconds to read: a bar shows it
 
 
-@table_options("reading", tables=False)
+@table_options("reading", without=["tables", "weak"])
 def preview(
     file: Annotated[Path, typer.Argument(help="A recording, or a packed corpus (then with --recording).")],
     start: Annotated[float | None, typer.Option(min=0, help="Seconds from the recording's start.")] = None,
@@ -33,10 +33,11 @@ def preview(
 ) -> None:
     """Draw waveform, spectrogram and labels of a piece of a recording; only that piece is read.
 
-    Without --start and --end: all of a recording of up to 30 s, the first 10 s of a longer one. Labels come from its
-    label file (MeerKAT's layout) or the annotations.csv of its folder, if there is one.
+    Without --start and --end: all of a recording of up to 30 s, of a longer one the first 10 s, or those around its
+    first event where that comes later. Labels come from its label file (MeerKAT's layout) or the tables of its folder
+    (annotations.csv, annotations/, beside it), if there are any.
     """
-    from a2v_data.figures import check_format, save
+    from a2v_data.figures import check_format, clock, save
     from a2v_data.preview import open_piece, picture, preview_figure
 
     from ..basics.progress import advancing, bar
@@ -50,12 +51,15 @@ def preview(
     else:
         seen = picture(piece)
     save(preview_figure(piece, seen), target)
-    span = f"{piece.start_s:g} to {piece.end_s:g} s"
-    say(f"{target}: {span} of {piece.name}, which has {piece.duration_s:.6g} s at {piece.rate} Hz")
+    span = f"{clock(piece.start_s)} to {clock(piece.end_s)} ({piece.start_s:g} to {piece.end_s:g} s)"
+    length = f"{clock(piece.duration_s)} ({piece.duration_s:.6g} s)"
+    say(f"{target}: {span} of {piece.name}, which has {length} at {piece.rate} Hz")
     say(_labels(piece))
 
 
 def _labels(piece: Piece) -> str:
+    from a2v_data.figures import clock
+
     if piece.events is None:
         return "no labels are known for it; --annotations names a table"
     inside = piece.inside()
@@ -65,5 +69,6 @@ def _labels(piece: Piece) -> str:
     if not inside and piece.events:
         after = [event[1] for event in piece.events if event[1] >= piece.end_s]
         first = min(after) if after else min(event[1] for event in piece.events)
-        line += f"\nthe {'next' if after else 'first'} event begins at {first:.3f} s: --start {max(first - 1, 0):.0f}"
+        which, at = "next" if after else "first", f"{clock(round(first, 3))} ({first:.3f} s)"
+        line += f"\nthe {which} event begins at {at}: --start {max(first - 1, 0):.0f}"
     return line

@@ -26,8 +26,11 @@ def stats(
     folds: Annotated[Path | None, typer.Option(help="Folder of manifests, as `a2v data folds` writes it.")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw the figure to this new file (png, pdf, svg).")] = None,
     not_vocal: Annotated[
-        str | None,
-        typer.Option(help="Classes that are no vocalisation, with commas; default: beep, synch, eating if they exist."),
+        list[str] | None,
+        typer.Option(
+            help="Classes that are no vocalisation, with commas; may be repeated; default: beep, synch, eating if they"
+            " exist."
+        ),
     ] = None,
     labelled: Labelled = LabelledChoice.auto,
     json_: Json = False,
@@ -35,15 +38,22 @@ def stats(
     annotations: AnnotationConfig,
 ) -> None:
     """What a corpus holds: events, durations and lengths per class, how sparse it is, what overlaps, and folds."""
+    from a2v_data.class_warnings import told_about
     from a2v_data.figures import check_format, save, statistics_figure
-    from a2v_data.listing import labelled_in, labelled_notices, open_listing
+    from a2v_data.listing import labelled_in, open_listing
     from a2v_data.manifests import folds_in, holdout_in, read_manifests, shares_in
     from a2v_data.stats import NOT_VOCAL, check_not_vocal, corpus_statistics, fold_statistics
+
+    from ..basics.names import listed, rejoined
 
     if png is not None:
         check_format(png)
     listing = open_listing(corpus, labelled.value, annotations)
-    names = NOT_VOCAL if not_vocal is None else tuple(name.strip() for name in not_vocal.split(",") if name.strip())
+    names = (
+        NOT_VOCAL
+        if not_vocal is None
+        else tuple(rejoined(list(filter(None, listed(not_vocal) or ())), listing.classes))
+    )
     if not_vocal is not None:
         check_not_vocal(listing, names)
     found = corpus_statistics(listing, names)
@@ -55,12 +65,12 @@ def stats(
     if png is not None:
         save(statistics_figure(found, corpus.resolve().name), png)
     if json_:
-        more = {"left_out": listing.problems, "notices": labelled_notices(listing)}
+        more = {"left_out": listing.problems, "notices": told_about(listing)}
         say(json.dumps({"corpus": str(corpus), **found, **more}, indent=1, ensure_ascii=False))
     else:
         for problem in listing.problems:
             say(f"left out: {problem}")
-        for notice in labelled_notices(listing):
+        for notice in told_about(listing):
             say(f"note: {notice}")
         say(_text(found, labelled_in(listing)))
         if png is not None:
@@ -75,6 +85,7 @@ def _text(found: dict[str, Any], labelled: str) -> str:
         f"{found['labelled_hours']:.2f} h, {found['events']} events",
         labelled,
         *_weak(found),
+        *_parts(found),
         _sparsity(found),
         "",
         _classes(found),
@@ -97,6 +108,16 @@ def _weak(found: dict[str, Any]) -> list[str]:
         f"labelled as a whole only (weak): {found['weak_recordings']} recordings, {found['weak_hours']:.2f} h; with "
         f"{classes or 'no call'}; in {found['weak_silent']} nothing calls"
     ]
+
+
+def _parts(found: dict[str, Any]) -> list[str]:
+    """What is not known of labelled recordings."""
+    lines = []
+    if hours := found["unlabelled_parts_hours"]:
+        lines.append(f"{hours:.2f} h of these recordings were not annotated (outside of regions, or ignored)")
+    if count := found["unknown_events"]:
+        lines.append(f"{count} calls of an unknown class (`?`), which count neither way")
+    return lines
 
 
 def _sparsity(found: dict[str, Any]) -> str:

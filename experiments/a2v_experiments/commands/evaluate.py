@@ -11,7 +11,7 @@ import typer
 
 from ..basics.errors import UserError
 from .annotation_options import table_options
-from .options import say
+from .options import channel_of, say
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig
@@ -25,8 +25,8 @@ class ProtocolChoice(StrEnum):
     both = "both"
 
 
-@table_options("labelled", of="Labels: ", tables=False)
-@table_options("predicted", PREDICTIONS, of="Predictions: ", tables=False)
+@table_options("labelled", of="Labels: ", without=["tables", "weak"])
+@table_options("predicted", PREDICTIONS, of="Predictions: ", without=["tables", "weak", "regions", "region_label"])
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Table of predicted events, or a folder of tables.")],
     labels: Annotated[Path, typer.Argument(help="Table of labelled events, or a folder of tables.")],
@@ -38,6 +38,12 @@ def evaluate(
     threshold: Annotated[
         float | None,
         typer.Option(min=0, help="Precision, recall and F1 of the predictions above this likelihood. Default: of all."),
+    ] = None,
+    channel: Annotated[
+        str | None,
+        typer.Option(
+            help="Channel whose events are scored, from 0 (Raven's counts from 1), or 'mix'. Default: of all."
+        ),
     ] = None,
     any_class: Annotated[
         bool, typer.Option("--any-class", help="Make all classes one: is there a call, whatever it is?")
@@ -70,8 +76,9 @@ def evaluate(
         raise UserError("--bootstrap 1: intervals need at least 2 draws; 1000 is usual")
     chosen = tuple(name for name in PROTOCOLS if protocol in (name, "both"))
     settings = Settings(
-        chosen, iou, threshold, any_class, recordings, durations, bootstrap, labelled, predicted, PREDICTIONS
-    )
+        chosen, iou, threshold, any_class, recordings, durations, bootstrap, labelled, predicted, PREDICTIONS,
+        None if channel is None else channel_of(channel),
+    )  # fmt: skip
     scores = score_events(predictions, labels, settings)
     if out is not None:
         write_tables(scores, out)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..basics.errors import UserError
-from ..basics.places import DEFAULT_WORK, ui_command
+from ..basics.places import DEFAULT_WORK, command, ui_command
 from .options import Json, Override, RecipeName, ScaleChoice, Tracking, Work, check_new_figure, say
 
 if TYPE_CHECKING:
@@ -28,7 +28,10 @@ def list_(work: Work = DEFAULT_WORK, tracking_uri: Tracking = None, as_json: Jso
         say(json.dumps(listing.to_json(found), indent=1))
         return
     if not found:
-        say(f"no experiment in {tracking_uri or work} yet; `a2v experiment run quickstart` makes one")
+        store = ("--tracking-uri", tracking_uri) if tracking_uri else ("--work", work)
+        more = store if tracking_uri or work != DEFAULT_WORK else ()
+        makes = command("experiment", "run", "quickstart", *more)
+        say(f"no experiment in {tracking_uri or work} yet; `{makes}` makes one")
         return
     say(listing.to_text(found))
     for line in listing.notes(found):

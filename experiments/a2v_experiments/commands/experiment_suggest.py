@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..basics.errors import UserError
-from ..basics.places import a2v_command
+from ..basics.places import command, pasted
 from .annotation_options import table_options
 from .options import Json, say
 
@@ -60,8 +60,8 @@ def suggest(
     found = suggestion_for(facts, bases, minutes, fits)
     recipe = _resolved(found, parent, out)
     advice = advice_before(recipe, Path(), None, fits["finetune"].update_s)
-    steps = tuple(f"experiment {verb} {shlex.quote(str(out))}" for verb in ("plan", "run"))
-    text = to_yaml(found, tuple(f"a2v {step}" for step in steps)).encode()
+    steps = tuple(("experiment", verb, out) for verb in ("plan", "run"))
+    text = to_yaml(found, tuple(pasted(["a2v", *step]) for step in steps)).encode()
     with out.open("xb") as file:
         file.write(text)
     if as_json:
@@ -86,7 +86,9 @@ def _resolved(found: Suggestion, parent: dict[str, Any], out: Path) -> Recipe:
     return RecipeFile(out.name, merge(parent, found.tree)).resolve()
 
 
-def _report(found: Suggestion, facts: CorpusFacts, advice: Advice, out: Path, steps: tuple[str, ...]) -> None:
+def _report(
+    found: Suggestion, facts: CorpusFacts, advice: Advice, out: Path, steps: Sequence[Sequence[object]]
+) -> None:
     for problem in facts.problems[:SHOWN_PROBLEMS]:
         typer.echo(f"left out: {problem}", err=True)
     if len(facts.problems) > SHOWN_PROBLEMS:
@@ -102,7 +104,7 @@ def _report(found: Suggestion, facts: CorpusFacts, advice: Advice, out: Path, st
         typer.echo(f"a2v: {line}", err=True)
     say(f"\n{out}: the recipe, with the reason for every value; next:")
     for step in steps:
-        say(f"  {a2v_command()} {step}")
+        say(f"  {command(*step)}")
 
 
 def _plain(found: Suggestion, facts: CorpusFacts, advice: Advice, out: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -49,6 +49,15 @@ Labelled = Annotated[
         help="Recordings of a folder that were listened to: with annotations, with events, or all; auto: by layout."
     ),
 ]
+
+
+def channel_of(text: str) -> int | Literal["mix"]:
+    """What `--channel` says. Raises UserError."""
+    if text == "mix":
+        return "mix"
+    if not (text.isascii() and text.isdecimal()):
+        raise UserError(f"--channel: {text!r} must be a number from 0, or mix")
+    return int(text)
 
 
 def say(line: str) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..basics.errors import FAILED, INTERRUPTED, UserError
-from .options import Json, Tracking, say
+from .options import Json, Tracking, channel_of, say
 
 
 class TableFormat(StrEnum):
@@ -75,7 +75,9 @@ def predict(
         Path | None, typer.Option("--thresholds", help="JSON, YAML or CSV (class,threshold). Default: the model's own.")
     ] = None,
     threshold: Annotated[list[str] | None, typer.Option("--threshold", help=OfClass)] = None,
-    classes: Annotated[str | None, typer.Option("--classes", help="Find only these, with commas.")] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option("--classes", help="Find only these, with commas; may be repeated.")
+    ] = None,
     all_classes: Annotated[
         bool, typer.Option("--all-classes", help="Write events of classes that the model has not learned, too.")
     ] = False,
@@ -142,8 +144,10 @@ def predict(
     """Find the calls in recordings of any length; goes on where an earlier call stopped."""
     if address and not ray:
         raise UserError("--address: is the address of a Ray cluster; give --ray as well")
+    heard = channel_of(channel)
     if channel != "mix" and not channel.isdigit():
         raise UserError(f"--channel: {channel!r} must be a number from 0, or mix")
+    from ..basics.names import listed
     from ..basics.progress import advancing, bar, hours_bar
     from ..predict.call import call
     from ..predict.options import Choice, seconds_of, threshold_of
@@ -155,7 +159,7 @@ def predict(
         embeddings=embeddings.value if embeddings else None,
         settings={
             "threshold": threshold_of(thresholds, threshold),
-            "classes": tuple(name.strip() for name in classes.split(",")) if classes is not None else None,
+            "classes": listed(classes),
             "all_classes": all_classes,
             "min_duration_s": seconds_of("--min-duration", min_duration),
             "max_duration_s": seconds_of("--max-duration", max_duration),
@@ -166,7 +170,7 @@ def predict(
             "segment_s": segment_s,
             "overlap_s": overlap_s,
         },
-        channel="mix" if channel == "mix" else int(channel),
+        channel=heard,
         device=device.value,
         precision=precision.value,
         batch=batch,

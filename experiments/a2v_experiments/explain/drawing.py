@@ -231,7 +231,7 @@ def explain_attention(
         raise UserError(f"{file}: {error}") from None
     start_s = round(start_s * model.sample_rate) / model.sample_rate
     names = list(model.classes) if isinstance(model, Detector) else []
-    labels, classes = _labels(annotations, file, names, reading)
+    labels, classes = _labels(annotations, file, names, reading, channel)
     labels = within(labels, start_s, end_s)
     attention_TT = mean_attention(model, waveform_N, model.sample_rate, layer, head).numpy()
     likelihood_TC = np.zeros((len(attention_TT), 0), np.float32)
@@ -259,14 +259,14 @@ def event_config(model: Detector) -> EventConfig:
 
 
 def _labels(
-    annotations: Path | None, file: Path, names: list[str], reading: AnnotationConfig | None
+    annotations: Path | None, file: Path, names: list[str], reading: AnnotationConfig | None, channel: int
 ) -> tuple[Array, list[str]]:
     """The labels of the recording as LABEL, and the classes: the model's, then those that only the labels have."""
     if annotations is None:
         return np.zeros(0, LABEL), names
     folder = audio_folder(annotations, file)
     wanted = Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
-    found = read_annotations(annotations, folder, wanted, MEERKAT_CLASSES, reading)
+    found = read_annotations(annotations, folder, wanted, MEERKAT_CLASSES, reading, channel)
     rows = [row for row in found.rows if row.file == wanted]
     classes = [*names, *sorted({row.label for row in rows} - set(names))]
     table = [(classes.index(row.label), row.onset_s, row.offset_s) for row in rows]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from a2v_eval.summary import spread
 
-from ..basics.places import DEFAULT_WORK, a2v_command
+from ..basics.places import DEFAULT_WORK, command
 from ..recipe.files import RecipeFile
 from ..recipe.sections import Recipe
 from ..stages.experiment import Outcome
@@ -60,12 +59,12 @@ def next_steps(
         more = ["--set", f"{UPDATES}={2 * recipe.finetune.updates}"]
         lines = [
             f"strict AP micro is {ap:.2f}: give it more updates or more labels first, then let it predict:",
-            f"  {_command(['experiment', 'run', name, *kept, *more, *folder, *store])}",
+            f"  {command(*['experiment', 'run', name, *kept, *more, *folder, *store])}",
         ]
     # `a2v predict` looks for a run in the default work folder
     where = store or ([] if work == DEFAULT_WORK else ["--tracking-uri", store_uri])
     model = f"runs:/{outcome.refit or outcome.models[share][0]}"
-    return [*told, *lines, f"  {_command(['predict', 'NEW', '--model', model, '--out', 'calls', *where])}"]
+    return [*told, *lines, f"  {command(*['predict', 'NEW', '--model', model, '--out', 'calls', *where])}"]
 
 
 def after_sweep(
@@ -95,7 +94,7 @@ def after_scale(file: RecipeFile, given: tuple[str, Sequence[str]], work: Path, 
     where = " on your recordings, FOLDER" if absent else ""
     return [
         f"as the recipe has it{where}, first what it would take:",
-        *(f"  {_command(['experiment', verb, name, *sets, *folder, *store])}" for verb in ("plan", "run")),
+        *(f"  {command(*['experiment', verb, name, *sets, *folder, *store])}" for verb in ("plan", "run")),
     ]
 
 
@@ -107,7 +106,3 @@ def _yaml(value: Any) -> str:
 
 def _sets_updates(override: str) -> bool:
     return override.partition("=")[0].strip() == UPDATES
-
-
-def _command(arguments: Sequence[str]) -> str:
-    return f"{shlex.quote(a2v_command())} {shlex.join(arguments)}"

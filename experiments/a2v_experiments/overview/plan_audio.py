@@ -8,6 +8,7 @@ from pathlib import Path
 
 from a2v_data.corpus import Corpus
 from a2v_data.labelled import LabelledSetting
+from a2v_data.listing import labelled_times
 from a2v_data.meerkat import label_path, read_labels
 from a2v_data.prepared import joined_annotations, read_prepared
 from a2v_data.sources import Source, open_source
@@ -32,9 +33,8 @@ def audio_of(data: DataConfig, work: Path, corpus: Path | None) -> Audio:
     """How long the recordings are; corpus: the packed one's folder, None or not there where it is not packed."""
     if corpus is not None and (corpus / "corpus.json").is_file():
         opened = Corpus.open(corpus)
-        rate = opened.sample_rate
-        seconds = [(recording.n_samples / rate, recording.labelled) for recording in opened.recordings]
-        return Audio(sum(s for s, _ in seconds), sum(s for s, labelled in seconds if labelled), True)
+        total_s = sum(recording.n_samples for recording in opened.recordings) / opened.sample_rate
+        return Audio(total_s, float(labelled_times(opened).sum()), True)
     if data.source == "synthetic":
         return Audio(data.synthetic.minutes * 60, data.synthetic.minutes * 60, False)
     return _from_headers(open_source(Path(data.source), data.annotations), with_rule(data).labelled)
@@ -44,7 +44,7 @@ def _from_headers(source: Source, rule: LabelledSetting) -> Audio:
     """Bad recordings count as none; they are reported when they are packed."""
     import soundfile
 
-    is_labelled = _labelled(source, rule)
+    labelled_part = _labelled(source, rule)
     looked_at = source.names[:: max(1, len(source.names) // HEADERS)]
     total = labelled = 0.0
     with bar("reading headers", len(looked_at), "recordings") as shown:
@@ -55,18 +55,29 @@ def _from_headers(source: Source, rule: LabelledSetting) -> Audio:
             except (OSError, soundfile.LibsndfileError):
                 continue
             total += seconds
-            labelled += seconds if is_labelled(name) else 0.0
+            labelled += labelled_part(name, seconds)
     scale = len(source.names) / len(looked_at)
     return Audio(total * scale, labelled * scale, False)
 
 
-def _labelled(source: Source, rule: LabelledSetting) -> Callable[[str], bool]:
-    """Whether a file counts as labelled. Label files are read as they are asked for: there may be 384 592."""
-    if rule == "all":
-        return lambda name: True
+def _labelled(source: Source, rule: LabelledSetting) -> Callable[[str, float], float]:
+    """How much of a file of so many seconds counts as labelled."""
     if source.form != "meerkat":
         report = source.read()
-        return (report.annotated if rule == "annotated" else report.with_events).__contains__
+        if (regions := report.regions) is not None:
+            return lambda name, seconds: sum(
+                max(min(offset, seconds) - onset, 0.0) for onset, offset in regions.get(name, ())
+            )
+        named = report.annotated if rule == "annotated" else report.with_events
+        return lambda name, seconds: seconds if rule == "all" or name in named else 0.0
+    whole = _labelled_segments(source, rule)
+    return lambda name, seconds: seconds if whole(name) else 0.0
+
+
+def _labelled_segments(source: Source, rule: LabelledSetting) -> Callable[[str], bool]:
+    """Whether a segment counts as labelled. Label files are read as they are asked for: there may be 384 592."""
+    if rule == "all":
+        return lambda name: True
     prepared = read_prepared(source.folder) if rule == "with_events" else None
     if prepared is not None:  # a recording is labelled with all of its segments
         recordings = joined_annotations(source, prepared).with_events

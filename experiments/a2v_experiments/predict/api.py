@@ -60,8 +60,9 @@ def predict(
     not_learned = not_learned_notice(not_written(detector, **settings), "all_classes=True")
     for notice in not_learned:
         warnings.warn(notice, stacklevel=2)
-    table = _predicted(recordings, detector, sample_rate, channel, chosen)
-    table.attrs["notices"] = [*not_learned, *notices]
+    odd: list[str] = []
+    table = _predicted(recordings, detector, sample_rate, channel, chosen, odd)
+    table.attrs["notices"] = [*not_learned, *notices, *odd]
     return table
 
 
@@ -71,7 +72,9 @@ def _predicted(
     sample_rate: float | None,
     channel: Channel,
     chosen: PredictSettings,
+    odd: list[str],
 ) -> pandas.DataFrame:
+    """The table; `odd` is given what is odd about recordings though all of them was read."""
     if not is_path(recordings):
         rate = detector.sample_rate if sample_rate is None else sample_rate
         return event_table(detector, chosen, [(None, events_of_waveform(detector, recordings, rate, chosen))])
@@ -82,6 +85,7 @@ def _predicted(
     for name, path in find_recordings([str(path) for path in paths]).items():
         try:
             found.append((name, events_of_sound(detector, open_sound(path, channel), chosen)))
+            odd += [f"{path}: {notice}"] if (notice := read_info(path, channel).notice) else []
         except AudioError as error:
             raise UserError(f"{path}: {error}") from None
     return event_table(detector, chosen, found)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from a2v_data.annotation_writers import PREDICTED, EventRow, annotation_csv, audacity_labels, raven_table
+from a2v_data.audio import Channel
 from a2v_data.storage import replaced, write_text_aside
 
 FORMATS = ("raven", "audacity", "csv", "parquet", "json")
@@ -31,13 +32,14 @@ ROWS_AT_ONCE = 100_000
 @dataclass(frozen=True)
 class Predicted:
     """A recording and its events, by onset. high_hz: its highest frequency; start_s: where it starts in the sequence of
-    all recordings."""
+    all recordings; channel: that was listened to, from 0."""
 
     name: str
     duration_s: float
     high_hz: float
     events: list[EventRow]
     start_s: float = 0.0
+    channel: Channel = 0
 
 
 def table_path(out: Path, format_: str, name: str) -> Path:
@@ -55,7 +57,7 @@ def write_table(path: Path, format_: str, predicted: Predicted) -> None:
     events = predicted.events
     match format_:
         case "raven":
-            write_text_aside(path, raven_table(events, predicted.high_hz, extra=PREDICTED))
+            write_text_aside(path, raven_table(events, predicted.high_hz, extra=PREDICTED, channel=predicted.channel))
         case "audacity":
             write_text_aside(path, audacity_labels(_with_likelihood(row) for row in events))
         case "csv":
@@ -91,7 +93,10 @@ def _combined_text(format_: str, recordings: Iterator[Predicted]) -> Iterator[st
             text = _csv(predicted)
         else:
             starts_s = {predicted.name: predicted.start_s}
-            text = raven_table(predicted.events, predicted.high_hz, starts_s=starts_s, extra=PREDICTED, first=first)
+            text = raven_table(
+                predicted.events, predicted.high_hz, starts_s=starts_s, extra=PREDICTED, first=first,
+                channel=predicted.channel,
+            )  # fmt: skip
             first += len(predicted.events)
         yield text.removeprefix(empty)
 

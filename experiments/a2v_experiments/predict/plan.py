@@ -11,7 +11,7 @@ from pathlib import Path
 
 from a2v_data.audio import AUDIO_SUFFIXES, AudioError, AudioInfo, Channel, read_info
 from a2v_data.plan import HEADER_THREADS, check_name
-from a2v_data.recording_names import recording_names
+from a2v_data.recording_names import is_unread, recording_names
 
 from ..basics.errors import UserError
 
@@ -82,6 +82,8 @@ def _expanded(text: str, listed: bool = False) -> list[Path]:
     if glob.has_magic(text):
         matches = sorted(glob.glob(text, recursive=True))
         kept = [match for match in map(Path, matches) if match.is_dir() or _named_like_audio(match)]
+        read = {match.with_suffix("") for match in kept}
+        kept += [match for match in map(Path, matches) if _is_unread(match) and match.with_suffix("") not in read]
         if not kept:
             raise UserError(f"{text}: no recording is named like this")
         folders = {match for match in kept if match.is_dir() and not _named_like_audio(match)}
@@ -109,6 +111,11 @@ def _listed(path: Path) -> list[Path]:
     if not found:
         raise UserError(f"{path}: lists no recording; write one path a line")
     return found
+
+
+def _is_unread(path: Path) -> bool:
+    """Sound that is not read: it is left out, and its line says how it becomes a recording."""
+    return is_unread(path.name) and path.is_file()
 
 
 def _named_like_audio(path: Path) -> bool:

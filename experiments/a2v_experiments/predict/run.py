@@ -160,6 +160,7 @@ class _Call:
         summary = Summary(
             self.job.model_name, self.job.options(), done, self.new, self.given, self.left_out, self.notices,
             time.monotonic() - self.begun, model.sample_rate, dict(self.job.not_learned), likelihoods,
+            {name: one.info.notice for name, one in self.good.items() if one.info.notice and name in done},
         )  # fmt: skip
         write_summary(self.out, summary)
         return summary
@@ -278,4 +279,4 @@ class _Call:
             for event in events
             for label in [classes[event["class"]]]
         ]  # fmt: skip
-        return Predicted(done.name, done.duration_s, done.rate / 2, rows, start_s)
+        return Predicted(done.name, done.duration_s, done.rate / 2, rows, start_s, self.choice.channel)

@@ -12,6 +12,8 @@ from a2v_eval.postprocess import by_time, merge_gaps, only_classes, within_durat
 from a2v_model import Detector
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..basics.names import rejoined
+
 SEGMENT_S, OVERLAP_S = 10.0, 0.5
 OF_EVENTS = ("window_s", "peak_share")  # how `avg` and `max` find events, beside their thresholds
 Seconds = Annotated[float, Field(ge=0)]
@@ -56,6 +58,8 @@ def settings_for(model: Detector, **given: Any) -> tuple[PredictSettings, list[s
     given = {key: value for key, value in given.items() if value is not None}
     odd = given.keys() - PredictSettings.model_fields.keys() - {"method", *OF_EVENTS, "threshold", "all_classes"}
     assert not odd, f"{odd}: no such setting"
+    if "classes" in given:
+        given["classes"] = tuple(rejoined(given["classes"], model.classes))
     left_out = not_written(model, **given)
     if left_out:
         given["classes"] = tuple(name for name in model.classes if name not in left_out)

@@ -1,7 +1,8 @@
 """What a call of `a2v predict` did: `recordings.csv` and `predict.json` in its folder, and the text that ends it.
 
 recordings.csv   a row for each recording: file, status (done, done before, left out), reason, duration_s,
-                 sample_rate (Hz), channels, events, seconds (of work on all processes), path
+                 sample_rate (Hz), channels, events, seconds (of work on all processes), path, notice (what is odd
+                 about its file though all of it was read)
 predict.json     model, options, totals, events of each class, classes that are not learned, extreme likelihoods of each
                  class and why it has no event, what was left out, notices, speed
 """
@@ -27,7 +28,8 @@ SHOWN = 20
 class Summary:
     """model, options: as in `Job`; done: every recording that the folder holds; new: those that this call did; given:
     those that it was called with; left_out: name -> why; elapsed_s: of the call. not_learned: classes that are not
-    written for that, with why. likelihoods: as `extremes.extreme_rows` has them."""
+    written for that, with why. likelihoods: as `extremes.extreme_rows` has them. odd: name -> what is odd about its
+    file though all of it was read."""
 
     model: str
     options: dict[str, Any]
@@ -40,6 +42,7 @@ class Summary:
     sample_rate: int
     not_learned: dict[str, str] = field(default_factory=dict)
     likelihoods: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    odd: dict[str, str] = field(default_factory=dict)
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each recording, by name."""
@@ -57,6 +60,7 @@ class Summary:
                 "events": sum(done.events.values()),
                 "seconds": round(done.seconds, 3),
                 "path": done.path,
+                "notice": self.odd.get(name, ""),
             }
         return row
 
@@ -86,6 +90,7 @@ class Summary:
             "done_before": len(set(self.given) & self.done.keys() - set(self.new)),
             "left_out": [{"file": name, "reason": self.left_out[name]} for name in sorted(self.left_out)],
             "notices": self.notices,
+            "odd": [{"file": name, "notice": self.odd[name]} for name in sorted(self.odd)],
         }
 
     def nothing_found(self) -> list[dict[str, Any]] | None:
@@ -114,6 +119,9 @@ class Summary:
         lines += ["", text_table(["class", "events"], [*counts, ["all", str(sum(events.values()))]]), ""]
         lines += self._nothing_found_lines()
         lines += [f"  {notice}" for notice in _shown(self.notices)]
+        if self.odd:
+            lines.append(f"odd, and read to the end ({len(self.odd)}):")
+            lines += [f"  {line}" for line in _shown([f"{name}: {self.odd[name]}" for name in sorted(self.odd)])]
         if self.left_out:
             lines.append(f"left out ({len(self.left_out)}):")
             lines += [f"  {line}" for line in _shown([f"{n}: {self.left_out[n]}" for n in sorted(self.left_out)])]
@@ -145,7 +153,18 @@ def _extreme_cells(row: dict[str, Any]) -> list[str]:
 
 def write_summary(out: Path, summary: Summary) -> None:
     """Write both files, each whole or not at all."""
-    columns = ("file", "status", "reason", "duration_s", "sample_rate", "channels", "events", "seconds", "path")
+    columns = (
+        "file",
+        "status",
+        "reason",
+        "duration_s",
+        "sample_rate",
+        "channels",
+        "events",
+        "seconds",
+        "path",
+        "notice",
+    )
     rows = [{name: row.get(name, "") for name in columns} for row in summary.rows()]
     write_text_aside(out / "recordings.csv", csv_text(rows) if rows else ",".join(columns) + "\n")
     write_text_aside(out / "predict.json", json.dumps(summary.plain(), ensure_ascii=False, indent=1) + "\n")

@@ -88,8 +88,8 @@ def find_recipe(name: str) -> Path:
     if bundled.is_file():  # before folders: one with recordings may have a recipe's name
         return bundled
     former = name.removesuffix(".yaml").removesuffix(".yml")
-    if former in RENAMED:
-        raise UserError(f"{name}: this bundled recipe is called {RENAMED[former]} now")
+    if former in RENAMED:  # recipes that extend it go on working
+        return BUNDLED / f"{RENAMED[former]}.yaml"
     if path.is_dir():
         raise UserError(f"{name}: is a folder; a recipe is a YAML file")
     known = sorted(str(p.relative_to(BUNDLED).with_suffix("")) for p in BUNDLED.rglob("*.yaml"))

@@ -4,40 +4,56 @@
 no recordings beside them, so that a name stands as it is written, and a table that does not say to which recording a
 row belongs belongs to the one it is named like (monday.BirdNET.selection.table.txt, monday.Table.1.selections.txt:
 monday). Of a folder that `a2v predict` wrote, its table of all recordings is read.
+
+Files among them that are no tables of events (settings, lists) are named in a notice, an event that stands in two
+tables counts once, and of what was marked in several channels all is taken, or that of the channel that is asked for.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from a2v_data.analysis_windows import window_lengths
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.annotation_tables import NAMELESS, is_description
 from a2v_data.annotations import Annotation, check_rows, table_problem
+from a2v_data.audio import AUDIO_SUFFIXES, Channel
 from a2v_data.class_mapping import mapped, mapping_file
 from a2v_data.formats import PICKLE_SUFFIXES, read_table, suffixes
 from a2v_data.formats.table import Table, TableError
+from a2v_data.heard_channels import Heard, channel_notices, in_heard_channel
+from a2v_data.intervals import Interval, united
 from a2v_data.meerkat import MEERKAT_CLASSES
+from a2v_data.outside import within
+from a2v_data.regions import marked_regions, read_regions, region_table
+from a2v_data.repeated_events import without_repeats
+from a2v_data.table_files import NAMELESS, REGION_FILE, why_no_table
 
 from ..basics.errors import UserError
 
 SHOWN_PROBLEMS = 10
-TABLE_ENDING = re.compile(r"((\.table\.\d+)?\.selections?|\.birdnet\.(selection\.table|results))$", re.IGNORECASE)
-OPTIONS = re.compile(r"\b(label_column|default_label|point_duration|unmapped|(?<=with )tier)(_s)?\b")
+TABLE_ENDING = re.compile(r"((\.table\.\d+)?\.selections?|\.birdnet\.(selection\.table|results(\.r)?))$", re.IGNORECASE)
+OPTIONS = re.compile(
+    r"\b((?:label|file|onset|offset|duration)_column|time_unit|default_label|point_duration|unmapped|(?<=with )tier)"
+    r"(_s)?\b"
+)
 
 
 @dataclass
 class EventFiles:
     """All events; `silent`: recordings that were listened to and have none, in their order; `likelihood`: the column
-    that ranks the events; `notices`: what a mapping did, a line each."""
+    that ranks the events; `notices`: what a mapping did and what was left out, a line each; `regions`: which parts of
+    the recordings were annotated, None: all that there is."""
 
     rows: list[Annotation] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
     likelihood: str | None = None
     tables: int = 0
     notices: list[str] = field(default_factory=list)
+    regions: dict[str, list[Interval]] | None = None
 
 
 class _AsWritten:
@@ -49,100 +65,220 @@ class _AsWritten:
     def missing(self, text: str | None) -> str:
         return "file is empty; name a recording"
 
+    def rate(self, recording: str) -> int | None:
+        return None
+
 
 def read_events(
-    path: Path, config: AnnotationConfig | None = None, ranked: bool = True, prefix: str = ""
+    path: Path,
+    config: AnnotationConfig | None = None,
+    ranked: bool = True,
+    prefix: str = "",
+    channel: Channel | None = None,
 ) -> EventFiles:
     """Read a table, or every table in a folder. Raises UserError naming each wrong row, the first ten.
 
     config: how to read them; its `tables` are not used. ranked: likelihoods are wanted, so that one that is wrong is
-    told, and tables with and without them are not mixed. prefix: of the options that messages name.
+    told, and tables with and without them are not mixed. prefix: of the options that messages name. channel: of which
+    events are taken, from 0, as far as tables say it; None or 'mix': of all.
     """
     config = config or AnnotationConfig()
     folder = path if path.is_dir() else path.parent
-    tables = _tables(path, config)
-    found = EventFiles(tables=len(tables))
+    files, ignored = _tables(path, config)
+    found = EventFiles(tables=len(files))
     problems: list[str] = []
-    columns = set()
-    for file in tables:
+    columns: dict[str, str | None] = {}  # in lower case -> as it is written first
+    opened: list[tuple[Path, Table]] = []
+    for file in files:
         inside = file.relative_to(path) if path.is_dir() else Path(file.name)
-        own = inside.with_name(TABLE_ENDING.sub("", file.stem)).as_posix()
         try:
             table = read_table(file, config, sidecar=True, classes=MEERKAT_CLASSES)
+            if any(row.in_samples for row in table.rows):
+                raise TableError("its times are samples, and without recordings their rate is not known; give s or ms")
         except TableError as error:
             problems.append(table_problem(inside.as_posix(), error))
             continue
-        _add(found, table, inside, own, config, ranked, problems)
+        opened.append((inside, table))
         if not all(row.silent for row in table.rows):
-            columns.add(table.likelihood)
+            columns.setdefault((table.likelihood or "").lower(), table.likelihood)
+    lengths = window_lengths([table for _, table in opened])
+    events = [
+        (inside.as_posix(), _add(found, table, inside, window_s, config, ranked, problems))
+        for (inside, table), window_s in zip(opened, lengths, strict=True)
+    ]
+    said = _in_channel(events, channel)
+    names = _one_name_each({row.file for _, rows in events for row in rows})
+    kept, repeated = without_repeats(events, [[names[row.file] for row in rows] for _, rows in events])
+    found.rows = [row for rows in kept for row in rows]
+    if not ranked:
+        _read_regions(found, folder, config, problems)
     heard = dict.fromkeys([*(row.file for row in found.rows), *found.silent])
-    found.rows, unknown, found.notices = mapped(found.rows, config, folder)
+    placed: list[str] = []
+    if config.outside != "refuse":  # how long the recordings are, is not known here
+        begun = within(found.rows, dict.fromkeys(heard, float("inf")), config.outside)
+        found.rows, placed = begun.rows, begun.notices
+    found.rows, unknown, mapping = mapped(found.rows, config, folder)
+    not_read = [f"{name} is not read: {reason}" for name, reason in ignored]
+    found.notices = [*not_read, *said, *repeated, *placed, *mapping]
+    found.notices = [with_options(line, prefix) for line in found.notices]
     with_events = {row.file for row in found.rows}
     found.silent = [name for name in heard if name not in with_events]
     problems += unknown
     if ranked and len(columns) > 1:
-        named = " or ".join(sorted(str(column) for column in columns if column))
+        named = " or ".join(sorted(str(column) for column in columns.values() if column))
         problems.append(f"some tables have a column {named} and some have none or another one; give all the same")
     if problems:
         more = [f"... and {len(problems) - SHOWN_PROBLEMS} more"] if len(problems) > SHOWN_PROBLEMS else []
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
-        shown = [OPTIONS.sub(lambda name: _option(name, prefix), line) for line in problems[:SHOWN_PROBLEMS]]
+        shown = [with_options(line, prefix) for line in problems[:SHOWN_PROBLEMS]]
         raise UserError("\n".join([f"{path}: {count}", *shown, *more]))
     if len(columns) == 1:
-        found.likelihood = columns.pop()
+        (found.likelihood,) = columns.values()
     return found
+
+
+def _read_regions(found: EventFiles, folder: Path, config: AnnotationConfig, problems: list[str]) -> None:
+    """Which parts of the recordings were annotated, where a table of regions or a label says so."""
+    table, parts = region_table(folder, config.regions), []
+    if config.region_label is not None:
+        found.rows, marked = marked_regions(found.rows, config.region_label)
+        parts.append(marked)
+        if not marked:
+            problems.append(f"--region-label: no event is labelled {config.region_label!r}")
+    if table is not None:
+        names = RecordingMatcher([*(row.file for row in found.rows), *found.silent])
+        listed, wrong = read_regions(table, lambda name: names.find(name) or name)
+        parts.append(listed)
+        problems += [line for _, line in wrong]
+    if parts:
+        found.regions = {
+            name: united(interval for part in parts for interval in part.get(name, ()))
+            for name in sorted(set().union(*parts))
+        }
+        found.silent += [name for name in found.regions if name not in found.silent]
 
 
 def _add(
     found: EventFiles,
     table: Table,
     inside: Path,
-    own: str,
+    window_s: float | None,
     config: AnnotationConfig,
     ranked: bool,
     problems: list[str],
-) -> None:
-    """Put one table's events and silent recordings to the others; what is wrong goes to `problems`."""
+) -> list[Annotation]:
+    """One table's events; its silent recordings and notices go to `found`, what is wrong to `problems`."""
     shown = inside.as_posix()
+    own = inside.with_name(TABLE_ENDING.sub("", inside.stem)).as_posix()
     rows = table.rows
     if ranked:
         rows = [
             replace(row, problems=(*row.problems, row.likelihood_problem)) if row.likelihood_problem else row
             for row in rows
         ]
-    events, _, wrong = check_rows(rows, shown, inside.parent, _AsWritten(), own, config)
-    problems += [f"{shown}, {problem}" for problem in table.problems] + [line for _, line in wrong]
-    found.rows += events
+    checked = check_rows(rows, shown, inside.parent, _AsWritten(), own, config, window_s)
+    problems += [f"{shown}, {problem}" for problem in table.problems] + [line for _, line in checked.problems]
     found.silent += [row.file or own for row in rows if row.silent]
     if not rows and table.format in (*NAMELESS, "meerkat"):
         found.silent.append(own)
+    found.notices += [f"{shown}: {line}" for line in table.notices]
+    if checked.moved + checked.cut:
+        found.notices.append(
+            f"{shown}: events that start before their recording, begin with it: {checked.moved + checked.cut}"
+        )
+    return checked.rows
 
 
-def _option(name: re.Match[str], prefix: str) -> str:
-    return f"--{prefix}{name[1].replace('_', '-')}"
+def _in_channel(events: list[tuple[str, list[Annotation]]], channel: Channel | None) -> list[str]:
+    """Leave out what was marked in other channels than the one that is asked for, in place, and say so; say how many
+    events each channel has where all are taken."""
+    if channel is None or channel == "mix":
+        counts = Counter(one for _, rows in events for row in rows for one in row.channels or ())
+        if channel is None and len(counts) > 1:
+            each = ", ".join(f"{count} in channel {one}" for one, count in sorted(counts.items()))
+            return [f"events of {len(counts)} channels are taken together ({each}); --channel takes those of one"]
+        return []
+    heard = Heard(channel)
+    others: list[Annotation] = []
+    for at, (shown, rows) in enumerate(events):
+        kept, left = in_heard_channel(rows, heard)
+        events[at] = (shown, kept)
+        others += left
+    return channel_notices(others, heard)
 
 
-def _tables(path: Path, config: AnnotationConfig) -> list[Path]:
+def _one_name_each(names: set[str]) -> dict[str, str]:
+    """For each name the longest that means the same recording: tables write /data/a.wav, a.wav, or only a in their own
+    name. What may mean several stands for itself."""
+    bare = {name: _without_ending(_tidy(name)) for name in names}
+    by_stem: dict[str, list[str]] = {}
+    for name in sorted(names, key=lambda name: (len(bare[name]), len(name)), reverse=True):
+        by_stem.setdefault(bare[name].rpartition("/")[2], []).append(name)
+    found: dict[str, str] = {}
+    for same in by_stem.values():
+        whole: list[str] = []  # names that none of the others is the end of
+        for name in same:
+            fitting = [
+                longer
+                for longer in whole
+                if f"/{bare[longer]}".endswith(f"/{bare[name]}") and _ending(name) in ("", _ending(longer))
+            ]
+            found[name] = fitting[0] if len(fitting) == 1 else name
+            if not fitting:
+                whole.append(name)
+    return found
+
+
+def _ending(name: str) -> str:
+    """The ending of a recording's name, in lower case; empty where it has none."""
+    ending = Path(name).suffix.lower()
+    return ending if ending in AUDIO_SUFFIXES else ""
+
+
+def _without_ending(name: str) -> str:
+    return name[: -len(ending)] if (ending := _ending(name)) else name
+
+
+def with_options(line: str, prefix: str = "") -> str:
+    """A message with the options of a command where readers name their settings. prefix: of these options."""
+    return OPTIONS.sub(lambda name: f"--{prefix}{name[1].replace('_', '-')}", line)
+
+
+def _tables(path: Path, config: AnnotationConfig) -> tuple[list[Path], list[tuple[str, str]]]:
+    """The tables that are read, and files among them that hold no events, with the reason."""
     if path.is_file():
-        return [path]
+        return [path], []
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder; name a table of events, or a folder of them")
     if (path / "predict.json").is_file() and (path / "events.csv").is_file():
-        return [path / "events.csv"]
+        return [path / "events.csv"], []
     mapping = mapping_file(config, path)
     files = [
         file
         for file in sorted(path.rglob("*"))
-        if file.is_file() and not file.name.startswith(".") and not is_description(file) and file != mapping
+        if file.is_file() and not file.name.startswith(".") and file != mapping and file.name != REGION_FILE
     ]
     endings = suffixes(config.format) - PICKLE_SUFFIXES
-    tables = [file for file in files if file.suffix.lower() in endings]
+    tables, ignored = _sorted(path, [file for file in files if file.suffix.lower() in endings], config)
     if not tables and config.format is None:  # beside other tables these may be anything
-        tables = [file for file in files if file.suffix.lower() in {".json"} | PICKLE_SUFFIXES]
+        others = [file for file in files if file.suffix.lower() in {".json"} | PICKLE_SUFFIXES]
+        tables, more = _sorted(path, others, config)
+        ignored += more
     if not tables:
         listed = ", ".join(sorted(endings))
-        raise UserError(f"{path}: no table in it ({listed}); name a table of events, or a folder of them")
-    return tables
+        seen = f" ({ignored[0][0]}: {ignored[0][1]})" if ignored else ""
+        raise UserError(f"{path}: no table in it ({listed}){seen}; name a table of events, or a folder of them")
+    return tables, ignored
+
+
+def _sorted(path: Path, files: list[Path], config: AnnotationConfig) -> tuple[list[Path], list[tuple[str, str]]]:
+    tables, ignored = [], []
+    for file in files:
+        if reason := why_no_table(file, config):
+            ignored.append((file.relative_to(path).as_posix(), reason))
+        else:
+            tables.append(file)
+    return tables, ignored
 
 
 class RecordingMatcher:

@@ -6,12 +6,15 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotations import Annotation
+from a2v_data.audio import Channel
+from a2v_data.outside import within
+from a2v_data.regions import region_notices, sure
 from a2v_eval.any_class import TimestepScores
 from a2v_eval.bootstrap import Interval, confidence_intervals
 from a2v_eval.evaluation import Evaluation, MatchConfig
@@ -25,7 +28,8 @@ from .files import EventFiles, RecordingMatcher, read_events
 @dataclass(frozen=True)
 class Settings:
     """What the command was asked for; see its help. labelled, predicted: how the tables of either side are read;
-    prefix: of the options that say it for predictions, for messages."""
+    prefix: of the options that say it for predictions, for messages; channel: of which events are scored, from 0, as
+    far as tables say it, None: of all."""
 
     protocols: tuple[Protocol, ...]
     iou: float | None = None
@@ -37,6 +41,7 @@ class Settings:
     labelled: AnnotationConfig = field(default_factory=AnnotationConfig)
     predicted: AnnotationConfig = field(default_factory=AnnotationConfig)
     prefix: str = ""
+    channel: Channel | None = None
 
 
 @dataclass
@@ -55,14 +60,20 @@ class EventScores:
 
 def score_events(predictions: Path, labels: Path, settings: Settings) -> EventScores:
     """Read both sides, put the recordings together, score. Raises UserError for what is wrong in either."""
-    said = read_events(predictions, settings.predicted, prefix=settings.prefix)
-    true = read_events(labels, settings.labelled, ranked=False)
+    said = read_events(predictions, settings.predicted, prefix=settings.prefix, channel=settings.channel)
+    true = read_events(labels, settings.labelled, ranked=False, channel=settings.channel)
     if settings.threshold is not None and said.likelihood is None:
         raise UserError(
             f"--threshold {settings.threshold:g}: {predictions} has no column likelihood, confidence or score"
         )
     notices = [*true.notices, *said.notices]
     names, true_rows, said_rows = _same_recordings(true, said, settings.recordings, notices)
+    seconds: np.ndarray | None = None
+    if settings.durations is not None:
+        seconds = _durations(settings.durations, names)
+        true_rows = _inside(true_rows, seconds, settings.labelled, settings.durations, notices)
+        said_rows = _inside(said_rows, seconds, settings.predicted, settings.durations, notices)
+    true_rows, unsure = _divided(true, names, true_rows, said_rows, seconds, notices)
     if not names:
         raise UserError(f"{labels}: names no recording; give a list of what was listened to with --recordings")
     classes = list(dict.fromkeys(row.label for _, row in (*true_rows, *said_rows)))
@@ -71,15 +82,11 @@ def score_events(predictions: Path, labels: Path, settings: Settings) -> EventSc
     if said.likelihood is None:
         notices.append(f"{predictions}: no column likelihood, confidence or score, so AP is undefined")
     _tell_classes(true_rows, said_rows, notices)
-    true_table, said_table = _table(true_rows, classes), _table(said_rows, classes)
+    true_table, said_table = np.concatenate([_table(true_rows, classes), unsure]), _table(said_rows, classes)
     threshold, above = settings.threshold, said_table
     if threshold is not None:
         above = said_table[said_table["likelihood"] > threshold]
-    seconds: np.ndarray | None = None
-    timesteps: TimestepScores | None = None
-    if settings.durations is not None:
-        seconds = _durations(settings.durations, names, (*true_rows, *said_rows))
-        timesteps = score_time(true_table, above, seconds)
+    timesteps = None if seconds is None else score_time(true_table, above, seconds)
     if settings.any_class:  # what is below the threshold must not make an event longer
         true_table, said_table, classes, threshold = one_class_rows(true_table), one_class_rows(above), ["any"], None
     config = MatchConfig()
@@ -112,13 +119,16 @@ def _same_recordings(
 ) -> tuple[list[str], list[Placed], list[Placed]]:
     """Names of the scored recordings, and both sides' events in them, labels first.
 
-    Without a list they are those that any row names, the labels' spelling first.
+    Without a list they are those that any row names, the labels' spelling first; those of which a part was annotated,
+    where regions say so.
     """
     if listed is not None:
         lines = (line.strip() for line in _read_text(listed).splitlines())
-        known = RecordingMatcher([line for line in lines if line])
+        known, among = RecordingMatcher([line for line in lines if line]), str(listed)
     else:
-        known = RecordingMatcher([*(row.file for row in true.rows), *true.silent])
+        known, among = RecordingMatcher([*(row.file for row in true.rows), *true.silent]), ""
+    if true.regions is not None:
+        known, among = RecordingMatcher([name for name in true.regions if known.find(name)]), "the regions"
     names = list(known.names)
     labelled = set(range(len(names)))
     number = {name: at for at, name in enumerate(names)}
@@ -127,7 +137,7 @@ def _same_recordings(
     def place(file: str) -> int | None:
         if file not in found:
             name = known.find(file)
-            if name is None and listed is None:  # a recording of its own, since it was predicted on
+            if name is None and not among:  # a recording of its own, since it was predicted on
                 names.append(file)
                 number[file] = len(names) - 1
                 name = file
@@ -140,7 +150,7 @@ def _same_recordings(
         outside = Counter(row.file for at, row in placed if at is None)
         if outside:
             notices.append(
-                f"{what} left out: {_events(outside.total())} in recordings that are not in {listed}: {_some(outside)}"
+                f"{what} left out: {_events(outside.total())} in recordings that are not in {among}: {_some(outside)}"
             )
         sides.append([(at, row) for at, row in placed if at is not None])
     for file in said.silent:
@@ -156,6 +166,37 @@ def _same_recordings(
     if quiet:
         notices.append(f"{_recordings(len(quiet))} without a prediction: {_some(quiet)}")
     return names, true_rows, said_rows
+
+
+def _divided(
+    true: EventFiles,
+    names: Sequence[str],
+    true_rows: list[Placed],
+    said_rows: Sequence[Placed],
+    seconds: np.ndarray | None,
+    notices: list[str],
+) -> tuple[list[Placed], np.ndarray]:
+    """The labels that are known, and what is unsure of the recordings (EVENT_ROW, see `a2v_eval.unsure`).
+
+    seconds: of the recordings; None: they end with their last event or region.
+    """
+    regions = None
+    if true.regions is not None:
+        matcher = RecordingMatcher(names)
+        regions = {name: of for file, of in true.regions.items() if (name := matcher.find(file))}
+    ends_s = np.zeros(len(names)) if seconds is None else seconds
+    if seconds is None:
+        for at, row in (*true_rows, *said_rows):
+            ends_s[at] = max(ends_s[at], row.offset_s)
+        for name, of in (regions or {}).items():
+            finite = [end for interval in of for end in interval if np.isfinite(end)]
+            ends_s[names.index(name)] = max([ends_s[names.index(name)], *finite])
+    durations_s = dict(zip(names, ends_s.tolist(), strict=True))
+    found = sure([replace(row, file=names[at]) for at, row in true_rows], regions, durations_s)
+    notices += region_notices(regions, names, found, durations_s)
+    number = {name: place for place, name in enumerate(names)}
+    unsure = [(number[name], *interval, np.nan) for name, intervals in found.unsure.items() for interval in intervals]
+    return [(number[row.file], row) for row in found.rows], np.array(unsure, EVENT_ROW)
 
 
 def _tell_classes(true_rows: Sequence[Placed], said_rows: Sequence[Placed], notices: list[str]) -> None:
@@ -178,7 +219,23 @@ def _table(rows: Sequence[Placed], classes: Sequence[str]) -> np.ndarray:
     return np.array(values, EVENT_ROW)
 
 
-def _durations(path: Path, names: Sequence[str], rows: Sequence[Placed]) -> np.ndarray:
+def _inside(
+    rows: Sequence[Placed], seconds: np.ndarray, config: AnnotationConfig, path: Path, notices: list[str]
+) -> list[Placed]:
+    """The events of one side, clipped or dropped where they pass the end and `config` says so. Raises UserError for one
+    that starts after the end, where it does not."""
+    if config.outside == "refuse":
+        beyond = [row.where for at, row in rows if row.onset_s >= seconds[at]]
+        if beyond:
+            raise UserError(f"{path}: {len(beyond)} events start after the end of their recording: {_some(beyond)}")
+        return list(rows)
+    numbers = {row.file: at for at, row in rows}
+    found = within((row for _, row in rows), {file: float(seconds[at]) for file, at in numbers.items()}, config.outside)
+    notices += found.notices
+    return [(numbers[row.file], row) for row in found.rows]
+
+
+def _durations(path: Path, names: Sequence[str]) -> np.ndarray:
     """(R,) seconds of the scored recordings, from a CSV with file,duration_s."""
     lines = list(csv.reader(io.StringIO(_read_text(path))))
     header = [name.strip() for name in lines[0]] if lines else []
@@ -202,9 +259,6 @@ def _durations(path: Path, names: Sequence[str], rows: Sequence[Placed]) -> np.n
     if np.isnan(seconds).any():
         missing = [name for name, duration in zip(names, seconds, strict=True) if np.isnan(duration)]
         raise UserError(f"{path}: no duration of {len(missing)} scored recordings: {_some(missing)}")
-    beyond = [row.where for at, row in rows if row.onset_s >= seconds[at]]
-    if beyond:
-        raise UserError(f"{path}: {len(beyond)} events start after the end of their recording: {_some(beyond)}")
     return seconds
 
 

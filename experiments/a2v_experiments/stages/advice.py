@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from a2v_data.class_mapping import some_of
+from a2v_data.class_warnings import class_warnings
 from a2v_data.corpus import META, Corpus
 from a2v_data.folds import Fold, Folds, class_counts, label_share
-from a2v_data.listing import Listing, duration_s, list_source, weak_of
+from a2v_data.listing import Listing, learned_times, list_source, weak_of
 
 from ..basics.tables import duration
 from ..recipe.event_classes import check_event_classes
@@ -52,11 +54,11 @@ def training_part(recipe: Recipe, listing: Listing, fold: Fold) -> TrainingPart:
     """What stands in a fold's training recordings, less those that are held out for validation. recipe: with the
     settings of its label share."""
     names = splits.held_out(recipe, listing, fold.train).train
-    counts_RC, weak = class_counts(listing), weak_of(listing)
+    counts_RC, times_R, weak = class_counts(listing), learned_times(listing), weak_of(listing)
     parts: list[Any] = []
     for some in ([name for name in names if name not in weak], [name for name in names if name in weak]):
         rows = listing.indices(some)
-        parts.append(tuple(duration_s(listing.recordings[row]) for row in rows))
+        parts.append(tuple(times_R[rows].tolist()))
         parts.append(dict(zip(listing.classes, counts_RC[rows].sum(0).tolist(), strict=True)))
     return TrainingPart(*parts)
 
@@ -128,10 +130,10 @@ def advise(recipe: Recipe, parts: Mapping[float, TrainingPart], update_s: float 
             if count + part.presence.get(name, 0) < FEW_CALLS
         }
         if few:
-            named = ", ".join(f"{name} {count}" for name, count in few.items())
+            named = some_of([f"{name} {count}" for name, count in few.items()], SHOWN_CLASSES)
             warnings.append(
                 f"{who} has fewer than {FEW_CALLS} labelled calls of {named} in its training part: too few to learn"
-                " from; label more, or leave them out (data.exclude_labels)"
+                " from; label more, merge them (data.annotations.mapping), or leave them out (data.exclude_labels)"
             )
     return Advice(tuple(lines), tuple(warnings))
 
@@ -164,6 +166,9 @@ def advice_on(recipe: Recipe, listing: Listing, folds: Folds, update_s: float | 
     if recipe.finetune is None:
         return Advice()
     advice = advise(recipe, training_parts(recipe, listing, folds), update_s)
+    if unheard := listing.meta.get("unheard"):
+        advice = replace(advice, warnings=(*advice.warnings, f"{unheard} (data.sample_rate)"))
+    advice = replace(advice, warnings=(*class_warnings(listing, few=False), *advice.warnings))
     if not recipe.folds.refit:
         return advice
     weak = weak_of(listing)

@@ -15,7 +15,6 @@ from a2v_eval.presence import PRESENCE, PresenceScores
 from a2v_eval.thresholds import ThresholdScores
 
 from ..store import lookup
-from ..store.tracking import allowed_name
 from .evaluation import SHARED_LABELS
 from .figures import threshold_scores
 from .presence import presence_of
@@ -53,7 +52,6 @@ def _of_share(
     )
     fitted = []
     for result, before, counts in zip(results, scores, counted, strict=True):
-        counts = {allowed_name(name): value for name, value in counts.items()}
         lost = {name: math.nan for name in before if name.startswith(COUNTED) and name not in counts}
         changed = {name: value for name, value in counts.items() if before.get(name) != value}
         if changed or lost:

@@ -16,7 +16,7 @@ from a2v_eval.bootstrap import confidence_intervals, intervals_csv
 from a2v_eval.energy import energy_likelihood
 from a2v_eval.evaluation import Collector, Evaluation, EvaluationConfig, evaluate
 from a2v_eval.events import PROTOCOLS, EventConfig, find_events
-from a2v_eval.figures import likelihood_figure
+from a2v_eval.figures import fullest_stretch, likelihood_figure
 from a2v_eval.label_shares import EVALUATION_LABELS, TRAIN_LABELS, VALIDATION_LABELS
 from a2v_eval.presence import PresenceCollector, PresenceScores
 from a2v_eval.thresholds import ThresholdSweep
@@ -32,7 +32,7 @@ from ..store.logged_models import MODEL
 from ..store.tags import FOLD
 from .figures import FigureData, best_thresholds, log_fold
 from .presence import SCORE as PRESENCE_SCORE
-from .presence import Found, by_kind, filled, log_presence
+from .presence import Found, by_kind, filled, log_presence, where_known
 from .presence import collect as presence_in
 
 if TYPE_CHECKING:
@@ -292,9 +292,10 @@ def _with_labels(
             shown.update()
             weak = corpus.recordings[recording].name in corpus.weak
             if presence is not None:
-                presence.add(likelihood, corpus.present(recording), weak)
+                known = where_known(corpus, recording, likelihood, presence.frame_rate)
+                presence.add(known, corpus.present(recording), weak)
             if not weak:
-                yield likelihood, corpus.labels(recording)
+                yield likelihood, corpus.truth(recording)
 
 
 def _likelihoods(
@@ -310,7 +311,7 @@ def _likelihoods(
 def _energy(corpus: Corpus, recordings: Iterable[int], frame_rate: float) -> Iterator[Labelled]:
     """The baseline that needs no model: the same loudness curve as the likelihood of every class."""
     for recording, likelihood_TC in _loudness(corpus, recordings, frame_rate):
-        yield likelihood_TC, corpus.labels(recording)
+        yield likelihood_TC, corpus.truth(recording)
 
 
 def _loudness(corpus: Corpus, recordings: Iterable[int], frame_rate: float) -> Iterator[Found]:
@@ -327,19 +328,25 @@ def _waveform(corpus: Corpus, recording: int) -> NDArray[np.float32]:
 
 
 def _log_example(context: Context, run_id: str, model: Detector, corpus: Corpus, recordings: list[int]) -> None:
-    """The first seconds of the recording with the most labels, with its likelihoods and events."""
+    """The seconds with the most labels, of the recording that has the most, with likelihoods and events."""
     settings, frame_rate = context.recipe.evaluate, model.frame_rate
     busiest = max(recordings, key=lambda one: (len(corpus.labels(one)), int(corpus.present(one).sum())))
     (_, likelihood_TC), *_ = _likelihoods(context, model, corpus, [busiest])
+    waveform = _waveform(corpus, busiest)
+    start_s = fullest_stretch(corpus.labels(busiest), len(waveform) / corpus.sample_rate, EXAMPLE_S)
+    frame = int(start_s * frame_rate)
+    start_s = frame / frame_rate  # so that the waveform and the likelihoods begin at once
+    first = round(start_s * corpus.sample_rate)
     figure = likelihood_figure(
-        _waveform(corpus, busiest)[: round(EXAMPLE_S * corpus.sample_rate)],
+        waveform[first : first + round(EXAMPLE_S * corpus.sample_rate)],
         corpus.sample_rate,
-        likelihood_TC[: round(EXAMPLE_S * frame_rate)],
+        likelihood_TC[frame : frame + round(EXAMPLE_S * frame_rate)],
         frame_rate,
         corpus.labels(busiest),
         find_events(likelihood_TC, frame_rate, settings.events, classes=corpus.classes),
         corpus.classes,
         threshold=settings.events.thresholds(len(corpus.classes), corpus.classes).tolist(),
+        start_s=start_s,
         title=corpus.recordings[busiest].name,
     )
     context.store.log_figure(run_id, figure, "example.png")

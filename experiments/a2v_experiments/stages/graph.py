@@ -106,6 +106,8 @@ class _Graph:
         if not self.corpora:
             check_event_classes(context.recipe, corpus.classes)  # before anything is trained
             check_weak(context.recipe, corpus)
+            if context.recipe.finetune is not None:
+                context.store.name_classes(context.parent, corpus.classes)
         self.corpora.append(corpus)
         return result
 
@@ -133,6 +135,8 @@ class _Graph:
     def finetune(self, context: Context, step: Step[Any]) -> Result:
         assert self.folds is not None and step.share is not None
         result = stages.finetune(context, step, self.corpora[0], self.folds)
+        if result.reused:  # by an a2v that kept no names
+            context.store.name_classes(result.run_id, self.corpora[0].classes)
         folds, done = context.recipe.folds, self.results.folds
         done[step.share].append(result)
         by_fold = {

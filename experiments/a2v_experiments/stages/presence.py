@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from a2v_data.corpus import Corpus
+from a2v_data.corpus import SEGMENT_DTYPE, Corpus
 from a2v_data.listing import Listing, duration_s, weak_of
 from a2v_eval.events import EventConfig
 from a2v_eval.figures import precision_recall_figure, threshold_figure
@@ -41,8 +41,22 @@ def collect(corpus: Corpus, found: Iterable[Found], frame_rate: float, events: E
     collected = PresenceCollector(corpus.classes, frame_rate, events)
     for recording, likelihood_TC in found:
         weak = corpus.recordings[recording].name in corpus.weak
-        collected.add(likelihood_TC, corpus.present(recording), weak)
+        known_TC = where_known(corpus, recording, likelihood_TC, frame_rate)
+        collected.add(known_TC, corpus.present(recording), weak)
     return collected.result()
+
+
+def where_known(
+    corpus: Corpus, recording: int, likelihood_TC: NDArray[np.float32], frame_rate: float
+) -> NDArray[np.float32]:
+    """The likelihoods, 0 where nobody knows whether a class calls: outside of the regions of a recording, for example,
+    from which nothing follows about its presence in what was annotated."""
+    if not len(corpus.unsure_of(recording)):
+        return likelihood_TC
+    whole = np.array([(recording, 0)], SEGMENT_DTYPE)
+    target_TC = corpus.targets(whole, frame_rate, len(likelihood_TC))[0]
+    known_TC: NDArray[np.float32] = np.where(np.isnan(target_TC), np.float32(0), likelihood_TC)
+    return known_TC
 
 
 def log_presence(context: Context, run_id: str, scores: PresenceScores) -> None:

@@ -44,6 +44,7 @@ def refit(context: Context, step: Step[Any], corpus: Corpus, folds: Folds, finet
     names = labelled(corpus, folds)
 
     def work(run_id: str) -> None:
+        context.store.name_classes(run_id, corpus.classes)
         fitted = stages.fitted(recipe, corpus, names)
         chosen = out_of_fold(context, fitted, corpus, folds, finetuned)  # before hours are spent
         model_run = stages.detector(context, stage, run_id, corpus, start, names, [])

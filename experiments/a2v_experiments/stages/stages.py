@@ -130,7 +130,7 @@ def prepare(context: Context, spec: StageSpec, source: Origin) -> tuple[Result, 
         corpus = pack()
         for problem in corpus.problems:
             context.say(f"  left out: {problem}")
-        for notice in corpus.notices:
+        for notice in (line for line in corpus.notices if line != corpus.meta.get("unheard")):  # the advice has it
             context.say(f"  {notice}")
         statistics = corpus_statistics(corpus)
         context.store.log_json(run_id, statistics, "statistics.json")
@@ -176,6 +176,8 @@ def pretrain(
     probe, probed = probe_of(recipe, labelled or corpus, folds, grouping(recipe.folds))
 
     def work(run_id: str) -> None:
+        if probe:
+            context.store.name_classes(run_id, (labelled or corpus).classes)
         for notice in (*heard.notices, *([probed] if probed else [])):
             context.say(f"  {notice}")
         context.store.log_json(run_id, heard_json(corpus, heard.names), HEARD)
@@ -262,6 +264,7 @@ def finetune(context: Context, step: Step[Any], corpus: Corpus, folds: Folds) ->
     chosen = label_share(whole, step.share, recipe.folds.seed) if step.share < 1 else whole
 
     def work(run_id: str) -> None:
+        context.store.name_classes(run_id, corpus.classes)
         parts = held_out(recipe, corpus, chosen.train)
         for notice in parts.notices:
             context.say(f"  {notice}")

@@ -94,12 +94,12 @@ class Witness:
         """Whether another process works on this run; nobody works on one that does not read RUNNING."""
         if run.info.status != "RUNNING":
             return False
-        here = _is_alive_here(owner_of(run))
+        here = is_alive_here(owner_of(run))
         return self._beats(run) if here is None else here
 
     def is_sure(self, run: Run) -> bool:
         """Whether a run that counts as alive was seen to be: on this machine, or by a heartbeat that changed."""
-        here = _is_alive_here(owner_of(run)) is not None
+        here = is_alive_here(owner_of(run)) is not None
         return here or run.info.status != "RUNNING" or run.info.run_id in self.changed
 
     def _beats(self, run: Run) -> bool:
@@ -114,7 +114,7 @@ class Witness:
         return self.still[key] < DEAD_AFTER_S
 
 
-def _is_alive_here(owner: str) -> bool | None:
+def is_alive_here(owner: str) -> bool | None:
     """Whether an owner is another living process of this machine; None for one of another machine.
 
     This process itself is not: what it left RUNNING it may take up again.
@@ -133,7 +133,7 @@ def _is_alive_here(owner: str) -> bool | None:
 def owner_is_gone(run: Run) -> bool:
     """Whether the process that has a run is known to be gone, whatever the run's status reads."""
     owner = owner_of(run)
-    return owner != this_process() and _is_alive_here(owner) is False
+    return owner != this_process() and is_alive_here(owner) is False
 
 
 def contest(name: str, mine: Run, look: Callable[[], list[Run]], witness: Witness) -> list[Run]:

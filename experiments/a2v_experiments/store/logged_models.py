@@ -7,13 +7,14 @@ pretraining's model is a plain artifact `model`.
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
+from .database import local_path
 from .tags import FOLD, LABEL_SHARE, MODEL_ID, VARIANT
 
+MAX_PARAM_CHARACTERS = 6000
 MODEL = "model"  # how a training's run calls its model
 TOLD_APART_BY = (FOLD, LABEL_SHARE, VARIANT)
 
@@ -28,6 +29,7 @@ def begin_model(client: MlflowClient, run_id: str, kind: str, facts: dict[str, s
         run = client.get_run(run_id)
         tags: dict[str, str] = run.data.tags
         told = {key: tags[key] for key in TOLD_APART_BY if key in tags}
+        facts = {key: value[:MAX_PARAM_CHARACTERS] for key, value in facts.items()}  # hundreds of classes are longer
         model = client.create_logged_model(
             run.info.experiment_id, MODEL, run_id, params={**told, **facts}, model_type=kind
         )
@@ -54,9 +56,6 @@ def local_place(client: MlflowClient, run_id: str, name: str) -> Path | None:
     """Where a run's artifact or model lies, or would lie, on this machine's disk; None where a server keeps it."""
     model_id = model_of(client, run_id) if name == MODEL else None
     if model_id:
-        place = urlparse(client.get_logged_model(model_id).artifact_location)
-        folder = Path(unquote(place.path))
-    else:
-        place = urlparse(client.get_run(run_id).info.artifact_uri)
-        folder = Path(unquote(place.path)) / name
-    return folder if place.scheme in ("", "file") else None
+        return local_path(client.get_logged_model(model_id).artifact_location)
+    place = local_path(client.get_run(run_id).info.artifact_uri)
+    return place / name if place else None

@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from .names import ClassNames
 from .tags import FINETUNE_RUNS, FINGERPRINT, HAS_MODEL, LOGGED, MODEL_RUN, REFIT_RUN, STAGE, TRAINING, having
 
 NEWEST_FIRST = ["attributes.start_time DESC"]
@@ -106,8 +107,13 @@ def model_run(run: Run) -> str:
 
 def defined_metrics(run: Run) -> dict[str, float]:
     """A run's metrics; those that a later look found to be undefined stand there as NaN, and are left out."""
-    metrics: dict[str, float] = run.data.metrics
-    return {name: value for name, value in metrics.items() if value == value}
+    return {name: value for name, value in metrics_of(run).items() if value == value}
+
+
+def metrics_of(run: Run) -> dict[str, float]:
+    """A run's metrics, with the names of classes as people wrote them."""
+    named = ClassNames.from_tags(run.data.tags)
+    return {named.from_store(name): value for name, value in run.data.metrics.items()}
 
 
 def share_prefix(share: float, shares: int) -> str:

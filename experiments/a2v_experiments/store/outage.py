@@ -64,7 +64,7 @@ class Outage:
                 self.since = time.monotonic()
                 clock = datetime.now().strftime("%H:%M:%S")
                 limit = duration(patience_s or PATIENCE_S)
-                _say(
+                tell(
                     f"{self.uri}: the tracking store is away since {clock} ({reason}); a training goes on, all else"
                     f" waits, for up to {limit}"
                 )
@@ -74,7 +74,7 @@ class Outage:
             return
         with self.lock:
             if self.since is not None:
-                _say(f"{self.uri}: the tracking store is back after {time.monotonic() - self.since:.0f} s")
+                tell(f"{self.uri}: the tracking store is back after {time.monotonic() - self.since:.0f} s")
             self.since, self.given_up = None, False
 
     def call(self, patience_s: float, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
@@ -136,5 +136,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:g} minutes" if seconds >= 60 else f"{seconds:g} s"
 
 
-def _say(line: str) -> None:
+def tell(line: str) -> None:
+    """A line on standard error."""
     tqdm.write(line, file=sys.stderr)  # beside a bar, not through it

@@ -15,6 +15,9 @@ CANDIDATE = "a2v.candidate"  # wants the stage
 DRIVER = "a2v.driver"  # has it
 HEARTBEAT = "a2v.heartbeat"
 
+# whatever has scores of classes
+CLASS = "a2v.class/"  # and the name that a class has in metrics, where that is not its own, which is the tag's value
+
 # a data stage
 CORPUS = "a2v.corpus"  # the folder of the packed corpus
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import unquote, urlparse
 
 import mlflow
 from mlflow import MlflowClient
@@ -22,7 +21,6 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
-from sqlalchemy.engine import make_url
 
 from ..basics.errors import FAILED, UserError
 from . import lookup
@@ -39,20 +37,18 @@ from .claims import (
     order,
     this_process,
 )
+from .database import check_name, default_uri, is_sqlite, sqlite_path, sqlite_uri
 from .environment import describe_environment, origin
-from .logged_models import MODEL, begin_model, finish_model, local_place, model_of
-from .outage import PATIENCE_S, Outage, PatientClient, quiet_loggers
+from .logged_models import MAX_PARAM_CHARACTERS, MODEL, begin_model, finish_model, local_place, model_of
+from .moved import ARTIFACTS, put_right
+from .names import ClassNames, unique_names
+from .outage import PATIENCE_S, Outage, PatientClient, quiet_loggers, tell
 from .tags import FINGERPRINT, STAGE, TRAINING, having
 
-MAX_PARAM_CHARACTERS = 6000
+MAX_TAGS = 100  # in one request
 FIGURE_DPI = 200
 OPENING_S = 120.0  # how long a store may be away when a command begins
 ENDING_S = 10.0  # and when it is stopped
-
-
-def default_uri(work: Path) -> str:
-    """sqlite in the work folder: the store that needs no server."""
-    return f"sqlite:///{work.resolve() / 'mlflow.db'}"
 
 
 class Store:
@@ -88,6 +84,7 @@ class Store:
         self.impatient_client = _patient(uri, outage, 0.0)
         self.witness = Witness()
         self.heartbeat = Heartbeat(self.impatient_client)
+        self._classes: dict[str, ClassNames] = {}
 
     def _new_experiment(self, name: str, location: str | None) -> str:
         kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens its view for training
@@ -235,13 +232,28 @@ class Store:
             self.client.log_artifact(run_id, str(path), folder)
 
     def log_metrics(self, run_id: str, metrics: dict[str, float], step: int = 0, scored: str | None = None) -> None:
-        """All metrics of one step in one request. scored: the run whose model they are scores of."""
+        """All metrics of one step in one request. scored: the run whose model they are scores of. Classes in their
+        names are called as people wrote them, see `name_classes`."""
         model_id = model_of(self.client, scored) if scored else None
         now = get_current_time_millis()
+        named = self._names_of(run_id)
         values = [
-            Metric(allowed_name(key), float(value), now, step, model_id=model_id) for key, value in metrics.items()
+            Metric(named.to_store(key), float(value), now, step, model_id=model_id) for key, value in metrics.items()
         ]
         self.client.log_batch(run_id, metrics=values)
+
+    def name_classes(self, run_id: str, classes: Sequence[str]) -> None:
+        """Say which classes a run's metrics are of, before any is logged: each has a name of its own in MLflow, and the
+        run's tags tell which."""
+        self._classes[run_id] = named = ClassNames.of(classes)
+        tags = [RunTag(key, value) for key, value in named.tags.items()]
+        for start in range(0, len(tags), MAX_TAGS):
+            self.client.log_batch(run_id, tags=tags[start : start + MAX_TAGS])
+
+    def _names_of(self, run_id: str) -> ClassNames:
+        if run_id not in self._classes:  # of a run that an earlier call made
+            self._classes[run_id] = ClassNames.from_tags(self.client.get_run(run_id).data.tags)
+        return self._classes[run_id]
 
     def fetch(self, run_id: str, name: str, work: Path) -> str:
         """Local path of a run's artifact: the file itself where the store is local, else a copy under work/fetched.
@@ -283,35 +295,29 @@ class Store:
         return place
 
 
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
+def flatten(tree: dict[str, Any]) -> dict[str, str]:
     """Nested configuration as dotted parameters, so that MLflow can filter and compare them."""
+    flat = _dotted(tree, "")
+    names = unique_names(flat)
+    return {names[key]: value for key, value in flat.items()}
+
+
+def _dotted(tree: dict[str, Any], prefix: str) -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            flat.update(flatten(value, f"{name}."))
-        else:
-            flat[allowed_name(name)] = str(value)
+        flat.update(_dotted(value, f"{name}.") if isinstance(value, dict) else {name: str(value)})
     return flat
-
-
-def allowed_name(name: str) -> str:
-    """A name that MLflow takes for a metric or parameter; class names may hold what it does not.
-
-    It allows letters, digits, _ - . : / and space, and no name that reads as another path (a//b, a/../b).
-    """
-    parts = re.sub(r"[^\w\-.: /]", "_", name).split("/")
-    return "/".join("_" if part in ("", ".", "..") else part for part in parts)
 
 
 def _make_database(uri: str) -> None:
     """A sqlite database that is not there is made aside, as its hundred steps cannot be resumed or done by two."""
-    path = Path(make_url(uri).database or "") if uri.startswith("sqlite:") else Path()
-    if not path.name or path.exists() or not path.parent.is_dir():
+    path = sqlite_path(uri)
+    if path is None or path.exists() or not path.parent.is_dir():
         return
     aside = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
-        MlflowClient(f"sqlite:///{aside.resolve()}")
+        MlflowClient(sqlite_uri(aside.resolve()))
         os.link(aside, path)
     except FileExistsError:  # another process was faster
         return
@@ -355,23 +361,28 @@ def scratch() -> tempfile.TemporaryDirectory[str]:
 
 
 def open_store(work: Path, uri: str | None, experiment: str) -> Store:
-    """The store at uri, or sqlite in the work folder. Artifacts of a store without server lie in the work folder."""
-    if uri and not uri.startswith("sqlite:"):
+    """The store at uri, or sqlite in the work folder. Artifacts of a store without server lie in the work folder, also
+    when that was moved. Raises UserError where it cannot be used."""
+    check_name(work)
+    if uri and not is_sqlite(uri):
         return Store(uri, experiment, None)
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{work}: cannot be made: {error.strerror}") from None
-    return Store(uri or default_uri(work), experiment, work / "artifacts" / experiment)
+    uri = uri or default_uri(work)
+    put_right(uri, work, writing=True)
+    return Store(uri, experiment, work / ARTIFACTS / experiment)
 
 
 def existing_client(work: Path, uri: str | None) -> MlflowClient | None:
     """A client that reads the store at uri, or in the work folder; None where its sqlite file does not exist yet
     (MLflow would make an empty one). Raises UserError as `Store` does."""
     uri = uri or default_uri(work)
-    place = urlparse(uri)
-    if place.scheme == "sqlite" and not Path(unquote(place.path[1:])).is_file():
+    path = sqlite_path(uri)
+    if path is not None and not path.is_file():
         return None
+    find_artifacts(uri, work)
     quiet_loggers()
     try:
         client = MlflowClient(uri)
@@ -379,3 +390,12 @@ def existing_client(work: Path, uri: str | None) -> MlflowClient | None:
     except Exception as error:
         raise UserError(_why_unusable(uri, error), FAILED) from None
     return client
+
+
+def find_artifacts(uri: str, work: Path) -> None:
+    """Before a store is only read: where its artifacts are now. What is wrong with that is told and no error, as many
+    readers need none."""
+    try:
+        put_right(uri, work, writing=False)
+    except UserError as error:
+        tell(f"note: {error}")

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.class_warnings import told_about
 from a2v_data.corpus import META
 from a2v_data.coverage import Timeline
 from a2v_data.labelled import LabelledRule, LabelledSetting, rule_of
-from a2v_data.listing import duration_s, labelled_notices, open_listing, weak_of
+from a2v_data.listing import duration_s, labelled_times, open_listing, weak_of
 from a2v_data.plan import FOCAL
 from numpy.typing import NDArray
 
@@ -38,13 +39,15 @@ class ClassFacts:
 
 @dataclass(frozen=True)
 class RecordingFacts:
-    """name: relative to the audio folder; rate: Hz, of the file; classes: of the calls in it."""
+    """name: relative to the audio folder; rate: Hz, of the file; classes: of the calls in it; labelled_s: how much of
+    it was annotated."""
 
     name: str
     seconds: float
     rate: int
     labelled: bool
     classes: frozenset[str] = frozenset()
+    labelled_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -88,13 +91,13 @@ def read_facts(
     events = listing.events
     numbers = [number for number, name in enumerate(listing.classes) if name != FOCAL]  # marks calls of the others
     events = events[np.isin(events["class"], numbers)]
-    labelled_s = sum(duration_s(recording) for recording in listing.recordings if recording.labelled)
     if not len(events) and weak_of(listing):
         raise UserError(
             f"{folder}: its labels are of whole recordings, and what suits a corpus follows from when calls begin and"
             " end; start from few_calls: a2v experiment run few_calls --set data.source=FOLDER --set"
             " data.annotations.weak=TABLE"
         )
+    times_R = labelled_times(listing)
     if not len(events):
         raise UserError(f"{folder}: no call is labelled in its recordings: training needs some")
     names = [recording.name for recording in listing.recordings if recording.labelled]
@@ -107,8 +110,8 @@ def read_facts(
     for row, number in np.unique(events[["recording", "class"]]).tolist():
         present[row].add(listing.classes[number])
     recordings = [
-        RecordingFacts(one.name, duration_s(one), one.source_rate, one.labelled, frozenset(names))
-        for one, names in zip(listing.recordings, present, strict=True)
+        RecordingFacts(one.name, duration_s(one), one.source_rate, one.labelled, frozenset(names), float(labelled_s))
+        for one, names, labelled_s in zip(listing.recordings, present, times_R, strict=True)
     ]
     classes = {}
     for number in numbers:
@@ -117,11 +120,11 @@ def read_facts(
             classes[listing.classes[number]] = ClassFacts(
                 len(chosen), len(np.unique(chosen["recording"])), _lengths(chosen)
             )
-    share = Timeline(listing).covered_s(events) / labelled_s
+    share = Timeline(listing).covered_s(events) / float(times_R.sum())
     name = folder.resolve().name
     return CorpusFacts(
         str(folder), name, tuple(recordings), classes, _lengths(events), share, tuple(listing.problems),
-        rule_of(listing.meta), tuple(labelled_notices(listing)), annotations or AnnotationConfig(),
+        rule_of(listing.meta), tuple(told_about(listing)), annotations or AnnotationConfig(),
         len(weak_of(listing)),
     )  # fmt: skip
 

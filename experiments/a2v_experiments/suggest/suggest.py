@@ -127,7 +127,8 @@ def recipe_name(text: str) -> str:
 
 def _head(facts: CorpusFacts) -> tuple[str, ...]:
     share = f"{100 * facts.called_share:.3g} %"
-    total, labelled = (sum(one.seconds for one in some) for some in (facts.recordings, facts.labelled))
+    total = sum(one.seconds for one in facts.recordings)
+    labelled = sum(one.labelled_s for one in facts.labelled)
     rows = sorted(facts.classes.items(), key=lambda item: (-item[1].calls, item[0]))
     width = max(len("class"), *(len(name) for name, _ in rows))
     table = [f"{'class':{width}}  calls  recordings    5 %  median   95 % (length in s)"]

@@ -12,6 +12,7 @@ from mlflow.entities import Run
 
 from ..recipe.sections import Recipe
 from ..stages.graph import Sources, find_sources
+from ..store import lookup
 from ..store.tags import ERROR, FINGERPRINT, FOLDS_DONE, HEARD_LINE, PARAMETERS, PRUNED, STAGE, having
 from ..store.tracking import Store
 from .trial import Task, score_of_run, trial_mark
@@ -86,7 +87,7 @@ def _row(one: Trial, run: Run | None) -> Row:
         reason,
         run.info.run_id,
         int(tags[FOLDS_DONE]),
-        run.data.metrics,
+        lookup.metrics_of(run),
         tags.get(HEARD_LINE, ""),
     )
 

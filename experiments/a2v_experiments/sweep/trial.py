@@ -26,7 +26,7 @@ from ..stages.experiment import Scores, complete, log_means
 from ..stages.graph import Sources, find_sources
 from ..stages.specs import experiment_config
 from ..stages.stage import Context, ending, found_or_begun
-from ..store.lookup import share_prefix
+from ..store.lookup import metrics_of, share_prefix
 from ..store.tags import ERROR, FOLDS_DONE, PARAMETERS, TRIAL, VARIANT
 from ..store.tracking import Store
 from .trials import Trial, trial
@@ -78,7 +78,7 @@ def run_trial(config: dict[str, Any], task: Task) -> None:
     # Optuna may choose the same values twice
     done, run_id = found_or_begun(lambda: store.find("trial", mark), lambda: _begin(store, task, this, mark), print)
     if done is not None:
-        score = score_of_run(done.data.metrics, task.metric, this.recipe.folds.label_shares)
+        score = score_of_run(metrics_of(done), task.metric, this.recipe.folds.label_shares)
         tune.report({SCORE: score, "folds": len(this.recipe.folds.selected), "run_id": run_id})
         return
     _run(task, this, sources, store, run_id)

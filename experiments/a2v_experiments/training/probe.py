@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..store.tracking import allowed_name
+from ..store.names import ClassNames
 from .group import Group
 from .probe_recordings import ProbeSpec, covering
 from .probe_report import PROBE, PROBE_CLASS
@@ -71,13 +71,16 @@ class Probe:
             first, second = (self._heard(model, windows) for windows in self.windows)
             ap_C = probe_scores(first, second)
             named = zip(self.corpus.classes, ap_C.tolist(), strict=True)
-            metrics = {PROBE: mean_defined(ap_C), **{allowed_name(f"{PROBE_CLASS}{name}"): ap for name, ap in named}}
+            called = ClassNames.of(self.corpus.classes)
+            metrics = {PROBE: mean_defined(ap_C)}
+            metrics |= {called.to_store(f"{PROBE_CLASS}{name}"): ap for name, ap in named}
             self.history.append((updates, none_if_nan(metrics[PROBE])))
         group.sum(torch.zeros(1, device=group.device))  # where the other ranks wait
         return {name: ap for name, ap in metrics.items() if not math.isnan(ap)}
 
     def _heard(self, model: Inference, windows: NDArray[np.void]) -> tuple[Tensor, Tensor]:
-        """What a head would see (N, D), float32, of all frames of these windows, and their targets (N, C)."""
+        """What a head would see (N, D), float32, of all frames of these windows whose targets are known,
+        and these (N, C)."""
         corpus, front_end = self.corpus, model.model_config.front_end
         samples = corpus.segment_samples(self.spec.segment_s)
         x, targets = [], []
@@ -88,8 +91,10 @@ class Probe:
                 layers = range(-self.spec.layers, 0)
                 x_TD = model.embed(waveform_1N[0, :length], corpus.sample_rate, layers).mean(0)
             frames = min(len(x_TD), -(-int(length) // front_end.stride))
-            x.append(x_TD[:frames].nan_to_num())  # broken weights are told by the training itself
-            targets.append(torch.from_numpy(corpus.targets(window[None], front_end.frame_rate, frames)[0]))
+            target_TC = torch.from_numpy(corpus.targets(window[None], front_end.frame_rate, frames)[0])
+            known_T = ~target_TC.isnan().any(-1)
+            x.append(x_TD[:frames][known_T.to(x_TD.device)].nan_to_num())  # the training itself tells broken weights
+            targets.append(target_TC[known_T])
         return torch.cat(x), torch.cat(targets).to(x[0].device)
 
 

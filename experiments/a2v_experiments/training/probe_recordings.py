@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from a2v_data.corpus import Corpus
-from a2v_data.folds import Folds, best_split, class_counts, with_sizes
+from a2v_data.folds import Folds, class_counts, with_sizes
 from a2v_data.groups import Grouping, group_of
+from a2v_data.stratification import best_split
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
@@ -88,7 +89,7 @@ def choose_halves(corpus: Corpus, names: Sequence[str], count: int, seed: int, g
     ]
     if len(members) < 2:
         return None
-    part_G = best_split(with_sizes(counts_RC, members), np.array([0.5, 0.5]), seed)
+    part_G = best_split(with_sizes(corpus, counts_RC, members), np.array([0.5, 0.5]), seed)
     halves = [sorted(row for number in np.flatnonzero(part_G == part) for row in members[number]) for part in (0, 1)]
     if not (counts_RC[halves[0]].any(0) & counts_RC[halves[1]].any(0)).any():
         return None

@@ -14,7 +14,8 @@ class SegmentSampler:
 
     corpus: packed store; recordings: their indices; segment_samples: samples of a segment; frame_samples: shifts are
     multiples of it, so that frames of the front end fall on the same grid (but at a recording's end, which its last
-    segment ends with); random_offset: shift each segment by up to half its length within its recording.
+    segment ends with); random_offset: shift each segment by up to half its length within its recording; labelled_only:
+    only segments in which something was annotated.
     """
 
     def __init__(
@@ -27,11 +28,14 @@ class SegmentSampler:
         micro_batches: int,
         seed: int,
         random_offset: bool,
+        labelled_only: bool = False,
     ) -> None:
         self.corpus = corpus
         self.samples = segment_samples
         self.frame = frame_samples
-        self.segments = corpus.segments(segment_samples / corpus.sample_rate, recordings=recordings)
+        self.segments = corpus.segments(
+            segment_samples / corpus.sample_rate, recordings=recordings, labelled_only=labelled_only
+        )
         self.batch, self.micro_batches, self.seed, self.random_offset = batch, micro_batches, seed, random_offset
         self.lengths = np.array([recording.n_samples for recording in corpus.recordings])
 

@@ -108,7 +108,7 @@ class _TaskBase:
         else:
             self.sampler = SegmentSampler(
                 self.corpus, recordings, self.samples, stride, segments, loop.micro_batches, loop.seed,
-                loop.random_offset,
+                loop.random_offset, labelled_only=isinstance(loop, FinetuneStage),
             )  # fmt: skip
 
     def read(self, update: int, micro: int) -> tuple[NDArray[np.void], NDArray[np.float32], NDArray[np.int64]]:

@@ -60,7 +60,7 @@ def score_validation(
         for recording, likelihood_TC in found:
             collected.add(likelihood_TC, corpus.present(recording), weak=True)
         return collected.result()
-    labelled = ((likelihood_TC, corpus.labels(recording)) for recording, likelihood_TC in found)
+    labelled = ((likelihood_TC, corpus.truth(recording)) for recording, likelihood_TC in found)
     return evaluate(labelled, corpus.classes, frame_rate, settings)
 
 

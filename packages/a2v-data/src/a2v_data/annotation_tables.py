@@ -1,42 +1,21 @@
-"""The annotation tables of a source: which there are, what each holds, and what is wrong in them."""
+"""The annotation tables of a source: what each holds, and what is wrong in them."""
 
-import glob
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
+from a2v_data.analysis_windows import window_lengths
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.annotations import Annotation, check_rows, table_problem
-from a2v_data.audio import AudioError
-from a2v_data.formats import PICKLE_SUFFIXES, detect, read_table, suffixes
-from a2v_data.formats.table import TableError, read_text
+from a2v_data.annotations import TOLERANCE_S, Annotation, check_rows, table_problem
+from a2v_data.audio import AudioError, AudioInfo
+from a2v_data.formats import detect, read_table
+from a2v_data.formats.table import Table, TableError, read_text
+from a2v_data.heard_channels import FIRST, Heard, channel_notices, in_heard_channel
 from a2v_data.recording_names import RecordingNames, read_header
-from a2v_data.weak import weak_file
+from a2v_data.repeated_events import without_repeats
+from a2v_data.table_files import ANNOTATION_FILE, TableFile, recordings_of
 
-ANNOTATION_FILE = "annotations.csv"
-ANNOTATION_FOLDER = "annotations"
-NAMELESS = ("audacity", "textgrid", "nips4bplus")  # formats that never say to which recording they belong
-NO_TABLES = ("readme", "license", "licence", "copying", "citation")
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class TableFile:
-    """One table: its path, how messages call it, and its name relative to the recordings (for matching)."""
-
-    path: Path
-    shown: str
-    relative: str
-
-
-@dataclass(frozen=True)
-class FoundTables:
-    """Tables that are read, and files that are not, with the reason."""
-
-    read: tuple[TableFile, ...] = ()
-    ignored: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,7 +23,8 @@ class ReadTable:
     """What one table held: format ('' where it could not be read), events, recordings that it names.
 
     own: the recording to which it belongs by its name; doubled: rows that show an event a second time; cut: analysis
-    windows that passed the end of their recording.
+    windows that passed an end of their recording; moved: events that began up to 5 ms before it. notices: what was
+    taken for granted.
     """
 
     shown: str
@@ -54,13 +34,18 @@ class ReadTable:
     own: str | None = None
     doubled: int = 0
     cut: int = 0
+    moved: int = 0
+    notices: tuple[str, ...] = ()
 
 
 @dataclass
 class AnnotationReport:
     """Everything that the tables of a source say: events, recordings that they name, those of which they name an event
-    (one that a mapping drops too), one line per problem, and which of these lines are of one recording (`wrong`).
-    weak: the classes of each recording that a table of recording-level labels names."""
+    (one that a mapping drops too), one line per problem, which of these lines are of one recording (`wrong`), and which
+    parts of the recordings were annotated (None: all that there is).
+
+    written: the events with the labels that stand in the tables, where these became other ones. weak: the classes of
+    each recording that a table of recording-level labels names; weak_written: its labels as they stand there."""
 
     tables: list[ReadTable] = field(default_factory=list)
     rows: list[Annotation] = field(default_factory=list)
@@ -69,7 +54,10 @@ class AnnotationReport:
     notices: list[str] = field(default_factory=list)
     wrong: dict[str, list[str]] = field(default_factory=dict)
     with_events: set[str] = field(default_factory=set)
+    regions: dict[str, list[tuple[float, float]]] | None = None
+    written: list[Annotation] | None = None
     weak: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    weak_written: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def add_problem(self, recording: str | None, line: str) -> None:
         """Note what is wrong, and of which recording it is where that is known."""
@@ -78,102 +66,13 @@ class AnnotationReport:
             self.wrong.setdefault(recording, []).append(line)
 
 
-def find_tables(folder: Path, audio_folder: Path, names: RecordingNames, config: AnnotationConfig) -> FoundTables:
-    """The tables of a source: those in `config.tables`; else `annotations.csv`; else everything in `annotations/`,
-    and beside the recordings what is named like one or is a known table. Raises `ValueError` where a table in
-    `config.tables` does not exist."""
-    inside = folder / ANNOTATION_FOLDER
-    if config.tables is not None:
-        return FoundTables(tuple(_named_tables(folder, audio_folder, config)))
-    if (folder / ANNOTATION_FILE).is_file():
-        unused = ((f"{ANNOTATION_FOLDER}/", f"{ANNOTATION_FILE} is read instead; name what to read with tables"),)
-        found = (TableFile(folder / ANNOTATION_FILE, ANNOTATION_FILE, ANNOTATION_FILE),)
-        return FoundTables(found, unused if inside.is_dir() else ())
-    read: list[TableFile] = []
-    ignored: list[tuple[str, str]] = []
-    for table in _walk(inside, inside, folder, config):
-        if is_description(table.path):
-            ignored.append((table.shown, "a description"))
-        else:
-            read.append(table)
-    beside = _walk(audio_folder, audio_folder, folder, config)
-    if audio_folder != folder:
-        beside += [table for table in _walk(folder, folder, folder, config) if "/" not in table.shown]
-    for table in beside:
-        if audio_folder == folder and table.path.is_relative_to(inside):
-            continue
-        if names.of_table(table.relative) or table.path.suffix.lower() in PICKLE_SUFFIXES:
-            read.append(table)
-        elif reason := _not_a_table(table.path, config):
-            ignored.append((table.shown, reason))
-        else:
-            read.append(table)
-    return FoundTables(tuple(read), tuple(ignored))
+@dataclass(frozen=True)
+class _Opened:
+    """One table before its rows are checked; own: the recording that it is named like."""
 
-
-def _named_tables(folder: Path, audio_folder: Path, config: AnnotationConfig) -> list[TableFile]:
-    found: dict[Path, TableFile] = {}
-    for pattern in config.tables or ():
-        for base in (folder, Path()):
-            matches = [Path(match) for match in sorted(glob.glob(str(base / pattern), recursive=True))]
-            if (exact := base / pattern).exists():  # brackets in a name are no pattern
-                matches = [exact]
-            if matches:
-                break
-        if not matches:
-            raise ValueError(f"{folder / pattern}: no such table; name a file, a folder or a pattern such as *.txt")
-        for match in matches:
-            if match.is_dir() and len(matches) == 1:
-                found |= {table.path: table for table in _walk(match, match, folder, config)}
-                continue
-            beside = match.is_relative_to(audio_folder)
-            relative = match.relative_to(audio_folder).as_posix() if beside else match.name
-            found[match] = TableFile(match, _shown(match, folder), relative)
-    if not found:
-        raise ValueError(f"{', '.join(config.tables or ())}: no table in it; put tables there, or name other ones")
-    return list(found.values())
-
-
-def _walk(root: Path, base: Path, folder: Path, config: AnnotationConfig) -> list[TableFile]:
-    """Everything under `root` that is named like a table, folders too, so that they can be reported; no
-    mapping, nor recording-level labels."""
-    wanted = suffixes(config.format)
-    named = [folder / config.mapping if config.mapping else None, weak_file(config, folder)]
-    others = {os.path.abspath(path) for path in named if path}
-    found = []
-    for parent, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted([*folders, *files]):
-            path = Path(parent, name)
-            if path.suffix.lower() in wanted and not name.startswith(".") and os.path.abspath(path) not in others:
-                found.append(TableFile(path, _shown(path, folder), path.relative_to(base).as_posix()))
-    return found
-
-
-def _shown(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
-
-
-def is_description(path: Path) -> bool:
-    """Whether a file beside tables is named as a text about them."""
-    return path.stem.lower().startswith(NO_TABLES)
-
-
-def _not_a_table(path: Path, config: AnnotationConfig) -> str | None:
-    """Why a file that is not named like a recording holds no annotations; None where it seems to hold some."""
-    if path.is_dir():
-        return "a folder"
-    if is_description(path):
-        return "a description"
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            return None
-        found = detect(path, read_text(path, config.encoding))
-    except TableError:
-        return "not named like a recording, and no known table"
-    if found in NAMELESS:
-        return "not named like a recording, and it does not say to which it belongs"
-    return None
+    file: TableFile
+    own: str | None
+    table: Table
 
 
 def read_tables(
@@ -182,26 +81,43 @@ def read_tables(
     config: AnnotationConfig,
     classes: Sequence[str],
     progress: Progress | None = None,
+    heard: Heard = FIRST,
 ) -> AnnotationReport:
-    """Read all tables; what is wrong in one is reported and the others are read."""
+    """Read all tables; what is wrong in one is reported and the others are read.
+
+    heard: the channels that are read of recordings; what was marked in others is counted in a notice. An event that
+    stands in two tables counts once.
+    """
     report = AnnotationReport()
-    for done, table in enumerate(tables, start=1):
-        report.tables.append(_read(table, names, config, classes, report))
+    opened = []
+    for done, file in enumerate(tables, start=1):
+        opened.append(_open(file, names, config, classes, report))
         if progress:
             progress(done, len(tables))
-    report.notices += _notices(report.tables)
+    good = [one for one in opened if one is not None]
+    lengths = window_lengths([one.table for one in good])
+    windows = {id(one): length for one, length in zip(good, lengths, strict=True)}
+    headers = _Headers(names)
+    read: list[tuple[str, list[Annotation]]] = []
+    others: list[Annotation] = []
+    for file, one in zip(tables, opened, strict=True):
+        if one is None:
+            report.tables.append(ReadTable(file.shown))
+            continue
+        rows, told, not_heard = _check(one, names, config, windows[id(one)], heard, headers, report)
+        report.tables.append(told)
+        read.append((file.shown, rows))
+        others += not_heard
+    kept, repeated = without_repeats(read)
+    report.rows = [row for rows in kept for row in rows]
+    report.notices += [*channel_notices(others, heard, headers.channels), *repeated, *_notices(report.tables)]
     return report
 
 
-def _read(
-    file: TableFile,
-    names: RecordingNames,
-    config: AnnotationConfig,
-    classes: Sequence[str],
-    report: AnnotationReport,
-) -> ReadTable:
-    """Read one table and add its events and what is wrong in it to the report."""
-    fitting = names.of_table(file.relative) if file.path.name != ANNOTATION_FILE else []
+def _open(
+    file: TableFile, names: RecordingNames, config: AnnotationConfig, classes: Sequence[str], report: AnnotationReport
+) -> _Opened | None:
+    fitting = recordings_of(file, names) if file.path.name != ANNOTATION_FILE else []
     own = fitting[0] if len(fitting) == 1 else None
     try:
         table = read_table(file.path, _options(file, config), own is not None, classes)
@@ -209,24 +125,40 @@ def _read(
             raise TableError(_nobody(fitting))
     except TableError as error:
         report.add_problem(own, table_problem(file.shown, error))
-        return ReadTable(file.shown)
-    rows, annotated, problems = check_rows(table.rows, file.shown, file.path.parent, names, own, config)
+        return None
+    return _Opened(file, own, table)
+
+
+def _check(
+    one: _Opened,
+    names: RecordingNames,
+    config: AnnotationConfig,
+    window_s: float | None,
+    heard: Heard,
+    headers: "_Headers",
+    report: AnnotationReport,
+) -> tuple[list[Annotation], ReadTable, list[Annotation]]:
+    """The events of one table in the channels that are read, what is told of it, and its events in other channels."""
+    file, own, table = one.file, one.own, one.table
+    checked = check_rows(table.rows, file.shown, file.path.parent, names, own, config, window_s)
     table_of = own
+    rows, others = in_heard_channel(checked.rows, heard)
+    annotated = checked.silent | {row.file for row in rows}
     if any(row.file for row in table.rows):
         own = table_of = None
-    elif own is not None:
+    elif own is not None and (rows or not others):
         annotated.add(own)
-    cut = 0
-    if table.windows:
-        rows, cut = _clip_windows(rows, names.audio_folder)
-    report.rows += rows
+    rows, cut = _clipped(rows, window_s if config.point_duration_s is None else config.point_duration_s, headers)
     report.annotated |= annotated
     for line in table.problems:
         report.add_problem(table_of, f"{file.shown}, {line}")
-    for recording, line in problems:
+    for recording, line in checked.problems:
         report.add_problem(recording, line)
-    recordings = tuple(sorted(annotated))
-    return ReadTable(file.shown, table.format, len(rows), recordings, own, table.doubled, cut)
+    told = ReadTable(
+        file.shown, table.format, len(rows), tuple(sorted(annotated)), own, table.doubled, cut + checked.cut,
+        checked.moved, tuple(table.notices),
+    )  # fmt: skip
+    return rows, told, others
 
 
 def _notices(tables: Sequence[ReadTable]) -> list[str]:
@@ -238,6 +170,14 @@ def _notices(tables: Sequence[ReadTable]) -> list[str]:
     if cut := [table for table in tables if table.cut]:
         windows = sum(table.cut for table in cut)
         notices.append(f"{_some(cut)}: analysis windows that pass the end of their recording, cut there: {windows}")
+    if moved := [table for table in tables if table.moved]:
+        events = sum(table.moved for table in moved)
+        notices.append(f"{_some(moved)}: events that start up to 5 ms before their recording, begin with it: {events}")
+    said: dict[str, list[ReadTable]] = {}
+    for table in tables:
+        for line in table.notices:
+            said.setdefault(line, []).append(table)
+    notices += [f"{_some(of)}: {line}" for line, of in said.items()]
     if empty := [table for table in tables if table.format and not table.events]:
         notices.append(f"{_some(empty)}: no event")
     by_recording: dict[str, list[str]] = {}
@@ -272,20 +212,43 @@ def _nobody(recordings: Sequence[str]) -> str:
     return "does not say to which recording it belongs; name it like the recording (monday.wav: monday.txt)"
 
 
-def _clip_windows(rows: list[Annotation], audio_folder: Path) -> tuple[list[Annotation], int]:
-    """Windows end with their recording; the last one is filled up with silence by the program that wrote it."""
-    ends: dict[str, float] = {}
+class _Headers:
+    """What is known of recordings, each read once; one that cannot be read is endless here, and reported where
+    recordings are."""
+
+    def __init__(self, names: RecordingNames) -> None:
+        self._folder = names.audio_folder
+        self._known: dict[str, AudioInfo | None] = {}
+
+    def end_s(self, recording: str) -> float:
+        info = self._of(recording)
+        return float("inf") if info is None else info.duration_s
+
+    def channels(self, recording: str) -> int | None:
+        info = self._of(recording)
+        return None if info is None else info.channels
+
+    def _of(self, recording: str) -> AudioInfo | None:
+        if recording not in self._known:
+            try:
+                self._known[recording] = read_header(self._folder / recording)
+            except AudioError:
+                self._known[recording] = None
+        return self._known[recording]
+
+
+def _clipped(rows: list[Annotation], window_s: float | None, headers: _Headers) -> tuple[list[Annotation], int]:
+    """Windows end with their recording, and how many were cut there; what passes its end by a window or more was not
+    made on it."""
+    if window_s is None:
+        return rows, 0
     clipped = []
     cut = 0
     for row in rows:
-        if row.file not in ends:
-            try:
-                ends[row.file] = read_header(audio_folder / row.file).duration_s
-            except AudioError:  # reported where recordings are
-                ends[row.file] = float("inf")
-        if row.onset_s < ends[row.file] < row.offset_s:
-            row = replace(row, offset_s=ends[row.file])
-            cut += 1
+        end = headers.end_s(row.file)
+        if row.onset_s < end < row.offset_s < end + window_s:
+            cut += row.offset_s > end + TOLERANCE_S
+            row = replace(row, offset_s=end)
         clipped.append(row)
     return clipped, cut
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from a2v_data.audio import Channel
+
 RAVEN_HEADER = ("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)")
 
 
@@ -69,13 +71,15 @@ def raven_table(
     starts_s: Mapping[str, float] | None = None,
     extra: Sequence[str] | None = None,
     first: int = 1,
+    channel: Channel = 0,
 ) -> str:
     """A Raven selection table of one recording or, with `starts_s`, of a sequence of recordings.
 
     high_hz, low_hz: the frequencies that selections span (the recording's Nyquist frequency and 0 show all).
     starts_s: where each recording starts in the sequence that is opened in Raven, in seconds. extra: columns of EXTRA
-    (None: the likelihood, where any event has one). first: number of the first selection. Raises `ValueError` where
-    events of several recordings come without `starts_s`.
+    (None: the likelihood, where any event has one). first: number of the first selection. channel: what the events were
+    found in, from 0; Raven's Channel counts from 1, and is 1 for 'mix', since a selection has to be in one. Raises
+    `ValueError` where events of several recordings come without `starts_s`.
     """
     events = list(events)
     files = {event.file for event in events}
@@ -85,11 +89,12 @@ def raven_table(
         likely = any(getattr(event, "likelihood", None) is not None for event in events)
         extra = ["likelihood"] if likely else []
     lines = ["\t".join([*RAVEN_HEADER, "Begin File", "File Offset (s)", "Annotation", *map(str.capitalize, extra)])]
+    shown = "1" if channel == "mix" else str(channel + 1)
     for number, event in enumerate(events, start=first):
         start = starts_s[event.file] if starts_s is not None else 0.0
         times = [_time(start + event.onset_s), _time(start + event.offset_s)]
         frequencies = [f"{low_hz:.1f}", f"{high_hz:.1f}"]
-        cells = [str(number), "Spectrogram 1", "1", *times, *frequencies, event.file, _time(event.onset_s)]
+        cells = [str(number), "Spectrogram 1", shown, *times, *frequencies, event.file, _time(event.onset_s)]
         lines.append("\t".join([*cells, _line(event.label), *(_extra(event, name) for name in extra)]))
     return "\n".join(lines) + "\n"
 

@@ -9,14 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from a2v_data.analysis_windows import window_lengths
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.class_mapping import mapped
+from a2v_data.audio import Channel
+from a2v_data.class_mapping import mapped, relabels
 from a2v_data.formats import read_table
 from a2v_data.formats.table import Row, TableError
-from a2v_data.recording_names import RecordingNames, recording_names
+from a2v_data.heard_channels import Heard, channel_notices, in_heard_channel
+from a2v_data.outside import TOLERANCE_S, within
+from a2v_data.recording_names import RecordingNames, read_header, recording_names
 
 SHOWN_PROBLEMS = 10
-TOLERANCE_S = 0.005
 FOCAL_WORDS = {"1": True, "1.0": True, "true": True, "yes": True} | dict.fromkeys(
     ("0", "0.0", "false", "no", ""), False
 )
@@ -43,7 +46,8 @@ class AnnotationError(ValueError):
 @dataclass(frozen=True, slots=True)
 class Annotation:
     """One event: `onset_s` to `offset_s` (seconds) in recording `file`; `where` is for messages; likelihood: where a
-    table has one, as of predictions."""
+    table has one, as of predictions; channels: those that it was marked in, from 1, and band_hz: its lowest and highest
+    frequency, where a table says so."""
 
     file: str
     onset_s: float
@@ -52,6 +56,8 @@ class Annotation:
     focal: bool
     where: str
     likelihood: float | None = None
+    channels: frozenset[int] | None = None
+    band_hz: tuple[float, float] | None = None
 
 
 class Names(Protocol):
@@ -59,6 +65,22 @@ class Names(Protocol):
 
     def resolve(self, text: str, table_folder: Path) -> str | None: ...
     def missing(self, text: str | None) -> str: ...
+    def rate(self, recording: str) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What one table says: its events; silent: recordings that were listened to and hold no call; problems: (recording,
+    as far as it is known, and one line) for everything that is wrong.
+
+    moved: events that began up to 5 ms before their recording and begin with it now; cut: analysis windows likewise.
+    """
+
+    rows: list[Annotation]
+    silent: set[str]
+    problems: list[tuple[str | None, str]]
+    moved: int = 0
+    cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,8 +89,10 @@ class Annotations:
     which it names an event, of any label: also where a mapping drops it, and it is in no row here.
 
     notices: what is worth knowing though nothing is wrong, one line each. wrong: recordings of which an annotation is
-    wrong, with a line for each; they cannot be used, their neighbours can. weak: the classes of each recording that a
-    table of recording-level labels names.
+    wrong, with a line for each; they cannot be used, their neighbours can. regions: which parts of the recordings were
+    annotated, in seconds, by onset; None: all that there is. written: all events with the labels that stand in the
+    tables, where a mapping or `strip_numbers` made other ones of them. weak: the classes of each recording that a table
+    of recording-level labels names; weak_written: its labels as they stand there.
     """
 
     path: Path
@@ -77,7 +101,10 @@ class Annotations:
     notices: tuple[str, ...] = ()
     wrong: Mapping[str, Sequence[str]] = field(default_factory=dict)
     with_events: frozenset[str] = field(default_factory=frozenset)
+    regions: Mapping[str, Sequence[tuple[float, float]]] | None = None
+    written: tuple[Annotation, ...] | None = None
     weak: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    weak_written: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def read_annotations(
@@ -86,6 +113,7 @@ def read_annotations(
     recording: str | None = None,
     classes: Sequence[str] = (),
     config: AnnotationConfig | None = None,
+    channel: Channel = 0,
 ) -> Annotations:
     """Read a CSV with the columns file, onset_s, offset_s, label and, where known, focal (1 or 0).
 
@@ -93,8 +121,9 @@ def read_annotations(
     `audio_folder`. Further columns are ignored, empty lines too. A row with a file alone says that this recording
     holds no call. With `recording`, relative to `audio_folder`, any format is read, and rows that do not say to which
     recording they belong are its own; `classes` are names for MeerKAT's class numbers. `config` says how to
-    read it and which classes labels become. Raises `AnnotationError` naming file and row for everything that is wrong,
-    `ValueError` where the file or a mapping is missing.
+    read it and which classes labels become; `channel` is which one of a recording is read (see `Heard`).
+    Raises `AnnotationError` naming file and row for everything that is wrong, `ValueError` where the file or a mapping
+    is missing.
     """
     if not path.exists():
         raise ValueError(f"{path}: no such file; annotations are a CSV with file,onset_s,offset_s,label[,focal]")
@@ -106,18 +135,31 @@ def read_annotations(
     except TableError as error:
         raise AnnotationError(path, [table_problem(path.name, error)]) from error
     names = RecordingNames(audio_folder, recording_names(audio_folder))
-    rows, annotated, found = check_rows(table.rows, path.name, path.parent, names, recording, config)
-    problems = [f"{path.name}, {problem}" for problem in table.problems] + [line for _, line in found]
+    (window_s,) = window_lengths([table])
+    checked = check_rows(table.rows, path.name, path.parent, names, recording, config, window_s)
+    problems = [f"{path.name}, {problem}" for problem in table.problems] + [line for _, line in checked.problems]
+    heard = Heard(channel)
+    rows, others = in_heard_channel(checked.rows, heard)
+    annotated = checked.silent | {row.file for row in rows}
     with_events = frozenset(row.file for row in rows)
-    rows, unknown, notices = mapped(rows, config, path.parent)
+    notices = channel_notices(others, heard)
+    if config.outside != "refuse":
+        durations_s = {row.file: read_header(audio_folder / row.file).duration_s for row in rows}
+        inside = within(rows, durations_s, config.outside)
+        rows, notices = inside.rows, [*notices, *inside.notices]
+    written = tuple(rows) if relabels(config) else None
+    rows, unknown, merged = mapped(rows, config, path.parent)
+    notices += merged
     if problems := problems + unknown:
         raise AnnotationError(path, problems)
-    return Annotations(path, tuple(rows), frozenset(annotated), tuple(notices), with_events=with_events)
+    return Annotations(
+        path, tuple(rows), frozenset(annotated), tuple(notices), with_events=with_events, written=written
+    )  # fmt: skip
 
 
 def table_problem(shown: str, error: TableError) -> str:
     """The line for a table that cannot be read as a whole."""
-    comma = ", " if str(error).startswith(("row ", "line ")) else ": "
+    comma = ", " if str(error).startswith(("row ", "rows ", "line ")) else ": "
     return f"{shown}{comma}{error}"
 
 
@@ -128,35 +170,64 @@ def check_rows(
     names: Names,
     recording: str | None,
     config: AnnotationConfig,
-) -> tuple[list[Annotation], set[str], list[tuple[str | None, str]]]:
-    """Events, the recordings that were listened to, and (recording, as far as it is known, and one line) for everything
-    that is wrong.
+    window_s: float | None = None,
+) -> Checked:
+    """Check the rows of one table.
 
-    shown: how messages name the table; folder: where it lies; recording: to which it belongs by its name, if any.
+    shown: how messages name the table; folder: where it lies; recording: to which it belongs by its name, if any;
+    window_s: length of its analysis windows, None where its events are none.
     """
     found: list[Annotation] = []
-    annotated: set[str] = set()
+    silent: set[str] = set()
     problems: list[tuple[str | None, str]] = []
+    moved = cut = 0
     for row in rows:
         where = f"{shown}, {row.place}"
         wrong = list(row.problems)
         file = recording if row.file is None else names.resolve(row.file, folder)
         if file is None:
             wrong.append(names.missing(row.file))
-        onset_s, offset_s = _with_length(row.onset_s, row.offset_s, config.point_duration_s)
+        onset_s, offset_s = row.onset_s, row.offset_s
+        if row.in_samples and file is not None and not row.silent:
+            onset_s, offset_s, unknown = _in_seconds(onset_s, offset_s, names.rate(file))
+            wrong += [unknown] if unknown else []
+        onset_s, offset_s = _with_length(onset_s, offset_s, config.point_duration_s)
+        if onset_s is not None and offset_s is not None and onset_s < 0 < offset_s:
+            if window_s is not None and onset_s > -window_s:
+                onset_s, cut = 0.0, cut + 1
+            elif onset_s >= -TOLERANCE_S:
+                onset_s, moved = 0.0, moved + 1
         label = row.label or config.default_label or ""
         focal = FOCAL_WORDS.get(row.focal.lower())
         if not row.silent:
-            wrong += event_problems(onset_s, offset_s, label)
+            wrong += event_problems(onset_s, offset_s, label, early=config.outside != "refuse")
         if focal is None:
             wrong.append(f"focal is {row.focal!r}; it must be 1 or 0")
         problems += [(file or row.file, f"{where}: {problem}") for problem in wrong]
         if wrong or file is None:
             continue
-        annotated.add(file)
-        if onset_s is not None and offset_s is not None:
-            found.append(Annotation(file, onset_s, offset_s, label, bool(focal), where, row.likelihood))
-    return found, annotated, problems
+        if onset_s is None or offset_s is None:
+            silent.add(file)
+        else:
+            found.append(
+                Annotation(
+                    file, onset_s, offset_s, label, bool(focal), where, row.likelihood, row.channels, row.band_hz
+                )
+            )
+    return Checked(found, silent, problems, moved, cut)
+
+
+def _in_seconds(
+    onset: float | None, offset: float | None, rate: int | None
+) -> tuple[float | None, float | None, str | None]:
+    """Samples as seconds, or what is missing for that."""
+    if rate is None:
+        return (
+            None,
+            None,
+            "times are samples, and the sample rate of its recording is not known here; give them in s or ms",
+        )
+    return None if onset is None else onset / rate, None if offset is None else offset / rate, None
 
 
 def _with_length(
@@ -169,10 +240,11 @@ def _with_length(
     return start_s, start_s + point_duration_s
 
 
-def event_problems(onset_s: float | None, offset_s: float | None, label: str) -> list[str]:
-    """What is wrong with one event by itself, whatever the form in which it was written."""
+def event_problems(onset_s: float | None, offset_s: float | None, label: str, early: bool = False) -> list[str]:
+    """What is wrong with one event by itself, whatever the form in which it was written. early: it may begin before its
+    recording, since it is cut or dropped (`outside.py`)."""
     problems = []
-    if onset_s is not None and onset_s < 0:
+    if onset_s is not None and onset_s < 0 and not early:
         problems.append(f"onset_s is {onset_s:g}; it must not be negative (seconds from the recording's start)")
     if onset_s is not None and offset_s is not None and offset_s <= onset_s:
         point = "; to give points a length, set point_duration_s" if offset_s == onset_s else ""
@@ -180,13 +252,3 @@ def event_problems(onset_s: float | None, offset_s: float | None, label: str) ->
     if not label.strip():
         problems.append("label is empty; name the class, or remove the row")
     return problems
-
-
-def end_problem(row: Annotation, duration_s: float) -> str | None:
-    """What is wrong where an event passes the end of its recording by more than 5 ms."""
-    if row.offset_s <= duration_s + TOLERANCE_S and row.onset_s < duration_s:
-        return None
-    return (
-        f"{row.where}: {row.onset_s:g} to {row.offset_s:g} s lies outside {row.file}, which is "
-        f"{duration_s:.3f} s long; correct the times or the file"
-    )

@@ -6,21 +6,48 @@ caller can report it and go on with its neighbours.
 Legend: N samples, C channels.
 """
 
+import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import soundfile
 
-from a2v_data.headers import length_problem
+from a2v_data.flac_frames import another_stream, flac_length
+from a2v_data.headers import LengthFound, header_length
+from a2v_data.mp3_frames import after_id3, frame_head, mp3_length
+from a2v_data.ogg_pages import ogg_length
+from a2v_data.spliced import Spliced
 
 AUDIO_SUFFIXES = frozenset(
-    {".wav", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc"}
-)
+    {".wav", ".wave", ".bwf", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aiff", ".aif",
+     ".aifc", ".au", ".snd", ".caf", ".voc", ".sph"}
+)  # fmt: skip
+# Sound by name that libsndfile does not read: ffmpeg does, but for .wac, which only its maker's programs do.
+UNREAD_SUFFIXES = frozenset(
+    {".m4a", ".m4b", ".m4r", ".mp4", ".m4v", ".mov", ".aac", ".adts", ".wma", ".asf", ".wac", ".amr", ".awb", ".3gp",
+     ".3gpp", ".3g2", ".webm", ".weba", ".mka", ".mkv", ".avi", ".ac3", ".eac3", ".dts", ".ape", ".wv", ".tta", ".tak",
+     ".alac", ".mpc", ".spx", ".qcp", ".gsm", ".ra", ".dsf", ".dff", ".shn", ".pcm"}
+)  # fmt: skip
+SAMPLE_BYTES = {
+    "PCM_S8": 1,
+    "PCM_U8": 1,
+    "PCM_16": 2,
+    "PCM_24": 3,
+    "PCM_32": 4,
+    "FLOAT": 4,
+    "DOUBLE": 8,
+} | dict.fromkeys(("ULAW", "ALAW"), 1)
+UNSEEN_FORMATS = ("VOC", "NIST", "SVX", "IRCAM", "PAF", "PVF", "AVR")  # libsndfile's names
+MP3_SUFFIXES = (".mp3", ".mp2")
 BLOCK_VALUES = 1 << 20
-EXPECTED = "replace it by a whole recording (WAV, FLAC, OGG, MP3, AIFF, W64 or RF64)"
+CONVERT = "convert it: ffmpeg -i IN OUT.wav"
+EXPECTED = "replace it by a whole recording (WAV, FLAC, OGG, MP3, AIFF, AU, CAF, W64 or RF64)"
+RESCUE = f"{EXPECTED}, or keep what can be read of it: ffmpeg -i IN OUT.wav"
 UNKNOWN_SAMPLES = 1 << 62  # libsndfile's answer for a FLAC that a pipe wrote is the largest number it has
 Channel = int | Literal["mix"]
 
@@ -31,12 +58,14 @@ class AudioError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """A file's header: rate in Hz, samples per channel, channels, libsndfile's name of the format."""
+    """A file's header: rate in Hz, samples per channel, channels, libsndfile's name of the format. notice: what is odd
+    about the file though all of it is read, a line without its name; '' where nothing is."""
 
     rate: int
     samples: int
     channels: int
     subtype: str
+    notice: str = ""
 
     @property
     def duration_s(self) -> float:
@@ -51,19 +80,115 @@ def read_info(path: Path, channel: Channel = 0) -> AudioInfo:
     try:
         if path.stat().st_size == 0:
             raise AudioError(f"is empty (0 bytes); {EXPECTED}")
-        if problem := length_problem(path):
-            raise AudioError(problem if ";" in problem else f"{problem}; {EXPECTED}")
-        with soundfile.SoundFile(path) as file:
-            info = AudioInfo(file.samplerate, file.frames, file.channels, file.subtype)
+        if problem := unread_reason(path):
+            raise AudioError(problem)
+        found = length_found(path)
+        if found.problem:
+            raise AudioError(found.problem if ";" in found.problem else f"{found.problem}; {EXPECTED}")
+        with open_audio(path) as file:
+            samples = file.frames if found.parts else min(file.frames, found.samples or file.frames)
+            info = AudioInfo(file.samplerate, samples, file.channels, file.subtype, found.notice or "")
+            spare = _spare_bytes(path, file)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"is not readable as audio ({_reason(error)}); {EXPECTED}") from error
+        raise AudioError(f"is not readable as audio ({_reason(error)}); {_other_program(path)}") from error
     if info.samples <= 0:
         raise AudioError(f"holds no samples; {EXPECTED}")
     if info.samples > UNKNOWN_SAMPLES:
-        raise AudioError("does not say how long it is (a pipe wrote it); decode and encode it again")
+        raise AudioError(f"does not say how long it is (a pipe wrote it); decode and encode it again, or {CONVERT}")
+    if found.samples is not None and found.samples != info.samples:
+        raise AudioError(f"holds {found.samples} samples, of which {info.samples} would be read; {CONVERT}")
+    if spare:
+        raise AudioError(f"promises {info.samples} samples, {spare} bytes more follow; {CONVERT}")
     if channel != "mix" and not 0 <= channel < info.channels:
         raise AudioError(f"has {info.channels} channel(s), channel {channel} was asked for; count from 0")
     return info
+
+
+def unread_reason(path: Path) -> str | None:
+    """Why a file that is sound by its name is not read, and the way out; None for all others, and where its content is
+    of another format than its name says."""
+    suffix = path.suffix.lower()
+    if suffix not in UNREAD_SUFFIXES or _magic(path)[1] is not None:
+        return None
+    return f"is not read ({suffix.removeprefix('.')}); {_other_program(path)}"
+
+
+def _other_program(path: Path) -> str:
+    """How a file that libsndfile does not read becomes one that it does."""
+    suffix = path.suffix.lower()
+    if suffix == ".wac":
+        return "convert it to WAV with Wildlife Acoustics' Kaleidoscope, or wac2wav"
+    if suffix == ".pcm":
+        return (
+            "it says nothing of its rate and channels; convert it: sox -t raw -r RATE -e signed -b 16 -c 1 IN OUT.wav"
+        )
+    if suffix in UNREAD_SUFFIXES:
+        return f"convert it: ffmpeg -i {shlex.quote(path.name)} {shlex.quote(path.stem + '.wav')}"
+    return f"{EXPECTED}, or {CONVERT}"
+
+
+def length_found(path: Path) -> LengthFound:
+    """How long a file is, whatever its header says. Raises `OSError`."""
+    state = path.stat()
+    return _length_found(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=512)  # each MP3 is walked once, though its header and its blocks are read one after the other
+def _length_found(path: Path, size: int, changed_ns: int) -> LengthFound:
+    start, form = _magic(path)
+    if form == "flac":
+        return flac_length(path, start)
+    if form == "ogg":
+        return ogg_length(path)
+    if form == "mpeg" or (form is None and path.suffix.lower() in MP3_SUFFIXES):
+        return mp3_length(path, lambda: _estimated(path))
+    return header_length(path)
+
+
+def _magic(path: Path) -> tuple[int, str | None]:
+    """Where a file begins behind tags, and what it is by its first bytes; None for what libsndfile must find out."""
+    with path.open("rb") as file:
+        head, start = file.read(12), 0
+        if head[:3] == b"ID3":
+            start = after_id3(head)
+            file.seek(start)
+            head = file.read(12)
+    if head[:4] in (b"fLaC", b"OggS"):
+        return start, {b"fLaC": "flac", b"OggS": "ogg"}[head[:4]]
+    if head[:4] in (b"RIFF", b"RF64", b"BW64", b"riff", b"FORM", b".snd", b"caff"):
+        return start, "chunks"
+    return start, "mpeg" if frame_head(head[:4]) else None
+
+
+def _estimated(path: Path) -> int | None:
+    try:
+        with soundfile.SoundFile(path) as file:
+            return int(file.frames)
+    except soundfile.LibsndfileError:
+        return None
+
+
+@contextmanager
+def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
+    """A file open to be read, from its first to its last sample, whatever its header says. Raises
+    `soundfile.LibsndfileError` or `OSError`."""
+    parts = length_found(path).parts
+    if not parts:
+        with soundfile.SoundFile(path) as file:
+            yield file
+        return
+    with Spliced(path, parts) as spliced, soundfile.SoundFile(spliced) as file:
+        yield file
+
+
+def _spare_bytes(path: Path, file: soundfile.SoundFile) -> int:
+    """Bytes that plain samples leave over in a container whose header is not looked at (VOC, SPHERE); 0 for others,
+    and for what a header and some text may take."""
+    width = SAMPLE_BYTES.get(file.subtype, 0) * file.channels
+    if not width or file.format not in UNSEEN_FORMATS:
+        return 0
+    spare = path.stat().st_size - file.frames * width
+    return spare if spare > max(1 << 16, file.samplerate * width // 10) else 0
 
 
 def read_blocks(
@@ -72,27 +197,39 @@ def read_blocks(
     """Samples `start` to `stop` (None: `info.samples`) of one channel (or the mean of all), float32 (N,), full scale 1.
 
     A block holds at most `BLOCK_VALUES` samples of all channels, whatever the length of the file. Raises
-    `AudioError` where the file is damaged, shorter than `info` says, or holds NaN or infinity.
+    `AudioError` where the file is damaged, shorter than `info` says, longer than it promises (which shows at its end),
+    or holds NaN or infinity.
     """
     longest = max(1, BLOCK_VALUES // info.channels)
     done, stop = start, info.samples if stop is None else stop
     try:
-        with soundfile.SoundFile(path) as file:
+        with open_audio(path) as file:
+            promised = min(file.frames, length_found(path).samples or file.frames)
             if start:
                 file.seek(start)
             while done < stop:
                 # always_2d, so that one channel and many are indexed alike.
                 block_NC = file.read(min(longest, stop - done), dtype="float32", always_2d=True)
                 if not len(block_NC):
-                    raise AudioError(f"is truncated: {done} of {info.samples} samples are there; {EXPECTED}")
+                    raise AudioError(f"is truncated: {done} of {info.samples} samples are there; {RESCUE}")
                 block_N = block_NC.mean(1) if channel == "mix" else np.ascontiguousarray(block_NC[:, channel])
                 if not np.isfinite(block_N).all():
                     first = done + int(np.flatnonzero(~np.isfinite(block_N))[0])
                     raise AudioError(f"holds NaN or infinity, first at {first / info.rate:.3f} s; export it again")
                 done += len(block_N)
+                # Before the last block is given away: who has all samples asks for no more.
+                if done >= promised and (more := _unheard(path, file)):
+                    raise AudioError(more)
                 yield block_N
     except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"is damaged ({_reason(error)}); {EXPECTED}") from error
+        raise AudioError(f"is damaged ({_reason(error)}); {RESCUE}") from error
+
+
+def _unheard(path: Path, file: soundfile.SoundFile) -> str | None:
+    """What is left at the end of a file of which all promised samples were read; None if nothing."""
+    if len(file.read(1, always_2d=True)):
+        return f"goes on after the {file.frames} samples that it promises; {CONVERT}"
+    return another_stream(path) if file.format == "FLAC" else None
 
 
 def _reason(error: Exception) -> str:

@@ -12,7 +12,7 @@ without its recording is a problem.
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +23,8 @@ from a2v_data.audio import AudioError, AudioInfo, read_info
 from a2v_data.check_labels import check_labels
 from a2v_data.check_manifests import check_manifests
 from a2v_data.check_problem import Expected, Problem, shown
+from a2v_data.label_sets import Found as OfClass
+from a2v_data.label_sets import class_notices
 from a2v_data.labelled import (
     LabelledRule,
     LabelledSetting,
@@ -34,6 +36,7 @@ from a2v_data.labelled import (
 )
 from a2v_data.meerkat import LABEL_SUFFIXES
 from a2v_data.prepared import read_prepared
+from a2v_data.recording_names import left_out_names
 from a2v_data.scheduling import Advance, Crash, in_this_process, on_cores
 
 Progress = Callable[[int, int], None]
@@ -45,7 +48,8 @@ PUBLISHED_FILES, PUBLISHED_LABELLED = 384_592, 66_398
 @dataclass(frozen=True)
 class CheckReport:
     """What was found. `labelled` recordings are so by `rule`; `label_files` have a label file, `with_events` one that
-    is not empty."""
+    is not empty. meerkat: in its layout; else `label_files` are tables (check_source.py).
+    warnings: classes that cannot be learned."""
 
     root: Path
     files: int
@@ -58,6 +62,8 @@ class CheckReport:
     events: int
     problems: list[Problem]
     notices: list[str]
+    meerkat: bool = True
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def by_kind(self) -> dict[str, int]:
@@ -66,7 +72,8 @@ class CheckReport:
 
     def labelled_line(self) -> str:
         """One line: how many are labelled, and by which rule."""
-        return labelled_line(self.labelled, self.files, self.rule, meerkat=True, unit="segments")
+        unit = "segments" if self.meerkat else "recordings"
+        return labelled_line(self.labelled, self.files, self.rule, self.meerkat, unit)
 
     def summary(self) -> str:
         """One line: files, hours, labelled, problems by kind."""
@@ -95,17 +102,21 @@ class CheckReport:
             "problems_by_kind": self.by_kind,
             "problems": [asdict(problem) for problem in self.problems],
             "notices": self.notices,
+            "warnings": self.warnings,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """One recording: its samples (None where unreadable), its number of events (None without a label file)."""
+    """One recording: its samples (None where unreadable), its number of events (None without a label file), how many
+    each label has, and what is odd about it though nothing is wrong."""
 
     samples: int | None
     seconds: float
     events: int | None
     problems: tuple[Problem, ...]
+    labels: Counter[str]
+    notice: str = ""
 
 
 def check(
@@ -128,7 +139,7 @@ def check(
     wav, lbl = root / "wav", root / "lbl"
     manifests = manifests or root / "manifest"
     if not wav.is_dir():
-        raise ValueError(f"{root}: no folder wav/; a copy of MeerKAT has wav/, lbl/ and manifest/")
+        raise ValueError(f"{root}: no folder wav/, as a copy of MeerKAT has it with lbl/ and manifest/, nor recordings")
     names, others = _files(wav, (".wav",))
     if not names:
         raise ValueError(f"{wav}: no WAV in it; a copy of MeerKAT has one for each segment")
@@ -142,6 +153,8 @@ def check(
     found = _found(root, expected, pairs, jobs, progress)
     problems += [problem for one in found for problem in one.problems] + orphans
     notices = [f"{len(others)} files in wav/ are no WAV, the first is {shown(others[0])}"] if others else []
+    notices += [f"wav/{shown(name)} {reason}" for name, reason in left_out_names(wav, others)]
+    notices += [f"wav/{shown(name)} {one.notice}" for name, one in zip(names, found, strict=True) if one.notice]
     listened = Annotations(
         lbl,
         (),
@@ -175,7 +188,23 @@ def check(
         events=sum(one.events or 0 for one in found),
         problems=problems,
         notices=notices,
+        warnings=_class_notices(root, names, found),
     )
+
+
+def _class_notices(root: Path, names: Sequence[str], found: Sequence[_Found]) -> list[str]:
+    """Which classes cannot be learned; segments of a prepared folder are those of their recording."""
+    prepared = read_prepared(root)
+    recordings = prepared.recordings.values() if prepared else ()
+    belongs = {segment.name: recording.name for recording in recordings for segment in recording.segments}
+    events: Counter[str] = Counter()
+    places: dict[str, set[str]] = {}
+    for name, one in zip(names, found, strict=True):
+        events.update(one.labels)
+        for label in one.labels:
+            places.setdefault(label, set()).add(belongs.get(name, name))
+    classes = {label: OfClass(events[label], len(places[label])) for label in events}
+    return class_notices(classes, len(set().union(*places.values())))
 
 
 def _with_events(root: Path, has_events: dict[str, bool]) -> frozenset[str]:
@@ -254,11 +283,14 @@ def _check_recording(root: Path, expected: Expected, name: str, label: str | Non
     info, problems = _check_wav(root / "wav" / name, f"wav/{shown(name)}", expected)
     samples = info.samples if info else None
     events = None
+    labels: Counter[str] = Counter()
     if label is not None:
         # Where the WAV itself is wrong, its labels are held against what it should be.
-        events, wrong = check_labels(root / "lbl" / label, f"lbl/{shown(label)}", samples or expected.samples, expected)
+        there, wrong = check_labels(root / "lbl" / label, f"lbl/{shown(label)}", samples or expected.samples, expected)
+        events, labels = len(there), Counter(there)
         problems += wrong
-    return _Found(samples, info.duration_s if info else 0.0, events, tuple(problems))
+    seconds, notice = (info.duration_s, info.notice) if info else (0.0, "")
+    return _Found(samples, seconds, events, tuple(problems), labels, notice)
 
 
 def _check_wav(path: Path, name: str, expected: Expected) -> tuple[AudioInfo | None, list[Problem]]:

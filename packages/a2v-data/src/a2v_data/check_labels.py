@@ -11,8 +11,8 @@ from a2v_data.meerkat import HDF5_ERRORS, LABEL_FIELDS, decoded
 FRAME_TOLERANCE = 1.001  # samples by which times and frames may differ: either may have been rounded, up or down
 
 
-def check_labels(path: Path, name: str, samples: int, expected: Expected) -> tuple[int, list[Problem]]:
-    """The number of events in a label file of a recording of `samples` samples, and what is wrong with it.
+def check_labels(path: Path, name: str, samples: int, expected: Expected) -> tuple[list[str], list[Problem]]:
+    """The labels of all events in a label file of a recording of `samples` samples, and what is wrong with it.
 
     `name` is how problems name it; events are counted from 1, and of each kind the first is reported, with how many
     more there are.
@@ -20,33 +20,33 @@ def check_labels(path: Path, name: str, samples: int, expected: Expected) -> tup
     import h5py
 
     if path.is_dir():
-        return 0, [Problem("labels", name, "", "is a folder, not a file")]
+        return [], [Problem("labels", name, "", "is a folder, not a file")]
     try:
         with h5py.File(path, "r") as file:
             fields = {field: np.atleast_1d(file[field][()]) for field in LABEL_FIELDS if field in file}
     except HDF5_ERRORS as error:
         reason = " ".join(str(error).split())[:120]
-        return 0, [Problem("labels", name, "", f"is not readable as HDF5 ({reason}); copy it again")]
+        return [], [Problem("labels", name, "", f"is not readable as HDF5 ({reason}); copy it again")]
     missing = [field for field in LABEL_FIELDS if field not in fields]
     if missing:
-        return 0, [Problem("fields", name, "", f"lacks {', '.join(missing)}")]
+        return [], [Problem("fields", name, "", f"lacks {', '.join(missing)}")]
     lengths = {field: values.size for field, values in fields.items()}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{field} {length}" for field, length in lengths.items())
-        return 0, [Problem("unequal fields", name, "", f"must have one value per event in each field: {told}")]
+        return [], [Problem("unequal fields", name, "", f"must have one value per event in each field: {told}")]
     try:
         labels = decoded(fields.pop("lbl"))
     except UnicodeDecodeError:
-        return 0, [Problem("class", name, "", "lbl holds text that is not UTF-8")]
+        return [], [Problem("class", name, "", "lbl holds text that is not UTF-8")]
     for field, array in fields.items():
         if array.dtype.kind not in "iufb":
-            return 0, [Problem("fields", name, "", f"{field} holds {array.dtype}, not numbers")]
+            return [], [Problem("fields", name, "", f"{field} holds {array.dtype}, not numbers")]
     values = {field: array.ravel().astype(np.float64) for field, array in fields.items()}
     problems = [
         *_time_problems(name, values, samples, expected.sample_rate),
         *_class_problems(name, values, labels, expected.classes),
     ]
-    return len(labels), problems
+    return labels, problems
 
 
 def _time_problems(name: str, values: dict[str, np.ndarray], samples: int, rate: int) -> list[Problem]:

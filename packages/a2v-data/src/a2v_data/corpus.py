@@ -1,10 +1,12 @@
 """The packed corpus: all recordings of a study in one memory-mapped file, with their events.
 
-Contract. A corpus is a folder of three files, written aside and renamed: it is complete or it is not there.
-- `corpus.json`: format version, sample rate (Hz), classes, recordings, number of events, BLAKE2b of the other two
+Contract. A corpus is a folder of three or four files, written aside and renamed: it is complete or it is not there.
+- `corpus.json`: format version, sample rate (Hz), classes, recordings, number of events, BLAKE2b of the other
   files, where it came from, and what was left out or noticed on the way. Written last.
 - `audio.i16`: the samples of all recordings one after another, int16 little endian, no header.
 - `events.npy`: structured array EVENT_DTYPE, sorted by recording, then onset; no Python objects.
+- `unsure.npy`: the same for time of which nobody knows what calls there (`regions.py`), with its numbers below 0 as
+  classes. Only where there is some; the format version is then 2, so that no older reader takes it for silence.
 Nothing writes into a corpus after it was renamed into place.
 
 Legend: B segments, N samples, T frames, C classes.
@@ -13,7 +15,7 @@ Legend: B segments, N samples, T frames, C classes.
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -21,14 +23,16 @@ from typing import Any
 
 import numpy as np
 
+from a2v_data.intervals import IGNORED
 from a2v_data.storage import BLOCK_BYTES, file_digest
 
-FORMAT_VERSION = 1
+FORMAT_VERSION, UNSURE_VERSION = 1, 2
 EVENT_DTYPE = np.dtype([("recording", "<i4"), ("class", "<i2"), ("onset_s", "<f8"), ("offset_s", "<f8")])
 SEGMENT_DTYPE = np.dtype([("recording", "<i4"), ("start", "<i8")])
 FULL_SCALE = 32768
+ROUNDING_S = 1e-3  # between a recording's end and the end of its last sample at another rate
 MARKED = 4096  # samples of a recording that its `sound_mark` is made from
-META, AUDIO, EVENTS = "corpus.json", "audio.i16", "events.npy"
+META, AUDIO, EVENTS, UNSURE = "corpus.json", "audio.i16", "events.npy", "unsure.npy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Corpus:
     events: np.ndarray  # (events,) EVENT_DTYPE
     audio: np.ndarray  # (samples,) int16, memory-mapped
     meta: dict[str, Any]
+    unsure: np.ndarray = field(default_factory=lambda: np.empty(0, EVENT_DTYPE))  # (intervals,) EVENT_DTYPE
 
     @classmethod
     def open(cls, folder: Path | str) -> "Corpus":
@@ -68,12 +73,11 @@ class Corpus:
         found = (folder / AUDIO).stat().st_size if (folder / AUDIO).is_file() else 0
         if found != 2 * total:
             raise ValueError(f"{folder / AUDIO}: {found} bytes, {META} says {2 * total}; pack it again")
-        if not (folder / EVENTS).is_file() or file_digest(folder / EVENTS) != meta["checksums"][EVENTS]:
-            raise ValueError(f"{folder / EVENTS}: missing or changed since it was written; pack it again")
+        events = _load(folder, EVENTS, meta)
+        unsure = _load(folder, UNSURE, meta) if UNSURE in meta["checksums"] else events[:0]
         audio = np.memmap(folder / AUDIO, dtype="<i2", mode="r", shape=(total,))
-        events = np.load(folder / EVENTS, allow_pickle=False)
         classes = tuple(meta["classes"])
-        return cls(folder, meta["sample_rate"], classes, recordings, events, audio, meta)
+        return cls(folder, meta["sample_rate"], classes, recordings, events, audio, meta, unsure)
 
     def __reduce__(self) -> tuple[Any, tuple[Path]]:
         return Corpus.open, (self.folder,)
@@ -117,6 +121,10 @@ class Corpus:
         """Events of recording i are events[bounds[i] : bounds[i + 1]]."""
         return np.searchsorted(self.events["recording"], np.arange(len(self.recordings) + 1))
 
+    @cached_property
+    def _unsure_bounds(self) -> np.ndarray:
+        return np.searchsorted(self.unsure["recording"], np.arange(len(self.recordings) + 1))
+
     def indices(self, names: Iterable[str]) -> list[int]:
         """Positions of recordings by name; `ValueError` for a name that is not in the corpus."""
         names = list(names)
@@ -129,6 +137,16 @@ class Corpus:
         """The events of one recording, EVENT_DTYPE, by onset."""
         bounds = self._event_bounds
         return self.events[bounds[recording] : bounds[recording + 1]]
+
+    def unsure_of(self, recording: int) -> np.ndarray:
+        """The time of one recording of which nobody knows what calls there, EVENT_DTYPE with the numbers of
+        `regions.py` as classes, by onset."""
+        bounds = self._unsure_bounds
+        return self.unsure[bounds[recording] : bounds[recording + 1]]
+
+    def truth(self, recording: int) -> np.ndarray:
+        """What one recording is scored against: its events, then its unsure time."""
+        return np.concatenate([self.labels(recording), self.unsure_of(recording)])
 
     @property
     def weak(self) -> dict[str, list[str]]:
@@ -164,8 +182,8 @@ class Corpus:
 
         They start every `hop_s` seconds (default: `segment_s`). No sample is lost: where the last one would
         reach beyond the end it starts earlier and ends there; a recording shorter than a segment is one
-        segment (padded on the right when read). Raises `ValueError` where a length is not positive or the
-        hop leaves gaps.
+        segment (padded on the right when read). labelled_only: without those in which nothing was annotated. Raises
+        `ValueError` where a length is not positive or the hop leaves gaps.
         """
         length = self.segment_samples(segment_s)
         hop = length if hop_s is None else self.segment_samples(hop_s)
@@ -181,8 +199,21 @@ class Corpus:
             starts = np.append(np.arange(0, last, hop), last)
             part = np.empty(len(starts), SEGMENT_DTYPE)
             part["recording"], part["start"] = number, starts
-            parts.append(part)
+            parts.append(part[self._annotated(part, length)] if labelled_only else part)
         return np.concatenate(parts) if parts else np.empty(0, SEGMENT_DTYPE)
+
+    def _annotated(self, segments: np.ndarray, length: int) -> np.ndarray:
+        """(B,) bool: which segments of one recording, of `length` samples, hold time that is not to be ignored."""
+        recording = int(segments["recording"][0])
+        ignored = self.unsure_of(recording)
+        ignored = ignored[ignored["class"] == IGNORED]
+        found = np.ones(len(segments), bool)
+        # Intervals do not touch one another, so a segment that is ignored as a whole lies in one of them.
+        first = segments["start"] / self.sample_rate
+        last = np.minimum(segments["start"] + length, self.recordings[recording].n_samples) / self.sample_rate
+        for onset_s, offset_s in ignored[["onset_s", "offset_s"]].tolist():
+            found &= (first < onset_s - ROUNDING_S) | (last > offset_s + ROUNDING_S)
+        return found
 
     def waveforms(self, segments: np.ndarray, segment_samples: int) -> tuple[np.ndarray, np.ndarray]:
         """Samples of segments: float32 (B, N) in [-1, 1], zeros after the end, and (B,) valid samples."""
@@ -199,12 +230,13 @@ class Corpus:
         return waveform_BN, lengths_B
 
     def targets(self, segments: np.ndarray, frame_rate: float, frames: int) -> np.ndarray:
-        """Frame targets, float32 (B, T, C), 0 or 1, at `frame_rate` Hz.
+        """Frame targets, float32 (B, T, C), 0 or 1, at `frame_rate` Hz; NaN where a target is not known.
 
         Frame t of a segment that starts at s seconds covers [s + t / f', s + (t + 1) / f'). It is 1 where its
         centre lies in [onset, offset) of an event of the class. So that no call is lost that is shorter than
-        a frame, every event also sets the frame that contains its middle. Zeros in unlabelled recordings, NaN in those
-        that are labelled as a whole only (`weak_labels`): in which frames they call nobody knows.
+        a frame, every event also sets the frame that contains its middle. Zeros in unlabelled recordings. Frames that
+        touch unsure time are not known, but for classes that have an event there; nor are those of recordings that are
+        labelled as a whole only (`weak_labels`).
         """
         target_BTC = np.zeros((len(segments), frames, len(self.classes)), np.float32)
         for row, segment in enumerate(segments):
@@ -213,11 +245,18 @@ class Corpus:
                 continue
             events = self.labels(segment["recording"])
             start_s = segment["start"] / self.sample_rate
+            unsure = self.unsure_of(segment["recording"])
+            mark_unsure(target_BTC[row], unsure["onset_s"] - start_s, unsure["offset_s"] - start_s, frame_rate)
             inside = (events["offset_s"] > start_s) & (events["onset_s"] < start_s + frames / frame_rate)
             events = events[inside]
             onset_s, offset_s = events["onset_s"] - start_s, events["offset_s"] - start_s
             mark_events(target_BTC[row], onset_s, offset_s, events["class"], frame_rate)
         return target_BTC
+
+
+def in_order(events: np.ndarray) -> np.ndarray:
+    """By recording, then onset."""
+    return events[np.lexsort((events["class"], events["offset_s"], events["onset_s"], events["recording"]))]
 
 
 def mark_events(
@@ -239,6 +278,23 @@ def mark_events(
     target_TC[middle[seen], numbers[seen]] = 1
 
 
+def mark_unsure(target_TC: np.ndarray, onset_s: np.ndarray, offset_s: np.ndarray, frame_rate: float) -> None:
+    """Set the frames that touch unsure time to NaN, in place. onset_s, offset_s: seconds from the segment's start."""
+    frames = len(target_TC)
+    # Rounded, so that time that ends on a frame's edge does not touch the next one.
+    first = np.clip(np.floor(np.round(onset_s * frame_rate, 6)), 0, frames).astype(np.int64)
+    end = np.clip(np.ceil(np.round(offset_s * frame_rate, 6)), 0, frames).astype(np.int64)
+    for begin, stop in zip(first, end, strict=True):
+        target_TC[begin:stop] = np.nan
+
+
+def _load(folder: Path, name: str, meta: dict[str, Any]) -> np.ndarray:
+    if not (folder / name).is_file() or file_digest(folder / name) != meta["checksums"][name]:
+        raise ValueError(f"{folder / name}: missing or changed since it was written; pack it again")
+    table: np.ndarray = np.load(folder / name, allow_pickle=False)
+    return table
+
+
 def _read_meta(folder: Path) -> dict[str, Any]:
     path = folder / META
     if not path.is_file():
@@ -248,8 +304,8 @@ def _read_meta(folder: Path) -> dict[str, Any]:
         version = meta["format_version"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a corpus description ({error}); pack it again") from error
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{path}: format version {version}, this a2v reads {FORMAT_VERSION}; pack it again")
+    if version not in (FORMAT_VERSION, UNSURE_VERSION):
+        raise ValueError(f"{path}: format version {version}, this a2v reads {UNSURE_VERSION}; pack it again")
     assert isinstance(meta, dict)
     return meta
 
@@ -297,22 +353,25 @@ class CorpusWriter:
             self._audio.seek(2 * to + moved)
             self._audio.write(block)
 
-    def finish(self, events: np.ndarray, **described: Any) -> None:
-        """Write events and description; `described` (JSON values) is kept beside the fixed fields."""
-        assert events.dtype == EVENT_DTYPE
-        order = np.lexsort((events["class"], events["offset_s"], events["onset_s"], events["recording"]))
+    def finish(self, events: np.ndarray, unsure: np.ndarray | None = None, **described: Any) -> None:
+        """Write events, unsure time and description; `described` (JSON values) is kept beside the fixed fields."""
         _sync_and_close(self._audio)
-        with (self._folder / EVENTS).open("wb") as file:
-            np.save(file, events[order], allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
+        tables = {EVENTS: events}
+        if unsure is not None and len(unsure):
+            tables[UNSURE] = unsure
+        for name, table in tables.items():
+            assert table.dtype == EVENT_DTYPE
+            with (self._folder / name).open("wb") as file:
+                np.save(file, in_order(table), allow_pickle=False)
+                file.flush()
+                os.fsync(file.fileno())
         columns = list(Recording.__dataclass_fields__)
         meta = {
-            "format_version": FORMAT_VERSION,
+            "format_version": UNSURE_VERSION if UNSURE in tables else FORMAT_VERSION,
             "sample_rate": self._sample_rate,
             "classes": self._classes,
             "events": len(events),
-            "checksums": {name: file_digest(self._folder / name) for name in (AUDIO, EVENTS)},
+            "checksums": {name: file_digest(self._folder / name) for name in (AUDIO, *tables)},
             **described,
             "recording_columns": columns,
             "recordings": [list(asdict(recording).values()) for recording in self.recordings],

@@ -23,6 +23,7 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"
 COLUMN_IN, PAGE_IN = 3.5, 7.2
 FONT_PT = 7
 FORMATS = (".png", ".pdf", ".svg")
+MOST_CLASSES = 150  # of a figure; it grows with them
 MOST_OVERLAPPING = 14  # classes of the overlap panel: more would not be legible
 
 
@@ -64,6 +65,37 @@ def finish(figure: Figure) -> Figure:
     return figure
 
 
+STEPS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800)
+HOURS_S = (3600, 7200, 10_800, 21_600, 43_200, 86_400)
+MOST_TICKS = 10
+
+
+def clock(seconds: float, hours: bool = False, decimals: int | None = None) -> str:
+    """A time as players and annotation programs show it: mm:ss, or h:mm:ss from an hour on, with a fraction if it has
+    one. hours: also before that; decimals: so many, whatever it has."""
+    digits = 3 if decimals is None else decimals
+    whole, fraction = divmod(round(seconds * 10**digits), 10**digits)
+    rest = f".{fraction:0{digits}d}" if digits else ""
+    rest = rest.rstrip("0").rstrip(".") if decimals is None else rest
+    minutes, second = divmod(whole, 60)
+    if hours or minutes >= 60:
+        return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}{rest}"
+    return f"{minutes:02d}:{second:02d}{rest}"
+
+
+def clock_axis(axis: Axes, start_s: float, end_s: float) -> str:
+    """Ticks at round times on an x axis of seconds, named as `clock` does; returns how they read: mm:ss or h:mm:ss."""
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+    steps = (*STEPS_S, *HOURS_S)
+    step_s = next((step for step in steps if (end_s - start_s) / step <= MOST_TICKS), steps[-1])
+    decimals = next((digits for digits in range(4) if abs(step_s * 10**digits - round(step_s * 10**digits)) < 1e-9), 3)
+    hours = end_s >= 3600
+    axis.xaxis.set_major_locator(MultipleLocator(step_s))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda second, _: clock(max(second, 0.0), hours, decimals)))
+    return "h:mm:ss" if hours else "mm:ss"
+
+
 def lane_names(axis: Axes, places: Sequence[float], names: Sequence[str]) -> None:
     """Class names along the y axis, without ticks, shortened where they are very long."""
     axis.set_yticks(places, [_short(name) for name in names], fontsize=FONT_PT)
@@ -80,11 +112,14 @@ def statistics_figure(statistics: Mapping[str, Any], title: str = "") -> Figure:
     """The numbers of `stats.corpus_statistics`: events, total duration and length of each class; sparsity; overlaps.
 
     With those of `stats.fold_statistics` as `folds`, also how each class is spread over their evaluation recordings.
-    Classes are sorted by their number of events. Length: the median as a bar, a thick line from the 25 % to the 75 %
-    quantile, a thin one from 5 % to 95 %.
+    Classes are sorted by their number of events, at most the first 150 are drawn. Length: the median as a bar, a thick
+    line from the 25 % to the 75 % quantile, a thin one from 5 % to 95 %.
     """
     classes = statistics["per_class"]
     names = sorted(classes, key=lambda name: (-classes[name]["events"], name))
+    if left := len(names[MOST_CLASSES:]):
+        names = names[:MOST_CLASSES]
+        title = f"{title}{': ' if title else ''}without {left} classes that have fewer events"
     overlapping = _most_overlapping(statistics)
     upper = 0.135 * max(len(names), 4) + 0.42
     share = 0.75 if statistics["not_vocal"] else 0.62

@@ -9,28 +9,33 @@ Legend: R recordings, G groups, P parts (the evaluation recordings of each fold;
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
+from a2v_data.class_mapping import some_of
 from a2v_data.groups import Grouping, group_of
-from a2v_data.listing import Listing, weak_of
+from a2v_data.intervals import IGNORED
+from a2v_data.listing import Listing, learned_times, weak_of
+from a2v_data.stratification import best_split, stratified_sample
 
-MOST_TRIES, TRIED_GROUPS = 64, 2_000
-MOST_CHANGES, CHANGES_PER_GROUP = 20_000, 60
+TOLD_CLASSES = 10  # of more, one line tells how many there are
 
 
 @dataclass(frozen=True)
 class Fold:
     """Names of recordings to train on and to evaluate on. `counts` has events per class of the train ones; `shares`
-    those of the train ones that a given share of the labels has, by `share_name`, where somebody chose them."""
+    those of the train ones that a given share of the labels has, by `share_name`, where somebody chose them; `times_s`
+    the labelled time of the train ones, where only parts of recordings were annotated."""
 
     index: int
     train: list[str]
     evaluation: list[str]
     counts: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
     shares: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
+    times_s: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,8 @@ def share_name(share: float) -> str:
 def make_folds(corpus: Listing, n_folds: int, seed: int, group: Grouping = "recording") -> Folds:
     """Split the labelled recordings into `n_folds` folds with alike class shares (iterative stratification).
 
+    Shares are of the labels as they were written: a mapping that merges classes moves no recording (`_stratified`).
+
     `group` says what must stay together: 'recording' (each by itself), or a function or mapping from
     recording name to group. Deterministic from `seed`. Classes that are in fewer groups than there are folds
     are named in `Folds.notices`, since some folds cannot evaluate them. Raises `ValueError` where there are
@@ -81,10 +88,12 @@ def make_folds(corpus: Listing, n_folds: int, seed: int, group: Grouping = "reco
             f"n_folds: {n_folds}, but the corpus has {len(members)} labelled {what}; "
             f"choose at most {len(members)} folds or annotate more"
         )
-    part_G = best_split(with_sizes(balanced_counts(corpus), members), np.full(n_folds, 1 / n_folds), seed)
+    shares_P = np.full(n_folds, 1 / n_folds)
+    evaluated = list(range(n_folds))
+    part_G, changed = _stratified(corpus, counts_RC, members, lambda of: best_split(of, shares_P, seed), evaluated)
     folds = tuple(_fold(corpus, counts_RC, members, part_G == part, part) for part in range(n_folds))
     counts_GC = np.array([counts_RC[rows].sum(0) for rows in members])
-    return Folds(folds, tuple(_notices(corpus.classes, counts_GC, n_folds, group)))
+    return Folds(folds, (*changed, *_notices(corpus.classes, counts_GC, n_folds, group)))
 
 
 def shuffle_folds(
@@ -104,19 +113,25 @@ def shuffle_folds(
     members = list(_members(corpus, group).values())
     if len(members) < 2:
         raise ValueError(f"the corpus has {len(members)} labelled group(s) of recordings; folds need 2 or more")
-    sizes = with_sizes(balanced_counts(corpus), members)
     shares_P = np.array([1 - evaluation_share, evaluation_share])
-    folds = tuple(
-        _fold(corpus, counts_RC, members, best_split(sizes, shares_P, (seed, number)) == 1, number)
-        for number in range(n_folds)
-    )
-    return Folds(folds, tuple(_missing(corpus, counts_RC, folds)))
+    folds: list[Fold] = []
+    changed: dict[str, None] = {}
+    for number in range(n_folds):
+        split = partial(best_split, shares_P=shares_P, seed=(seed, number))
+        part_G, notices = _stratified(corpus, counts_RC, members, split, [0, 1])
+        folds.append(_fold(corpus, counts_RC, members, part_G == 1, number))
+        changed |= dict.fromkeys(notices)
+    return Folds(tuple(folds), (*changed, *_missing(corpus, counts_RC, folds)))
 
 
 def _missing(corpus: Listing, counts_RC: np.ndarray, folds: Sequence[Fold]) -> Iterator[str]:
     """One line for each class with events that a fold cannot evaluate, or not learn."""
     for part, cannot in (("evaluation", "not evaluated in"), ("train", "not learned in")):
         there_FC = np.array([counts_RC[corpus.indices(getattr(fold, part))].any(0) for fold in folds])
+        some = np.flatnonzero(counts_RC.any(0) & ~there_FC.all(0))
+        if len(some) > TOLD_CLASSES:
+            yield f"{len(some)} classes: {cannot} some folds ({some_of([corpus.classes[number] for number in some])})"
+            continue
         for number, name in enumerate(corpus.classes):
             without = [str(fold.index) for fold, there_C in zip(folds, there_FC, strict=True) if not there_C[number]]
             if without and counts_RC[:, number].any():
@@ -134,6 +149,7 @@ def hold_out(corpus: Listing, held: float | str, seed: int, group: Grouping = "r
     counts_RC = class_counts(corpus)
     by_name = _members(corpus, group)
     members = list(by_name.values())
+    changed: tuple[str, ...] = ()
     if len(members) < 2:
         raise ValueError(f"holdout: the corpus has {len(members)} labelled group(s) of recordings; it needs 2 or more")
     if isinstance(held, str):
@@ -148,25 +164,88 @@ def hold_out(corpus: Listing, held: float | str, seed: int, group: Grouping = "r
     else:
         if not 0 < held < 1:
             raise ValueError(f"holdout: {held}; a share must be above 0 and below 1")
-        held_G = best_split(with_sizes(balanced_counts(corpus), members), np.array([1 - held, held]), seed) == 1
+        shares_P = np.array([1 - held, held])
+        part_G, changed = _stratified(corpus, counts_RC, members, lambda of: best_split(of, shares_P, seed), [0, 1])
+        held_G = part_G == 1
     kept_C, held_C = (sum(counts_RC[members[k]].sum(0) for k in np.flatnonzero(part)) for part in (~held_G, held_G))
-    notices = [
-        f"{name}: {'not evaluated, no held out' if train else 'not learned, no train'} recording has it"
-        for name, train, evaluation in zip(corpus.classes, kept_C, held_C, strict=True)
-        if bool(train) != bool(evaluation)
+    notices = []
+    for what, here_C, there_C in (
+        ("not evaluated, no held out", kept_C, held_C),
+        ("not learned, no train", held_C, kept_C),
+    ):
+        lost = [name for name, here, there in zip(corpus.classes, here_C, there_C, strict=True) if here and not there]
+        if len(lost) > TOLD_CLASSES:
+            notices.append(f"{len(lost)} classes: {what} recording has them ({some_of(lost)})")
+        else:
+            notices += [f"{name}: {what} recording has it" for name in lost]
+    return Folds((_fold(corpus, counts_RC, members, held_G, 0),), (*changed, *notices))
+
+
+def _stratified(
+    corpus: Listing,
+    counts_RC: np.ndarray,
+    members: list[list[int]],
+    split: Callable[[np.ndarray], np.ndarray],
+    parts: Sequence[int],
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(G,) the part of each group, and a line where it depends on a mapping of the classes.
+
+    Stratified is what was labelled, with the labels as they were written: merging, renaming and dropping classes moves
+    no recording. Only where that leaves a merged class out of one of `parts`, and the classes themselves do not, are
+    they stratified. split: `with_sizes` of groups -> their parts.
+    """
+    written = written_counts(corpus)
+    if written is None:
+        return split(with_sizes(corpus, kinds_apart(corpus, counts_RC), members)), ()
+    counts_RL, labels = written
+    part_G = split(with_sizes(corpus, kinds_apart(corpus, counts_RL), members))
+    if len(labels) <= len(corpus.classes):
+        return part_G, ()
+    counts_GC = with_sizes(corpus, counts_RC, members)[:, :-1]
+    lost = _without(counts_GC, part_G, parts)
+    if not lost:
+        return part_G, ()
+    other_G = split(with_sizes(corpus, kinds_apart(corpus, counts_RC), members))
+    if len(_without(counts_GC, other_G, parts)) >= len(lost):
+        return part_G, ()
+    names = ", ".join(dict.fromkeys(corpus.classes[number] for number, _ in lost))
+    return other_G, (
+        f"other recordings are evaluated than without the mapping: stratified by the {len(labels)} labels as they were "
+        f"written, some part of the folds would have no event of {names}",
+    )
+
+
+def _without(counts_GC: np.ndarray, part_G: np.ndarray, parts: Sequence[int]) -> list[tuple[int, int]]:
+    """(class, part) where a part has no event of a class that enough groups have."""
+    enough = (counts_GC > 0).sum(0) >= len(parts)
+    return [
+        (int(number), part) for part in parts for number in np.flatnonzero(enough & ~counts_GC[part_G == part].any(0))
     ]
-    return Folds((_fold(corpus, counts_RC, members, held_G, 0),), tuple(notices))
+
+
+def written_counts(corpus: Listing) -> tuple[np.ndarray, list[str]] | None:
+    """(R, L) events of each recording by label, and the labels, as the tables had them before a mapping; None where
+    the classes are these labels (`pack.written_labels`). Labels of whole recordings count as in `class_counts`."""
+    written = corpus.meta.get("written")
+    if not written:
+        return None
+    counts_RL = np.zeros((len(corpus.recordings), len(written["labels"])), np.int64)
+    for row, recording in enumerate(corpus.recordings):
+        for number, count in written["events"].get(recording.name, ()):
+            counts_RL[row, number] = count
+    return counts_RL, list(written["labels"])
 
 
 def _fold(
     corpus: Listing, counts_RC: np.ndarray, members: list[list[int]], evaluated_G: np.ndarray, index: int
 ) -> Fold:
-    names = [
+    train, evaluation = (
         [corpus.recordings[row].name for row in sorted(row for k in np.flatnonzero(part) for row in members[k])]
         for part in (~evaluated_G, evaluated_G)
-    ]
-    assert not set(names[0]) & set(names[1])
-    return Fold(index, names[0], names[1], train_counts(corpus, counts_RC, names[0]))
+    )
+    assert not set(train) & set(evaluation)
+    counts = train_counts(corpus, counts_RC, train)
+    return Fold(index, train, evaluation, counts, times_s=train_times(corpus, train))
 
 
 def train_counts(corpus: Listing, counts_RC: np.ndarray, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -174,84 +253,24 @@ def train_counts(corpus: Listing, counts_RC: np.ndarray, names: Sequence[str]) -
     return {name: tuple(counts_RC[row].tolist()) for name, row in zip(names, corpus.indices(names), strict=True)}
 
 
-def with_sizes(counts_RC: np.ndarray, members: list[list[int]]) -> np.ndarray:
-    """(G, C + 1): events per class of each group, and how many recordings it has."""
-    return np.array([[*counts_RC[rows].sum(0), len(rows)] for rows in members])
+def train_times(corpus: Listing, names: Sequence[str]) -> dict[str, float]:
+    """Seconds of each recording that are labelled: `Fold.times_s`. None where they were annotated as a whole."""
+    if not partly_annotated(corpus):
+        return {}
+    times_R = learned_times(corpus)
+    return {name: float(times_R[row]) for name, row in zip(names, corpus.indices(names), strict=True)}
 
 
-def best_split(counts_GC: np.ndarray, shares_P: np.ndarray, seed: int | tuple[int, ...]) -> np.ndarray:
-    """(G,) the part of each group, of several splits the one with the most even counts; `shares_P` of the groups.
-
-    Iterative stratification balances in how many groups a class is; what follows balances its number of events too.
-    The last column of `counts_GC` is balanced like a class, but is no stratum.
-    """
-    # More tries where they are cheap: few groups, which are also those that are hard to balance.
-    tries = int(np.clip(TRIED_GROUPS // len(counts_GC), 1, MOST_TRIES))
-    best: tuple[float, np.ndarray] | None = None
-    for state in np.random.SeedSequence(seed).generate_state(tries):
-        part_G = _stratified_parts(counts_GC[:, :-1], shares_P, int(state))
-        uneven = _even_out(counts_GC, shares_P, part_G, np.random.default_rng(state))
-        if best is None or uneven < best[0]:
-            best = uneven, part_G
-    assert best is not None
-    return best[1]
+def partly_annotated(corpus: Listing) -> bool:
+    """Whether there is time in labelled recordings that is not."""
+    return bool((corpus.unsure["class"] == IGNORED).any())
 
 
-def _stratified_parts(counts_GC: np.ndarray, shares_P: np.ndarray, state: int) -> np.ndarray:
-    """(G,) parts by iterative stratification, none empty."""
-    from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStratifiedShuffleSplit
-
-    groups, parts = len(counts_GC), len(shares_P)
-    # Without any event there is nothing to balance but the sizes.
-    strata_GS = _strata(counts_GC) if counts_GC.any() else np.ones((groups, 2), np.int64)
-    part_G = np.zeros(groups, np.int64)
-    if len(set(shares_P)) == 1:
-        splitter = MultilabelStratifiedKFold(n_splits=parts, shuffle=True, random_state=state)
-        for part, (_, evaluation) in enumerate(splitter.split(counts_GC, strata_GS)):
-            part_G[evaluation] = part
-    else:
-        held = int(np.clip(round(shares_P[1] * groups), 1, groups - 1))
-        splitter = MultilabelStratifiedShuffleSplit(1, test_size=held, train_size=groups - held, random_state=state)
-        part_G[next(splitter.split(counts_GC, strata_GS))[1]] = 1
-    for part in range(parts):  # stratification prefers even classes to parts of the right size
-        if not (part_G == part).any():
-            part_G[np.flatnonzero(part_G == np.bincount(part_G).argmax())[0]] = part
-    return part_G
-
-
-def _even_out(counts_GC: np.ndarray, shares_P: np.ndarray, part_G: np.ndarray, rng: np.random.Generator) -> float:
-    """Exchange groups between parts, in place, where that brings counts nearer to their shares.
-
-    Returns what is left: the sum over parts and classes of the squared relative deviation, so that 3 of 2 expected
-    events weigh as much as 150 of 100. Where groups differ in size, one may also move alone.
-    """
-    expected_PC = np.maximum(shares_P[:, None] * counts_GC.sum(0), 1e-9)
-    weight_PC = 1 / expected_PC**2
-    found_PC = np.stack([counts_GC[part_G == part].sum(0) for part in range(len(shares_P))]).astype(float)
-    sizes_P = np.bincount(part_G, minlength=len(shares_P))
-    may_move = len(set(counts_GC[:, -1])) > 1
-    proposals = min(CHANGES_PER_GROUP * len(counts_GC), MOST_CHANGES)
-    firsts, seconds = rng.integers(len(counts_GC), size=(2, proposals))
-    alone = rng.random(proposals) < (0.5 if may_move else 0)
-    for first, second, moves in zip(firsts, seconds, alone, strict=True):
-        here, there = part_G[first], part_G[second]
-        if here == there or (moves and sizes_P[here] == 1):
-            continue
-        change_C = (0 if moves else counts_GC[second]) - counts_GC[first]
-        # What the sum of squares changes by, (off + change)^2 - off^2, in the one part and in the other.
-        off_here_C, off_there_C = found_PC[here] - expected_PC[here], found_PC[there] - expected_PC[there]
-        worse_C = weight_PC[here] * change_C * (change_C + 2 * off_here_C)
-        worse_C += weight_PC[there] * change_C * (change_C - 2 * off_there_C)
-        if worse_C.sum() < -1e-12:
-            found_PC[here] += change_C
-            found_PC[there] -= change_C
-            part_G[first] = there
-            if moves:
-                sizes_P[here] -= 1
-                sizes_P[there] += 1
-            else:
-                part_G[second] = here
-    return float((weight_PC * (found_PC - expected_PC) ** 2).sum())
+def with_sizes(corpus: Listing, counts_RC: np.ndarray, members: list[list[int]]) -> np.ndarray:
+    """(G, C + 1): events per class of each group, and how many recordings it has, or, where only parts of them were
+    annotated, how many labelled minutes."""
+    sizes_R = learned_times(corpus) / 60 if partly_annotated(corpus) else np.ones(len(counts_RC), np.int64)
+    return np.array([[*counts_RC[rows].sum(0), sizes_R[rows].sum()] for rows in members])
 
 
 def class_counts(corpus: Listing) -> np.ndarray:
@@ -264,10 +283,11 @@ def class_counts(corpus: Listing) -> np.ndarray:
     return counts_RC
 
 
-def balanced_counts(corpus: Listing) -> np.ndarray:
-    """What splits balance, (R, ...) int: `class_counts`; with recordings that are labelled as a whole only, those of
-    either kind apart, and which recordings are labelled by events, so that no part has one kind alone."""
-    counts_RC, weak = class_counts(corpus), weak_of(corpus)
+def kinds_apart(corpus: Listing, counts_RC: np.ndarray) -> np.ndarray:
+    """What splits balance, (R, ...) int: counts as `class_counts` has them, or of other labels; with recordings that
+    are labelled as a whole only, those of either kind apart, and which recordings are labelled by events, so that no
+    part has one kind alone."""
+    weak = weak_of(corpus)
     if not weak:
         return counts_RC
     whole_R1 = np.array([[recording.name in weak] for recording in corpus.recordings])
@@ -286,28 +306,30 @@ def _members(corpus: Listing, group: Grouping) -> dict[str, list[int]]:
     return members
 
 
-def _strata(counts_GC: np.ndarray) -> np.ndarray:
-    """Binary labels to balance: is the class there, is it there more often than is usual where it is."""
-    there = counts_GC > 0
-    usual = [np.median(column[column > 0]) if (column > 0).any() else 0 for column in counts_GC.T]
-    return np.concatenate([there, counts_GC > np.array(usual)], axis=1).astype(np.int64)
-
-
 def _notices(classes: Sequence[str], counts_GC: np.ndarray, n_folds: int, group: Grouping) -> Iterator[str]:
     what = "recordings" if group == "recording" else "groups of recordings"
-    for name, found in zip(classes, (counts_GC > 0).sum(0), strict=True):
-        if found < n_folds:
-            yield f"{name}: in {found} of {len(counts_GC)} {what}, fewer than {n_folds} folds; " + (
-                "some folds cannot evaluate it" if found else "no fold can evaluate it"
-            )
+    of = f"of {len(counts_GC)} {what}"
+    found = dict(zip(classes, (counts_GC > 0).sum(0).tolist(), strict=True))
+    rare = [name for name, count in found.items() if count < n_folds]
+    if len(rare) > TOLD_CLASSES:
+        yield (
+            f"{len(rare)} of {len(classes)} classes are in fewer {of} than there are folds ({n_folds}), so some folds "
+            f"cannot evaluate them: {some_of(rare)}"
+        )
+        return
+    for name in rare:
+        yield f"{name}: in {found[name]} {of}, fewer than {n_folds} folds; " + (
+            "some folds cannot evaluate it" if found[name] else "no fold can evaluate it"
+        )
 
 
 def label_share(fold: Fold, share: float, seed: int) -> Fold:
     """The fold with `share` (0 to 1) of its train recordings, class shares kept; evaluation is unchanged.
 
     Those of `Fold.shares` where they are given. Else drawn: at least one recording; as many classes are kept as so few
-    recordings can hold, the rarest first. Shares are of recordings, the unit that was labelled. Deterministic from
-    `seed`. Raises `ValueError` for another share.
+    recordings can hold, the rarest first. Shares are of recordings, the unit that was labelled, or where only parts of
+    them were, of the labelled time, as near as whole recordings come. Deterministic from `seed`. Raises `ValueError`
+    for another share.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share: {share}; it must be above 0 and at most 1")
@@ -318,49 +340,25 @@ def label_share(fold: Fold, share: float, seed: int) -> Fold:
         return fold
     rng = np.random.default_rng([seed, fold.index])
     counts_RC = np.array([fold.counts[name] for name in fold.train])
-    chosen = _keep_classes(counts_RC > 0, _stratified_sample(counts_RC, wanted, rng), rng)
-    chosen = _trim(counts_RC > 0, chosen, wanted, rng)
+    chosen = stratified_sample(counts_RC, wanted, rng)
+    if fold.times_s:
+        chosen = _nearest_time(np.array([fold.times_s[name] for name in fold.train]), chosen, share, rng)
     return _with_train(fold, [name for name, taken in zip(fold.train, chosen, strict=True) if taken])
 
 
 def _with_train(fold: Fold, names: list[str]) -> Fold:
-    return replace(fold, train=names, counts={name: fold.counts[name] for name in names})
+    times_s = {name: fold.times_s[name] for name in names if fold.times_s}
+    return replace(fold, train=names, counts={name: fold.counts[name] for name in names}, times_s=times_s)
 
 
-def _stratified_sample(counts_RC: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
-    """(R,) bool: about `wanted` recordings, at least that many, with alike class shares."""
-    from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
-
-    rows = len(counts_RC)
-    splitter = MultilabelStratifiedShuffleSplit(
-        n_splits=1, train_size=wanted, test_size=rows - wanted, random_state=int(rng.integers(2**31))
-    )
-    taken, _ = next(splitter.split(counts_RC, _strata(counts_RC)))
-    chosen = np.zeros(rows, bool)
-    chosen[taken] = True
-    rest = rng.permutation(np.flatnonzero(~chosen))
-    chosen[rest[: max(wanted - len(taken), 0)]] = True
-    return chosen
-
-
-def _keep_classes(there_RC: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The sample and, for every class that it lacks, a recording that has it (as few as possible)."""
+def _nearest_time(times_R: np.ndarray, chosen: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """The sample with recordings put in or taken out, the last one never, as long as that brings its time nearer to the
+    share of all."""
     chosen = chosen.copy()
-    missing_C = there_RC.any(0) & ~there_RC[chosen].any(0)
-    while missing_C.any():
-        gain = (there_RC & missing_C).sum(1)
-        best = rng.choice(np.flatnonzero(gain == gain.max()))
-        chosen[best] = True
-        missing_C &= ~there_RC[best]
-    return chosen
-
-
-def _trim(there_RC: np.ndarray, chosen: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
-    """The sample without as many recordings as are too many, each time one that loses the fewest classes."""
-    chosen = chosen.copy()
-    while chosen.sum() > wanted:
-        only_C = there_RC[chosen].sum(0) == 1
-        rows = np.flatnonzero(chosen)
-        lost = (there_RC[rows] & only_C).sum(1)
-        chosen[rng.choice(rows[lost == lost.min()])] = False
+    wanted_s = share * times_R.sum()
+    for row in rng.permutation(len(times_R)):
+        changed_s = times_R[chosen].sum() + (-times_R[row] if chosen[row] else times_R[row])
+        nearer = abs(changed_s - wanted_s) < abs(times_R[chosen].sum() - wanted_s)
+        if nearer and not (chosen[row] and chosen.sum() == 1):
+            chosen[row] = not chosen[row]
     return chosen

@@ -5,7 +5,7 @@ annotations are read.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.corpus import EVENT_DTYPE, META, Corpus, Recording
+from a2v_data.corpus import EVENT_DTYPE, META, Corpus, Recording, in_order
+from a2v_data.intervals import IGNORED
 from a2v_data.labelled import LabelledSetting, labelled_line, number, rule_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 
 class Listing(Protocol):
-    """Recordings, the classes, and `events` (EVENT_DTYPE, sorted by recording and onset)."""
+    """Recordings, the classes, and `events` and `unsure` time (EVENT_DTYPE, sorted by recording and onset; see
+    `corpus.py`)."""
 
     @property
     def folder(self) -> Path: ...
@@ -31,6 +33,8 @@ class Listing(Protocol):
     def recordings(self) -> list[Recording]: ...
     @property
     def events(self) -> np.ndarray: ...
+    @property
+    def unsure(self) -> np.ndarray: ...
     @property
     def meta(self) -> dict[str, Any]: ...
     @property
@@ -53,6 +57,7 @@ class SourceListing:
     meta: dict[str, Any]
     problems: list[str]
     notices: list[str]
+    unsure: np.ndarray = field(default_factory=lambda: np.empty(0, EVENT_DTYPE))
 
     @cached_property
     def _index(self) -> dict[str, int]:
@@ -70,6 +75,23 @@ class SourceListing:
 def duration_s(recording: Recording) -> float:
     """Length of a recording in seconds, as its file has it."""
     return recording.source_samples / recording.source_rate
+
+
+def labelled_times(listing: Listing) -> np.ndarray:
+    """(R,) seconds of each recording that are labelled: none of an unlabelled one, nor what is to be ignored."""
+    times_R = np.array([duration_s(one) if one.labelled else 0.0 for one in listing.recordings])
+    ignored = listing.unsure[listing.unsure["class"] == IGNORED]
+    np.subtract.at(times_R, ignored["recording"], ignored["offset_s"] - ignored["onset_s"])
+    return np.maximum(times_R, 0.0)
+
+
+def learned_times(listing: Listing) -> np.ndarray:
+    """(R,) seconds of each recording of which it is known what calls in them: `labelled_times`, and all of what is
+    labelled as a whole only."""
+    weak, times_R = weak_of(listing), labelled_times(listing)
+    return np.array(
+        [duration_s(one) if one.name in weak else time for one, time in zip(listing.recordings, times_R, strict=True)]
+    )
 
 
 def weak_of(listing: Listing) -> dict[str, list[str]]:
@@ -110,7 +132,8 @@ def open_listing(
         return Corpus.open(folder)
     from a2v_data.pack import PackConfig
 
-    config = PackConfig(sample_rate=8000, labelled=labelled, annotations=reading)  # no sample is read: any rate will do
+    # No sample is read, so any rate will do; at the highest one there is nothing that no model will hear.
+    config = PackConfig(sample_rate=1_000_000, labelled=labelled, annotations=reading)
     return list_source(folder, config)
 
 
@@ -119,7 +142,7 @@ def list_source(folder: Path, config: "PackConfig", strict: bool = False) -> Sou
 
     strict: any wrong annotation raises `AnnotationError`, as in an experiment. Raises as `make_plan` does.
     """
-    from a2v_data.pack import planned_events, planned_weak
+    from a2v_data.pack import planned_events, planned_weak, unsure_rows, written_labels
     from a2v_data.plan import make_plan
 
     # The same rules as for packing (who counts as labelled, class order, merging), so that folds of either agree.
@@ -129,14 +152,18 @@ def list_source(folder: Path, config: "PackConfig", strict: bool = False) -> Sou
         Recording(r.name, r.samples, r.name in plan.labelled, 0, r.rate, r.samples) for r in plan.recordings.values()
     ]
     rows = [(number, *event) for number, name in enumerate(plan.recordings) for event in planned.get(name, ())]
-    events = np.array(rows, EVENT_DTYPE)
-    order = np.lexsort((events["class"], events["offset_s"], events["onset_s"], events["recording"]))
+    events = in_order(np.array(rows, EVENT_DTYPE))
+    unsure = in_order(unsure_rows(plan, list(plan.recordings)))
     meta = {
         "source": {"audio_folder": plan.original_audio_folder, "form": plan.source.form},
         "config": {**config.model_dump(mode="json"), "labelled": plan.rule},
         "labelled_notice": plan.labelled_notice,
+        "unheard": plan.unheard,
+        "annotation_notices": list(plan.annotations.notices),
     }
+    if (written := written_labels(plan, config)) is not None:
+        meta["written"] = written
     if weak := planned_weak(plan, config):
         meta["weak"] = weak
     problems = [plan.left_out[name] for name in sorted(plan.left_out)]
-    return SourceListing(folder, tuple(classes), recordings, events[order], meta, problems, notices)
+    return SourceListing(folder, tuple(classes), recordings, events, meta, problems, notices, unsure)

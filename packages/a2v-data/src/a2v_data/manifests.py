@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from a2v_data.folds import Fold, Folds, class_counts, label_share, share_name, train_counts
+from a2v_data.folds import Fold, Folds, class_counts, label_share, share_name, train_counts, train_times
 from a2v_data.listing import Listing
 from a2v_data.storage import write_text_aside, written_aside
 
@@ -105,7 +105,8 @@ def read_manifests(folder: Path, corpus: Listing, holdout: bool = False) -> Fold
         for percent, names in shares.items():
             if more := sorted(set(names) - set(train)):
                 raise ValueError(f"{folder}: {more[0]!r} is in train_{mark}_{percent}.tsv and not in train_{mark}.tsv")
-        folds.append(Fold(number, train, evaluation, train_counts(corpus, counts_RC, train), shares))
+        times_s = train_times(corpus, train)
+        folds.append(Fold(number, train, evaluation, train_counts(corpus, counts_RC, train), shares, times_s))
     pretrain: list[str] | None = None
     notices: list[str] = []
     if holdout and (folder / f"pretrain_{HOLDOUT}.tsv").is_file():

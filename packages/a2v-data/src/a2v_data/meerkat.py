@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from a2v_data.annotations import Annotation, event_problems
+from a2v_data.table_files import LABEL_SUFFIXES
 
 MEERKAT_CLASSES = ("beep", "synch", "sn", "cc", "ld", "oth", "mo", "al", "soc", "agg", "eating", "focal")
-LABEL_SUFFIXES = (".h5", ".hdf5")
 LABEL_FIELDS = (
     "start_time_lbl", "end_time_lbl", "start_frame_lbl", "end_frame_lbl", "lbl", "lbl_cat", "foc",
 )  # fmt: skip
@@ -24,9 +24,10 @@ HDF5_ERRORS = (OSError, ValueError, TypeError, KeyError, RuntimeError, MemoryErr
 NEEDED_FIELDS = ("start_time_lbl", "end_time_lbl", "foc")
 EVENT_ID = "event_id"
 PREPARED_META, SEGMENTS, RECORDINGS, CLASSES = "prepare.json", "segments.csv", "recordings.csv", "classes.txt"
+UNSURE = "unsure.csv"
 SYNTHETIC_META = "synth.json"  # see `synth.py`
 JOURNAL = ".prepare.jsonl"  # see `journal.py`
-PREPARED_TABLES = (SEGMENTS, RECORDINGS, CLASSES)  # what else `prepare.py` writes, see `prepared.py`
+PREPARED_TABLES = (SEGMENTS, RECORDINGS, CLASSES, UNSURE)  # what else `prepare.py` writes, see `prepared.py`
 
 
 def label_path(label_folder: Path, name: str) -> Path | None:

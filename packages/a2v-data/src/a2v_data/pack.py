@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -118,6 +119,43 @@ def planned_weak(plan: Plan, config: PackConfig) -> dict[str, list[str]]:
     }
 
 
+def unsure_rows(plan: Plan, names: Sequence[str]) -> np.ndarray:
+    """The unsure time of these recordings, EVENT_DTYPE, in no order."""
+    rows = [(number, *interval) for number, name in enumerate(names) for interval in plan.unsure.get(name, ())]
+    return np.array(rows, EVENT_DTYPE)
+
+
+def written_labels(plan: Plan, config: RecordingConfig) -> dict[str, Any] | None:
+    """How often each label is in each recording as the tables have it, before a mapping or `strip_numbers`: `labels`,
+    and `events`: recording -> (number of the label, how many). None where the labels are the classes.
+
+    A corpus keeps it (`written` of its description), so that folds do not change when classes are merged. Counted as a
+    corpus without the mapping would count; of a recording that is labelled as a whole only each label is one.
+    """
+    if plan.prepared is not None and "written" in plan.prepared.meta:
+        kept: dict[str, Any] = plan.prepared.meta["written"]
+        return kept
+    if plan.annotations.written is None:
+        return None
+    packing = config if isinstance(config, PackConfig) else PackConfig()
+    rows = [row for row in plan.annotations.written if row.label not in packing.exclude_labels]
+    excluded = frozenset(packing.exclude_labels)
+    whole = {name: sorted(set(labels) - excluded) for name, labels in _weak_written(plan).items()}
+    labels = {row.label for row in rows}.union(*whole.values())
+    if packing.focal_class and any(row.focal for row in rows):
+        labels.add(FOCAL)
+    ordered = class_order(labels)
+    events, _ = _events(rows, ordered)
+    counted = {name: sorted(Counter(event[0] for event in of).items()) for name, of in sorted(events.items())}
+    counted |= {name: [(ordered.index(label), 1) for label in labels] for name, labels in whole.items()}
+    return {"labels": ordered, "events": counted}
+
+
+def _weak_written(plan: Plan) -> dict[str, Sequence[str]]:
+    """The labels of every recording that is labelled as a whole only, as its table has them."""
+    return {name: plan.annotations.weak_written[name] for name in sorted(plan.weak)}
+
+
 def _tasks(plan: Plan, audio: Path) -> list[_Task]:
     tasks: list[_Task] = []
     offset = 0
@@ -158,8 +196,10 @@ def _write(
     ]
     good = {recording.name for recording in writer.recordings}
     weak = {name: labels for name, labels in planned_weak(plan, config).items() if name in good}
+    written = written_labels(plan, config)
     writer.finish(
         np.array(rows, EVENT_DTYPE),
+        unsure_rows(plan, [recording.name for recording in writer.recordings]),
         source={
             "folder": os.path.abspath(plan.source.folder),
             "audio_folder": plan.original_audio_folder,
@@ -167,9 +207,11 @@ def _write(
         },
         config={**config.model_dump(mode="json"), "labelled": plan.rule},
         labelled_notice=plan.labelled_notice,
+        **({"unheard": plan.unheard} if plan.unheard else {}),
         problems=problems,
         notices=sorted(notices),
         **({"weak": weak} if weak else {}),
+        **({} if written is None else {"written": written}),
     )
 
 

@@ -17,9 +17,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.annotations import Annotation, AnnotationError, Annotations, end_problem
+from a2v_data.annotations import SHOWN_PROBLEMS, Annotation, AnnotationError, Annotations
 from a2v_data.audio import AudioError, AudioInfo, Channel, read_info
+from a2v_data.class_mapping import mapped, relabels
 from a2v_data.conversion import SourceRecording
+from a2v_data.heard_channels import Heard
 from a2v_data.labelled import (
     LabelledRule,
     LabelledSetting,
@@ -29,8 +31,11 @@ from a2v_data.labelled import (
     says_who_listened,
 )
 from a2v_data.meerkat import MEERKAT_CLASSES
+from a2v_data.outside import within
 from a2v_data.prepared import Prepared, joined_annotations, read_prepared
+from a2v_data.regions import NUMBERS, Unsure, is_ignored, outside_recordings, region_notices, sure
 from a2v_data.sources import Source, open_source
+from a2v_data.unheard import unheard_labels
 from a2v_data.weak import compared
 
 FOCAL = "focal"
@@ -64,7 +69,8 @@ class Plan:
     labels: of all annotations, also those of recordings that cannot be used. left_out: a line for each of these. weak:
     the classes of each good recording that is labelled as a whole only, and is not in `labelled`.
     rule: by which recordings are in `labelled`. labelled_notice: what is said where another seems to be meant; it is
-    among the annotations' notices too.
+    among the annotations' notices too, as is `unheard`, what is said of labels above half of the sample rate.
+    unsure: of each labelled recording, when nobody knows what calls there.
     """
 
     source: Source
@@ -77,6 +83,8 @@ class Plan:
     left_out: dict[str, str]
     rule: LabelledRule
     labelled_notice: str | None
+    unsure: Mapping[str, tuple[Unsure, ...]] = field(default_factory=dict)
+    unheard: str | None = None
     weak: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
@@ -104,7 +112,8 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
             f"{opened.folder}: its recordings were cut into segments, to which recording-level labels do not belong; "
             "give the folder of the recordings themselves with weak"
         )
-    annotations = joined_annotations(opened, prepared) if prepared else opened.annotations()
+    heard = Heard(config.channel, config.channels)
+    annotations = _joined_and_mapped(opened, prepared) if prepared else opened.annotations(heard)
     names = list(prepared.recordings) if prepared else list(opened.names)
     _check_channels(config, names, opened)
     with ThreadPoolExecutor(HEADER_THREADS) as pool:
@@ -121,7 +130,8 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
         left_out[name] = left_out_line(
             name, "is not named like a recording (.wav, .flac, ...); rename it", counts[name]
         )
-    rows, wrong = _within_recordings(annotations, recordings)
+    rows, wrong, cut = _within_recordings(annotations, recordings, opened.config)
+    odd = [f"{name}: {info.notice}" for name, one in recordings.items() for _, info in one.parts if info.notice]
     if strict and wrong:
         raise AnnotationError(annotations.path, [line for name in sorted(wrong) for line in wrong[name]])
     for name in sorted(wrong.keys() - left_out.keys()):
@@ -131,14 +141,22 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
     sample_rate = config.sample_rate or _common_rate(recordings.values())
     rule = labelled_rule(config.labelled, opened.folder, opened.config)
     notice = _labelled_notice(opened, rule, recordings.keys(), annotations)
+    unheard = unheard_labels(rows, {name: one.rate for name, one in recordings.items()}, sample_rate)
+    notices = (*annotations.notices, *cut, *(line for line in (notice, unheard) if line), *odd)
+    inside, unsure = _known(replace(annotations, rows=tuple(rows), notices=notices), recordings)
+    labels = frozenset(row.label for row in annotations.rows) - NUMBERS.keys()
     labelled = labelled_names(rule, set(names), annotations)
-    if rule == "all":  # but what is labelled as a whole only
+    if annotations.regions is not None:  # whoever marked what was annotated listened there, and nowhere else
+        labelled = frozenset(annotations.regions.keys() & set(names))
+    elif rule == "all":  # but what is labelled as a whole only
         labelled -= annotations.weak.keys() - annotations.annotated
+    unsure = {name: intervals for name, intervals in unsure.items() if name in labelled}
     weak = {name: annotations.weak[name] for name in recordings if name in annotations.weak and name not in labelled}
-    notices = (*annotations.notices, *([notice] if notice else []), *_labelled_twice(annotations, labelled, opened))
-    inside = replace(annotations, rows=tuple(rows), notices=notices)
-    labels = frozenset(row.label for row in annotations.rows)
-    return Plan(opened, prepared, sample_rate, recordings, inside, labels, labelled, left_out, rule, notice, weak)
+    inside = replace(inside, notices=(*inside.notices, *_labelled_twice(inside, labelled, opened)))
+    return Plan(
+        opened, prepared, sample_rate, recordings, inside, labels, labelled, left_out, rule, notice, unsure, unheard,
+        weak,
+    )  # fmt: skip
 
 
 def _labelled_twice(annotations: Annotations, labelled: Set[str], source: Source) -> list[str]:
@@ -146,6 +164,35 @@ def _labelled_twice(annotations: Annotations, labelled: Set[str], source: Source
     for row in annotations.rows:
         events.setdefault(row.file, set()).add(row.label)
     return compared(Path(source.config.weak or "").name, annotations.weak, events, sorted(labelled))
+
+
+def _known(
+    annotations: Annotations, recordings: dict[str, SourceRecording]
+) -> tuple[Annotations, dict[str, tuple[Unsure, ...]]]:
+    """What is known of these recordings, and what is not (see `regions.py`)."""
+    durations_s = {name: recording.duration_s for name, recording in recordings.items()}
+    found = sure(annotations.rows, annotations.regions, durations_s)
+    told = region_notices(annotations.regions, annotations.annotated & recordings.keys(), found, durations_s)
+    written = annotations.written and tuple(
+        row
+        for row in within(annotations.written, durations_s, "clip").rows
+        if not is_ignored(found.unsure.get(row.file, ()), (row.onset_s + row.offset_s) / 2)
+    )
+    notices = (*annotations.notices, *told)
+    return replace(annotations, rows=tuple(found.rows), notices=notices, written=written), found.unsure
+
+
+def _joined_and_mapped(source: Source, prepared: Prepared) -> Annotations:
+    """The events of a prepared folder, with the classes that the configuration gives them."""
+    found = joined_annotations(source, prepared)
+    if not relabels(source.config):
+        return found
+    unsure = [row for row in found.rows if row.label in NUMBERS]  # which no mapping changes any more
+    events = [row for row in found.rows if row.label not in NUMBERS]
+    rows, problems, notices = mapped(events, source.config, source.folder)
+    if problems:
+        raise AnnotationError(found.path, problems)
+    return replace(found, rows=(*rows, *unsure), notices=(*found.notices, *notices), written=tuple(events))
 
 
 def _labelled_notice(source: Source, rule: LabelledRule, good: Set[str], annotations: Annotations) -> str | None:
@@ -255,21 +302,19 @@ def _common_rate(recordings: Iterable[SourceRecording]) -> int:
 
 
 def _within_recordings(
-    annotations: Annotations, recordings: dict[str, SourceRecording]
-) -> tuple[list[Annotation], dict[str, list[str]]]:
-    """Events clipped to their recordings (5 ms of tolerance), and by recording what is wrong with its annotations."""
+    annotations: Annotations, recordings: dict[str, SourceRecording], config: AnnotationConfig
+) -> tuple[list[Annotation], dict[str, list[str]], list[str]]:
+    """Events clipped to their recordings, by recording what is wrong with its annotations, and what was done about
+    those that pass its end."""
+    durations_s = {name: recording.duration_s for name, recording in recordings.items()}
+    found = within(annotations.rows, durations_s, config.outside)
     wrong = {name: list(lines) for name, lines in annotations.wrong.items()}
-    rows = []
-    for row in annotations.rows:
-        if row.file not in recordings:
-            continue
-        duration_s = recordings[row.file].duration_s
-        if problem := end_problem(row, duration_s):
-            wrong.setdefault(row.file, []).append(problem)
-        rows.append(replace(row, offset_s=min(row.offset_s, duration_s)))
-    return [row for row in rows if row.file not in wrong], wrong
+    for more in (outside_recordings(annotations.regions or {}, durations_s), found.wrong):
+        for name, lines in more.items():
+            wrong.setdefault(name, []).extend(lines)
+    return [row for row in found.rows if row.file not in wrong], wrong, found.notices
 
 
 def _wrong_annotations(lines: Sequence[str]) -> str:
-    more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
-    return f"has a wrong annotation: {lines[0]}{more}"
+    more = f" (and {len(lines) - SHOWN_PROBLEMS} more)" if len(lines) > SHOWN_PROBLEMS else ""
+    return f"has a wrong annotation: {'; '.join(lines[:SHOWN_PROBLEMS])}{more}"

@@ -23,6 +23,7 @@ from a2v_data.audio import AudioError
 from a2v_data.conversion import Progress, SourceRecording, counting_seconds, peak_notice
 from a2v_data.journal import Entry, Journal, open_journal
 from a2v_data.meerkat import MEERKAT_CLASSES, PREPARED_META
+from a2v_data.pack import written_labels
 from a2v_data.plan import Plan, RecordingConfig, class_order, make_plan, require_any
 from a2v_data.prepared import Prepared, PreparedRecording, PreparedSegment, read_prepared, write_tables
 from a2v_data.scheduling import Crash, Run, in_this_process
@@ -40,6 +41,7 @@ manifest/       the segments with their lengths in samples
 classes.txt     the classes, in the order that lbl_cat counts them, from 0
 segments.csv    which recording each segment was cut from, and where it starts in it
 recordings.csv  sample rate, length, channel and gain of each recording
+unsure.csv      when nobody knows what calls, in seconds of the recording (only where there is such time)
 prepare.json    how this folder was made, and what was left out
 
 An event that crosses the border of a segment was cut there. Its pieces have the same number in event_id (counted
@@ -160,8 +162,10 @@ class _Call:
             audio_folder=self.plan.original_audio_folder,
             config={**self.config.model_dump(mode="json"), "labelled": self.plan.rule},
             events=self._count_events(),
+            unsure=self.plan.unsure,
             problems=problems,
             notices=[*self.plan.annotations.notices, *self.notices, *loud],
+            **({} if (written := written_labels(self.plan, self.config)) is None else {"written": written}),
         )
         prepared = read_prepared(self.out)
         assert prepared is not None

@@ -8,6 +8,8 @@ Beside wav/, lbl/ and manifest/ (`meerkat.py`) it has
   zeros). With random names this is their key.
 - `recordings.csv`: recording, source_rate, source_samples, channel, gain, segments.
 - `classes.txt`: the classes, one a line, in the order that `lbl_cat` counts them, from 0.
+- `unsure.csv`: recording, onset_s, offset_s, label. Time in seconds of the recording of which nobody knows what calls
+  there: `ignore`, or `?` for a call of an unknown class (`regions.py`). Only where there is some.
 
 Segments are joined again when the folder is packed: a recording in, the same recording out. An event that crosses a
 border is cut at it, and its pieces carry the same number in the label files (`event_id`, counted within the
@@ -18,19 +20,22 @@ is left is a folder in MeerKAT's form like any other: each segment is a recordin
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from a2v_data.annotations import Annotation, AnnotationError, Annotations
-from a2v_data.meerkat import CLASSES, MEERKAT_CLASSES, RECORDINGS, SEGMENTS, label_path, read_label_file
+from a2v_data.meerkat import CLASSES, MEERKAT_CLASSES, RECORDINGS, SEGMENTS, UNSURE, label_path, read_label_file
 from a2v_data.meerkat import PREPARED_META as META
+from a2v_data.regions import NUMBERS, Unsure
 from a2v_data.sources import Source
 from a2v_data.storage import write_text_aside
 
 FORMAT_VERSION = 1
 SEGMENT_COLUMNS = ("segment", "recording", "start_s", "start_sample", "samples")
+UNSURE_COLUMNS = ("recording", "onset_s", "offset_s", "label")
+LABELS = {number: label for label, number in NUMBERS.items()}
 RECORDING_COLUMNS = ("recording", "source_rate", "source_samples", "channel", "gain", "segments")
 
 
@@ -116,7 +121,7 @@ def read_prepared(folder: Path) -> Prepared | None:
 
 def write_tables(
     folder: Path, sample_rate: int, segment_samples: int, classes: Sequence[str],
-    recordings: Iterable[PreparedRecording], **described: Any,
+    recordings: Iterable[PreparedRecording], unsure: Mapping[str, Iterable[Unsure]], **described: Any,
 ) -> None:  # fmt: skip
     """Write everything that `read_prepared` reads, and the manifest; `prepare.json` last."""
     recordings = list(recordings)
@@ -128,6 +133,15 @@ def write_tables(
     write_text_aside(folder / SEGMENTS, _csv(SEGMENT_COLUMNS, rows))
     about = [(r.name, r.source_rate, r.source_samples, r.channel, repr(r.gain), len(r.segments)) for r in recordings]
     write_text_aside(folder / RECORDINGS, _csv(RECORDING_COLUMNS, about))
+    intervals = [
+        (r.name, repr(onset), repr(offset), LABELS[kind])
+        for r in recordings
+        for kind, onset, offset in unsure.get(r.name, ())
+    ]
+    if intervals:
+        write_text_aside(folder / UNSURE, _csv(UNSURE_COLUMNS, intervals))
+    else:
+        (folder / UNSURE).unlink(missing_ok=True)
     write_text_aside(folder / CLASSES, "".join(f"{name}\n" for name in classes))
     manifest = "".join(f"{name}\t{segment_samples}\n" for name in sorted(row[0] for row in rows))
     write_text_aside(folder / "manifest" / "pretrain.tsv", f"{folder.absolute() / 'wav'}\n{manifest}")
@@ -166,6 +180,7 @@ def joined_annotations(source: Source, prepared: Prepared) -> Annotations:
         problems.append(f"{shown}: no segment of this name in {SEGMENTS}; remove the labels")
     if problems:
         raise AnnotationError(source.label_folder, problems)
+    rows += _unsure(source.folder / UNSURE, prepared)
     with_events = frozenset(row.file for row in rows)
     return Annotations(source.label_folder, tuple(rows), frozenset(annotated), with_events=with_events)
 
@@ -197,6 +212,19 @@ def _join(
                     here[number] = len(rows) - 1
         last = here
     return rows
+
+
+def _unsure(path: Path, prepared: Prepared) -> Iterator[Annotation]:
+    """What the folder's recordings have of unsure time, as the events that it comes from."""
+    if not path.is_file():
+        return
+    for number, row in _read_table(path, UNSURE_COLUMNS):
+        where = f"{path.name}, row {number}"
+        if row["recording"] not in prepared.recordings or row["label"] not in NUMBERS:
+            raise ValueError(f"{path}, row {number}: names no recording or label of this folder; prepare it again")
+        yield Annotation(
+            row["recording"], float(row["onset_s"]), float(row["offset_s"]), row["label"], False, where
+        )  # fmt: skip
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ memory than a minute. N samples, K columns of the picture, F frequencies, T wind
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.annotations import AnnotationError, read_annotations
 from a2v_data.audio import AudioError, read_info
-from a2v_data.class_mapping import mapped
 from a2v_data.corpus import FULL_SCALE, META, Corpus
-from a2v_data.figures import BLUE, FONT_PT, ORANGE, PAGE_IN, finish, lane_names, new_figure
-from a2v_data.meerkat import MEERKAT_CLASSES, label_path, read_labels
+from a2v_data.figures import BLUE, FONT_PT, ORANGE, PAGE_IN, clock, clock_axis, finish, lane_names, new_figure
+from a2v_data.meerkat import MEERKAT_CLASSES
 from a2v_data.plan import FOCAL
+from a2v_data.recording_labels import Event, labels_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,8 +30,7 @@ COLUMNS = 1600
 BLOCK_SAMPLES = 1 << 17
 WINDOW_S = 0.02
 SHORTEST_SAMPLES = 16
-SEARCHED_FOLDERS = 4
-Event = tuple[str, float, float]
+LEAD_S = 1.0  # before the first event, where the beginning has none
 Progress = Callable[[int, int], None]
 
 
@@ -85,10 +82,11 @@ def open_piece(
 ) -> Piece:
     """A piece of the recording `path`, or of `recording` in the packed corpus `path`.
 
-    Without `start_s` and `end_s` a recording of up to 30 s is taken whole, and of a longer one the first 10 s; with
-    `start_s` alone, 10 s from there. Labels are those of `annotations` (a table), else those that belong to the
-    recording: its label file in MeerKAT's layout, or its rows in the annotations.csv of its folder; `reading` says
-    how tables are read. Raises `ValueError` for what cannot be read or is outside the recording.
+    Without `start_s` and `end_s` a recording of up to 30 s is taken whole, and of a longer one the first 10 s, or those
+    around its first event where that comes later; with `start_s` alone, 10 s from there. Labels are those of
+    `annotations` (a table), else those that belong to the recording: its label file in MeerKAT's layout, or the tables
+    of its folder (annotations.csv, annotations/, beside it); `reading` says how tables are read. Raises `ValueError`
+    for what cannot be read or is outside the recording.
     """
     path = Path(path)
     if (path / META).is_file():
@@ -106,8 +104,8 @@ def open_piece(
         info = read_info(path, channel)
     except AudioError as error:
         raise ValueError(f"{path}: {error}") from None
-    events, labels = _labels_of(path, annotations, reading or AnnotationConfig())
-    first, end = _bounds(path.name, info.rate, info.samples, start_s, end_s)
+    events, labels = labels_of(path, annotations, reading or AnnotationConfig(), channel)
+    first, end = _bounds(path.name, info.rate, info.samples, start_s, end_s, events)
     name = path.name if info.channels == 1 else f"{path.name}, channel {channel} of {info.channels}"
     return Piece(name, info.rate, info.samples, first, end, events, labels, _file_reader(path, channel))
 
@@ -127,15 +125,22 @@ def _of_corpus(corpus: Corpus, recording: str | None, start_s: float | None, end
         audio_N: np.ndarray = corpus.audio[one.offset + first : one.offset + end]
         return audio_N / np.float32(FULL_SCALE * one.gain)
 
-    first, end = _bounds(recording, corpus.sample_rate, one.n_samples, start_s, end_s)
     known = events if one.labelled else None
+    first, end = _bounds(recording, corpus.sample_rate, one.n_samples, start_s, end_s, known)
     return Piece(recording, corpus.sample_rate, one.n_samples, first, end, known, str(corpus.folder), read)
 
 
-def _bounds(name: str, rate: int, samples: int, start_s: float | None, end_s: float | None) -> tuple[int, int]:
+def _bounds(
+    name: str, rate: int, samples: int, start_s: float | None, end_s: float | None, events: list[Event] | None
+) -> tuple[int, int]:
     duration_s = samples / rate
     if start_s is None and end_s is None:
-        end_s = duration_s if duration_s <= WHOLE_S else FIRST_S
+        if duration_s <= WHOLE_S:
+            end_s = duration_s
+        else:
+            onset_s = min((onset_s for _, onset_s, _ in events or [] if onset_s < duration_s), default=0.0)
+            if onset_s >= FIRST_S:
+                start_s = float(max(0, int(min(onset_s - LEAD_S, duration_s - FIRST_S))))
     begin_s = 0.0 if start_s is None else start_s
     stop_s = min(begin_s + FIRST_S if end_s is None else end_s, duration_s)
     if not 0 <= begin_s < duration_s:
@@ -168,45 +173,6 @@ def _file_reader(path: Path, channel: int) -> Callable[[int, int], np.ndarray]:
         return np.ascontiguousarray(audio_NC[:, channel])
 
     return read
-
-
-def _labels_of(path: Path, annotations: Path | None, reading: AnnotationConfig) -> tuple[list[Event] | None, str]:
-    """All events of a recording, None where none are known, and where they were read."""
-    path = Path(os.path.abspath(path))
-    if annotations is not None:
-        return _from_table(path, Path(os.path.abspath(annotations)), reading), str(annotations)
-    for folder in list(path.parents)[:SEARCHED_FOLDERS]:
-        if folder.name == "wav" and (folder.parent / "lbl").is_dir():
-            name = path.relative_to(folder).as_posix()
-            label = label_path(folder.parent / "lbl", name)
-            return (None, "") if label is None else (_from_labels(label, name, reading), str(label))
-        if (folder / "annotations.csv").is_file():
-            return _from_table(path, folder / "annotations.csv", reading), str(folder / "annotations.csv")
-    return None, ""
-
-
-def _from_labels(label: Path, name: str, reading: AnnotationConfig) -> list[Event]:
-    rows, problems = read_labels(label, name, str(label))
-    rows, unknown, _ = mapped(rows, reading, label.parent)
-    problems = [*problems, *unknown]
-    if problems:
-        raise ValueError(problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
-    events = [(row.label, row.onset_s, row.offset_s) for row in rows]
-    return events + [(FOCAL, row.onset_s, row.offset_s) for row in rows if row.focal and row.label != FOCAL]
-
-
-def _from_table(path: Path, table: Path, reading: AnnotationConfig) -> list[Event]:
-    audio = table.parent / "audio"
-    folder = audio if audio in path.parents else Path(os.path.commonpath([table.parent, path.parent]))
-    name = path.relative_to(folder).as_posix()
-    try:
-        rows = read_annotations(table, folder, name, MEERKAT_CLASSES, reading).rows
-    except AnnotationError as error:
-        more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
-        raise ValueError(f"{table}: {error.problems[0]}{more}") from None
-    own = [row for row in rows if row.file == name]
-    events = [(row.label, row.onset_s, row.offset_s) for row in own]
-    return events + [(FOCAL, row.onset_s, row.offset_s) for row in own if row.focal and row.label != FOCAL]
 
 
 @dataclass(frozen=True)
@@ -268,15 +234,14 @@ def _blocks(piece: Piece, width: int, hop: int) -> Iterator[tuple[int, np.ndarra
 
 
 def preview_figure(piece: Piece, seen: Picture) -> Figure:
-    """Waveform, spectrogram, and a lane for each class that sounds in the piece, over seconds of the recording."""
+    """Waveform, spectrogram, and a lane for each class that sounds in the piece, over the recording's time."""
     events = piece.inside()
     classes = _lanes([label for label, _, _ in events])
     lanes_in = 0.15 * max(len(classes), 1) + 0.1
     heights = [0.75, 1.9, lanes_in]
     figure = new_figure(PAGE_IN, sum(heights) + 0.75)
     wave, spectrum, lanes = figure.subplots(3, 1, sharex=True, height_ratios=heights)
-    scale, unit = _time_unit(piece.end_s)
-    span = (piece.start_s / scale, piece.end_s / scale)
+    span = (piece.start_s, piece.end_s)
     edges_K = np.linspace(*span, len(seen.low) + 1)
     middle_K = (edges_K[1:] + edges_K[:-1]) / 2
     wave.fill_between(middle_K, seen.low, seen.high, color=BLUE, linewidth=0.5)
@@ -292,15 +257,15 @@ def preview_figure(piece: Piece, seen: Picture) -> Figure:
     )  # fmt: skip
     image.set_rasterized(True)
     spectrum.set_ylabel("Frequency (kHz)", fontsize=FONT_PT)
-    _draw_lanes(lanes, piece, events, classes, scale)
+    _draw_lanes(lanes, piece, events, classes)
     lanes.set_xlim(*span)
-    lanes.set_xlabel(f"Time ({unit})", fontsize=FONT_PT)
+    lanes.set_xlabel(f"Time ({clock_axis(lanes, *span)})", fontsize=FONT_PT)
     return finish(figure)
 
 
-def _draw_lanes(axis: Axes, piece: Piece, events: list[Event], classes: list[str], scale: float) -> None:
+def _draw_lanes(axis: Axes, piece: Piece, events: list[Event], classes: list[str]) -> None:
     for row, name in enumerate(classes):
-        bars = [(onset / scale, (offset - onset) / scale) for label, onset, offset in events if label == name]
+        bars = [(onset, offset - onset) for label, onset, offset in events if label == name]
         colour = ORANGE if name == FOCAL else BLUE
         # An outline of a third of a point keeps the shortest call of a long piece visible.
         axis.broken_barh(bars, (row - 0.35, 0.7), facecolors=colour, edgecolors=colour, linewidth=0.35)
@@ -320,12 +285,9 @@ def _lanes(labels: list[str]) -> list[str]:
     return [*sorted(names - {FOCAL}), *({FOCAL} & names)]
 
 
-def _time_unit(end_s: float) -> tuple[float, str]:
-    return (1.0, "s") if end_s <= 600 else (60.0, "min") if end_s <= 7200 else (3600.0, "h")
-
-
 def _title(piece: Piece) -> str:
     name = piece.name if len(piece.name) <= 70 else f"{piece.name[:34]}…{piece.name[-34:]}"
     whole = piece.first == 0 and piece.end == piece.samples
-    part = f"{piece.duration_s:.4g} s" if whole else f"{piece.start_s:g} to {piece.end_s:g} of {piece.duration_s:.6g} s"
+    start, end, length = (clock(second) for second in (piece.start_s, piece.end_s, piece.duration_s))
+    part = length if whole else f"{start} to {end} of {length}"
     return f"{name}: {part}, {piece.rate / 1000:g} kHz"

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from a2v_data.audio import AUDIO_SUFFIXES, AudioError, AudioInfo, read_info
+from a2v_data.audio import AUDIO_SUFFIXES, UNREAD_SUFFIXES, AudioError, AudioInfo, read_info
 from a2v_data.formats.lines import NIPS4BPLUS_NAME
 
 ABSOLUTE = re.compile(r"/|[A-Za-z]:/")
@@ -26,15 +26,38 @@ def composed(text: str) -> str:
 def recording_names(folder: Path) -> tuple[str, ...]:
     """Everything under `folder` that is named like a recording, as sorted paths relative to it.
 
-    A folder `x.wav` too, so that it can be reported; names that start with a point are left alone.
+    A folder `x.wav` too, so that it can be reported, and sound that is not read (phone.m4a), of which `read_info` says
+    how it becomes a recording; unless that was done, and phone.wav lies beside it. Names that start with a point are
+    left alone.
     """
     found = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in [*folders, *files]:
-            if Path(name).suffix.lower() in AUDIO_SUFFIXES and not name.startswith("."):
-                found.append(Path(os.path.relpath(os.path.join(parent, name), folder)).as_posix())
+        visible = [name for name in [*folders, *files] if not name.startswith(".")]
+        read = [name for name in visible if Path(name).suffix.lower() in AUDIO_SUFFIXES]
+        stems = {composed(Path(name).stem) for name in read}
+        unread = [
+            name for name in files if name in visible and is_unread(name) and composed(Path(name).stem) not in stems
+        ]
+        found += [Path(os.path.relpath(os.path.join(parent, name), folder)).as_posix() for name in [*read, *unread]]
     return tuple(sorted(found))
+
+
+def is_unread(name: str) -> bool:
+    """Whether a file is sound by its name that libsndfile does not read."""
+    return Path(name).suffix.lower() in UNREAD_SUFFIXES
+
+
+def left_out_names(folder: Path, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Of recordings those that are sound by name and not read, each with the reason and the way out."""
+    found = []
+    for name in names:
+        if is_unread(name):
+            try:
+                read_header(folder / name)
+            except AudioError as error:
+                found.append((name, str(error)))
+    return found
 
 
 def read_header(path: Path) -> AudioInfo:
@@ -58,6 +81,7 @@ class RecordingNames:
             self._by_name.setdefault(bare, []).append(name)
             self._by_stem.setdefault(bare.rpartition(".")[0], []).append(name)
         self._known: dict[tuple[str, Path], str | None] = {}
+        self._rates: dict[str, int | None] = {}
 
     def resolve(self, text: str, table_folder: Path) -> str | None:
         """The recording that a table in `table_folder` calls `text`; None where there is none.
@@ -92,6 +116,16 @@ class RecordingNames:
         close = difflib.get_close_matches(composed(text), [*self._by_path, *self._by_name], n=1)
         hint = f"; did you mean {close[0]!r}?" if close else "; correct the name or add the recording"
         return f"file {text!r} does not exist in {self.audio_folder}{hint}"
+
+    def rate(self, recording: str) -> int | None:
+        """The sample rate of a recording in Hz; None where it cannot be read, which is reported where recordings
+        are."""
+        if recording not in self._rates:
+            try:
+                self._rates[recording] = read_header(self.audio_folder / recording).rate
+            except AudioError:
+                self._rates[recording] = None
+        return self._rates[recording]
 
     def of_table(self, table: str) -> list[str]:
         """Recordings to which a table belongs by its name, a path relative to the audio folder's counterpart.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from a2v_data.corpus import SEGMENT_DTYPE
-from a2v_data.training_part import TrainingPart
+from a2v_data.training_part import Stretches, TrainingPart
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 CANDIDATES = 4  # stretches of which the liveliest is taken
@@ -51,7 +51,8 @@ def draw_segments(
 
     With probability event_share a segment contains an event, at a place of the segment that is uniform as far as the
     recording's ends allow; a segment shorter than its event lies on it. Otherwise, and where no event exists, it is
-    any stretch, recordings being as likely as they are long. Segments start on multiples of `frame` samples, or end
+    any stretch, recordings being as likely as they are long; where only parts of them are annotated, one that holds
+    some of these, of which each second is as likely. Segments start on multiples of `frame` samples, or end
     with the recording; a recording shorter than a segment starts at 0.
     """
     segments = np.empty(count, SEGMENT_DTYPE)
@@ -62,6 +63,8 @@ def draw_segments(
             low, high = sorted((int(part.events.end[event]) - samples, int(part.events.start[event])))
             start = _draw_start(low, high, int(part.lengths[recording]) - samples, frame, rng)
             segments[row] = part.position(recording), start
+        elif part.known is not None:
+            segments[row] = _draw_known(part, part.known, samples, frame, rng)
         else:
             segments[row] = _draw_anywhere(part, samples, frame, rng)
     return segments
@@ -114,6 +117,14 @@ def activity(waveform_N: NDArray[np.float32]) -> float:
 def _draw_anywhere(part: TrainingPart, samples: int, frame: int, rng: Generator) -> tuple[int, int]:
     recording, start = _draw_place(part, samples, frame, rng)
     return part.position(recording), start
+
+
+def _draw_known(part: TrainingPart, known: Stretches, samples: int, frame: int, rng: Generator) -> tuple[int, int]:
+    stretch = known.draw(rng)
+    recording = int(known.recording[stretch])
+    place = int(rng.integers(known.start[stretch], known.end[stretch]))
+    room = int(part.lengths[recording]) - samples
+    return part.position(recording), _draw_start(place - samples + 1, place, room, frame, rng)
 
 
 def _draw_place(part: TrainingPart, samples: int, frame: int, rng: Generator) -> tuple[int, int]:

@@ -6,36 +6,39 @@ All forms end in one `Source`: the recordings by name, and annotations that name
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.annotation_tables import (
-    ANNOTATION_FILE,
-    ANNOTATION_FOLDER,
-    AnnotationReport,
-    FoundTables,
-    ReadTable,
-    find_tables,
-    read_tables,
-)
+from a2v_data.annotation_tables import AnnotationReport, ReadTable, read_tables
 from a2v_data.annotations import Annotation, AnnotationError, Annotations
 from a2v_data.audio import AUDIO_SUFFIXES
-from a2v_data.class_mapping import apply_mapping, mapping_file, read_mapping
+from a2v_data.class_mapping import mapped, mapping_file, relabels
+from a2v_data.heard_channels import FIRST, Heard
 from a2v_data.meerkat import (
     JOURNAL,
-    LABEL_SUFFIXES,
     MEERKAT_CLASSES,
     PREPARED_META,
     PREPARED_TABLES,
     label_path,
     read_labels,
 )
-from a2v_data.recording_names import RecordingNames, recording_names
+from a2v_data.recording_names import RecordingNames, left_out_names, recording_names
+from a2v_data.regions import marked_regions, read_regions, region_table, united
 from a2v_data.storage import BLOCK_BYTES, write_text_aside
+from a2v_data.table_files import (
+    ANNOTATION_FILE,
+    ANNOTATION_FOLDER,
+    LABEL_FOLDER,
+    LABEL_SUFFIXES,
+    FoundTables,
+    find_tables,
+    others_in,
+    tables_in,
+)
 from a2v_data.weak import WeakLabel, WeakTable, by_recording, read_weak, weak_file
 
 Entry = tuple[list[int] | None, str]  # ([size, mtime_ns], content hash) of one file
@@ -59,12 +62,22 @@ class Source:
     @property
     def label_folder(self) -> Path:
         """Where MeerKAT's label files lie."""
-        return self.folder / "lbl"
+        return self.folder / LABEL_FOLDER
 
-    def annotations(self) -> Annotations:
-        """Read all annotations; `AnnotationError` names file and row of what is wrong and belongs to no recording,
-        `ValueError` what is missing. What is wrong with one recording is in `Annotations.wrong`."""
-        report = self.read()
+    def not_used(self) -> list[tuple[str, str]]:
+        """Files that lie where annotations do and are not read, with the reason."""
+        if self.form != "meerkat":
+            return list(self.found.ignored)
+        reason = f"MeerKAT's label files in {LABEL_FOLDER}/ are read instead; name what to read with tables"
+        unused = others_in(self.label_folder, self.folder, frozenset(LABEL_SUFFIXES), reason)
+        inside = (self.folder / ANNOTATION_FOLDER).is_dir()
+        return [*unused, (f"{ANNOTATION_FOLDER}/", reason)] if inside else unused
+
+    def annotations(self, heard: Heard = FIRST) -> Annotations:
+        """Read all annotations, of the channels that are `heard`; `AnnotationError` names file and row of what is wrong
+        and belongs to no recording, `ValueError` what is missing. What is wrong with one recording is in
+        `Annotations.wrong`."""
+        report = self.read(heard=heard)
         place = {
             "csv": self.folder / ANNOTATION_FILE,
             "tables": self.folder,
@@ -73,36 +86,63 @@ class Source:
         of_recordings = {line for lines in report.wrong.values() for line in lines}
         if everywhere := [line for line in report.problems if line not in of_recordings]:
             raise AnnotationError(place, everywhere)
+        places = (f"{ANNOTATION_FOLDER}/", f"{LABEL_FOLDER}/")
+        unused = [f"{name} is not read: {why}" for name, why in self.not_used() if name.startswith(places)]
         return Annotations(
-            place, tuple(report.rows), frozenset(report.annotated), tuple(report.notices), report.wrong,
-            frozenset(report.with_events), report.weak,
+            place, tuple(report.rows), frozenset(report.annotated), (*report.notices, *unused), report.wrong,
+            frozenset(report.with_events), report.regions,
+            None if report.written is None else tuple(report.written), report.weak, report.weak_written,
         )  # fmt: skip
 
-    def read(self, progress: Progress | None = None) -> AnnotationReport:
+    def read(self, progress: Progress | None = None, heard: Heard = FIRST) -> AnnotationReport:
         """Read all annotations and list everything that is wrong instead of raising it.
 
         `progress(done, total)` counts tables. Raises `ValueError` for a mapping file that is wrong.
         """
-        mapping = read_mapping(self._mapping_file) if self._mapping_file else None
+        mapped([], self.config, self.folder)  # a mapping that is wrong is told before anything is read
         if self.form == "meerkat":
             report = _read_meerkat(self)
         else:
             names = RecordingNames(self.audio_folder, self.names)
-            report = read_tables(self.found.read, names, self.config, MEERKAT_CLASSES, progress)
+            report = read_tables(self.found.read, names, self.config, MEERKAT_CLASSES, progress, heard)
+        self._read_regions(report)
         report.with_events = {row.file for row in report.rows}
         weak = self._weak_table(report)
         labels = weak.labels if weak else []
-        if mapping is not None:
+        if relabels(self.config):
+            report.written = report.rows
             both: list[Annotation | WeakLabel] = [*report.rows, *labels]
-            mapped, problems, notices = apply_mapping(both, mapping, self.config.unmapped)
-            report.rows = [row for row in mapped if isinstance(row, Annotation)]
-            labels = [label for label in mapped if isinstance(label, WeakLabel)]
+            both, problems, notices = mapped(both, self.config, self.folder)
+            report.rows = [row for row in both if isinstance(row, Annotation)]
+            labels = [label for label in both if isinstance(label, WeakLabel)]
             report.problems += problems
             report.notices += notices
         if weak is not None:
+            report.weak_written = weak.written
             report.weak, notices = by_recording(weak, labels)
             report.notices += notices
         return report
+
+    def _read_regions(self, report: AnnotationReport) -> None:
+        """Which parts were annotated, where a table of regions or a label says so."""
+        label, table, found = self.config.region_label, self._region_table, []
+        if label is not None:
+            report.rows, marked = marked_regions(report.rows, label)
+            found.append(marked)
+            if not marked:
+                report.problems.append(f"region_label: no event is labelled {label!r}; correct it or leave it out")
+        if table is not None:
+            names = RecordingNames(self.audio_folder, self.names)
+            listed, wrong = read_regions(table, lambda name: names.resolve(name, table.parent))
+            found.append(listed)
+            for name, line in wrong:
+                report.add_problem(name, line)
+        if found:
+            report.regions = {
+                name: united(interval for each in found for interval in each.get(name, ()))
+                for name in sorted(set().union(*found))
+            }
+            report.annotated |= report.regions.keys()
 
     def _weak_table(self, report: AnnotationReport) -> WeakTable | None:
         """The recording-level labels, if a table of them is named; what is wrong in it goes into the report."""
@@ -117,15 +157,24 @@ class Source:
     def read_files(self) -> list[Path]:
         """Every file whose content decides what is prepared."""
         audio = [self.audio_folder / name for name in self.names]
-        mapping = [path for path in (self._mapping_file, self._weak_file) if path]
+        tables = (self._mapping_file, self._region_table, self._weak_file)
+        beside = [path for path in tables if path is not None]
         if self.form != "meerkat":
-            return [*audio, *[file.path for file in self.found.read], *mapping]
+            return [*audio, *[file.path for file in self.found.read], *beside]
         tables = [path for path in map(self.folder.joinpath, PREPARED_TABLES) if path.is_file()]
-        return [*audio, *self.label_files(), *tables, *mapping]
+        return [*audio, *self.label_files(), *tables, *beside]
 
     def label_files(self) -> list[Path]:
         """MeerKAT's label files, sorted."""
         return _label_files(self.label_folder)
+
+    def left_out(self) -> list[tuple[str, str]]:
+        """Recordings whose format is not read, each with the reason and the way out."""
+        return left_out_names(self.audio_folder, self.names)
+
+    @property
+    def _region_table(self) -> Path | None:
+        return region_table(self.folder, self.config.regions)
 
     @property
     def _mapping_file(self) -> Path | None:
@@ -140,10 +189,10 @@ def open_source(folder: Path, annotations: AnnotationConfig | None = None) -> So
     """Find out which form a folder has, its recordings and its annotation tables.
 
     (a) recordings in `audio/` or in the folder itself, with `annotations.csv`, or with tables in `annotations/` or
-    beside the recordings (Raven, Audacity, TextGrid, BirdNET, ...), or those that `annotations.tables` names; with
-    recording-level labels (`annotations.weak`) there may be none;
-    (b) MeerKAT's wav/ and lbl/. Sub-folders are searched; names that start with a point are left alone. Raises
-    `ValueError` where the folder, its audio or its annotations are missing.
+    `lbl/` or beside the recordings (Raven, Audacity, TextGrid, BirdNET, ...), or those that `annotations.tables` names;
+    with recording-level labels (`annotations.weak`) there may be none;
+    (b) MeerKAT's wav/ and lbl/ with HDF5 label files. Sub-folders are searched; names that start with a point are left
+    alone. Raises `ValueError` where the folder, its audio or its annotations are missing.
     """
     folder = Path(folder)
     config = annotations or AnnotationConfig()
@@ -170,9 +219,19 @@ def open_source(folder: Path, annotations: AnnotationConfig | None = None) -> So
 
 
 def has_meerkats_layout(folder: Path, annotations: AnnotationConfig) -> bool:
-    """Whether its labels are those in lbl/, one file for a segment in wav/."""
-    folders = (folder / "wav").is_dir() and (folder / "lbl").is_dir()
-    return folders and annotations.tables is None and not (folder / ANNOTATION_FILE).exists()
+    """Whether its labels are those in lbl/, one HDF5 file for a segment in wav/. Tables there, without such files, are
+    tables; an empty lbl/ is one of a corpus in which nothing is labelled."""
+    folders = (folder / "wav").is_dir() and (folder / LABEL_FOLDER).is_dir()
+    if not folders or annotations.tables is not None or (folder / ANNOTATION_FILE).exists():
+        return False
+    return _holds(folder / LABEL_FOLDER, LABEL_SUFFIXES) or not (
+        tables_in(folder / LABEL_FOLDER) or tables_in(folder / ANNOTATION_FOLDER)
+    )
+
+
+def _holds(folder: Path, endings: Sequence[str]) -> bool:
+    """Whether any file below has one of these endings; stops at the first, for there may be 400 000."""
+    return any(name.lower().endswith(tuple(endings)) for _, _, names in os.walk(folder) for name in names)
 
 
 def _no_tables(found: FoundTables, meerkat: bool) -> str:

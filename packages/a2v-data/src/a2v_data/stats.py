@@ -8,8 +8,9 @@ import numpy as np
 
 from a2v_data.coverage import Timeline
 from a2v_data.folds import Folds, class_counts, label_share
+from a2v_data.intervals import UNKNOWN
 from a2v_data.labelled import rule_of
-from a2v_data.listing import Listing, duration_s, weak_of
+from a2v_data.listing import Listing, duration_s, labelled_times, learned_times, weak_of
 from a2v_data.plan import FOCAL
 
 NOT_VOCAL = ("beep", "synch", "eating")
@@ -26,7 +27,8 @@ def corpus_statistics(corpus: Listing, not_vocal: Sequence[str] = NOT_VOCAL) -> 
     class `focal` is left out of it, since it marks events of the other classes.
     """
     recordings = corpus.recordings
-    labelled_s = sum(duration_s(recording) for recording in recordings if recording.labelled)
+    labelled_s = float(labelled_times(corpus).sum())
+    unknown = corpus.unsure[corpus.unsure["class"] == UNKNOWN]
     timeline, events = Timeline(corpus), corpus.events
     of_class = [events[events["class"] == number] for number in range(len(corpus.classes))]
     vocal = [number for number, name in enumerate(corpus.classes) if name not in not_vocal]
@@ -40,6 +42,8 @@ def corpus_statistics(corpus: Listing, not_vocal: Sequence[str] = NOT_VOCAL) -> 
         "labelled_rule": rule_of(corpus.meta),
         "hours": sum(map(duration_s, recordings)) / 3600,
         "labelled_hours": labelled_s / 3600,
+        "unlabelled_parts_hours": unlabelled_parts_s(corpus) / 3600,
+        "unknown_events": len(unknown),
         "events": len(events),
         **{name: seconds / labelled_s if labelled_s else 0.0 for name, seconds in covered.items()},
         "not_vocal": [name for name in corpus.classes if name in not_vocal],
@@ -69,6 +73,12 @@ def _weak(corpus: Listing) -> dict[str, Any]:
     }
 
 
+def unlabelled_parts_s(corpus: Listing) -> float:
+    """Seconds of labelled recordings that are not: outside of regions, or to be ignored."""
+    whole = sum(duration_s(recording) for recording in corpus.recordings if recording.labelled)
+    return float(whole - labelled_times(corpus).sum())
+
+
 def check_not_vocal(corpus: Listing, names: Sequence[str]) -> None:
     """`ValueError` for a name that is no class of the corpus."""
     for name in names:
@@ -96,8 +106,11 @@ def _lengths(events: np.ndarray) -> dict[str, Any]:
 def _overlaps(classes: Sequence[str], of_class: list[np.ndarray], timeline: Timeline) -> list[dict[str, Any]]:
     rows = []
     sounding = [number for number, name in enumerate(classes) if name != FOCAL and len(of_class[number])]
+    pairs = _sounding_at_once(timeline, of_class, sounding)
     for place, first in enumerate(sounding):
         for second in sounding[place + 1 :]:
+            if (first, second) not in pairs:
+                continue
             of_first = timeline.shared_s(of_class[first], of_class[second])
             if not of_first.any():
                 continue
@@ -110,6 +123,22 @@ def _overlaps(classes: Sequence[str], of_class: list[np.ndarray], timeline: Time
                 }
             )
     return sorted(rows, key=lambda row: -row["seconds"])
+
+
+def _sounding_at_once(timeline: Timeline, of_class: list[np.ndarray], numbers: list[int]) -> set[tuple[int, int]]:
+    """Pairs of classes, the lower number first, that sound at once anywhere: of hundreds of classes few do."""
+    if not numbers:
+        return set()
+    events = np.concatenate([of_class[number] for number in numbers])
+    onset_E, offset_E = timeline.spans(events)
+    pairs: set[tuple[int, int]] = set()
+    ends: dict[int, float] = {}  # of the classes that still sound
+    for row in np.argsort(onset_E, kind="stable").tolist():
+        number, onset, offset = int(events["class"][row]), float(onset_E[row]), float(offset_E[row])
+        ends = {other: end for other, end in ends.items() if end > onset}
+        pairs |= {(min(number, other), max(number, other)) for other in ends if other != number}
+        ends[number] = max(ends.get(number, 0.0), offset)
+    return pairs
 
 
 def fold_statistics(corpus: Listing, folds: Folds, shares: Sequence[float] = (), seed: int = 0) -> list[dict[str, Any]]:
@@ -134,7 +163,7 @@ def _part(corpus: Listing, counts_RC: np.ndarray, names: Sequence[str]) -> dict[
     rows = corpus.indices(names)
     return {
         "recordings": len(rows),
-        "hours": sum(duration_s(corpus.recordings[row]) for row in rows) / 3600,
+        "hours": float(learned_times(corpus)[rows].sum()) / 3600,
         "events": dict(zip(corpus.classes, counts_RC[rows].sum(0).tolist(), strict=True)),
     }
 

@@ -7,16 +7,17 @@ Legend: R recordings, E events, C classes, N samples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 from a2v_data.corpus import FULL_SCALE, Corpus
+from a2v_data.intervals import IGNORED
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -28,8 +29,8 @@ class EventIndex:
     """Events of the training recordings, by recording, then onset.
 
     recording: position in the part. number: class. onset_s, offset_s: as annotated. start, end: the samples of the
-    event, at least one. before, after: samples on either side up to the next event of any class, or to the
-    recording's end; 0 where another event overlaps that edge. by_class: the events of each class that has some.
+    event, at least one. before, after: samples on either side up to the next event of any class, to unsure time, or to
+    the recording's end; 0 where another event overlaps that edge. by_class: the events of each class that has some.
     """
 
     recording: Ints
@@ -53,19 +54,36 @@ class EventIndex:
 
 
 @dataclass(frozen=True)
-class Gaps:
-    """Event-free stretches [start, end) of labelled training recordings, in samples, of 0.05 s or more."""
+class Stretches:
+    """Stretches [start, end) of training recordings, in samples."""
 
     recording: Ints
     start: Ints
     end: Ints
-    until: Ints  # their lengths, summed up
+
+    @classmethod
+    def between(cls, taken: Sequence[tuple[Ints, Ints]], lengths: Ints, least: int, among: Sequence[bool]) -> Stretches:
+        """What nothing takes of those recordings that are `among`, `least` samples or more. taken: of each recording
+        the starts, in order, and the ends of what does."""
+        rows = [np.empty((3, 0), np.int64)]
+        for number, (start, end) in enumerate(taken):
+            if not among[number]:
+                continue
+            starts, ends = np.append(start, lengths[number]), np.concatenate([[0], np.maximum.accumulate(end)])
+            free = starts - ends >= least
+            rows.append(np.stack([np.full(free.sum(), number), ends[free], starts[free]]))
+        return cls(*np.concatenate(rows, axis=1).astype(np.int64))
 
     def __len__(self) -> int:
         return len(self.start)
 
+    @cached_property
+    def until(self) -> Ints:
+        """Their lengths, summed up."""
+        return np.cumsum(self.end - self.start)
+
     def draw(self, rng: Generator) -> int:
-        """One gap, each as likely as it is long."""
+        """One of them, each as likely as it is long."""
         return weighted(self.until, rng)
 
 
@@ -114,37 +132,52 @@ class TrainingPart:
     def events(self) -> EventIndex:
         """The events of these recordings."""
         found = [self._corpus.labels(int(number)) for number in self._positions]
-        sizes = [len(events) for events in found]
-        recording = np.repeat(np.arange(len(found)), sizes)
+        recording = np.repeat(np.arange(len(found)), [len(events) for events in found])
         events = np.concatenate(found)
-        length = self.lengths[recording]
-        start = np.clip(np.round(events["onset_s"] * self.sample_rate).astype(np.int64), 0, length - 1)
-        end = np.clip(np.round(events["offset_s"] * self.sample_rate).astype(np.int64), start + 1, length)
-        before, after = np.empty_like(start), np.empty_like(start)
-        bounds = np.concatenate([[0], np.cumsum(sizes)])
-        for number, (first, last) in enumerate(pairwise(bounds)):
-            own = slice(first, last)
-            before[own], after[own] = _rooms(start[own], end[own], int(self.lengths[number]))
+        spans = [self._samples_of(of, number) for number, of in enumerate(found)]
+        rooms = [
+            _rooms(*own, *taken, int(length))
+            for own, taken, length in zip(spans, self._taken, self.lengths, strict=True)
+        ]
+        start, end = (np.concatenate(parts) for parts in zip(*spans, strict=True))
+        before, after = (np.concatenate(parts) for parts in zip(*rooms, strict=True))
         numbers = events["class"].astype(np.int64)
         by_class = tuple(np.flatnonzero(numbers == number) for number in np.unique(numbers))
         onset_s, offset_s = events["onset_s"].copy(), events["offset_s"].copy()
         return EventIndex(recording, numbers, onset_s, offset_s, start, end, before, after, by_class)
 
     @cached_property
-    def gaps(self) -> Gaps:
-        """What lies between the events of the labelled recordings; unlabelled ones may hold calls anywhere."""
-        events = self.events
-        bounds = np.searchsorted(events.recording, np.arange(len(self.lengths) + 1))
-        rows = []
-        for number in np.flatnonzero(self._labelled):
-            own = slice(bounds[number], bounds[number + 1])
-            starts = np.append(events.start[own], self.lengths[number])
-            ends = np.concatenate([[0], np.maximum.accumulate(events.end[own])])
-            free = starts - ends >= LEAST_GAP_S * self.sample_rate
-            rows.append(np.stack([np.full(free.sum(), number), ends[free], starts[free]]))
-        table = np.concatenate(rows, axis=1).astype(np.int64) if rows else np.empty((3, 0), np.int64)
-        recording, start, end = table
-        return Gaps(recording, start, end, np.cumsum(end - start))
+    def gaps(self) -> Stretches:
+        """Event-free stretches of the labelled recordings, of 0.05 s or more; unlabelled ones may hold calls
+        anywhere."""
+        return Stretches.between(
+            self._taken, self.lengths, math.ceil(LEAST_GAP_S * self.sample_rate), self._labelled
+        )  # fmt: skip
+
+    @cached_property
+    def known(self) -> Stretches | None:
+        """What is annotated of the recordings; None where all is that a target is read from."""
+        if not any(len(self._ignored(number)) for number in self._positions):
+            return None
+        spans = [self._samples_of(self._ignored(at), number) for number, at in enumerate(self._positions)]
+        return Stretches.between(spans, self.lengths, 1, np.ones(len(spans), bool).tolist())
+
+    def _ignored(self, position: int) -> NDArray[np.void]:
+        unsure = self._corpus.unsure_of(int(position))
+        return unsure[unsure["class"] == IGNORED]
+
+    @cached_property
+    def _taken(self) -> list[tuple[Ints, Ints]]:
+        """Of each recording, where events and unsure time start and end, in samples, by start."""
+        return [self._samples_of(self._corpus.truth(int(at)), number) for number, at in enumerate(self._positions)]
+
+    def _samples_of(self, events: NDArray[np.void], recording: int) -> tuple[Ints, Ints]:
+        """Starts, in order, and ends of events of one recording of this part, at least one sample each."""
+        length = self.lengths[recording]
+        start = np.clip(np.round(events["onset_s"] * self.sample_rate).astype(np.int64), 0, length - 1)
+        end = np.clip(np.round(events["offset_s"] * self.sample_rate).astype(np.int64), start + 1, length)
+        order = np.argsort(start, kind="stable")
+        return start[order], end[order]
 
 
 def weighted(cumulative: NDArray[np.generic], rng: Generator) -> int:
@@ -153,13 +186,14 @@ def weighted(cumulative: NDArray[np.generic], rng: Generator) -> int:
     return min(int(np.searchsorted(cumulative, drawn, side="right")), len(cumulative) - 1)
 
 
-def _rooms(start: Ints, end: Ints, length: int) -> tuple[Ints, Ints]:
-    """Samples before and after each event of one recording, sorted by start, that belong to no other event."""
+def _rooms(start: Ints, end: Ints, starts: Ints, ends: Ints, length: int) -> tuple[Ints, Ints]:
+    """Samples before and after each event of one recording that nothing else takes. starts, ends: of all that takes
+    some, these events included, by start."""
     if not len(start):
         return start, end
-    latest = np.concatenate([[0], np.maximum.accumulate(end)])  # latest end of the first i events
-    before = start - latest[np.searchsorted(start, start, side="left")]
-    order = np.argsort(end, kind="stable")
-    earliest = np.append(np.minimum.accumulate(start[order][::-1])[::-1], length)  # earliest start of the last i
-    after = earliest[np.searchsorted(end[order], end, side="right")] - end
+    latest = np.concatenate([[0], np.maximum.accumulate(ends)])  # latest end of the first i
+    before = start - latest[np.searchsorted(starts, start, side="left")]
+    order = np.argsort(ends, kind="stable")
+    earliest = np.append(np.minimum.accumulate(starts[order][::-1])[::-1], length)  # earliest start of the last i
+    after = earliest[np.searchsorted(ends[order], end, side="right")] - end
     return np.maximum(before, 0), np.maximum(after, 0)

@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from a2v_data.folds import balanced_counts, best_split, class_counts, with_sizes
+from a2v_data.class_mapping import some_of
+from a2v_data.folds import TOLD_CLASSES, class_counts, kinds_apart, with_sizes
 from a2v_data.groups import Grouping, group_of
 from a2v_data.listing import Listing
+from a2v_data.stratification import best_split
 
 LARGEST = 1.5  # times the share that is asked for, so that rare classes do not take all
 
@@ -46,7 +48,8 @@ def validation_split(
     there_GC = counts_GC > 0
     held_G: np.ndarray = np.zeros(len(rows), bool)
     if (there_GC.sum(0) > 1).any():
-        held_G = best_split(with_sizes(balanced_counts(corpus), rows), np.array([1 - share, share]), seed) == 1
+        sizes_GC = with_sizes(corpus, kinds_apart(corpus, counts_RC), rows)
+        held_G = best_split(sizes_GC, np.array([1 - share, share]), seed) == 1
         held_G = _share_classes(there_GC, held_G, share, np.random.default_rng(seed))
     if not there_GC[held_G].any():
         what = "training recordings" if group == "recording" else "groups of training recordings"
@@ -55,7 +58,9 @@ def validation_split(
         return ValidationSplit(list(recordings), None, (f"no validation: {why}",))
     held = {name for names, out in zip(members.values(), held_G, strict=True) if out for name in names}
     lacking = [name for name, found in zip(corpus.classes, there_GC[held_G].any(0), strict=True) if not found]
-    notices = (f"not in validation: {', '.join(lacking)} (in too few training recordings)",) if lacking else ()
+    notices = (
+        (f"not in validation: {some_of(lacking, TOLD_CLASSES)} (in too few training recordings)",) if lacking else ()
+    )
     return ValidationSplit(
         [name for name in recordings if name not in held], [name for name in recordings if name in held], notices
     )

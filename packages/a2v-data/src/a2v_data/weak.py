@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.audio import AUDIO_SUFFIXES
-from a2v_data.formats.table import Cells, Header, TableError, cells, grid, read_text, whole_rows
+from a2v_data.formats.table import Cells, Header, TableError, grid, read_text, whole_rows
 from a2v_data.recording_names import RecordingNames, composed
 
 FILE_COLUMNS = (
@@ -51,6 +51,14 @@ class WeakTable:
     notices: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def written(self) -> dict[str, tuple[str, ...]]:
+        """The labels of each recording as they stand in the table."""
+        found: dict[str, list[str]] = {name: [] for name in self.recordings}
+        for label in self.labels:
+            found[label.file].append(label.label)
+        return {name: tuple(labels) for name, labels in found.items()}
+
 
 def weak_file(config: AnnotationConfig, folder: Path) -> Path | None:
     """The table of recording-level labels, if one is named: in the source's folder, or else where the command runs."""
@@ -63,11 +71,11 @@ def weak_file(config: AnnotationConfig, folder: Path) -> Path | None:
 def read_weak(path: Path, names: RecordingNames, config: AnnotationConfig) -> WeakTable:
     """Read a table of recording-level labels. names: the recordings that there are.
 
-    Recordings are found by the first column that names some: file, filename, sample_name, ...; with or without their
-    ending. `config.label_column` is the column that holds the list, where that is not known by its name (labels,
-    species, primary_label, ...); also and secondary_labels add to it, gen and sp (xeno-canto) are one name. Rows of
-    recordings that are not there are counted in a notice. Raises `ValueError` where the file is missing, is no such
-    table, or names none of the recordings.
+    Recordings are found by the column `config.file_column`, where the table has it, else by the one of file, filename,
+    sample_name, ... that names most; with or without their ending. `config.label_column` is the column that holds the
+    list, where that is not known by its name (labels, species, primary_label, ...); also and secondary_labels add to
+    it, gen and sp (xeno-canto) are one name. Rows of recordings that are not there are counted in a notice. Raises
+    `ValueError` where the file is missing, is no such table, or names none of the recordings.
     """
     if not path.is_file():
         raise ValueError(
@@ -75,10 +83,10 @@ def read_weak(path: Path, names: RecordingNames, config: AnnotationConfig) -> We
             " class, or with file,labels"
         )
     try:
-        header, body, delimiter = _grid(read_text(path, config.encoding))
+        header, body, delimiter = grid(read_text(path, config.encoding), quoted=True)
         rows, broken = whole_rows(body, header, delimiter)
         _refuse_times(header)
-        column, by_row = _recordings(header, rows, names, path.parent)
+        column, by_row = _recordings(header, rows, names, path.parent, config)
         found = WeakTable(path.name, problems=[f"{path.name}, {line}" for line in broken])
         read = _reader(header, rows, column, config, found)
     except TableError as error:
@@ -137,26 +145,24 @@ def compared(
     return [f"{line}; of {len(other)} the classes differ (first: {name}: {said} here, {listed} as events)"]
 
 
-def _grid(text: str) -> tuple[Header, Cells, str]:
-    """As `grid`; also with semicolons between, as spreadsheets write where the comma is for decimals."""
-    first = text.partition("\n")[0]
-    if ";" not in first or "," in first or "\t" in first:
-        return grid(text, quoted=True)
-    found = cells(text, ";", quoted=True)
-    return Header(found[0][1]), found[1:], ";"
-
-
 def _refuse_times(header: Header) -> None:
     times = [name for name in header.names if name.lower() in TIME_COLUMNS]
     if times:
         raise TableError(f"row 1: has {', '.join(times)}: this is a table of events; name it in tables, not as weak")
 
 
-def _recordings(header: Header, rows: Cells, names: RecordingNames, folder: Path) -> tuple[int, list[str | None]]:
+def _recordings(
+    header: Header, rows: Cells, names: RecordingNames, folder: Path, config: AnnotationConfig
+) -> tuple[int, list[str | None]]:
     """The column that names recordings, and the recording of each row. Of several columns that which names most."""
     there = [at for name in FILE_COLUMNS if (at := header.find(name)) is not None]
+    if config.file_column is not None and (given := header.find(config.file_column)) is not None:
+        there = [given]
     if not there:
-        raise TableError(f"row 1: no column file (the header has {header.listed}); it must name the recordings")
+        raise TableError(
+            f"row 1: no column file (the header has {header.listed}); it must name the recordings, or "
+            "say which does with file_column"
+        )
     best: tuple[int, list[str | None]] | None = None
     for at in there:
         found = [_recording(row[at], names, folder) for _, row in rows]

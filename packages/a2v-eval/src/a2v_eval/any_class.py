@@ -15,23 +15,30 @@ from .evaluation import EvaluationConfig
 from .events import EventConfig, as_segments, frame_events
 from .labels import LABEL, label_frames
 from .scores import f1_score, none_if_nan, ratio
+from .unsure import IGNORED, UNKNOWN, as_class
 
 
 def one_class(likelihood_TC: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A recording, as `evaluate` takes it, with all classes made one: the likelihood of a frame is its likeliest
-    class's, (T, 1), and labels that overlap or touch are one label, whatever their classes.
+    class's, (T, 1), and labels that overlap or touch are one label, whatever their classes. A call of an unknown class
+    is one too; what is ignored stays so.
 
     Raises ValueError where a label's offset is not after its onset.
     """
     if not (labels["offset_s"] > labels["onset_s"]).all():
         raise ValueError("offset_s of each label should be after its onset_s")
+    ignored = labels[labels["class"] == IGNORED]
+    labels = labels[labels["class"] != IGNORED]
     rows = np.sort(labels[["onset_s", "offset_s"]], order="onset_s")
     reach = np.maximum.accumulate(rows["offset_s"])
     begins = np.r_[True, rows["onset_s"][1:] > reach[:-1]] if len(rows) else np.zeros(0, bool)
     merged = np.zeros(int(begins.sum()), LABEL)
     merged["onset_s"] = rows["onset_s"][begins]
     merged["offset_s"] = reach[np.r_[begins[1:], True]] if len(rows) else []
-    return np.asarray(likelihood_TC).max(axis=1, keepdims=True), merged
+    kept = np.zeros(len(ignored), LABEL)
+    for name in LABEL.names or ():
+        kept[name] = ignored[name]
+    return np.asarray(likelihood_TC).max(axis=1, keepdims=True), np.concatenate([merged, kept])
 
 
 def one_class_config(config: EvaluationConfig) -> EvaluationConfig:
@@ -74,12 +81,17 @@ class TimestepCounter:
         """One more recording. Raises ValueError as `Collector.add`, without the recording's number."""
         n_frames = len(likelihood_TC)
         events = frame_events(as_segments(likelihood_TC), self.frame_rate, self.config, self.classes)
-        _, start, stop = label_frames(labels, self.frame_rate, n_frames, len(self.classes))
-        said_T, true_T = _covered(events.start, events.stop, n_frames), _covered(start, stop, n_frames)
+        ignored = as_class(labels[labels["class"] == IGNORED], IGNORED, 0)
+        called = as_class(labels[labels["class"] != IGNORED], UNKNOWN, 0)
+        _, begin, end = label_frames(ignored, self.frame_rate, n_frames, 1)
+        _, start, stop = label_frames(called, self.frame_rate, n_frames, len(self.classes))
+        counts_T = ~_covered(begin, end, n_frames)
+        said_T = _covered(events.start, events.stop, n_frames) & counts_T
+        true_T = _covered(start, stop, n_frames) & counts_T
         self._both += int((said_T & true_T).sum())
         self._predicted += int(said_T.sum())
         self._labelled += int(true_T.sum())
-        self._frames += n_frames
+        self._frames += int(counts_T.sum())
 
     def scores(self) -> TimestepScores:
         """Binary scores per frame of 1 / `frame_rate` seconds."""

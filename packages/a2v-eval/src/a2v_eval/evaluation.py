@@ -21,6 +21,7 @@ from .labels import label_frames, merge_touching, span_means
 from .matching import SPAN, Matching, Pairs, find_overlaps, match
 from .protocols import ProtocolScores, score_protocol
 from .scores import none_if_nan
+from .unsure import counting, divided, unsure_time
 
 RESERVED = ("micro", "macro")
 IOU_THRESHOLDS = tuple(tenth / 10 for tenth in range(1, 10))
@@ -52,7 +53,7 @@ class Evaluation:
     """All events of all recordings, and their scores. Made by `evaluate` and `evaluate_events`.
 
     frame_rate            Hz; the unit of the SPANs' `start` and `stop`.
-    recording_frames      (R,) frames of each recording.
+    recording_frames      (R,) frames of each recording that count: without those that are unsure (`unsure.py`).
     labels, predictions   SPAN arrays per protocol; the strict ones keep annotations as they are, the paper
                           ones merge those of a class that overlap or touch, as frame targets do.
     thresholds            (C,) per protocol: the operating point, see `score_protocol`.
@@ -255,13 +256,17 @@ class Collector:
         segment  (L,) which of the B segments each label is in; its times count from that segment's start.
         Raises ValueError as `evaluate`, with the label's row.
         """
-        likelihood_BTC, segment = as_segments(likelihood_BTC), np.asarray(segment)
+        labels, segment = np.asarray(labels), np.asarray(segment)
+        likelihood_BTC = as_segments(likelihood_BTC)
         n_segments, n_frames, n_classes = likelihood_BTC.shape
         if n_classes != len(self.classes):
             raise ValueError(f"likelihood: {n_classes} classes should be {len(self.classes)}")
         if len(segment) != len(labels) or (len(segment) and not 0 <= segment.min() <= segment.max() < n_segments):
             raise ValueError(f"segment: should be one number within 0 and {n_segments - 1} for each label")
         events = frame_events(likelihood_BTC, self.frame_rate, self.config.events, self.classes)
+        known = labels["class"] >= 0
+        unsure = unsure_spans(labels[~known], segment[~known], self.frame_rate, n_frames)
+        labels, segment = labels[known], segment[known]
         # One frame has no mean without its last; in scoring the original takes that frame's own likelihood.
         mean_open = np.where(events.stop - events.start == 1, events.mean, events.mean_open)
         class_, start, stop = label_frames(labels, self.frame_rate, n_frames, n_classes)
@@ -269,6 +274,7 @@ class Collector:
         key, flat_start, flat_stop = merge_touching(segment * n_classes + class_, start, stop)
         flat = key // n_classes, key % n_classes, flat_start, flat_stop
         base = len(self._frames)
+        unsure["recording"] += base
         said, true = (events.segment, events.class_, events.start, events.stop), (segment, class_, start, stop)
         for name, (at, of, first, last), likelihood in (
             ("strict event", said, events.mean),
@@ -277,7 +283,16 @@ class Collector:
             ("paper label", flat, span_means(likelihood_BTC, *flat, open_end=True)),
         ):
             self._parts[name].append(spans_of(base + at, of, first, last, likelihood))
-        self._frames += [n_frames] * n_segments
+        if len(unsure):
+            self._leave_out(unsure)
+        self._frames += (n_frames - unsure_time(unsure, base + n_segments)[base:]).tolist()
+
+    def _leave_out(self, unsure: np.ndarray) -> None:
+        """What was added last keeps those events that count."""
+        for protocol in PROTOCOLS:
+            events, labels = (self._parts[f"{protocol} {kind}"] for kind in ("event", "label"))
+            chosen = counting(events[-1], labels[-1], unsure, protocol, self.config.iou(protocol))
+            events[-1] = events[-1][chosen]
 
     def evaluation(self) -> Evaluation:
         """Everything so far. Scores are computed when asked for."""
@@ -303,8 +318,8 @@ def evaluate(
     """Score likelihoods against labels, one recording (or segment) at a time, of any lengths.
 
     recordings  pairs of likelihoods (T, C) in [0, 1] and labels, a structured array with the fields `class`
-                (index into `classes`), `onset_s` and `offset_s` (seconds from the recording's start), as
-                dtype LABEL.
+                (index into `classes`; below 0: unsure, see `unsure.py`), `onset_s` and `offset_s` (seconds
+                from the recording's start), as dtype LABEL.
     frame_rate  f' in Hz. Labels are rounded to frames of 1 / f', to at least one.
 
     Predictions come from one threshold; their likelihoods rank them.
@@ -315,6 +330,15 @@ def evaluate(
     for likelihood_TC, labels in recordings:
         collector.add(likelihood_TC, labels)
     return collector.evaluation()
+
+
+def unsure_spans(unsure: np.ndarray, segment: np.ndarray, frame_rate: float, n_frames: int) -> np.ndarray:
+    """SPANs in frames of labels that are unsure. ValueError as `label_frames`, or for a class that is not known."""
+    _, unsure = divided(unsure)
+    placed = unsure.copy()
+    placed["class"] = 0
+    _, start, stop = label_frames(placed, frame_rate, n_frames, 1)
+    return spans_of(segment, unsure["class"], start, stop, np.zeros(len(unsure)))
 
 
 def class_names(classes: Sequence[str]) -> tuple[str, ...]:

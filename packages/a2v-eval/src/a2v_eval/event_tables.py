@@ -17,14 +17,17 @@ import numpy as np
 
 from .any_class import TimestepScores, timestep_scores
 from .evaluation import Evaluation, MatchConfig, class_names, spans_of
+from .events import PROTOCOLS, Protocol
 from .labels import merge_touching, touching_groups
+from .unsure import IGNORED, UNKNOWN, as_class, counting, unsure_time
 
 CLOCK_HZ = 1_000_000
 
 EVENT_ROW = np.dtype(
     [("recording", "<i4"), ("class", "<i2"), ("onset_s", "<f8"), ("offset_s", "<f8"), ("likelihood", "<f8")]
 )
-"""An event of a table: which recording, which class, when; likelihood NaN where it has none."""
+"""An event of a table: which recording, which class, when; likelihood NaN where it has none. The class of a label
+may be below 0, see `unsure.py`."""
 
 
 def evaluate_events(
@@ -52,15 +55,19 @@ def evaluate_events(
     for what, rows in (("labels", labels), ("predictions", predictions)):
         _check(what, rows, len(names), n_recordings)
     said = _spans(predictions, predictions["likelihood"] if ranked else np.ones(len(predictions)))
-    true = _spans(labels, np.zeros(len(labels)))
+    marked = _spans(labels, np.zeros(len(labels)))
+    unsure, strict = marked[marked["class"] < 0], marked[marked["class"] >= 0]
+    true: dict[Protocol, np.ndarray] = {"strict": strict, "paper": _merged(strict, len(names))}
+    config = config or MatchConfig()
     operating_C = np.full(len(names), -np.inf if threshold is None else threshold)
+    lengths = _lengths(labels, predictions, n_recordings, recording_s)
     return Evaluation(
         classes=names,
         frame_rate=CLOCK_HZ,
-        config=config or MatchConfig(),
-        recording_frames=_lengths(labels, predictions, n_recordings, recording_s),
-        labels={"strict": true, "paper": _merged(true, len(names))},
-        predictions={"strict": said, "paper": said},
+        config=config,
+        recording_frames=np.maximum(lengths - unsure_time(unsure, n_recordings), 0),
+        labels=true,
+        predictions={p: said[counting(said, true[p], unsure, p, config.iou(p))] for p in PROTOCOLS},
         # never below 0 for `paper`, where what is missed has likelihood 0 and is not predicted
         thresholds={"strict": operating_C, "paper": np.maximum(operating_C, 0)},
         ranked=ranked,
@@ -69,7 +76,8 @@ def evaluate_events(
 
 def one_class_rows(rows: np.ndarray) -> np.ndarray:
     """EVENT_ROWs of class 0: events that overlap or touch are one, whatever their classes, as likely as the likeliest
-    of them."""
+    of them. So is a call of an unknown class; what is ignored stays so."""
+    ignored, rows = rows[rows["class"] == IGNORED], rows[rows["class"] != IGNORED]
     order, begins, reach = touching_groups(rows["recording"], _ticks(rows["onset_s"]), _ticks(rows["offset_s"]))
     first = np.flatnonzero(begins)
     merged = rows[order][first]
@@ -77,36 +85,44 @@ def one_class_rows(rows: np.ndarray) -> np.ndarray:
     if len(first):
         merged["offset_s"] = reach[np.r_[first[1:] - 1, len(rows) - 1]] / CLOCK_HZ
         merged["likelihood"] = np.maximum.reduceat(rows["likelihood"][order], first)
-    return merged
+    return np.concatenate([merged, ignored])
 
 
 def score_time(labels: np.ndarray, predictions: np.ndarray, recording_s: np.ndarray) -> TimestepScores:
     """Binary scores of the time that predictions and labels cover, whatever the class: timesteps of a microsecond.
 
-    recording_s  (R,) durations in seconds; what lies beyond one does not count.
+    recording_s  (R,) durations in seconds; what lies beyond one does not count, nor does what labels ignore.
     """
-    covered = [one_class_rows(rows) for rows in (labels, predictions)]
+    ignored = labels["class"] == IGNORED
+    covered = [one_class_rows(rows) for rows in (labels[~ignored], predictions)]
+    covered.append(_united(labels[ignored]))
     length = int(_ticks(recording_s).max(initial=0)) + 1
     edges, sides = [], []
     for side, rows in enumerate(covered):
         base = rows["recording"].astype(np.int64) * length
         end = _ticks(recording_s)[rows["recording"]]
         edges += [base + np.minimum(_ticks(rows[name]), end) for name in ("onset_s", "offset_s")]
-        sides += [np.full(len(rows), side + 1), np.full(len(rows), -side - 1)]
+        sides += [np.full(len(rows), 1 << side), np.full(len(rows), -(1 << side))]
     edge, change = np.concatenate(edges), np.concatenate(sides)
     order = np.argsort(edge, kind="stable")
-    state = np.cumsum(change[order])[:-1]  # 1: labelled, 2: predicted, 3: both
-    spent = np.bincount(state, weights=np.diff(edge[order]), minlength=4).round().astype(np.int64)
-    total = int(_ticks(recording_s).sum())
+    state = np.cumsum(change[order])[:-1]  # 1: labelled, 2: predicted, 3: both; 4 and above: ignored
+    spent = np.bincount(state, weights=np.diff(edge[order]), minlength=8).round().astype(np.int64)
+    total = int(_ticks(recording_s).sum() - spent[4:].sum())
     return timestep_scores(int(spent[3]), int(spent[2] + spent[3]), int(spent[1] + spent[3]), total, CLOCK_HZ)
 
 
+def _united(rows: np.ndarray) -> np.ndarray:
+    """Of whatever class: rows that overlap or touch as one."""
+    return one_class_rows(as_class(rows, IGNORED, 0))
+
+
 def _check(what: str, rows: np.ndarray, n_classes: int, n_recordings: int) -> None:
+    least = UNKNOWN if what == "labels" else 0
     finite = np.isfinite(rows["onset_s"]) & np.isfinite(rows["offset_s"])
     for wrong, right in (
         (~finite | (rows["onset_s"] < 0), "finite times from 0 on"),
         (~(_ticks(rows["offset_s"]) > _ticks(rows["onset_s"])), "an offset after its onset"),
-        ((rows["class"] < 0) | (rows["class"] >= n_classes), f"a class within 0 and {n_classes - 1}"),
+        ((rows["class"] < least) | (rows["class"] >= n_classes), f"a class within 0 and {n_classes - 1}"),
         ((rows["recording"] < 0) | (rows["recording"] >= n_recordings), f"a recording within 0 and {n_recordings - 1}"),
         (rows["likelihood"] < 0, "a likelihood of at least 0"),
     ):

@@ -29,6 +29,7 @@ COLUMN_IN, PAGE_IN = 8.5 / 2.54, 17.8 / 2.54
 FONT_PT, SMALL_PT = 8, 7
 DPI = 300
 LETTER_IN = 0.062  # width of a letter at SMALL_PT
+MOST_CLASSES = 100  # in one figure: more would be too large a picture to be looked at, or to be drawn at all
 LONGEST_NAME, LONGEST_LEGEND = 18, 36
 
 
@@ -51,6 +52,26 @@ def quiet_fonts() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
+
+
+def clock_axis(axis: Axes, start_s: float, end_s: float) -> str:
+    """Ticks of an x axis of seconds as players show them where it ends after the first minute; returns the unit that
+    they have: s, mm:ss or h:mm:ss."""
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+    if end_s <= 60:
+        return "s"
+    steps_s = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
+    step_s = next((step_s for step_s in steps_s if end_s - start_s <= 10 * step_s), 3600)
+    hours = end_s >= 3600
+
+    def clock(second: float, _: int) -> str:
+        minutes, rest = divmod(round(max(second, 0)), 60)
+        return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
+
+    axis.xaxis.set_major_locator(MultipleLocator(step_s))
+    axis.xaxis.set_major_formatter(FuncFormatter(clock))
+    return "h:mm:ss" if hours else "mm:ss"
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:

@@ -6,7 +6,7 @@ when something is drawn.
 
 from .figure_style import quiet_fonts, save
 from .figures_confusion import confusion_figure
-from .figures_events import likelihood_figure, within
+from .figures_events import fullest_stretch, likelihood_figure, within
 from .figures_explain import Level, attention_figure, filters_figure, masks_figure
 from .figures_predictions import EventPanel, activity_figure, strip_figure
 from .figures_scores import ap_per_class_figure, precision_recall_figure, threshold_figure
@@ -22,6 +22,7 @@ __all__ = [
     "attention_figure",
     "confusion_figure",
     "filters_figure",
+    "fullest_stretch",
     "likelihood_figure",
     "masks_figure",
     "parameter_figure",

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .confusion import row_shares
-from .figure_style import COLUMN_IN, FONT_PT, LETTER_IN, PAGE_IN, SMALL_PT, finished, letters, new_figure, shown
+from .figure_style import (
+    COLUMN_IN,
+    FONT_PT,
+    LETTER_IN,
+    MOST_CLASSES,
+    PAGE_IN,
+    SMALL_PT,
+    finished,
+    letters,
+    new_figure,
+    shown,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,12 +36,16 @@ def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     counts   (C + 1, C + 1): the last column counts missed labels, the last row false predictions.
 
     Panel a has the counts, panel b the share of a class's labels that each cell is, in %; the shade is that share in
-    both. False predictions have no labels to be a share of. Beyond 20 classes numbers do not fit into cells: then the
+    both. Of more than 100 classes those with fewer labels are put together as one. False predictions have no labels to
+    be a share of. Beyond 20 classes numbers do not fit into cells: then the
     shares alone are drawn. ValueError for counts of another shape.
     """
     size = len(classes) + 1
     if counts.shape != (size, size):
         raise ValueError(f"counts: shape {counts.shape} should be ({size}, {size}), one more than classes")
+    if len(classes) > MOST_CLASSES:
+        counts, classes = _most_frequent(counts, classes)
+        size = len(classes) + 1
     shares = np.vstack([row_shares(counts), np.full(size, np.nan)])
     if len(classes) > WITH_NUMBERS:
         return _shares_only(shares, counts, classes)
@@ -54,6 +69,18 @@ def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     for axis in (left, right) if beside else (right,):
         axis.set_xlabel("Predicted", fontsize=FONT_PT)
     return finished(figure)
+
+
+def _most_frequent(counts: np.ndarray, classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """The classes with the most labels, in their order, and one of all the others."""
+    order = np.argsort(-counts[:-1].sum(axis=1), kind="stable")
+    kept = np.sort(order[: MOST_CLASSES - 1])
+    rest = np.sort(order[MOST_CLASSES - 1 :])
+
+    def pooled(values: np.ndarray) -> np.ndarray:
+        return np.vstack([values[kept], values[rest].sum(axis=0, keepdims=True), values[-1:]])
+
+    return pooled(pooled(counts).T).T, [*(classes[number] for number in kept), f"{len(rest)} others"]
 
 
 def _shares_only(shares: np.ndarray, counts: np.ndarray, classes: Sequence[str]) -> Figure:

@@ -17,6 +17,7 @@ from .figure_style import (
     LETTER_IN,
     PAGE_IN,
     SMALL_PT,
+    clock_axis,
     finished,
     handles_of,
     letters,
@@ -34,6 +35,7 @@ LABEL_COLOUR, EVENT_COLOUR = COLOURS[0], COLOURS[1]
 DYNAMIC_DB = 60.0  # of a spectrogram's grey scale, at most
 TOPS = (0.1, 0.2, 0.5, 1.0)  # of the likelihoods' lanes
 MANY_LANES = 16
+MOST_LANES = 50
 NAME_ROWS, LONGEST_TITLE = 3, 80
 
 
@@ -56,7 +58,8 @@ def likelihood_figure(
     labels, predictions   on the recording's clock; what lies outside the stretch is left out.
     threshold       that of the events, one or one per class; a dotted line.
 
-    Only classes are drawn that have something to show: a label, a prediction, or a likelihood above the threshold.
+    Only classes are drawn that have something to show: a label, a prediction, or a likelihood above the threshold; at
+    most 50 of them.
     Raises ValueError for an empty waveform or likelihoods that do not fit the classes.
     """
     if len(waveform) == 0 or likelihood_TC.ndim != 2 or likelihood_TC.shape[1] != len(classes):
@@ -70,6 +73,10 @@ def likelihood_figure(
     busy_C = likelihood_TC.max(axis=0, initial=0) > thresholds_C
     busy_C[labels["class"]] = busy_C[predictions["class"]] = True
     lanes = np.flatnonzero(busy_C)
+    if len(lanes) > MOST_LANES:  # those with events, then those of the highest likelihood
+        shown_C = np.bincount(np.concatenate([labels["class"], predictions["class"]]), minlength=len(classes)) > 0
+        rank = np.argsort(-(shown_C + likelihood_TC.max(axis=0, initial=0))[lanes], kind="stable")
+        lanes = np.sort(lanes[rank[:MOST_LANES]])
     heights = [1.35, *lane_heights(len(lanes))]
     figure = new_figure(PAGE_IN, sum(heights) + 0.95 + 0.12 * NAME_ROWS)
     spectrum, tracks, events = figure.subplots(3, 1, sharex=True, height_ratios=heights)
@@ -82,7 +89,8 @@ def likelihood_figure(
     _draw_tracks(tracks, time_s, likelihood_TC[:, lanes], thresholds_C[lanes], names)
     draw_event_lanes(events, labels, predictions, lanes, names)
     events.set_xlim(start_s, end_s)
-    events.set_xlabel("Time from the start of the recording (s)", fontsize=FONT_PT)
+    unit = clock_axis(events, start_s, end_s)
+    events.set_xlabel(f"Time from the start of the recording ({unit})", fontsize=FONT_PT)
     figure.align_ylabels()
     return finished(figure, handles_of([tracks, events]))
 
@@ -90,6 +98,18 @@ def likelihood_figure(
 def within(table: np.ndarray, start_s: float, end_s: float) -> np.ndarray:
     """The events that overlap a stretch."""
     return table[(table["offset_s"] > start_s) & (table["onset_s"] < end_s)]
+
+
+def fullest_stretch(labels: np.ndarray, duration_s: float, length_s: float) -> float:
+    """Where a stretch of `length_s` seconds begins that has most labels, of most classes: the first such, a tenth of it
+    before a label where the recording allows; 0 without labels."""
+    last_s = max(0.0, duration_s - length_s)
+    starts_s = np.unique(np.clip(labels["onset_s"] - 0.1 * length_s, 0.0, last_s))
+    counts = []
+    for start_s in starts_s.tolist():
+        inside = within(labels, start_s, start_s + length_s)
+        counts.append((len(np.unique(inside["class"])), len(inside)))
+    return float(starts_s[counts.index(max(counts))]) if counts else 0.0
 
 
 def lane_heights(lanes: int) -> tuple[float, float]:

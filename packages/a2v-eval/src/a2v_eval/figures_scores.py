@@ -18,6 +18,7 @@ from .figure_style import (
     FONT_PT,
     GREY,
     MARKERS,
+    MOST_CLASSES,
     PAGE_IN,
     SMALL_PT,
     finished,
@@ -30,6 +31,8 @@ from .figure_style import (
 )
 from .summary import metric_name, spread
 from .thresholds import ThresholdScores
+
+UPRIGHT = 40  # classes whose names fit beside each other
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -50,10 +53,14 @@ def precision_recall_figure(
 
     protocol   what the curves are of; 'presence': of recordings, not of events.
 
-    A class without labels has no curve, and its panel says so. Raises ValueError without variants or folds.
+    A class without labels has no curve, and its panel says so. Of more than 100 classes those with the highest AP are
+    drawn. Raises ValueError without variants or folds.
     """
     if not variants or not all(variants.values()):
         raise ValueError("variants: empty; should name at least one, each with at least one fold")
+    left = max(0, len(classes) - MOST_CLASSES)
+    if left:
+        classes = _best(classes, [{of: fold[of].ap for of in fold} for fold in next(iter(variants.values()))])
     names = [*classes, MICRO]
     narrow = len(names) <= 2
     figure, axes = panels(len(names), 1.3 + 0.125 * len(variants), 0.75 + (0.16 * len(variants) if narrow else 0))
@@ -73,9 +80,21 @@ def precision_recall_figure(
     figure.supylabel("Precision", fontsize=FONT_PT)
     most = max(len(folds) for folds in variants.values())
     over = "" if most == 1 else f",{chr(10) if narrow else ' '}mean ± standard deviation over {most} folds (thin lines)"
+    some = f"\n{_without(left)}" if left else ""
     legend = {name: _line(order) for order, name in enumerate(variants)}
     of = "presence per recording" if protocol == "presence" else f"{protocol} protocol"
-    return finished(figure, legend, f"{of}; numbers are average precision{over}")
+    return finished(figure, legend, f"{of}; numbers are average precision{over}{some}")
+
+
+def _without(left: int) -> str:
+    return f"the {MOST_CLASSES} classes of the highest AP, without {left} others"
+
+
+def _best(classes: Sequence[str], aps: Sequence[Mapping[str, float]]) -> list[str]:
+    """The `MOST_CLASSES` with the highest AP in any of the folds, in their order."""
+    highest = {name: max((ap[name] for ap in aps if name in ap), default=-1.0) for name in classes}
+    kept = set(sorted(classes, key=lambda name: -highest[name])[:MOST_CLASSES])
+    return [name for name in classes if name in kept]
 
 
 def ap_per_class_figure(
@@ -85,8 +104,12 @@ def ap_per_class_figure(
 
     variants   name -> the metrics of its folds, as `Evaluation.metrics` gives them. Classes that no fold defines are
                marked 'no labels'; the last two columns are the macro mean and the micro average.
+
+    More than 40 classes stand below each other, macro and micro first, and without the marks.
     """
     names = [*classes, "macro", "micro"]
+    if len(classes) > UPRIGHT:
+        return _ap_lying(variants, names, protocol)
     width = COLUMN_IN if len(names) * max(len(variants), 1) <= 12 else PAGE_IN
     figure = new_figure(width, 2.5)
     axis = figure.subplots()
@@ -120,18 +143,61 @@ def ap_per_class_figure(
     return finished(figure, handles_of([axis]), "mean ± standard deviation; small: single folds" if several else None)
 
 
+def _ap_lying(
+    variants: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str], protocol: Protocol
+) -> Figure:
+    """The same with a row for each class, whose names can so be read; of more than 100 those with the highest AP."""
+    classes, prefix = names[:-2], metric_name(protocol, "AP", "")
+    if left := max(0, len(classes) - MOST_CLASSES):
+        first = next(iter(variants.values()), [])
+        classes = _best(classes, [{key.removeprefix(prefix): value for key, value in fold.items()} for fold in first])
+    rows = [*names[-2:], *classes]
+    figure = new_figure(COLUMN_IN, 0.13 * len(rows) + 0.8)
+    axis = figure.subplots()
+    step = 0.7 / max(len(variants), 1)
+    for index, (variant, folds) in enumerate(variants.items()):
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        axis.plot([], [], marker, color=colour, markersize=3, label=variant)
+        keys = [metric_name(protocol, "AP", name) for name in rows]
+        found = {row: [fold[key] for fold in folds if key in fold] for row, key in enumerate(keys)}
+        there = {row: spread(values) for row, values in found.items() if values}
+        places = np.array(list(there)) + (index - (len(variants) - 1) / 2) * step
+        single = [(value, place) for values, place in zip(filter(None, found.values()), places, strict=True)
+                  for value in values if len(values) > 1]  # fmt: skip
+        if single:
+            axis.plot(*zip(*single, strict=True), "o", color=colour, markersize=1.2, alpha=0.6)
+        spans = [one.std or 0.0 for one in there.values()]
+        axis.errorbar([one.mean for one in there.values()], places, xerr=spans, fmt=marker, color=colour, markersize=3,
+                      elinewidth=0.8)  # fmt: skip
+    axis.axhline(1.5, color="0.7", linewidth=0.8)
+    axis.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.4, -0.6))
+    axis.set_xlabel(f"AP ({protocol} protocol)", fontsize=FONT_PT)
+    axis.set_yticks(range(len(rows)), [shown(name) for name in rows])
+    axis.grid(alpha=0.25, linewidth=0.5)
+    several = any(len(folds) > 1 for folds in variants.values())
+    notes = [
+        *(["mean ± standard deviation; small: single folds"] if several else []),
+        *([_without(left)] if left else []),
+    ]
+    return finished(figure, handles_of([axis]), "\n".join(notes) or None)
+
+
 def threshold_figure(
     scores: ThresholdScores, chosen: Mapping[str, float] | None = None, of: Literal["strict"] | Presence = "strict"
 ) -> Figure:
     """F1, precision and recall against the threshold, one panel per class, with the chosen threshold marked.
 
     chosen   class -> threshold; default `scores.best()`. A class without labels has no curve, and its panel says so;
-             one of which no label is found at any threshold has no mark.
+             one of which no label is found at any threshold has no mark. Of more than 100 classes those with the most
+             labels are drawn.
     of       what was counted: events under `strict`, or recordings.
     """
     chosen = scores.best() if chosen is None else chosen
-    figure, axes = panels(len(scores.classes), 1.55, 0.6)
-    for number, (axis, name) in enumerate(zip(axes, scores.classes, strict=True)):
+    most = np.argsort(-np.asarray(scores.labelled), kind="stable")[:MOST_CLASSES]
+    left = len(scores.classes) - len(most)
+    figure, axes = panels(len(most), 1.55, 0.6)
+    for axis, number in zip(axes, sorted(most.tolist()), strict=True):
+        name = scores.classes[number]
         _score_axis(axis, shown(name), header_rows=1)
         if not scores.labelled[number]:
             mark_empty(axis, "no labels")
@@ -150,7 +216,8 @@ def threshold_figure(
     figure.supxlabel("Threshold on the pooled likelihood", fontsize=FONT_PT)
     counted = "presence per recording" if of == "presence" else "strict protocol"
     figure.supylabel(f"Score ({counted})", fontsize=FONT_PT)
-    return finished(figure, handles_of(axes))
+    title = f"the {MOST_CLASSES} classes with the most labels, without {left} others" if left else None
+    return finished(figure, handles_of(axes), title)
 
 
 def _line(order: int) -> Artist:

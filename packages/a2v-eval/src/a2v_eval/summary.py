@@ -16,6 +16,7 @@ STRICT_FIRST: tuple[Protocol, ...] = ("strict", "paper")
 """The order in which tables show the protocols: what is really found, then what published tables count."""
 CALLS = ("found", "predicted", "labelled")
 WIDTH = 100
+NAMED = 12  # classes in one note
 FLATTERING, UNFOUND = 0.5, 0.2
 
 
@@ -145,7 +146,9 @@ def paper_flatters(paper: Mapping[str, float | None], strict: Mapping[str, float
 
 def flattery_note(names: Sequence[str], why: str) -> list[str]:
     """What to say below a table of those names, if there are any."""
-    return [f"paper flatters {', '.join(names)}, of which strict AP is below {UNFOUND:g}: {why}"] if names else []
+    left = len(names) - NAMED
+    shown = ", ".join(names[:NAMED]) + (f" and {left} more" if left > 0 else "")
+    return [f"paper flatters {shown}, of which strict AP is below {UNFOUND:g}: {why}"] if names else []
 
 
 def _flattery(summary: Summary, classes: Sequence[str]) -> list[str]:
@@ -193,7 +196,9 @@ def _footnotes(variants: Mapping[str, Summary], classes: Sequence[str], rows: li
     notes = [f"AP: mean ± standard deviation over {folds} folds" if folds > 1 else "AP of one fold"]
     fewer = [f"{name} ({n})" for name, n in found.items() if n < folds]
     if fewer:
-        notes.append(f"labelled in fewer folds: {', '.join(fewer)}")
+        left = len(fewer) - NAMED
+        shown = ", ".join(fewer[:NAMED]) + (f" and {left} more" if left > 0 else "")
+        notes.append(f"labelled in fewer folds: {shown}")
     if any(UNDEFINED_MARK in row for row in rows):
         notes.append(f"{UNDEFINED_MARK} undefined: no labels of that class, so not part of the macro mean")
     return notes

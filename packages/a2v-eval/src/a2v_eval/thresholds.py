@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from .evaluation import EvaluationConfig
+from .evaluation import EvaluationConfig, unsure_spans
 from .events import EventConfig, FrameEvents, as_segments, frame_events
 from .labels import label_frames
 from .matching import SPAN, match
+from .unsure import counting
 
 # finer where focal loss puts most likelihoods
 THRESHOLDS = tuple(round(step * 0.01, 2) for step in range(1, 10)) + tuple(
@@ -125,7 +126,11 @@ class ThresholdSweep:
 
     def add(self, likelihood_TC: np.ndarray, labels: np.ndarray) -> None:
         """Likelihoods (T, C) of a recording and its labels (dtype LABEL). Raises ValueError as `evaluate`."""
-        class_, start, stop = label_frames(labels, self.frame_rate, len(likelihood_TC), len(self.classes))
+        known = labels["class"] >= 0
+        unsure_of = labels[~known]
+        unsure = unsure_spans(unsure_of, np.zeros(len(unsure_of)), self.frame_rate, len(likelihood_TC))
+        class_, start, stop = label_frames(labels[known], self.frame_rate, len(likelihood_TC), len(self.classes))
+        own = _spans(0, class_, start, stop, 0.0)
         peak_C = np.asarray(likelihood_TC).max(axis=0, initial=0)
         if np.isnan(peak_C).any():
             raise ValueError("likelihood: holds NaN; should be within [0, 1]")
@@ -137,8 +142,11 @@ class ThresholdSweep:
         class_, start, stop = (np.tile(part, count) for part in (class_, start, stop))
         self._labels.append(_spans(places, class_, start, stop, 0.0))
         for k, (active, runs) in enumerate(self._events_of(likelihood_TC, peak_C)):
-            self._events.append(_spans(first + k, active[runs.class_], runs.start, runs.stop, runs.mean))
-            self._held += len(runs.start)
+            events = _spans(0, active[runs.class_], runs.start, runs.stop, runs.mean)
+            events = events[counting(events, own, unsure, "strict", self.config.iou("strict"))]
+            events["recording"] = first + k
+            self._events.append(events)
+            self._held += len(events)
         self._held += len(places)
         self._recordings += 1
         if self._held > HELD_SPANS:

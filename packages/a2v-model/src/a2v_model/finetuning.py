@@ -171,14 +171,13 @@ class Detector(Inference):
     def loss(self, logits_BTC: Tensor, targets_BTC: Tensor, valid_BT: Tensor | None = None) -> tuple[Tensor, int]:
         """Loss summed over classes and (valid) frames, and the number of those frames to divide by.
 
-        Targets that are NaN are not known: they add nothing to the loss, and frames whose first target is NaN do not
-        count.
+        A target that is NaN is not known and has no loss; frames without any known target are not counted.
         """
-        known_BTC = ~torch.isnan(targets_BTC)
-        loss_BTC = self._elementwise(logits_BTC, torch.nan_to_num(targets_BTC, 0.0))
+        known_BTC = ~targets_BTC.isnan()
+        loss_BTC = self._elementwise(logits_BTC, torch.where(known_BTC, targets_BTC, 0.0))
+        counted_BT = known_BTC.any(-1) if valid_BT is None else known_BTC.any(-1) & valid_BT
         loss_BTC = torch.where(known_BTC, loss_BTC, 0.0)
-        counted_BT = known_BTC[..., 0] if valid_BT is None else known_BTC[..., 0] & valid_BT
-        return (loss_BTC.sum() if valid_BT is None else loss_BTC[valid_BT].sum()), int(counted_BT.sum())
+        return loss_BTC[counted_BT].sum(), int(counted_BT.sum())
 
     def presence_loss(self, logits_BTC: Tensor, counted_BT: Tensor, recording_B: Tensor, presence_RC: Tensor) -> Tensor:
         """Loss (R,) of recordings of which only the classes are known, summed over classes: that of the frames (focal

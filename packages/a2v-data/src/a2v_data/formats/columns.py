@@ -4,20 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from a2v_data.annotation_config import AnnotationConfig, Format
+from a2v_data.formats.bands import band_columns, band_in
+from a2v_data.formats.known_columns import find_files
 from a2v_data.formats.table import (
     Cells,
     Header,
     Row,
     Table,
     TableError,
+    channels_of,
     grid,
     likelihood_of,
     seconds,
     whole_rows,
+    with_points,
 )
 
-FILE_COLUMNS = ("file", "filename", "file_name", "wav", "audio_file", "path")
-NO_CALL = "nocall"
 CSV_WANTED = "file,onset_s,offset_s,label"
 MEERKAT_WANTED = "file, start_time_lbl, end_time_lbl, lbl and, where known, foc"
 
@@ -34,8 +36,8 @@ class _Places:
 
 
 def read_csv(text: str, config: AnnotationConfig, sidecar: bool) -> Table:
-    """file, onset_s, offset_s, label and, where known, focal (1 or 0) and likelihood, with commas or tabs between. A
-    table beside its recording needs no file.
+    """file, onset_s, offset_s, label and, where known, focal (1 or 0), likelihood and channel (from 1, as Raven counts,
+    unless there is a 0), with commas, tabs or semicolons between. A table beside its recording needs no file.
 
     A row that holds nothing but a file says that this recording was listened to and holds no call.
     """
@@ -47,27 +49,25 @@ def csv_rows(
     header: Header, body: Cells, config: AnnotationConfig, sidecar: bool, delimiter: str = ",", kind: Format = "csv"
 ) -> Table:
     """Rows with this project's columns, as `read_csv` describes them."""
-    wanted = [name for name in CSV_WANTED.split(",") if not (name == "file" and sidecar)]
+    files = find_files(header, config)
+    wanted = [name for name in CSV_WANTED.split(",") if not (name == "file" and (sidecar or files))]
     if config.label_column or config.default_label:
         wanted.remove("label")
     if missing := [name for name in wanted if header.find(name) is None]:
-        alone = len(header.names) == 1 and ";" in header.names[0]
-        hint = "; the separator must be a comma" if alone else ""
         raise TableError(
-            f"row 1: no column {', '.join(missing)} (the header has {header.listed}); it must have {CSV_WANTED}{hint}"
+            f"row 1: no column {', '.join(missing)} (the header has {header.listed}); it must have {CSV_WANTED}"
         )
     label = header.label(config.label_column, ("label",), body)
     onset, offset = header.find("onset_s"), header.find("offset_s")
     assert onset is not None and offset is not None
-    places = _Places(onset, offset, label, header.find("file"), header.find("focal"))
+    places = _Places(onset, offset, label, files[0] if files else None, header.find("focal"))
     return _table(kind, header, body, delimiter, places)
 
 
 def read_birdnet(text: str, config: AnnotationConfig) -> Table:
     """BirdNET's CSV: Start (s), End (s), Scientific name, Common name, Confidence[, File].
 
-    The class is the common name, or else the scientific one, unless `label_column` says otherwise. 'nocall' is no
-    event.
+    The class is the common name, or else the scientific one, unless `label_column` says otherwise.
     """
     header, body, delimiter = grid(text)
     return birdnet_rows(header, body, config, delimiter)
@@ -81,18 +81,12 @@ def birdnet_rows(header: Header, body: Cells, config: AnnotationConfig, delimite
         header.need("Start (s)", fix=fix),
         header.need("End (s)", fix=fix),
         header.need(*names, fix="name the column that holds the class"),
-        header.find("File"),
+        header.find("File") if config.file_column is None else find_files(header, config)[0],
         None,
     )
     table = _table("birdnet", header, body, delimiter, places)
-    table.rows = [without_no_call(row) for row in table.rows]
     table.windows = True
     return table
-
-
-def without_no_call(row: Row) -> Row:
-    """BirdNET's 'nocall' says that a recording was analysed and holds nothing."""
-    return Row(row.place, row.file, None, None, "", silent=True) if row.label.lower() == NO_CALL else row
 
 
 def read_meerkat_table(text: str, config: AnnotationConfig, classes: Sequence[str]) -> Table:
@@ -114,7 +108,7 @@ def meerkat_rows(
         header.need("start_time_lbl", fix=fix),
         header.need("end_time_lbl", fix=fix),
         label,
-        header.find(*FILE_COLUMNS),
+        next(iter(find_files(header, config)), None),
         header.find("foc"),
     )
     table = _table("meerkat", header, body, delimiter, places)
@@ -133,10 +127,12 @@ def _named(row: Row, classes: Sequence[str]) -> Row:
 
 
 def _table(kind: str, header: Header, body: Cells, delimiter: str, places: _Places) -> Table:
-    whole, broken = whole_rows(body, header, delimiter)
-    at = header.likelihood()
+    whole, broken = whole_rows(with_points(body, delimiter), header, delimiter)
+    at, channel = header.likelihood(), header.find("channel")
+    channels = [None] * len(whole) if channel is None else channels_of([row[channel] for _, row in whole], None)
     table = Table(kind, problems=broken, likelihood=None if at is None else header.names[at])
-    for number, row in whole:
+    bands = None if kind == "birdnet" else band_columns(header)
+    for (number, row), sound in zip(whole, channels, strict=True):
         label = "" if places.label is None else row[places.label]
         file = None if places.file is None else row[places.file]
         focal = "" if places.focal is None else row[places.focal]
@@ -151,6 +147,7 @@ def _table(kind: str, header: Header, body: Cells, delimiter: str, places: _Plac
             Row(
                 f"row {number}", file, onset_s, offset_s, label, focal, tuple(problems),
                 likelihood=likelihood, likelihood_problem=unlikely,
+                channels=None if sound is None else frozenset({sound}), band_hz=band_in(bands, row),
             )
         )  # fmt: skip
     return table

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.formats.any_columns import COLUMNS, column_rows, in_seconds
 from a2v_data.formats.columns import csv_rows
+from a2v_data.formats.headers import format_of
 from a2v_data.formats.table import Header, Table, TableError
 
 WANTED = "must be a list of events with file, onset_s, offset_s and label, or hold recordings with events"
-COLUMNS = ("onset_s", "offset_s", "label")
+OWN = ("onset_s", "offset_s", "label")
 
 
 def read_json(text: str, config: AnnotationConfig, sidecar: bool) -> Table:
@@ -22,10 +24,14 @@ def read_json(text: str, config: AnnotationConfig, sidecar: bool) -> Table:
     rows = list(_rows(tree))
     if not all(isinstance(row, Mapping) for row in rows) or not (rows or isinstance(tree, dict)):
         raise TableError(WANTED)
-    keys = list(dict.fromkeys(key for row in rows for key in row)) or ["file", *COLUMNS]
+    keys = list(dict.fromkeys(key for row in rows for key in row)) or ["file", *OWN]
+    if rows and (config.named_times or format_of(Header(keys)) == COLUMNS):
+        body = [(number, [_text(row.get(key)) for key in keys]) for number, row in enumerate(rows, start=1)]
+        return column_rows(Header(keys), body, config, sidecar)
+    in_seconds(config, "json")
     if rows and not {"onset_s", "label", config.label_column} & set(keys) and set(keys) != {"file"}:
         raise TableError(WANTED)
-    keys += [name for name in COLUMNS if name not in keys]
+    keys += [name for name in OWN if name not in keys]
     body = [(number, [_text(row.get(key)) for key in keys]) for number, row in enumerate(rows, start=1)]
     return csv_rows(Header(keys), body, config, sidecar, kind="json")
 

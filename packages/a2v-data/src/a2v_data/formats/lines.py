@@ -3,7 +3,8 @@
 import re
 from dataclasses import replace
 
-from a2v_data.formats.table import Row, Table, cells, seconds
+from a2v_data.formats.bands import band
+from a2v_data.formats.table import NUMBER, Row, Table, cells, seconds
 
 LIKELIHOOD_IN_LABEL = re.compile(r"(.+) ([01]\.\d{4})")
 NIPS4BPLUS_NAME = re.compile(r"annotation_(train|test)(\d+)\.csv", re.IGNORECASE)
@@ -11,11 +12,15 @@ NIPS4BPLUS_NAME = re.compile(r"annotation_(train|test)(\d+)\.csv", re.IGNORECASE
 
 def read_audacity(text: str) -> Table:
     """start, end, label, separated by tabs; lines that start with a backslash hold frequencies and belong to the
-    label above. Further fields (BirdNET writes the confidence) are not used. Where every label ends with a likelihood,
-    as `a2v predict` writes them (`cc 0.8731`), it is taken out of them."""
+    label above. A fourth field that is a number from 0 to 1 in every row is BirdNET's confidence; other further fields
+    are not used. Where every label ends with a likelihood, as `a2v predict` writes them (`cc 0.8731`), it is taken out
+    of them."""
     table = Table("audacity")
+    fourth: list[str] = []
     for number, row in cells(text, "\t", quoted=False):
         if row[0] == "\\":
+            if table.rows and len(row) > 2:
+                table.rows[-1] = replace(table.rows[-1], band_hz=band(row[1], row[2]))
             continue
         if len(row) < 2:
             table.problems.append(f"row {number}: one field; a label has start, end and text, separated by tabs")
@@ -24,6 +29,11 @@ def read_audacity(text: str) -> Table:
         onset_s, offset_s = seconds("start", row[0], problems), seconds("end", row[1], problems)
         label = row[2] if len(row) > 2 else ""
         table.rows.append(Row(f"row {number}", None, onset_s, offset_s, label, problems=tuple(problems)))
+        fourth.append(row[3] if len(row) > 3 else "")
+    if fourth and all(NUMBER.fullmatch(text) and 0 <= float(text) <= 1 for text in fourth):
+        table.likelihood, table.windows = "confidence", True
+        table.rows = [replace(row, likelihood=float(text)) for row, text in zip(table.rows, fourth, strict=True)]
+        return table
     matches = [LIKELIHOOD_IN_LABEL.fullmatch(row.label) for row in table.rows]
     if matches and all(matches):
         table.likelihood = "likelihood"

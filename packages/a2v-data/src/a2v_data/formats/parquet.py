@@ -8,24 +8,32 @@ from pathlib import Path
 from typing import Any
 
 from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.formats.any_columns import COLUMNS, column_rows, in_seconds
 from a2v_data.formats.columns import MEERKAT_WANTED, birdnet_rows, csv_rows, meerkat_rows
-from a2v_data.formats.raven import BEGIN, raven_rows
+from a2v_data.formats.headers import format_of
+from a2v_data.formats.raven import raven_rows
 from a2v_data.formats.table import Cells, Header, Table, TableError
 
 
 def read_parquet(path: Path, config: AnnotationConfig, sidecar: bool, classes: Sequence[str]) -> Table:
     """Rows are counted from 1. A row whose cells are lists of one length stands for that many events."""
     header, body = load_cells(path)
-    if header.find("start_time_lbl") is not None:
+    found = COLUMNS if config.named_times else format_of(header)
+    if found not in (None, COLUMNS):
+        in_seconds(config, str(found))
+    if found == "meerkat":
         return meerkat_rows(header, body, config, classes, "")
-    if header.find("onset_s") is not None:
+    if found == "csv":
         return csv_rows(header, body, config, sidecar)
-    if header.find(BEGIN) is not None:
+    if found == "raven":
         return raven_rows(header, body, config)
-    if header.find("Start (s)") is not None:
+    if found == "birdnet":
         return birdnet_rows(header, body, config)
+    if found == COLUMNS:
+        return column_rows(header, body, config, sidecar)
     raise TableError(
-        f"has the columns {header.listed}; it must have {MEERKAT_WANTED}, or file, onset_s, offset_s, label"
+        f"has the columns {header.listed}; it must have {MEERKAT_WANTED}, or file, onset_s, offset_s, label; or "
+        "name its columns with onset_column, offset_column, label_column and file_column"
     )
 
 

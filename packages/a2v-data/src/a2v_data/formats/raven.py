@@ -2,27 +2,36 @@
 
 Raven's Begin Time counts from the start of the whole sound, which may be a sequence of files; File Offset counts
 from the start of the selection's own file and is used where there is one. Each selection has a row for every view
-(waveform, spectrogram) and channel; it is read once.
+(waveform, spectrogram) and channel; it is read once, as one of all the channels that show it. BirdNET writes
+channel 1 in every row, having heard the mean of all, so that this says nothing.
 """
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.formats.columns import without_no_call
+from a2v_data.formats.bands import band_columns, band_in
+from a2v_data.formats.known_columns import birdnet_like, find_files
 from a2v_data.formats.table import (
     Cells,
     Header,
     Row,
     Table,
     TableError,
+    channels_of,
     grid,
     likelihood_of,
     seconds,
     whole_rows,
+    with_points,
 )
 
 LABEL_COLUMNS = (
     "Annotation", "Annotations", "Label", "Labels", "Class", "Call Type", "Type", "Species", "Tag", "Tags",
     "Common Name", "Species Code",
 )  # fmt: skip
+BIRDNET_LABELS = ("Common Name", "Scientific Name", "Species Code")  # the same species in other words
 BEGIN, END, LENGTH, OFFSET = "Begin Time (s)", "End Time (s)", "Delta Time (s)", "File Offset (s)"
 FIX = "save the selection table from Raven again"
 
@@ -37,44 +46,42 @@ def raven_rows(header: Header, body: Cells, config: AnnotationConfig, delimiter:
     """Rows with the columns of a selection table, as `read_raven` describes them."""
     header.need(BEGIN, fix=FIX)
     header.need(END, LENGTH, fix=FIX)
-    birdnet = _from_birdnet(header)
-    known = [name for name in LABEL_COLUMNS if not (birdnet and name == "Species Code")]
+    birdnet = birdnet_like(header, body)
+    species = next((name for name in BIRDNET_LABELS if header.find(name) is not None), None)
+    known = [name for name in LABEL_COLUMNS if not (birdnet and name in BIRDNET_LABELS)]
+    known += [species] if birdnet and species else []
     label = header.label(config.label_column, known, body)
     if label is None and config.default_label is None and body:
         raise TableError(
             f"row 1: no column that holds the class (the header has {header.listed}); name it with label_column, "
             "or give default_label"
         )
-    columns = _Columns(header, label, body)
-    whole, broken = whole_rows(body, header, delimiter)
-    kept, doubled = _selections(header, columns, whole)
+    columns = _Columns(header, label, body, config)
+    columns.band = None if birdnet else columns.band  # which has that of its model, not of the event
+    whole, broken = whole_rows(with_points(body, delimiter), header, delimiter)
+    kept = _selections(header, columns, whole)
+    said = not (birdnet and set().union(*(one.channels for one in kept)) <= {1})
     kind, likelihood = "birdnet" if birdnet else "raven", columns.likelihood
-    table = Table(kind, problems=broken, doubled=doubled, windows=birdnet)
+    table = Table(kind, problems=broken, doubled=sum(len(one.repeated) for one in kept), windows=birdnet)
     table.likelihood = None if likelihood is None else header.names[likelihood]
-    table.rows = [columns.row(number, row) for number, row in kept]
-    if birdnet:
-        table.rows = [without_no_call(row) for row in table.rows]
+    table.rows = [columns.row(one.place, one.row, (frozenset(one.channels) or None) if said else None) for one in kept]
     return table
-
-
-def _from_birdnet(header: Header) -> bool:
-    """Whether a table has BirdNET's columns; in older ones the confidence is called Score."""
-    if header.find("Species Code") is None:
-        return False
-    scored = header.find("Common Name") is not None and header.likelihood() is not None
-    return scored or header.find("Confidence") is not None
 
 
 class _Columns:
     """The columns of one selection table, and how its rows are read."""
 
-    def __init__(self, header: Header, label: int | None, body: Cells) -> None:
+    def __init__(self, header: Header, label: int | None, body: Cells, config: AnnotationConfig) -> None:
         self.header, self.label = header, label
         self.likelihood = header.likelihood()
+        self.band = band_columns(header)
         self.begin = header.need(BEGIN, fix=FIX)
         self.end, self.length, self.offset = header.find(END), header.find(LENGTH), header.find(OFFSET)
-        self.file = header.find("Begin Path", "Begin File")
+        named = config.file_column is not None
+        self.file = find_files(header, config)[0] if named else header.find("Begin Path", "Begin File")
         self.last_file = header.find("End Path" if header.find("Begin Path") is not None else "End File")
+        if named:
+            self.last_file = None
         files = {row[self.file] for _, row in body if self.file is not None and self.file < len(row)}
         self.sequence = len(files) > 1
         if self.sequence and self.offset is None:
@@ -83,7 +90,7 @@ class _Columns:
                 f"add {OFFSET} to the table in Raven and save it again"
             )
 
-    def row(self, number: int, row: list[str]) -> Row:
+    def row(self, place: str, row: list[str], channels: frozenset[int] | None) -> Row:
         problems: list[str] = []
         begin = seconds(BEGIN, row[self.begin], problems)
         if self.end is not None:
@@ -102,24 +109,49 @@ class _Columns:
         label = "" if self.label is None else row[self.label]
         likelihood, unlikely = likelihood_of(self.header, self.likelihood, row)
         return Row(
-            f"row {number}", file or None, onset, offset, label, problems=tuple(problems),
-            likelihood=likelihood, likelihood_problem=unlikely,
+            place, file or None, onset, offset, label, problems=tuple(problems),
+            likelihood=likelihood, likelihood_problem=unlikely, channels=channels,
+            band_hz=band_in(self.band, row),
         )  # fmt: skip
 
 
-def _selections(header: Header, columns: _Columns, body: Cells) -> tuple[Cells, int]:
-    """Rows that are read, and how many others repeat one of them in another view or channel."""
+@dataclass
+class _Selection:
+    """An event: its first row, the numbers of those that show it again, and its channels, counted from 1."""
+
+    number: int
+    row: list[str]
+    repeated: list[int] = field(default_factory=list)
+    channels: set[int] = field(default_factory=set)
+
+    @property
+    def place(self) -> str:
+        """How messages call it: all of its rows, since all are to be put right."""
+        if not self.repeated:
+            return f"row {self.number}"
+        return f"rows {' and '.join(map(str, (self.number, *self.repeated)))}"
+
+
+def _selections(header: Header, columns: _Columns, body: Cells) -> list[_Selection]:
+    """Each selection once, whatever the views and channels that show it."""
     selection, view, channel = header.find("Selection"), header.find("View"), header.find("Channel")
+    sounds: Sequence[int | None] = [None] * len(body)
+    if channel is not None:
+        sounds = channels_of([row[channel] for _, row in body], 1)
     shown = [at for at in (view, channel) if at is not None]
-    if selection is None or not shown:
-        return body, 0
     same = (selection, columns.begin, columns.end, columns.length, columns.file, columns.label)
-    seen: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
-    kept: Cells = []
-    for number, row in body:
-        views = seen.setdefault(tuple(row[at] for at in same if at is not None), set())
+    seen: dict[tuple[str, ...], tuple[Counter[tuple[str, ...]], list[_Selection]]] = {}
+    kept: list[_Selection] = []
+    for (number, row), sound in zip(body, sounds, strict=True):
+        key = tuple(row[at] for at in same if at is not None)
+        views, events = seen.setdefault(key, (Counter(), [])) if selection is not None and shown else (Counter(), [])
         this = tuple(row[at] for at in shown)
-        if not views or this in views:  # the same view twice: two events, from tables put together
-            kept.append((number, row))
-        views.add(this)
-    return kept, len(body) - len(kept)
+        if views[this] == len(events):  # the same view twice: two events, from tables put together
+            events.append(_Selection(number, row))
+            kept.append(events[-1])
+        else:
+            events[views[this]].repeated.append(number)
+        if sound is not None:
+            events[views[this]].channels.add(sound)
+        views[this] += 1
+    return kept

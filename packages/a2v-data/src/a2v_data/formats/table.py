@@ -14,6 +14,7 @@ from pathlib import Path
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 LIKELIHOOD_COLUMNS = ("likelihood", "confidence", "score")
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
+CAMELS = re.compile(r"[A-Za-z][a-z]+([A-Z][a-z]+)+")
 Cells = list[tuple[int, list[str]]]  # (row number, fields) of each row that is not empty
 
 
@@ -28,7 +29,9 @@ class Row:
     place: 'row 3', for messages; file: the recording as written, None where the table does not say; onset_s and
     offset_s: seconds from the recording's start, None where that was no number (then `problems` says so); silent:
     the recording was listened to and holds no call. likelihood: where the table has a column for it; what is wrong
-    with it, `likelihood_problem` says, apart from `problems`, since labels do not need it.
+    with it, `likelihood_problem` says, apart from `problems`, since labels do not need it. channels: in which of the
+    recording's channels it is marked, counted from 1 as Raven does; None: the table does not say. in_samples: its times
+    are samples of its recording, not seconds. band_hz: its lowest and highest frequency, where the table has them.
     """
 
     place: str
@@ -41,6 +44,9 @@ class Row:
     silent: bool = False
     likelihood: float | None = None
     likelihood_problem: str = ""
+    channels: frozenset[int] | None = None
+    in_samples: bool = False
+    band_hz: tuple[float, float] | None = None
 
 
 @dataclass
@@ -49,6 +55,7 @@ class Table:
 
     doubled: rows that show an event a second time and are not read. windows: its events are analysis windows, the
     last of which may pass the recording's end. likelihood: name of the column that the rows' likelihoods are from.
+    notices: what was taken for granted, a line each.
     """
 
     format: str
@@ -57,6 +64,7 @@ class Table:
     doubled: int = 0
     windows: bool = False
     likelihood: str | None = None
+    notices: list[str] = field(default_factory=list)
 
 
 def read_text(path: Path, encoding: str | None = None) -> str:
@@ -98,22 +106,45 @@ def cells(text: str, delimiter: str, quoted: bool) -> Cells:
 
 
 def grid(text: str, quoted: bool | None = None) -> "tuple[Header, Cells, str]":
-    """Header, rows and delimiter: tabs where the first line has one, else commas.
+    """Header, rows and delimiter: tabs where the first line has one, else the more frequent of commas and semicolons.
 
-    quoted: None: with commas, and with tabs where the header is quoted (R writes so, Raven does not).
+    quoted: None: with commas and semicolons, and with tabs where the header is quoted (R writes so, Raven does not).
+    Row names, which R writes without a name in the header, become a column without a name.
     """
-    first = text.partition("\n")[0]
-    delimiter = "\t" if "\t" in first else ","
-    rows = cells(text, delimiter, quoted=(delimiter == "," or first.startswith('"')) if quoted is None else quoted)
-    return Header(rows[0][1] if rows else []), rows[1:], delimiter
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = delimiter_of(first)
+    plain = delimiter == "\t" and not first.startswith('"')
+    rows = cells(text, delimiter, quoted=not plain if quoted is None else quoted)
+    names, body = (rows[0][1], rows[1:]) if rows else ([], [])
+    quoted_names = first.startswith('"') and all(len(row) == len(names) + 1 for _, row in body)
+    if body and quoted_names and len({row[0] for _, row in body}) == len(body):
+        names = ["", *names]
+    return Header(names), body, delimiter
+
+
+def delimiter_of(first: str) -> str:
+    """What separates the columns of a table with this first line."""
+    if "\t" in first:
+        return "\t"
+    bare = re.sub(r'"[^"]*"', "", first)
+    return ";" if bare.count(";") > bare.count(",") else ","
+
+
+def plain_name(name: str) -> str:
+    """A column's name without the signs that programs change: R makes 'Begin.Time..s.' of 'Begin Time (s)', others
+    'begin_time_s'."""
+    if CAMELS.fullmatch(name):  # startTime, FileName
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return re.sub(r"[^a-z0-9]+", " ", name.lower()).strip()
 
 
 class Header:
-    """Column names of a table; found whatever their case."""
+    """Column names of a table; found whatever their case, and as R and others write them (`plain_name`)."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = [name.strip() for name in names]
         self._lower = [name.lower() for name in self.names]
+        self.plain = [plain_name(name) for name in self.names]
 
     @property
     def listed(self) -> str:
@@ -122,10 +153,11 @@ class Header:
     def find(self, *wanted: str) -> int | None:
         """Position of the first of `wanted` that there is. Raises `TableError` where that one stands twice."""
         for name in wanted:
-            if (count := self._lower.count(name.lower())) > 1:
-                raise TableError(f"row 1: column {name} twice; each may stand once")
-            if count:
-                return self._lower.index(name.lower())
+            for names, this in ((self._lower, name.lower()), (self.plain, plain_name(name))):
+                if (count := names.count(this)) > 1 and this:
+                    raise TableError(f"row 1: column {name} twice; each may stand once")
+                if count and this:
+                    return names.index(this)
         return None
 
     def likelihood(self) -> int | None:
@@ -146,7 +178,7 @@ class Header:
         """
         if chosen is not None:
             return self.need(chosen, fix="name the column that holds the class")
-        there = [at for name in known if (at := self.find(name)) is not None]
+        there = list(dict.fromkeys(at for name in known if (at := self.find(name)) is not None))
         filled = [at for at in there if any(at < len(row) and row[at] for _, row in rows)]
         if len(filled) > 1:
             names = " and ".join(self.names[at] for at in filled)
@@ -164,6 +196,32 @@ def whole_rows(body: Cells, header: Header, delimiter: str) -> tuple[Cells, list
         else:
             problems.append(f"row {number}: {len(row)} fields, the header has {len(header.names)}; {fix}")
     return whole, problems
+
+
+def with_points(body: Cells, delimiter: str) -> Cells:
+    """Rows whose decimal commas are points, where semicolons separate the fields: so spreadsheets write in countries
+    with decimal commas, and there a comma can be nothing else."""
+    if delimiter != ";":
+        return body
+    return [
+        (number, [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in row])
+        for number, row in body
+    ]
+
+
+def channel_of(text: str) -> int | None:
+    """A field as the number of a channel, as it is written; None where it holds none."""
+    number = text.removesuffix(".0")
+    return int(number) if number.isascii() and number.isdecimal() else None
+
+
+def channels_of(texts: Sequence[str], first: int | None) -> list[int | None]:
+    """A column's channels, counted from 1. first: what the table calls the first one; None: 0 where that occurs, else
+    1."""
+    numbers = [channel_of(text) for text in texts]
+    if first is None:
+        first = 0 if 0 in numbers else 1
+    return [None if number is None else number + 1 - first for number in numbers]
 
 
 def seconds(name: str, text: str | float, problems: list[str]) -> float | None:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotations import AnnotationError
+from a2v_data.check_source import check_source
+from a2v_data.class_warnings import class_warnings
 from a2v_data.corpus import SEGMENT_DTYPE
 from a2v_data.folds import class_counts, hold_out, make_folds
-from a2v_data.listing import Listing, open_listing, weak_of
+from a2v_data.listing import Listing, labelled_in, labelled_times, learned_times, open_listing, weak_of
 from a2v_data.pack import PackConfig, pack
 from a2v_data.prepare import PrepareConfig, prepare
 from a2v_data.sources import source_fingerprint
@@ -34,7 +36,7 @@ def clips(make_source):  # type: ignore[no-untyped-def]
     return make
 
 
-def listed(source: Path, **config: str) -> Listing:
+def listed(source: Path, **config: str | bool) -> Listing:
     return open_listing(source, "auto", AnnotationConfig(weak="clips.csv", **config))  # type: ignore[arg-type]
 
 
@@ -96,6 +98,45 @@ def test_a_mapping_is_for_both_kinds_of_labels(clips, tmp_path: Path) -> None:
     (source / "map.csv").write_text("label,class\nwren,bird\ntits,bird\nnoise,\n", encoding="utf-8")
     with pytest.raises(AnnotationError, match=r"clips.csv, row 2: label 'tit' is not in map.csv"):
         listed(source, mapping="map.csv")
+
+
+def test_patterns_and_running_numbers_are_for_both_kinds_of_labels(clips) -> None:
+    source = clips("file,labels\nc0.wav,cl1;gy_a\nc1.wav,cl22\nc2.wav,odd\n", ["c3.wav,0.1,0.2,cl3"])
+    (source / "map.csv").write_text("label,class\ncl,close\ngy_*,syllable\nodd,ignore\n", encoding="utf-8")
+    listing = listed(source, mapping="map.csv", strip_numbers=True)
+    assert listing.classes == ("close", "syllable")
+    assert weak_of(listing) == {"s1/c0.wav": ["close", "syllable"], "s1/c1.wav": ["close"]}
+    assert any("1 recordings hold calls of an unknown class (first: s2/c2.wav)" in line for line in listing.notices)
+
+
+def test_the_column_that_names_recordings_may_be_told(clips) -> None:
+    table = "name,Clip Name,labels\nc1.wav,c0.wav,x\nc0.wav,c3.wav,y\n"
+    assert weak_of(listed(clips(table))) == {"s1/c0.wav": ["y"], "s1/c1.wav": ["x"]}
+    assert weak_of(listed(clips(table), file_column="clip name")) == {"s1/c0.wav": ["x"], "s2/c3.wav": ["y"]}
+    assert weak_of(listed(clips(table), file_column="rec"))["s1/c1.wav"] == ["x"]  # of the tables of events
+
+
+def test_beside_regions(clips, tmp_path: Path) -> None:
+    # c0: a part is annotated, so its events count; c1: events, but no region, so what is known is its row in clips.csv
+    rows = ["c0.wav,0.1,0.2,x", "c0.wav,0.7,0.8,x", "c1.wav,0.1,0.2,x", "c2.wav,0.4,0.5,?", "c2.wav,0.1,0.2,x"]
+    source = clips("file,labels\nc0.wav,x;y\nc1.wav,y\nc3.wav,z\n", rows)
+    (source / "regions.csv").write_text("file,onset_s,offset_s\nc0.wav,0,0.5\nc2.wav,,\n", encoding="utf-8")
+    listing = listed(source)
+    assert [one.labelled for one in listing.recordings] == [True, False, True, False]
+    assert weak_of(listing) == {"s1/c1.wav": ["y"], "s2/c3.wav": ["z"]} and listing.classes == ("x", "y", "z")
+    assert class_counts(listing).tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1]]
+    assert labelled_times(listing).tolist() == [0.5, 0, 1, 0] and learned_times(listing).tolist() == [0.5, 1, 1, 1]
+    assert "2 of 4 recordings labelled" in labelled_in(listing) and "2 more as a whole" in labelled_in(listing)
+    fold = make_folds(listing, 2, seed=0)[0]
+    assert fold.times_s == {name: 0.5 if name == "s1/c0.wav" else 1.0 for name in fold.train}
+    config = PackConfig(sample_rate=8000, annotations=AnnotationConfig(weak="clips.csv"))
+    corpus = pack(source, tmp_path / "out", config)
+    targets = corpus.targets(np.array([(n, 0) for n in range(4)], SEGMENT_DTYPE), 10, 10)
+    assert np.isnan(targets[[1, 3]]).all() and np.isnan(targets[0, :, 1]).tolist() == [False] * 5 + [True] * 5
+    assert [len(corpus.truth(number)) for number in range(4)] == [2, 0, 2, 0]
+    checked = check_source(source, annotations=AnnotationConfig(weak="clips.csv"))
+    assert (checked.labelled, checked.weak, checked.as_json()["weak_recordings"]) == (2, 2, 2)
+    assert "2 more as a whole" in checked.labelled_line() and not checked.problems
 
 
 def test_events_count_more_and_unknown_calls_say_nothing_of_absence(clips) -> None:
@@ -194,3 +235,21 @@ def test_splits_are_stratified_and_keep_groups(many: Listing) -> None:
     assert len(held.evaluation) == 10 and all(name < "bird5" for name in held.evaluation)
     split = validation_split(many, [*folds[0].train, *folds[0].evaluation], 0.3, seed=0)
     assert split.validation and set(split.validation) & strong and set(split.validation) & weak.keys()
+
+
+def test_merging_classes_moves_no_recording(many: Listing) -> None:
+    source = Path(many.folder)
+    plain = make_folds(many, 2, seed=0)
+    (source / "map.csv").write_text("label,class\n?,bird\n*,bird\n", encoding="utf-8")
+    merged = listed(source, mapping="map.csv")
+    assert merged.classes == ("bird",) and class_counts(merged).sum() == 10  # every b is where an a is
+    assert [fold.evaluation for fold in make_folds(merged, 2, seed=0)] == [fold.evaluation for fold in plain]
+    packed = pack(source, source.parent / "packed", PackConfig(
+        sample_rate=8000, annotations=AnnotationConfig(weak="clips.csv", mapping="map.csv")))  # fmt: skip
+    assert [fold.evaluation for fold in make_folds(packed, 2, seed=0)] == [fold.evaluation for fold in plain]
+
+
+def test_classes_that_only_one_recording_has_are_told(clips) -> None:
+    table = "file,labels\n" + "".join(f"c{n}.wav,{'x;y' if n else 'x'}\n" for n in range(3))
+    listing = listed(clips(table, ["c3.wav,0.1,0.2,z", "c3.wav,0.3,0.4,z"]))
+    assert any("3 of 3 classes have fewer than 5 events (y 2, z 2, x 3)" in line for line in class_warnings(listing))

@@ -17,7 +17,7 @@ from a2v_data.pack import PackConfig, pack
 from a2v_experiments.basics.errors import UserError
 from a2v_experiments.recipe.files import Recipe, load_recipe
 from a2v_experiments.stages.advice import advice_on
-from a2v_experiments.stages.presence import check_weak
+from a2v_experiments.stages.presence import check_weak, where_known
 from a2v_experiments.stages.specs import finetune_spec
 from a2v_experiments.stages.splits import split
 from a2v_experiments.training.tasks import TrainingSpec, build_task
@@ -196,6 +196,22 @@ def test_long_recordings_are_refused_before_anything_is_trained(tmp_path: Path, 
         check_weak(make_recipe(tmp_path, ["finetune.weak={max_s: 2}"]), weak)
     with pytest.raises(UserError, match=r"finetune\.weak\.share = 0: all labels are of whole recordings"):
         check_weak(make_recipe(tmp_path, ["finetune.weak={share: 0}"]), weak)
+
+
+def test_what_nobody_annotated_says_nothing_of_presence(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    shutil.copytree(source, folder)
+    (folder / "last.csv").unlink()
+    (folder / "annotations.csv").write_text(f"file,onset_s,offset_s,label\nclip03.wav,0.9,1.08,{CLASSES[0]}\n")
+    (folder / "regions.csv").write_text("file,onset_s,offset_s\nclip03.wav,0.5,1\n")
+    config = PackConfig(sample_rate=RATE, annotations=AnnotationConfig(weak="clips.csv"), focal_class=False)
+    corpus = pack(folder, tmp_path / "corpus", config)
+    likelihood_TC = np.full((25, len(CLASSES)), 0.5, np.float32)
+    assert where_known(corpus, 4, likelihood_TC, 10) is likelihood_TC
+    known_TC = where_known(corpus, 3, likelihood_TC, 10)
+    call, other = corpus.classes.index(CLASSES[0]), corpus.classes.index(CLASSES[1])
+    assert np.flatnonzero(known_TC[:, other]).tolist() == [5, 6, 7, 8, 9]
+    assert np.flatnonzero(known_TC[:, call]).tolist() == [5, 6, 7, 8, 9, 10]  # an event that reaches out is whole
 
 
 def test_advice_tells_the_two_kinds_apart(tmp_path: Path, mixed: Corpus) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.corpus import EVENT_DTYPE, META, Corpus, Recording, in_order
 from a2v_data.intervals import IGNORED
-from a2v_data.labelled import LabelledSetting, labelled_line, number, rule_of
+from a2v_data.labelled import LabelledSetting, labelled_line, rule_of, weak_line
 
 if TYPE_CHECKING:
     from a2v_data.pack import PackConfig
@@ -106,8 +106,7 @@ def labelled_in(listing: Listing) -> str:
     meerkat = listing.meta.get("source", {}).get("form") == "meerkat"
     line = labelled_line(labelled, len(listing.recordings), rule_of(listing.meta), meerkat)
     weak = weak_of(listing)
-    more = f"{number(len(weak))} more as a whole, by recording-level labels (weak)"
-    return f"{line}; {more}; each of their classes counts as one event" if weak else line
+    return f"{line}; {weak_line(len(weak))}; each of their classes counts as one event" if weak else line
 
 
 def labelled_notices(listing: Listing) -> list[str]:

@@ -157,8 +157,8 @@ class Source:
     def read_files(self) -> list[Path]:
         """Every file whose content decides what is prepared."""
         audio = [self.audio_folder / name for name in self.names]
-        tables = (self._mapping_file, self._region_table, self._weak_file)
-        beside = [path for path in tables if path is not None]
+        named = (self._mapping_file, self._region_table, self._weak_file)
+        beside = [path for path in named if path is not None]
         if self.form != "meerkat":
             return [*audio, *[file.path for file in self.found.read], *beside]
         tables = [path for path in map(self.folder.joinpath, PREPARED_TABLES) if path.is_file()]

@@ -14,6 +14,7 @@ from a2v_data.intervals import IGNORED, UNKNOWN, without
 from a2v_data.listing import labelled_times, open_listing
 from a2v_data.pack import PackConfig, pack
 from a2v_data.prepare import PrepareConfig, prepare
+from a2v_data.preview import open_piece
 from a2v_data.regions import sure
 from a2v_data.sampling import SamplingConfig, draw_segments
 from a2v_data.stats import corpus_statistics
@@ -251,3 +252,14 @@ def test_without():
     assert without([(0, 10)], [(2, 3), (1, 2), (8, 12)]) == [(0, 1), (3, 8)]
     assert without([(0, 1), (4, 6)], [(5, 5.5)]) == [(0, 1), (4, 5), (5.5, 6)]
     assert without([(0, 1)], []) == [(0, 1)]
+
+
+def test_preview_knows_what_was_annotated(tmp_path):
+    folder = source(tmp_path / "s", REGIONS, mapping="wren,wren\nrobin,?\n")
+    reading = AnnotationConfig(mapping="mapping.csv")
+    piece = open_piece(folder / "a.wav", reading=reading)
+    assert piece.unknown() == [(4.0, 7.0), (8.0, 10.0)]
+    assert ("?", 7.8, 8.1) in piece.inside()
+    stored = open_piece(packed(folder, mapping="mapping.csv").folder, recording="a.wav")
+    assert stored.unknown() == [(3.9, 7.0), (8.1, 10.0)]
+    assert stored.inside() == [("wren", 1.0, 1.5), ("?", 7.8, 8.1)]

@@ -78,7 +78,7 @@ def show_annotations(
         report.notices.append(f"{label}: events that overlap an earlier one, with which `prepare` merges them: {count}")
     if unheard := _unheard(report, opened, sample_rate):
         report.notices.append(unheard)
-    if not report.rows and not report.weak and not report.problems:
+    if not (report.rows or report.weak or report.problems or _empty(report, opened)):
         report.problems.append(_no_event(report, opened))
     report.problems = [with_options(line) for line in report.problems]
     report.notices = [with_options(line) for line in report.notices]
@@ -104,6 +104,11 @@ def _unheard(report: AnnotationReport, source: Source, sample_rate: int) -> str 
     files = {row.file for row in report.rows if row.band_hz is not None}
     rates = {file: rate for file in files if (rate := names.rate(file)) is not None}
     return unheard_labels(report.rows, rates, sample_rate)
+
+
+def _empty(report: AnnotationReport, source: Source) -> bool:
+    """Whether recordings serve pretraining alone and say so: an `annotations.csv` with a header and nothing else."""
+    return source.form == "csv" and not report.annotated and not source.not_used()
 
 
 def _no_event(report: AnnotationReport, source: Source) -> str:

@@ -66,6 +66,8 @@ def _labels(piece: Piece) -> str:
     classes = ", ".join(dict.fromkeys(label for label, _, _ in inside))
     line = f"events: {len(inside)} in this piece{f' ({classes})' if inside else ''}, "
     line += f"{len(piece.events)} in the recording; labels: {piece.labels}"
+    if unknown_s := sum(stop - begin for begin, stop in piece.unknown()):
+        line += f"\nnot annotated: {unknown_s:.4g} s of this piece (grey)"
     if not inside and piece.events:
         after = [event[1] for event in piece.events if event[1] >= piece.end_s]
         first = min(after) if after else min(event[1] for event in piece.events)

@@ -6,7 +6,7 @@ memory than a minute. N samples, K columns of the picture, F frequencies, T wind
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +17,11 @@ from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.audio import AudioError, read_info
 from a2v_data.corpus import FULL_SCALE, META, Corpus
 from a2v_data.figures import BLUE, FONT_PT, ORANGE, PAGE_IN, clock, clock_axis, finish, lane_names, new_figure
+from a2v_data.intervals import IGNORED, Interval
 from a2v_data.meerkat import MEERKAT_CLASSES
 from a2v_data.plan import FOCAL
 from a2v_data.recording_labels import Event, labels_of
+from a2v_data.regions import UNKNOWN_CLASS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +41,8 @@ class Piece:
     """A piece of a recording, from sample `first` to before `end`, and all events of the recording.
 
     events: (class, onset, offset) in seconds from the recording's start; None where no labels are known. labels: where
-    they come from, for messages. read: (first, end) -> samples (N,) in full scale 1.
+    they come from, for messages. read: (first, end) -> samples (N,) in full scale 1. not_annotated: when nothing is
+    known, in seconds from the recording's start.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Piece:
     events: list[Event] | None
     labels: str
     read: Callable[[int, int], np.ndarray]
+    not_annotated: Sequence[Interval] = ()
 
     @property
     def start_s(self) -> float:
@@ -69,6 +73,11 @@ class Piece:
     def inside(self) -> list[Event]:
         """Events that sound within the piece."""
         return [event for event in self.events or [] if event[2] > self.start_s and event[1] < self.end_s]
+
+    def unknown(self) -> list[Interval]:
+        """When nothing was annotated within the piece."""
+        cut = ((max(onset, self.start_s), min(offset, self.end_s)) for onset, offset in self.not_annotated)
+        return [(onset, offset) for onset, offset in cut if offset > onset]
 
 
 def open_piece(
@@ -104,10 +113,13 @@ def open_piece(
         info = read_info(path, channel)
     except AudioError as error:
         raise ValueError(f"{path}: {error}") from None
-    events, labels = labels_of(path, annotations, reading or AnnotationConfig(), channel)
-    first, end = _bounds(path.name, info.rate, info.samples, start_s, end_s, events)
+    labels = labels_of(path, annotations, reading or AnnotationConfig(), channel)
+    first, end = _bounds(path.name, info.rate, info.samples, start_s, end_s, labels.events)
     name = path.name if info.channels == 1 else f"{path.name}, channel {channel} of {info.channels}"
-    return Piece(name, info.rate, info.samples, first, end, events, labels, _file_reader(path, channel))
+    read = _file_reader(path, channel)
+    return Piece(
+        name, info.rate, info.samples, first, end, labels.events, labels.place, read, labels.not_annotated
+    )  # fmt: skip
 
 
 def _of_corpus(corpus: Corpus, recording: str | None, start_s: float | None, end_s: float | None) -> Piece:
@@ -118,8 +130,12 @@ def _of_corpus(corpus: Corpus, recording: str | None, start_s: float | None, end
     [number] = corpus.indices([recording])
     one = corpus.recordings[number]
     events = [
-        (corpus.classes[row["class"]], float(row["onset_s"]), float(row["offset_s"])) for row in corpus.labels(number)
+        (corpus.classes[class_] if class_ >= 0 else UNKNOWN_CLASS, onset_s, offset_s)
+        for _, class_, onset_s, offset_s in corpus.truth(number).tolist()
+        if class_ != IGNORED
     ]
+    unsure = corpus.unsure_of(number)
+    ignored = unsure[unsure["class"] == IGNORED][["onset_s", "offset_s"]].tolist()
 
     def read(first: int, end: int) -> np.ndarray:
         audio_N: np.ndarray = corpus.audio[one.offset + first : one.offset + end]
@@ -127,7 +143,7 @@ def _of_corpus(corpus: Corpus, recording: str | None, start_s: float | None, end
 
     known = events if one.labelled else None
     first, end = _bounds(recording, corpus.sample_rate, one.n_samples, start_s, end_s, known)
-    return Piece(recording, corpus.sample_rate, one.n_samples, first, end, known, str(corpus.folder), read)
+    return Piece(recording, corpus.sample_rate, one.n_samples, first, end, known, str(corpus.folder), read, ignored)
 
 
 def _bounds(
@@ -257,6 +273,9 @@ def preview_figure(piece: Piece, seen: Picture) -> Figure:
     )  # fmt: skip
     image.set_rasterized(True)
     spectrum.set_ylabel("Frequency (kHz)", fontsize=FONT_PT)
+    for begin, stop in piece.unknown():
+        for axis in (wave, lanes):
+            axis.axvspan(begin, stop, color="0.88", linewidth=0, zorder=-1)
     _draw_lanes(lanes, piece, events, classes)
     lanes.set_xlim(*span)
     lanes.set_xlabel(f"Time ({clock_axis(lanes, *span)})", fontsize=FONT_PT)

@@ -5,15 +5,18 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotations import Annotation, AnnotationError, read_annotations
 from a2v_data.class_mapping import mapped
 from a2v_data.formats import suffixes
 from a2v_data.heard_channels import Heard
+from a2v_data.intervals import Interval, without
 from a2v_data.meerkat import MEERKAT_CLASSES, label_path, read_labels
 from a2v_data.plan import FOCAL
 from a2v_data.recording_names import RecordingNames
+from a2v_data.regions import WHOLE
 from a2v_data.sources import has_meerkats_layout, open_source
 from a2v_data.table_files import ANNOTATION_FILE, ANNOTATION_FOLDER, LABEL_FOLDER
 
@@ -21,30 +24,37 @@ SEARCHED_FOLDERS = 4
 Event = tuple[str, float, float]  # class, onset and offset in seconds from the recording's start
 
 
-def labels_of(
-    path: Path, annotations: Path | None, reading: AnnotationConfig, channel: int = 0
-) -> tuple[list[Event] | None, str]:
-    """All events of a recording, None where none are known, and where they were read.
+class RecordingLabels(NamedTuple):
+    """All events of a recording, None where none are known; where they were read; and when nothing was annotated."""
+
+    events: list[Event] | None
+    place: str
+    not_annotated: Sequence[Interval] = ()
+
+
+def labels_of(path: Path, annotations: Path | None, reading: AnnotationConfig, channel: int = 0) -> RecordingLabels:
+    """What is known of a recording.
 
     annotations: the table to read; None: those of its folder, or of one up to three above it. channel: the one that is
     looked at. `focal` events are also events of that class. Raises `ValueError` for labels that are wrong.
     """
     path = Path(os.path.abspath(path))
     if annotations is not None:
-        return _from_table(path, Path(os.path.abspath(annotations)), reading, channel), str(annotations)
+        events = _from_table(path, Path(os.path.abspath(annotations)), reading, channel)
+        return RecordingLabels(events, str(annotations))
     for folder in list(path.parents)[:SEARCHED_FOLDERS]:
         if folder.name == "wav" and has_meerkats_layout(folder.parent, reading):  # which may have 400 000 recordings
             name = path.relative_to(folder).as_posix()
             label = label_path(folder.parent / "lbl", name)
-            return (None, "") if label is None else (_from_labels(label, name, reading), str(label))
+            if label is None:
+                return RecordingLabels(None, "")
+            return RecordingLabels(_from_labels(label, name, reading), str(label))
         if (found := _from_source(path, folder, reading, channel)) is not None:
             return found
-    return None, ""
+    return RecordingLabels(None, "")
 
 
-def _from_source(
-    path: Path, folder: Path, reading: AnnotationConfig, channel: int
-) -> tuple[list[Event] | None, str] | None:
+def _from_source(path: Path, folder: Path, reading: AnnotationConfig, channel: int) -> RecordingLabels | None:
     """The same from the tables of a folder, as `open_source` finds them; None where it is no source with this
     recording. Tables that belong to other recordings by their name are not read."""
     if not _may_hold_tables(folder, path):
@@ -64,10 +74,13 @@ def _from_source(
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise ValueError(f"{folder}: {problems[0]}{more}")
     if name not in report.annotated:
-        return None, ""
+        return RecordingLabels(None, "")
     used = [table.shown for table in report.tables if name in (*table.recordings, table.own)]
     place = str(folder / used[0]) + (f" and {len(used) - 1} more" if len(used) > 1 else "") if used else str(folder)
-    return _events([row for row in report.rows if row.file == name]), place
+    events = _events([row for row in report.rows if row.file == name])
+    if report.regions is None:
+        return RecordingLabels(events, place)
+    return RecordingLabels(events, place, without([WHOLE], report.regions.get(name, ())))
 
 
 def _may_hold_tables(folder: Path, path: Path) -> bool:

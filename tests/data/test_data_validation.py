@@ -19,7 +19,7 @@ def listing(*classes_of: str) -> SimpleNamespace:
     )
     recordings = [SimpleNamespace(name=name, labelled=True) for name in names]
     return SimpleNamespace(
-        classes=tuple("abcd"), recordings=recordings, events=events, unsure=events[:0],
+        classes=tuple("abcd"), recordings=recordings, events=events, unsure=events[:0], meta={},
         indices=lambda wanted: [names.index(name) for name in wanted],
     )  # fmt: skip
 

@@ -30,7 +30,9 @@ def test_every_class_has_a_name_of_its_own_that_stays():
 
 
 @pytest.mark.parametrize("suffix", ["", "_mean", "_std"])
-@pytest.mark.parametrize("prefix", ["AP/", "strict/AP/", "energy/strict/AP/", "labels_0.5/AP/", "labels/train/"])
+@pytest.mark.parametrize(
+    "prefix", ["AP/", "strict/AP/", "energy/strict/AP/", "labels_0.5/AP/", "labels/train/", "presence/F1/"]
+)
 def test_metrics_are_read_back_as_they_were(prefix: str, suffix: str):
     named = ClassNames.of(ODD)
     again = ClassNames.from_tags({**named.tags, "fold": "0"})

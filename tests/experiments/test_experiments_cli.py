@@ -12,12 +12,12 @@ from a2v_experiments import cli
 from a2v_experiments.basics.errors import UserError
 
 # command -> its arguments and options; change it together with README when the surface is meant to change
-ONE_TABLE = [
-    "--format", "--label-column", "--tier", "--strip-numbers", "--mapping", "--unmapped", "--default-label",
-    "--point-duration", "--outside", "--encoding", "--regions", "--region-label", "--file-column", "--onset-column",
-    "--offset-column", "--duration-column", "--time-unit",
+READING = [
+    "--tables", "--format", "--label-column", "--tier", "--strip-numbers", "--mapping", "--unmapped", "--default-label",
+    "--point-duration", "--outside", "--encoding", "--weak-labels", "--regions", "--region-label", "--file-column",
+    "--onset-column", "--offset-column", "--duration-column", "--time-unit",
 ]  # fmt: skip
-READING = ["--tables", *ONE_TABLE]
+ONE_TABLE = [option for option in READING if option not in ("--tables", "--weak-labels")]
 OF_LABELS = ("--regions", "--region-label")
 PREDICTIONS = [f"--predictions-{option.removeprefix('--')}" for option in ONE_TABLE if option not in OF_LABELS]
 EXPERIMENT = {

@@ -296,8 +296,9 @@ def test_a_class_that_a_folds_model_never_heard_is_not_judged_by_it(monkeypatch)
     """'rare' has labels in recording 0 alone, 'often' in both: fold 0 evaluates 0, fold 1 evaluates 1."""
     events = np.array([(0, 0), (0, 1), (1, 0)], dtype=[("recording", "<i4"), ("class", "<i2")])
     corpus = SimpleNamespace(
-        classes=["often", "rare"], recordings=["0", "1"], events=events, indices=lambda names: [int(n) for n in names]
-    )
+        classes=["often", "rare"], recordings=["0", "1"], events=events, indices=lambda names: [int(n) for n in names],
+        meta={},
+    )  # fmt: skip
     folds = [SimpleNamespace(train=["1"], evaluation=["0"]), SimpleNamespace(train=["0"], evaluation=["1"])]
     thresholds = np.array([0.2, 0.5])
     of_run = {  # hits and predicted (C, K), labelled (C,); of 'rare' fold 0 finds nothing, fold 1 one too many at .2

@@ -28,6 +28,7 @@ from a2v_eval.evaluation import EvaluationConfig
 from a2v_model import Detector, FinetuneConfig, Pretrainer, load_model, save_model
 from safetensors.torch import load_file
 
+from ..basics.errors import UserError
 from ..basics.fingerprint import fingerprint
 from ..basics.progress import advancing, bar
 from ..inference import recording_likelihoods
@@ -107,6 +108,11 @@ def adapt(options: AdaptOptions, work: Path, tracking_uri: str | None, say: Call
     What was done before with the same recordings, model and options is taken from MLflow. Raises UserError or
     ValueError for what cannot be adapted to, before anything is written.
     """
+    if options.annotations.weak:
+        raise UserError(
+            "--weak-labels: adapt learns from calls with their times; with recording-level labels, finetune the model"
+            " (backbone: in a recipe, `a2v experiment run`)"
+        )
     refuse_existing(options.out)
     facts = read_facts(options.folder, options.labelled, options.annotations)
     backbone = fetch_backbone(options.model, work, tracking_uri)

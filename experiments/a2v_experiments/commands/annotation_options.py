@@ -58,6 +58,7 @@ OPTIONS: dict[str, tuple[Any, str, str]] = {  # field -> type, option, help
     "point_duration_s": (float, "point-duration", "Length given to points, in seconds."),
     "outside": (OutsideChoice, "outside", "Events that pass the end of their recording; default: refuse."),
     "encoding": (str, "encoding", "Of text tables; default: UTF-8 or UTF-16."),
+    "weak": (str, "weak-labels", "CSV: which classes call in each recording, without times."),
     "regions": (str, "regions", "CSV (file,onset_s,offset_s): what was annotated; default: regions.csv."),
     "region_label": (str, "region-label", "A label that marks what was annotated."),
     "file_column": (str, "file-column", "Column that names the recording."),

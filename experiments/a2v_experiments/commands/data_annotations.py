@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,12 +78,14 @@ def show_annotations(
         report.notices.append(f"{label}: events that overlap an earlier one, with which `prepare` merges them: {count}")
     if unheard := _unheard(report, opened, sample_rate):
         report.notices.append(unheard)
-    if not report.rows and not report.problems and not _empty(report, opened):
+    if not (report.rows or report.weak or report.problems or _empty(report, opened)):
         report.problems.append(_no_event(report, opened))
     report.problems = [with_options(line) for line in report.problems]
     report.notices = [with_options(line) for line in report.notices]
     known = [(row.label, row.file) for row in report.rows if row.label not in NUMBERS]
-    classes = class_notices(counts(known), len(report.annotated))
+    whole = {file: labels for file, labels in report.weak.items() if file not in report.annotated}
+    known += [(label, file) for file, labels in whole.items() for label in labels]
+    classes = class_notices(counts(known), len(report.annotated) + len(whole))
     if json:
         say(dumps({**_as_json(report, opened, left_out), "warnings": classes}, indent=2, ensure_ascii=False))
     else:
@@ -187,10 +190,12 @@ def _write(report: AnnotationReport, source: Source, mapping: Path | None, out: 
 
 def _template(report: AnnotationReport, source: Source) -> tuple[str, int, int]:
     """The mapping of all labels as they are in the tables, how many there are, and how many classes."""
+    from a2v_data.annotations import Annotation
     from a2v_data.class_mapping import decided, mapping_file, read_mapping, strip_numbers
     from a2v_data.label_sets import class_count, template
 
-    rows = report.rows if report.written is None else report.written
+    rows = list(report.rows if report.written is None else report.written)
+    rows += [Annotation(file, 0, 0, label, False, "") for file, of in report.weak_written.items() for label in of]
     if source.config.strip_numbers:
         rows, _ = strip_numbers(rows)
     path = mapping_file(source.config, source.folder)
@@ -208,8 +213,9 @@ def _as_json(report: AnnotationReport, source: Source, left_out: LeftOut) -> dic
         "form": source.form,
         "recordings": len(source.names),
         "annotated": len(report.annotated),
-        "not_annotated": [name for name in source.names if name not in report.annotated],
+        "not_annotated": _without(report, source),
         "events": len(report.rows),
+        **_weak_json(report),
         "classes": [
             {"class": label, "events": events, "seconds": round(seconds, 6), "recordings": recordings}
             for label, events, seconds, recordings in events_per_class(report.rows)
@@ -234,8 +240,9 @@ def _show(report: AnnotationReport, source: Source, left_out: LeftOut, warnings:
     _columns(("table", "format", "events", "recordings"), tables, left=2, limit=10)
     classes = [(name, count, f"{length:.1f}", of) for name, count, length, of in events_per_class(report.rows)]
     _columns(("class", "events", "seconds", "recordings"), classes, left=1, limit=MOST_CLASSES)
+    _show_weak(report)
     unread = {name for name, _ in left_out}
-    without = [name for name in source.names if name not in report.annotated and name not in unread]
+    without = [name for name in _without(report, source) if name not in unread]
     if without:
         say(f"\nwithout annotations (not listened to): {len(without)} of {len(source.names)} recordings")
     _list("", without, limit=10)
@@ -249,6 +256,34 @@ def _show(report: AnnotationReport, source: Source, left_out: LeftOut, warnings:
         say(f"\n{count} problem{'' if count == 1 else 's'}: put them right, or take them out")
     else:
         say("\nall can be read; see the warnings before you train on it" if warnings else "\nall right")
+
+
+def _without(report: AnnotationReport, source: Source) -> list[str]:
+    return [name for name in source.names if name not in report.annotated and name not in report.weak]
+
+
+def _weak(report: AnnotationReport) -> list[tuple[str, int]]:
+    """Class, and recordings in which it calls by a table of recording-level labels; by class."""
+    counts = Counter(label for labels in report.weak.values() for label in labels)
+    return sorted(counts.items())
+
+
+def _weak_json(report: AnnotationReport) -> dict[str, Any]:
+    if not report.weak:
+        return {}
+    return {
+        "weak_recordings": len(report.weak),
+        "weak_silent": sum(not labels for labels in report.weak.values()),
+        "weak_classes": [{"class": label, "recordings": count} for label, count in _weak(report)],
+    }
+
+
+def _show_weak(report: AnnotationReport) -> None:
+    if not report.weak:
+        return
+    silent = sum(not labels for labels in report.weak.values())
+    say(f"\nrecording-level labels (weak): {len(report.weak)} recordings, in {silent} of them nothing calls")
+    _columns(("class", "recordings"), _weak(report), left=1)
 
 
 def _columns(header: Sequence[str], rows: Sequence[Sequence[Any]], left: int, limit: int | None = None) -> None:

@@ -111,7 +111,6 @@ def _say(report: CheckReport, as_json: bool, rows: int) -> None:
             say("")
         for notice in report.notices:
             say(f"note: {with_options(notice)}")
-            say(f"note: {notice}")
         for warning in report.warnings:
             say(f"warning: {warning}")
         say(report.labelled_line())

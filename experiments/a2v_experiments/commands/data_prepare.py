@@ -151,11 +151,13 @@ def pack(
         "sample_rate": corpus.sample_rate,
         "events": len(corpus.events),
         "classes": list(corpus.classes),
+        **({"weak": len(corpus.weak)} if corpus.weak else {}),
     }
     text = [
         f"{out}: {len(corpus.recordings)} recordings ({_hours(result)}) at {corpus.sample_rate} Hz",
         f"{len(known)} recordings labelled, with {len(corpus.events)} events of {len(corpus.classes)} classes: "
         + ", ".join(corpus.classes),
+        *([f"{len(corpus.weak)} more labelled as a whole (weak)"] if corpus.weak else []),
     ]
     _end(result, text, corpus.problems, corpus.notices, json)
 

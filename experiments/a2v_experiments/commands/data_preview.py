@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LONG_S = 600.0  # a piece so long takes seconds to read: a bar shows it
 
 
-@table_options("reading", without=["tables"])
+@table_options("reading", without=["tables", "weak"])
 def preview(
     file: Annotated[Path, typer.Argument(help="A recording, or a packed corpus (then with --recording).")],
     start: Annotated[float | None, typer.Option(min=0, help="Seconds from the recording's start.")] = None,

@@ -84,6 +84,7 @@ def _text(found: dict[str, Any], labelled: str) -> str:
         f"{found['recordings']} recordings, {found['hours']:.2f} h; labelled {found['labelled_recordings']}, "
         f"{found['labelled_hours']:.2f} h, {found['events']} events",
         labelled,
+        *_weak(found),
         *_parts(found),
         _sparsity(found),
         "",
@@ -96,6 +97,17 @@ def _text(found: dict[str, Any], labelled: str) -> str:
     if "holdout" in found:
         parts += ["", f"hold-out (lof)\n{fold_table(list(found['per_class']), found['holdout'])}"]
     return "\n".join(parts)
+
+
+def _weak(found: dict[str, Any]) -> list[str]:
+    """A line on recording-level labels, where there are some."""
+    if "weak_recordings" not in found:
+        return []
+    classes = ", ".join(f"{name} {count}" for name, count in found["weak_per_class"].items() if count)
+    return [
+        f"labelled as a whole only (weak): {found['weak_recordings']} recordings, {found['weak_hours']:.2f} h; with "
+        f"{classes or 'no call'}; in {found['weak_silent']} nothing calls"
+    ]
 
 
 def _parts(found: dict[str, Any]) -> list[str]:

@@ -25,8 +25,8 @@ class ProtocolChoice(StrEnum):
     both = "both"
 
 
-@table_options("labelled", of="Labels: ", without=["tables"])
-@table_options("predicted", PREDICTIONS, of="Predictions: ", without=["tables", "regions", "region_label"])
+@table_options("labelled", of="Labels: ", without=["tables", "weak"])
+@table_options("predicted", PREDICTIONS, of="Predictions: ", without=["tables", "weak", "regions", "region_label"])
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Table of predicted events, or a folder of tables.")],
     labels: Annotated[Path, typer.Argument(help="Table of labelled events, or a folder of tables.")],

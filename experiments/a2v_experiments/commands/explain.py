@@ -60,7 +60,7 @@ def filters(
 
 
 @group.command("attention")
-@table_options("reading", without=["tables"])
+@table_options("reading", without=["tables", "weak"])
 def attention(
     file: Annotated[Path, typer.Argument(help="A recording (WAV, FLAC, OGG, MP3, AIFF).")],
     model: ModelSource,

@@ -8,16 +8,18 @@ from typing import Any
 
 from a2v_eval.comparison import comparison_text
 from a2v_eval.events import PROTOCOLS
+from a2v_eval.presence import PRESENCE, presence_table
 from a2v_eval.summary import UNDEFINED_MARK, metric_name
 from a2v_eval.summary import text_table as score_table
 
 from ..basics.errors import UserError
 from ..basics.tables import text_table
-from ..stages.experiment import class_names
+from ..stages.experiment import class_names, present_names
 from ..store.tags import STAGE, VARIANT
 from .compare import Pairing, Side, differences, pairings, shares_together, summaries, ui_link
 
 TESTED = [metric_name(protocol, "AP", of) for of in ("micro", "macro") for protocol in PROTOCOLS]
+TESTED += [f"{PRESENCE}mAP/{of}" for of in ("micro", "macro")]
 LONGEST = 60  # characters of a value that are shown
 Group = tuple[tuple[float, ...], list[Pairing]]
 
@@ -115,7 +117,11 @@ def _scores(found: Sequence[Side], shares: tuple[float, ...], chosen: Sequence[s
     summary = summaries(found, shares)
     if not chosen:
         folds = [fold for side, share in zip(found, shares, strict=True) for fold in side.scores(share)]
-        return score_table({names[letter]: spreads for letter, spreads in summary.items()}, class_names(folds))
+        titled = {names[letter]: spreads for letter, spreads in summary.items()}
+        events, present = class_names(folds), present_names(folds)
+        tables = [score_table(titled, events)] if events or not present else []
+        tables += [presence_table(titled, present)] if present else []
+        return "\n\n".join(tables)
     rows = [
         [name, *(str(spreads[name]) if name in spreads else UNDEFINED_MARK for spreads in summary.values())]
         for name in chosen

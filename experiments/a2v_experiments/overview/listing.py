@@ -20,6 +20,7 @@ from ..store.tags import COMMIT, DIRTY, PRUNED, STAGE, SWEEP, VARIANT
 
 SHORTEST_ID = 8  # characters of a run id that are shown, more where they would be ambiguous
 SCORES = ("strict/AP/micro", "AP/micro")
+PRESENCE_SCORE = "presence/mAP/micro"  # where recordings are labelled as a whole only
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _scores(run: Run, prefix: str) -> dict[str, tuple[float, float | None]]:
     metrics = run.data.metrics
     return {
         name: (metrics[f"{prefix}{name}_mean"], metrics.get(f"{prefix}{name}_std"))
-        for name in SCORES
+        for name in (*SCORES, PRESENCE_SCORE)
         if f"{prefix}{name}_mean" in metrics
     }
 
@@ -121,6 +122,9 @@ def to_text(found: Sequence[Row]) -> str:
     """The table, aligned; what belongs to a run stands in the first of its rows only."""
     short = shortest_ids([row.run_id for row in found])
     shares = any(row.label_share != 1 for row in found)
+    columns = {"AP/micro strict": SCORES[0], "AP/micro paper": SCORES[1]}
+    if any(PRESENCE_SCORE in row.scores for row in found):
+        columns["mAP/micro presence"] = PRESENCE_SCORE
     head = ["experiment", "run", "variant", "status", "started", "duration", *(["labels"] if shares else []), "folds"]
     table, last = [], ""
     for row in found:
@@ -131,11 +135,11 @@ def to_text(found: Sequence[Row]) -> str:
         cells = run if first else [""] * len(run)
         cells += [f"{row.label_share:.0%}"] if shares else []
         commit = f"{row.commit[:8]}{'*' if row.dirty else ''}" if row.commit else UNDEFINED_MARK
-        scores = [_score(row, name) for name in SCORES]
+        scores = [_score(row, name) for name in columns.values()]
         folds = f"{row.folds_done}/{row.folds}" if row.trials is None else f"{row.trials} trials"
         table.append([*cells, folds, *scores, commit if first else ""])
         last = row.run_id
-    return text_table([*head, "AP/micro strict", "AP/micro paper", "commit"], table, left=5)
+    return text_table([*head, *columns, "commit"], table, left=5)
 
 
 def notes(found: Sequence[Row]) -> list[str]:

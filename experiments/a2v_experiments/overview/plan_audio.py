@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,8 +68,10 @@ def _labelled(source: Source, rule: LabelledSetting) -> Callable[[str, float], f
             return lambda name, seconds: sum(
                 max(min(offset, seconds) - onset, 0.0) for onset, offset in regions.get(name, ())
             )
-        named = report.annotated if rule == "annotated" else report.with_events
-        return lambda name, seconds: seconds if rule == "all" or name in named else 0.0
+        named: Set[str] = report.annotated if rule == "annotated" else report.with_events
+        if rule == "all":  # but what is labelled as a whole only
+            named = set(source.names) - (report.weak.keys() - report.annotated)
+        return lambda name, seconds: seconds if name in named else 0.0
     whole = _labelled_segments(source, rule)
     return lambda name, seconds: seconds if whole(name) else 0.0
 

@@ -129,6 +129,24 @@ class ValidationConfig(Section):
     patience: Positive | None = None
 
 
+def recordings_of(segments: int, recordings: int, windows: int) -> int:
+    """How many whole recordings are worth so many segments, at least one, where `recordings` have so many `windows`."""
+    return max(1, round(segments * recordings / windows))
+
+
+class WeakConfig(Section):
+    """How finetuning hears recordings that are labelled as a whole only (`data.annotations.weak`).
+
+    share: of a micro-batch's `segments` that are such recordings, in segments' worth of sound, at least one recording,
+    and of the loss; alone they are all of it; 0: they are not used. weight: factor of their loss. max_s: seconds of the
+    longest that is taken; each is heard whole, and what is longer is refused.
+    """
+
+    share: float = Field(default=0.5, ge=0, lt=1)
+    weight: float = Field(default=1.0, gt=0)
+    max_s: float = Field(default=120.0, gt=0)
+
+
 class FinetuneStage(FinetuneConfig, LoopConfig):
     """Supervised training of the detector on one fold.
 
@@ -136,7 +154,8 @@ class FinetuneStage(FinetuneConfig, LoopConfig):
     into segments, backgrounds, levels; pasted classes are drawn by `sampling.class_power`, 0.5 without sampling.
     weight_average: decay of an exponential moving average of the weights (0: none), shorter in the first updates;
     the average is what is validated and what becomes the model. validation: held out training recordings choose the
-    update whose weights become the model, by strict AP (None: the last).
+    update whose weights become the model, by strict AP (None: the last). weak: recordings that are labelled as a whole
+    only, where there are some.
     """
 
     sampling: SamplingConfig | None = Field(default=None, exclude_if=_left_out)
@@ -144,11 +163,19 @@ class FinetuneStage(FinetuneConfig, LoopConfig):
 
     weight_average: float = Field(default=0.0, ge=0, lt=1, exclude_if=lambda decay: decay == 0)
     validation: ValidationConfig | None = Field(default=None, exclude_if=_left_out)
+    weak: WeakConfig = Field(default=WeakConfig(), exclude_if=lambda weak: weak == WeakConfig())
 
     @model_validator(mode="after")
     def _offsets_agree(self) -> FinetuneStage:
         _check_offset(self.sampling, self.random_offset)
         return self
+
+    def weak_segments(self, strong: bool, weak: bool) -> int:
+        """Segments' worth of a micro-batch that are recordings labelled as a whole only. strong, weak: whether there
+        are recordings to train on that are labelled by events, and such ones."""
+        if not weak or (strong and not self.weak.share):
+            return 0
+        return min(max(1, round(self.weak.share * self.segments)), self.segments - 1) if strong else self.segments
 
 
 def _check_offset(sampling: ActiveConfig | SamplingConfig | None, random_offset: bool) -> None:

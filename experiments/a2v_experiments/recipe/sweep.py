@@ -20,7 +20,7 @@ from pydantic import (
 Positive = Annotated[int, Field(gt=0)]
 SCORES = re.compile(
     r"^(strict/)?(AP|mAP|F1|precision|recall)/.|^any_class/(strict/)?(AP|mAP|F1|precision|recall)$"
-    r"|^timestep/(F1|precision|recall)$"
+    r"|^timestep/(F1|precision|recall)$|^presence/(AP|mAP|F1|precision|recall)/."
 )
 FIXED = ("name", "variant", "sweep", "extends", "ray")  # what a trial is and where it runs, not what it tries
 

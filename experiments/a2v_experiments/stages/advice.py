@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from a2v_data.class_mapping import some_of
 from a2v_data.class_warnings import class_warnings
 from a2v_data.corpus import META, Corpus
 from a2v_data.folds import Fold, Folds, class_counts, label_share
-from a2v_data.listing import Listing, labelled_times, list_source
+from a2v_data.listing import Listing, learned_times, list_source, weak_of
 
 from ..basics.tables import duration
 from ..recipe.event_classes import check_event_classes
-from ..recipe.sections import FinetuneStage, Recipe
+from ..recipe.sections import FinetuneStage, Recipe, recordings_of
 from ..training.probe_recordings import probe_of
 from . import splits, stages
+from .presence import check_weak
 
 ENOUGH_PASSES = 10  # that are advised where there is less than one
 FEW_CALLS = 5  # a class with fewer labelled calls in the training part is named
@@ -31,10 +33,13 @@ LISTED = 20_000  # recordings whose headers are read for a plan
 
 @dataclass(frozen=True)
 class TrainingPart:
-    """The labelled recordings that finetuning hears: their lengths in seconds, and the labelled calls of each class."""
+    """The labelled recordings that finetuning hears: their lengths in seconds, and the labelled calls of each class;
+    of those that are labelled as a whole only, lengths and in how many each class calls."""
 
     lengths_s: tuple[float, ...]
     calls: Mapping[str, int]
+    weak_lengths_s: tuple[float, ...] = ()
+    presence: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,32 +53,45 @@ class Advice:
 def training_part(recipe: Recipe, listing: Listing, fold: Fold) -> TrainingPart:
     """What stands in a fold's training recordings, less those that are held out for validation. recipe: with the
     settings of its label share."""
-    rows = listing.indices(splits.held_out(recipe, listing, fold.train).train)
-    counts_C = class_counts(listing)[rows].sum(0).tolist()
-    lengths = tuple(labelled_times(listing)[rows].tolist())
-    return TrainingPart(lengths, dict(zip(listing.classes, counts_C, strict=True)))
+    names = splits.held_out(recipe, listing, fold.train).train
+    counts_RC, times_R, weak = class_counts(listing), learned_times(listing), weak_of(listing)
+    parts: list[Any] = []
+    for some in ([name for name in names if name not in weak], [name for name in names if name in weak]):
+        rows = listing.indices(some)
+        parts.append(tuple(times_R[rows].tolist()))
+        parts.append(dict(zip(listing.classes, counts_RC[rows].sum(0).tolist(), strict=True)))
+    return TrainingPart(*parts)
 
 
 def passes(stage: FinetuneStage, segment_s: float, part: TrainingPart) -> float:
     """How often finetuning hears each segment of the training part."""
-    return stage.updates * _drawn(stage) / _segments(segment_s, part)
+    return stage.updates * _drawn(stage, part) / _segments(segment_s, part.lengths_s)
+
+
+def weak_passes(stage: FinetuneStage, segment_s: float, part: TrainingPart) -> float:
+    """How often finetuning hears each recording that is labelled as a whole only."""
+    segments = stage.weak_segments(bool(part.lengths_s), bool(part.weak_lengths_s))
+    count = len(part.weak_lengths_s)
+    of_one = recordings_of(segments, count, _segments(segment_s, part.weak_lengths_s)) if segments else 0
+    return stage.updates * stage.micro_batches * of_one / count
 
 
 def updates_of(stage: FinetuneStage, segment_s: float, part: TrainingPart, wanted: float) -> int:
     """Updates for so many passes, rounded up to two digits."""
-    exact = wanted * _segments(segment_s, part) / _drawn(stage)
+    exact = wanted * _segments(segment_s, part.lengths_s) / _drawn(stage, part)
     unit = 10 ** max(math.floor(math.log10(exact)) - 1, 0)
     return math.ceil(exact / unit) * unit
 
 
-def _drawn(stage: FinetuneStage) -> int:
-    """Segments of one update."""
-    return stage.segments * stage.micro_batches
+def _drawn(stage: FinetuneStage, part: TrainingPart) -> int:
+    """Segments of one update that are labelled by events."""
+    weak = stage.weak_segments(bool(part.lengths_s), bool(part.weak_lengths_s))
+    return (stage.segments - weak) * stage.micro_batches
 
 
-def _segments(segment_s: float, part: TrainingPart) -> int:
+def _segments(segment_s: float, lengths_s: Sequence[float]) -> int:
     """As `Corpus.segments` cuts them: a recording that is shorter than a segment is one."""
-    return sum(max(1, math.ceil(length / segment_s - 1e-6)) for length in part.lengths_s)
+    return sum(max(1, math.ceil(length / segment_s - 1e-6)) for length in lengths_s)
 
 
 def advise(recipe: Recipe, parts: Mapping[float, TrainingPart], update_s: float | None = None) -> Advice:
@@ -83,9 +101,13 @@ def advise(recipe: Recipe, parts: Mapping[float, TrainingPart], update_s: float 
     warnings: list[str] = []
     for share, part in parts.items():
         stage = recipe.at_share(share).finetune
-        if stage is None or not part.lengths_s:
+        if stage is None or not (part.lengths_s or part.weak_lengths_s):
             continue
         who = "finetune" if len(parts) == 1 and share == 1 else f"finetune with {100 * share:.3g} % of the labels"
+        if part.weak_lengths_s:
+            lines.append(_weak_line(who, stage, recipe.data.segment_s, part))
+        if not part.lengths_s:
+            continue
         often = passes(stage, recipe.data.segment_s, part)
         audio = duration(sum(part.lengths_s))
         heard = f"{audio} of labelled audio {often:.2g} times"
@@ -102,7 +124,11 @@ def advise(recipe: Recipe, parts: Mapping[float, TrainingPart], update_s: float 
                 f"{who} hears {100 * often:.0f} % of your labelled audio once: nothing will be learned; try {key}{took}"
             )
         lines.append(f"{who} hears {heard}; {_calls(part.calls)}")
-        few = {name: count for name, count in _by_count(part.calls).items() if count < FEW_CALLS}
+        few = {
+            name: count
+            for name, count in _by_count(part.calls).items()
+            if count + part.presence.get(name, 0) < FEW_CALLS
+        }
         if few:
             named = some_of([f"{name} {count}" for name, count in few.items()], SHOWN_CLASSES)
             warnings.append(
@@ -112,11 +138,23 @@ def advise(recipe: Recipe, parts: Mapping[float, TrainingPart], update_s: float 
     return Advice(tuple(lines), tuple(warnings))
 
 
+def _weak_line(who: str, stage: FinetuneStage, segment_s: float, part: TrainingPart) -> str:
+    whole = f"{len(part.weak_lengths_s)} recordings ({duration(sum(part.weak_lengths_s))}) labelled as a whole"
+    if not stage.weak_segments(bool(part.lengths_s), True):
+        return f"{who} does not use {whole} (finetune.weak.share is 0)"
+    often = weak_passes(stage, segment_s, part)
+    return f"{who} hears {whole} {often:.2g} times, with {_listed(part.presence)}"
+
+
 def _calls(calls: Mapping[str, int]) -> str:
+    return f"{sum(calls.values())} labelled calls: {_listed(calls)}"
+
+
+def _listed(calls: Mapping[str, int]) -> str:
     ordered = [f"{name} {count}" for name, count in _by_count(calls).items()]
     if len(ordered) > SHOWN_CLASSES:
         ordered = [*ordered[: SHOWN_CLASSES - 2], "...", *ordered[-2:]]
-    return f"{sum(calls.values())} labelled calls: {', '.join(ordered)}"
+    return ", ".join(ordered)
 
 
 def _by_count(calls: Mapping[str, int]) -> dict[str, int]:
@@ -133,9 +171,13 @@ def advice_on(recipe: Recipe, listing: Listing, folds: Folds, update_s: float | 
     advice = replace(advice, warnings=(*class_warnings(listing, few=False), *advice.warnings))
     if not recipe.folds.refit:
         return advice
+    weak = weak_of(listing)
     names = {name for fold in folds for name in (*fold.train, *fold.evaluation)}
-    calls = int(class_counts(listing)[listing.indices(names)].sum())
-    return replace(advice, lines=(*advice.lines, f"the final model (folds.refit) hears all {calls} labelled calls"))
+    calls = int(class_counts(listing)[listing.indices(names - weak.keys())].sum())
+    heard = [f"{calls} labelled calls"] if calls or not weak else []
+    heard += [f"{len(names & weak.keys())} recordings labelled as a whole"] if weak else []
+    line = f"the final model (folds.refit) hears all {' and '.join(heard)}"
+    return replace(advice, lines=(*advice.lines, line))
 
 
 def training_parts(recipe: Recipe, listing: Listing, folds: Folds) -> dict[float, TrainingPart]:
@@ -167,6 +209,7 @@ def advice_before(recipe: Recipe, work: Path, corpus: Path | None, update_s: flo
     if listing is None:
         return Advice((f"more than {LISTED} recordings: what finetuning hears of them, `run` will say",))
     check_event_classes(recipe, listing.classes)
+    check_weak(recipe, listing)
     folds = splits.split(recipe, listing)
     if isinstance(listing, Corpus) and recipe.pretrain is not None:
         probe_of(recipe, listing, folds, splits.grouping(recipe.folds))

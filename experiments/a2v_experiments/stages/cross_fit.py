@@ -11,10 +11,13 @@ import math
 from collections.abc import Mapping, Sequence
 
 from a2v_eval.cross_fitting import COUNTED, cross_fitted
+from a2v_eval.presence import PRESENCE, PresenceScores
+from a2v_eval.thresholds import ThresholdScores
 
 from ..store import lookup
 from .evaluation import SHARED_LABELS
 from .figures import threshold_scores
+from .presence import presence_of
 from .stage import Context, Result
 
 OTHER_FOLDS = "thresholds chosen on the other folds"
@@ -40,9 +43,15 @@ def _of_share(
 ) -> list[dict[str, float]]:
     stage = context.recipe.at_share(share).finetune
     assert stage is not None
-    found = [threshold_scores(context, result.run_id) for result in results]
+    counted = _counted(
+        [threshold_scores(context, result.run_id) for result in results],
+        [
+            presence_of(context, result.run_id) if any(name.startswith(PRESENCE) for name in before) else None
+            for result, before in zip(results, scores, strict=True)
+        ],
+    )
     fitted = []
-    for result, before, counts in zip(results, scores, cross_fitted(found, SHARED_LABELS), strict=True):
+    for result, before, counts in zip(results, scores, counted, strict=True):
         lost = {name: math.nan for name in before if name.startswith(COUNTED) and name not in counts}
         changed = {name: value for name, value in counts.items() if before.get(name) != value}
         if changed or lost:
@@ -50,3 +59,20 @@ def _of_share(
             context.store.log_metrics(result.run_id, {**changed, **lost}, stage.updates, scored)
         fitted.append({name: value for name, value in {**before, **counts}.items() if name not in lost})
     return fitted
+
+
+def _counted(
+    events: Sequence[ThresholdScores | None], presence: Sequence[PresenceScores | None]
+) -> list[dict[str, float]]:
+    """What each fold counts at the thresholds of the others, of events and of recordings, as far as there are two folds
+    that have some."""
+    found: list[dict[str, float]] = [{} for _ in events]
+    whole = [None if one is None else one.thresholds() for one in presence]
+    for scores, prefix in ((events, "strict/"), (whole, PRESENCE)):
+        there = [(place, one) for place, one in enumerate(scores) if one is not None]
+        if len(there) < 2:
+            continue
+        fitted = cross_fitted([one for _, one in there], SHARED_LABELS)
+        for (place, _), counts in zip(there, fitted, strict=True):
+            found[place] |= {f"{prefix}{name.removeprefix('strict/')}": value for name, value in counts.items()}
+    return found

@@ -18,6 +18,7 @@ from a2v_eval.evaluation import Collector, Evaluation, EvaluationConfig, evaluat
 from a2v_eval.events import PROTOCOLS, EventConfig, find_events
 from a2v_eval.figures import fullest_stretch, likelihood_figure
 from a2v_eval.label_shares import EVALUATION_LABELS, TRAIN_LABELS, VALIDATION_LABELS
+from a2v_eval.presence import PresenceCollector, PresenceScores
 from a2v_eval.thresholds import ThresholdSweep
 from a2v_model import Detector, load_model, write_thresholds
 from a2v_model.checkpoints import DESCRIPTION
@@ -30,6 +31,9 @@ from ..recipe.sections import Recipe
 from ..store.logged_models import MODEL
 from ..store.tags import FOLD
 from .figures import FigureData, best_thresholds, log_fold
+from .presence import SCORE as PRESENCE_SCORE
+from .presence import Found, by_kind, filled, log_presence, where_known
+from .presence import collect as presence_in
 
 if TYPE_CHECKING:
     from .stage import Context
@@ -68,6 +72,10 @@ def evaluate_model(
 ) -> None:
     """Score the fold's evaluation recordings, in one pass.
 
+    Recordings that are labelled as a whole only (`Corpus.weak`) are scored by presence (`presence/...`, see
+    `a2v_eval.presence`); where the corpus has some, so are those with events. Of a fold that evaluates none of the
+    latter that is all there is.
+
     validation: held out training recordings, on which the threshold of each class is chosen; what counts calls of a
     class (F1, precision, recall, found, ...) is then at these thresholds. Without any, it is at the recipe's (until the
     folds choose one another's, see `cross_fit`), and the thresholds of the model are the best on the evaluation
@@ -89,23 +97,87 @@ def evaluate_model(
     settings = recipe.evaluate
     collected = Collectors.of(corpus.classes, frame_rate, settings)
     chosen = _chosen_on(context, run_id, len(validation), len(recordings))
-    thresholds = choose_thresholds(
-        _with_labels(context, model, corpus, corpus.indices(validation), "choosing thresholds"),
-        corpus.classes, frame_rate, settings, chosen,
-    ) if validation else None  # fmt: skip
+    thresholds, presence_at = _choose(context, model, corpus, validation, chosen)
     counted = None if thresholds is None else at_thresholds(thresholds["thresholds"], collected.by_class)
-    for likelihood_TC, labels in _with_labels(context, model, corpus, recordings):
+    presence = _presence_collector(corpus, frame_rate, settings)
+    for likelihood_TC, labels in _with_labels(context, model, corpus, recordings, presence=presence):
         collected.add(likelihood_TC, labels)
         if counted is not None:
             counted.add(likelihood_TC, labels)
+    trained = [name for name in fold.train if name not in set(validation)]
+    metrics = sample_sizes(corpus, trained, validation, fold.evaluation)
+    best: dict[str, Any] | None = None
+    if presence is not None:
+        best = _log_presence(context, run_id, model_run, presence.result(), presence_at, chosen)
+        energy = presence_in(corpus, _loudness(corpus, recordings, frame_rate), frame_rate, settings.events).metrics()
+        baseline = {f"energy/{key}": value for key, value in energy.items() if "AP/" in key}
+        store.log_metrics(run_id, baseline, recipe.finetune.updates)
+    if by_kind(corpus, fold.evaluation)[0]:
+        of_events = _log_events(context, run_id, model_run, corpus, recordings, collected, counted, chosen, metrics)
+        best = of_events if best is None else filled(of_events, best)
+    else:
+        store.log_metrics(run_id, metrics, recipe.finetune.updates, model_run)
+    _log_example(context, run_id, model, corpus, recordings)
+    if model_run == run_id:  # that of another run stays as it was
+        chosen_at = thresholds or best
+        assert chosen_at is not None
+        keep_thresholds(context, run_id, chosen_at)
+
+
+def _choose(
+    context: Context, model: Detector, corpus: Corpus, validation: Sequence[str], chosen: dict[str, Any]
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Thresholds that are the best on the validation recordings, for events and for presence per recording, as
+    `write_thresholds` takes them; None without any. Those for events are those for presence where no recording has
+    events, and for classes of which there is no event."""
+    if not validation:
+        return None, None
+    settings, frame_rate = context.recipe.evaluate, model.model_config.front_end.frame_rate
+    presence = _presence_collector(corpus, frame_rate, settings)
+    labelled = _with_labels(context, model, corpus, corpus.indices(validation), "choosing thresholds", presence)
+    of_events = choose_thresholds(labelled, corpus.classes, frame_rate, settings, chosen)
+    if presence is None:
+        return of_events, None
+    of_presence = best_thresholds(presence.result().thresholds(), {**chosen, "score": PRESENCE_SCORE}, SHARED_LABELS)
+    strong = by_kind(corpus, validation)[0]
+    return (filled(of_events, of_presence) if strong else of_presence), of_presence
+
+
+def _presence_collector(corpus: Corpus, frame_rate: float, settings: EvaluationConfig) -> PresenceCollector | None:
+    """Where the corpus has recordings that are labelled as a whole only."""
+    return PresenceCollector(corpus.classes, frame_rate, settings.events) if corpus.weak else None
+
+
+def _log_presence(
+    context: Context, run_id: str, model_run: str, scores: PresenceScores, at: dict[str, Any] | None,
+    chosen: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Metrics, counted at the thresholds `at` if there are some, and artifacts; returns the best thresholds."""
+    assert context.recipe.finetune is not None
+    metrics = scores.metrics(None if at is None else at["thresholds"])
+    context.store.log_metrics(run_id, metrics, context.recipe.finetune.updates, model_run)
+    log_presence(context, run_id, scores)
+    best = best_thresholds(scores.thresholds(), {**chosen, "score": PRESENCE_SCORE})
+    context.store.log_json(run_id, best, "thresholds_presence.json")
+    return best
+
+
+def _log_events(
+    context: Context, run_id: str, model_run: str, corpus: Corpus, recordings: list[int], collected: Collectors,
+    counted: Collector | None, chosen: dict[str, Any], more: dict[str, float],
+) -> dict[str, Any]:  # fmt: skip
+    """What is scored by events: metrics and artifacts of `evaluate_model`; returns the best thresholds."""
+    recipe, store, settings = context.recipe, context.store, context.recipe.evaluate
+    assert recipe.finetune is not None
+    frame_rate = collected.by_class.frame_rate
+    recordings = [recording for recording in recordings if corpus.recordings[recording].name not in corpus.weak]
     scores, any_scores = collected.by_class.evaluation(), collected.any_class.evaluation()
     steps = collected.timesteps.scores()
     energy = evaluate(_energy(corpus, recordings, frame_rate), corpus.classes, frame_rate, settings)
     metrics = scores.metrics() | scores.call_counts() | _any_class_metrics(any_scores, steps)
     if counted is not None:
         metrics |= operating_point(counted.evaluation())
-    trained = [name for name in fold.train if name not in set(validation)]
-    metrics |= sample_sizes(corpus, trained, validation, fold.evaluation)
+    metrics |= more
     baseline = {f"energy/{key}": value for key, value in energy.metrics().items() if "AP/" in key}
     store.log_metrics(run_id, metrics, recipe.finetune.updates, model_run)
     store.log_metrics(run_id, baseline, recipe.finetune.updates)
@@ -117,9 +189,7 @@ def evaluate_model(
         store.log_text(run_id, intervals_csv(intervals), "confidence_intervals.csv")
     data = FigureData.of({"model": scores, "energy": energy}, collected.sweep.result())
     log_fold(context, run_id, data, chosen)
-    _log_example(context, run_id, model, corpus, recordings)
-    if model_run == run_id:  # that of another run stays as it was
-        keep_thresholds(context, run_id, thresholds or best_thresholds(data.thresholds, chosen))
+    return best_thresholds(data.thresholds, chosen)
 
 
 def keep_thresholds(context: Context, run_id: str, thresholds: dict[str, Any]) -> None:
@@ -213,12 +283,19 @@ def sample_sizes(
 
 
 def _with_labels(
-    context: Context, model: Detector, corpus: Corpus, recordings: list[int], doing: str = "evaluating"
-) -> Iterator[Labelled]:
+    context: Context, model: Detector, corpus: Corpus, recordings: list[int], doing: str = "evaluating",
+    presence: PresenceCollector | None = None,
+) -> Iterator[Labelled]:  # fmt: skip
+    """Those that are labelled as a whole only go to `presence` alone."""
     with bar(doing, len(recordings), "recordings") as shown:
         for recording, likelihood in _likelihoods(context, model, corpus, recordings):
             shown.update()
-            yield likelihood, corpus.truth(recording)
+            weak = corpus.recordings[recording].name in corpus.weak
+            if presence is not None:
+                known = where_known(corpus, recording, likelihood, presence.frame_rate)
+                presence.add(known, corpus.present(recording), weak)
+            if not weak:
+                yield likelihood, corpus.truth(recording)
 
 
 def _likelihoods(
@@ -233,10 +310,15 @@ def _likelihoods(
 
 def _energy(corpus: Corpus, recordings: Iterable[int], frame_rate: float) -> Iterator[Labelled]:
     """The baseline that needs no model: the same loudness curve as the likelihood of every class."""
+    for recording, likelihood_TC in _loudness(corpus, recordings, frame_rate):
+        yield likelihood_TC, corpus.truth(recording)
+
+
+def _loudness(corpus: Corpus, recordings: Iterable[int], frame_rate: float) -> Iterator[Found]:
     for recording in recordings:
         waveform = _waveform(corpus, recording)
         loudness_T = energy_likelihood(waveform, corpus.sample_rate, frame_rate)
-        yield np.repeat(loudness_T[:, None], len(corpus.classes), axis=1).astype(np.float32), corpus.truth(recording)
+        yield recording, np.repeat(loudness_T[:, None], len(corpus.classes), axis=1).astype(np.float32)
 
 
 def _waveform(corpus: Corpus, recording: int) -> NDArray[np.float32]:
@@ -248,7 +330,7 @@ def _waveform(corpus: Corpus, recording: int) -> NDArray[np.float32]:
 def _log_example(context: Context, run_id: str, model: Detector, corpus: Corpus, recordings: list[int]) -> None:
     """The seconds with the most labels, of the recording that has the most, with likelihoods and events."""
     settings, frame_rate = context.recipe.evaluate, model.frame_rate
-    busiest = max(recordings, key=lambda recording: len(corpus.labels(recording)))
+    busiest = max(recordings, key=lambda one: (len(corpus.labels(one)), int(corpus.present(one).sum())))
     (_, likelihood_TC), *_ = _likelihoods(context, model, corpus, [busiest])
     waveform = _waveform(corpus, busiest)
     start_s = fullest_stretch(corpus.labels(busiest), len(waveform) / corpus.sample_rate, EXAMPLE_S)

@@ -9,6 +9,7 @@ from pathlib import Path
 from a2v_eval.comparison import compare_folds, comparison_csv, comparison_text
 from a2v_eval.events import PROTOCOLS
 from a2v_eval.label_shares import VALIDATION_LABELS, share_csv, share_rows, share_text
+from a2v_eval.presence import PRESENCE, presence_csv, presence_text
 from a2v_eval.summary import STRICT_FIRST, Spread, csv_table, metric_name, summarise, text_table
 
 from ..recipe.sections import Recipe
@@ -20,6 +21,7 @@ from ..training.probe_report import PROBE
 from .cross_fit import OTHER_FOLDS, cross_fit
 from .figures import log_experiment
 from .graph import Results, Sources, find_sources, run_graph
+from .presence import log_experiment_presence
 from .specs import experiment_spec
 from .stage import Context, Result, begin_alone, ending
 
@@ -77,10 +79,12 @@ def complete(
         _summarise(context, scores, results.heard)
         runs = {share: [result.run_id for result in by_fold] for share, by_fold in results.folds.items()}
         log_experiment(context, runs)
+        if any(present_names(folds) for folds in scores.values()):
+            log_experiment_presence(context, runs)
     else:
         context.say(f"summary: reused, run {context.parent}")
     tables = [_titled_table(context.recipe, share, metrics) for share, metrics in scores.items()]
-    if len(scores) > 1:
+    if len(scores) > 1 and _all_classes(scores):
         tables.append(_share_tables(scores))
     if results.heard:
         tables.append(results.heard)
@@ -124,7 +128,13 @@ def scores_of_run(store: Store, run_id: str) -> dict[str, float]:
 
 def _titled_table(recipe: Recipe, share: float, folds: list[dict[str, float]]) -> str:
     at = OTHER_FOLDS if recipe.is_cross_fitted(share) else _validated(folds)
-    table = text_table(_summaries(folds), class_names(folds), calls_of="model", calls_at=at)
+    tables = []
+    if class_names(folds):
+        tables.append(text_table(_summaries(folds), class_names(folds), calls_of="model", calls_at=at))
+    if present := present_names(folds):
+        model, energy = _summaries(folds).values()
+        tables.append(presence_text(model, present, at, {"energy": energy}))
+    table = "\n\n".join(tables)
     return f"{share:.0%} of the labels\n{table}"
 
 
@@ -164,6 +174,12 @@ def class_names(folds: list[dict[str, float]]) -> list[str]:
     return [name for name in found if name not in ("micro", "macro")]
 
 
+def present_names(folds: list[dict[str, float]]) -> list[str]:
+    """The same, for presence per recording."""
+    prefix = f"{PRESENCE}AP/"
+    return list(dict.fromkeys(key.removeprefix(prefix) for fold in folds for key in fold if key.startswith(prefix)))
+
+
 def _summarise(context: Context, scores: Scores, heard: str | None) -> None:
     """Means and standard deviations as metrics of the parent, the table as text, and the figure. heard: said below the
     table, see `Results`."""
@@ -175,12 +191,16 @@ def _summarise(context: Context, scores: Scores, heard: str | None) -> None:
         prefix = share_prefix(share, len(scores))
         table = "\n".join(filter(None, (_titled_table(context.recipe, share, folds), heard)))
         store.log_text(parent, table, f"{prefix}scores.txt")
+        if present := present_names(folds):
+            store.log_text(parent, presence_csv(_summaries(folds)["model"], present), f"{prefix}presence.csv")
+        if not class_names(folds):
+            continue
         store.log_text(parent, csv_table(_summaries(folds), class_names(folds)), f"{prefix}scores.csv")
         for protocol in PROTOCOLS:
             figure = ap_per_class_figure(_beside_energy(folds), class_names(folds), protocol)
             store.log_figure(parent, figure, f"{prefix}ap_per_class_{protocol}.png")
         _compare_with_energy(context, folds, prefix)
-    if len(scores) > 1:
+    if len(scores) > 1 and _all_classes(scores):
         summaries, classes = {share: summarise(folds) for share, folds in scores.items()}, _all_classes(scores)
         store.log_text(parent, _share_tables(scores), "label_shares.txt")
         store.log_text(parent, share_csv(summaries, classes), "label_shares.csv")

@@ -25,6 +25,7 @@ from a2v_eval.thresholds import ThresholdScores
 from numpy.typing import NDArray
 
 from ..basics.errors import FAILED, UserError
+from .presence import presence_of
 from .stage import Context
 
 DATA = "figure_data.json"
@@ -90,10 +91,12 @@ def log_experiment(context: Context, runs: dict[float, list[str]]) -> None:
     for share, run_ids in runs.items():
         found = [_fetch(context, run_id) for run_id in run_ids]
         missing = [run_id for run_id, data in zip(run_ids, found, strict=True) if data is None]
+        missing = [run_id for run_id in missing if presence_of(context, run_id) is None]  # else no events were scored
         if missing:
             context.say(f"  no figures over folds: run {missing[0]} has no {DATA} (it is of an earlier a2v)")
             return
         by_share[share] = [data for data in found if data is not None]
+    by_share = {share: folds for share, folds in by_share.items() if folds}
     for share, folds in by_share.items():
         chosen = {"recordings": "evaluation recordings of all folds that were run, each by its own fold's model"}
         _log(context, context.parent, folds, "" if len(by_share) == 1 else f"labels_{share:g}/", chosen)
@@ -138,9 +141,12 @@ def best_thresholds(scores: ThresholdScores, chosen: dict[str, Any], shared_labe
     return {"thresholds": best, "thresholds_from": {**chosen, **there, "labels": labels}}
 
 
-def threshold_scores(context: Context, run_id: str) -> ThresholdScores:
-    """Of a fold's evaluation recordings, from its run. Raises UserError where it is of an a2v that kept no numbers."""
+def threshold_scores(context: Context, run_id: str) -> ThresholdScores | None:
+    """Of the events of a fold's evaluation recordings, from its run; None where these are all labelled as a whole only.
+    Raises UserError where it is of an a2v that kept no numbers."""
     found = _fetch(context, run_id)
+    if found is None and presence_of(context, run_id) is not None:
+        return None
     if found is None:
         raise UserError(
             f"run {run_id} has no {DATA} (it is of an earlier a2v), from which thresholds are taken; delete that run,"

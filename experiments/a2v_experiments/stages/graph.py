@@ -18,6 +18,7 @@ from . import refit, stages
 from .advice import advice_on, texts
 from .backbones import Backbone, find_backbone
 from .heard import Heard, check_backbone, heard_by, told
+from .presence import check_weak
 from .specs import given_folds
 from .stage import Context, Result
 from .stages import Origin
@@ -104,6 +105,7 @@ class _Graph:
         result, corpus = stages.prepare(context.for_all, step.spec, step.inputs["source"])
         if not self.corpora:
             check_event_classes(context.recipe, corpus.classes)  # before anything is trained
+            check_weak(context.recipe, corpus)
             if context.recipe.finetune is not None:
                 context.store.name_classes(context.parent, corpus.classes)
         self.corpora.append(corpus)

@@ -28,6 +28,8 @@ from ..store.tracking import scratch
 from . import stages
 from .evaluation import SHARED_LABELS, holds_for, keep_thresholds, sample_sizes
 from .figures import best_thresholds, threshold_scores
+from .presence import SCORE as PRESENCE_SCORE
+from .presence import filled, presence_of
 from .stage import Context, Result, run_stage
 from .walk import Step
 
@@ -73,17 +75,30 @@ def out_of_fold(
     Raises UserError where a fold's run has no numbers of its thresholds.
     """
     run = context.recipe.folds.selected
-    scores = [
-        _heard(threshold_scores(context, result.run_id), corpus, folds[fold].train)
+    parts = [
+        (
+            threshold_scores(context, result.run_id),
+            presence_of(context, result.run_id) if corpus.meta.get("weak") else None,
+            folds[fold].train,
+        )
         for fold, result in zip(run, finetuned, strict=True)
     ]
+    scores = [_heard(events, corpus, train) for events, _, train in parts if events is not None]
+    presence = [_heard(whole.thresholds(), corpus, train) for _, whole, train in parts if whole is not None]
     count = sum(len(folds[fold].evaluation) for fold in run)
     numbers = ", ".join(str(fold) for fold in run)
     told = f"{count} recordings, out of fold: the evaluation recordings of fold{'s' if len(run) > 1 else ''} {numbers},"
     told += " each scored by a model that was not trained on it"
-    together = reduce(add, scores)
-    chosen = best_thresholds(together, holds_for(fitted, told), SHARED_LABELS)
-    unscored = [name for name, labels in zip(together.classes, together.labelled, strict=True) if not labels]
+    by_presence = {**holds_for(fitted, told), "score": PRESENCE_SCORE}
+    together = reduce(add, scores or presence)
+    chosen = best_thresholds(together, holds_for(fitted, told) if scores else by_presence, SHARED_LABELS)
+    if scores and presence:
+        chosen = filled(chosen, best_thresholds(reduce(add, presence), by_presence, SHARED_LABELS))
+    unscored = [
+        name
+        for name, labels in zip(together.classes, together.labelled, strict=True)
+        if not labels and name not in chosen["thresholds"]
+    ]
     pooled = ThresholdScores(
         ("all",), together.thresholds, together.hits.sum(0)[None], together.predicted.sum(0)[None],
         together.labelled.sum()[None],

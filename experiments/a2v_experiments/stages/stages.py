@@ -239,8 +239,8 @@ def _say_where_it_goes_on(context: Context, run_id: str, checkpoint: Path | None
 
 def fitted(recipe: Recipe, corpus: Corpus, names: list[str]) -> Recipe:
     """With `evaluate.fit_events`, the recipe with the event settings that the labels of its training recordings ask
-    for; else the recipe as it is."""
-    if not recipe.evaluate.fit_events:
+    for; else, and where all of these are labelled as a whole only, the recipe as it is."""
+    if not recipe.evaluate.fit_events or all(name in corpus.weak for name in names):
         return recipe
     labels = np.concatenate([corpus.labels(recording) for recording in corpus.indices(names)])
     durations_s = {

@@ -12,7 +12,7 @@ from a2v_data.class_warnings import told_about
 from a2v_data.corpus import META
 from a2v_data.coverage import Timeline
 from a2v_data.labelled import LabelledRule, LabelledSetting, rule_of
-from a2v_data.listing import duration_s, labelled_times, open_listing
+from a2v_data.listing import duration_s, labelled_times, open_listing, weak_of
 from a2v_data.plan import FOCAL
 from numpy.typing import NDArray
 
@@ -56,7 +56,7 @@ class CorpusFacts:
 
     folder: as the recipe names it. called_share: of the labelled time, that with a call of any class. problems:
     recordings that are left out, a line each. rule: by which recordings are labelled. notices: what is said where
-    another rule seems to be meant.
+    another rule seems to be meant. weak: recordings that are labelled as a whole only; they are not among `labelled`.
     """
 
     folder: str
@@ -69,6 +69,7 @@ class CorpusFacts:
     rule: LabelledRule | None = None
     notices: tuple[str, ...] = ()
     annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
+    weak: int = 0
 
     @property
     def labelled(self) -> list[RecordingFacts]:
@@ -90,6 +91,12 @@ def read_facts(
     events = listing.events
     numbers = [number for number, name in enumerate(listing.classes) if name != FOCAL]  # marks calls of the others
     events = events[np.isin(events["class"], numbers)]
+    if not len(events) and weak_of(listing):
+        raise UserError(
+            f"{folder}: its labels are of whole recordings, and what suits a corpus follows from when calls begin and"
+            " end; start from few_calls: a2v experiment run few_calls --set data.source=FOLDER --set"
+            " data.annotations.weak=TABLE"
+        )
     times_R = labelled_times(listing)
     if not len(events):
         raise UserError(f"{folder}: no call is labelled in its recordings: training needs some")
@@ -118,6 +125,7 @@ def read_facts(
     return CorpusFacts(
         str(folder), name, tuple(recordings), classes, _lengths(events), share, tuple(listing.problems),
         rule_of(listing.meta), tuple(told_about(listing)), annotations or AnnotationConfig(),
+        len(weak_of(listing)),
     )  # fmt: skip
 
 

@@ -139,7 +139,8 @@ def _head(facts: CorpusFacts) -> tuple[str, ...]:
     ]
     return (
         f"{facts.name}: {len(facts.recordings)} recordings, {duration(total)};"
-        f" {len(facts.labelled)} of them labelled, {duration(labelled)}",
+        f" {len(facts.labelled)} of them labelled, {duration(labelled)}"
+        + (f", {facts.weak} more as a whole" if facts.weak else ""),
         f"{facts.calls} calls of {len(facts.classes)} classes, in {share} of the labelled time",
         *table,
     )
@@ -156,7 +157,7 @@ def _base(facts: CorpusFacts) -> Setting:
 
 def _source(facts: CorpusFacts) -> str:
     told = "relative to where the command runs"
-    silent = len(facts.recordings) - len(facts.labelled)
+    silent = len(facts.recordings) - len(facts.labelled) - facts.weak
     if not silent or facts.rule == "with_events":
         return told
     return (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,6 +14,7 @@ from a2v_data.corpus import Corpus
 from a2v_data.sampling import SamplingConfig
 from a2v_data.training_part import TrainingPart
 from a2v_eval.evaluation import Evaluation, EvaluationConfig
+from a2v_eval.presence import PresenceScores
 from a2v_model import Detector, Pretrainer, ema_decay, load_model, normalise, padded_lengths
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig
 from numpy.typing import NDArray
@@ -24,6 +27,7 @@ from .probe import Probe
 from .probe_recordings import ProbeSpec
 from .segments import DrawnSampler, SegmentSampler
 from .validation import Validation, score_validation
+from .weak_bags import Bags, BagSampler
 
 Part = TypeVar("Part", bound=BaseModel)
 
@@ -91,17 +95,21 @@ class _TaskBase:
         self.frames = front_end.frames(self.samples)
         names = {recording.name: index for index, recording in enumerate(self.corpus.recordings)}
         recordings = [names[name] for name in spec.recordings]
-        self.part = TrainingPart(self.corpus, recordings)
-        self.sampler = self._sampler(recordings, spec.loop, front_end.stride)
+        self._draw_from(recordings, spec.loop.segments)
 
-    def _sampler(self, recordings: list[int], loop: LoopConfig, stride: int) -> SegmentSampler | DrawnSampler:
+    def _draw_from(self, recordings: list[int], segments: int) -> None:
+        """Micro-batches are so many segments of these recordings."""
+        loop, stride = self.spec.loop, self.spec.model.front_end.stride
+        self.part = TrainingPart(self.corpus, recordings)
+        self.sampler: SegmentSampler | DrawnSampler
         sampling = loop.sampling if isinstance(loop, PretrainStage | FinetuneStage) else None
         if sampling is not None:
-            return DrawnSampler(self.part, self.samples, stride, loop.segments, loop.seed, sampling)
-        return SegmentSampler(
-            self.corpus, recordings, self.samples, stride, loop.segments, loop.micro_batches, loop.seed,
-            loop.random_offset, labelled_only=isinstance(loop, FinetuneStage),
-        )  # fmt: skip
+            self.sampler = DrawnSampler(self.part, self.samples, stride, segments, loop.seed, sampling)
+        else:
+            self.sampler = SegmentSampler(
+                self.corpus, recordings, self.samples, stride, segments, loop.micro_batches, loop.seed,
+                loop.random_offset, labelled_only=isinstance(loop, FinetuneStage),
+            )  # fmt: skip
 
     def read(self, update: int, micro: int) -> tuple[NDArray[np.void], NDArray[np.float32], NDArray[np.int64]]:
         """Segments, waveforms (B, N) and how many samples of each are recording rather than padding (B,)."""
@@ -156,7 +164,12 @@ class PretrainTask(_TaskBase):
 
 
 class FinetuneTask(_TaskBase):
-    """Classify every frame (spec 7)."""
+    """Classify every frame (spec 7).
+
+    Recordings that are labelled as a whole only (`Corpus.weak`) are heard whole, in each micro-batch beside segments of
+    the others, or alone: `finetune.weak.share` of the loss is theirs, each recording's alike. Nothing is pasted into
+    them or taken from them, and they are not mixed: what sounds in them when is not known.
+    """
 
     def __init__(self, spec: TrainingSpec, device: torch.device) -> None:
         super().__init__(spec, device)
@@ -174,13 +187,30 @@ class FinetuneTask(_TaskBase):
         self.weight_average = self.config.weight_average
         if spec.validation:
             settings = self.config.validation or ValidationConfig()
-            self.validation = Validation(self.score, settings.every, settings.patience)
+            of_presence = all(name in self.corpus.weak for name in spec.validation)
+            self.validation = Validation(self.score, settings.every, settings.patience, of_presence=of_presence)
         self.augmenter: Augmenter | None = None
-        if self.config.augment is not None:
+        if self.config.augment is not None and self.strong_segments:
             power = (self.config.sampling or SamplingConfig()).class_power
             self.augmenter = Augmenter(self.part, spec.model.front_end.stride, self.config.augment, power)
 
-    def score(self, model: Detector) -> Evaluation:
+    def _draw_from(self, recordings: list[int], segments: int) -> None:
+        """The share of the recordings that are labelled as a whole only is theirs."""
+        weak = [number for number in recordings if self.corpus.recordings[number].name in self.corpus.weak]
+        strong = [number for number in recordings if number not in set(weak)]
+        assert self.spec.finetune is not None
+        weak_segments = self.spec.finetune.weak_segments(bool(strong), bool(weak))
+        self.strong_segments = segments - weak_segments if strong else 0
+        self.bags: BagSampler | None = None
+        if weak_segments:
+            loop, stride = self.spec.loop, self.spec.model.front_end.stride
+            self.bags = BagSampler(
+                self.corpus, weak, self.samples, stride, self.frames, weak_segments, loop.micro_batches, loop.seed
+            )
+        self.weak_segments = weak_segments
+        super()._draw_from(strong or recordings, self.strong_segments or segments)
+
+    def score(self, model: Detector) -> Evaluation | PresenceScores:
         """On the validation recordings."""
         spec, recordings = self.spec, self.corpus.indices(self.spec.validation)
         precision = self.config.precision
@@ -206,10 +236,46 @@ class FinetuneTask(_TaskBase):
             waveform_BN = waveform_BN * torch.from_numpy(gain_B).to(self.device)[:, None]
         return waveform_BN, torch.from_numpy(target_BTC).to(self.device), torch.from_numpy(samples_B)
 
+    def weak_examples(self, bags: Bags, update: int, micro: int) -> tuple[Tensor, Tensor]:
+        """Normalised waveforms (B, N) of recordings' windows on the device, at changed levels, and valid samples."""
+        read_BN, samples_B = self.corpus.waveforms(bags.segments, self.samples)
+        waveform_BN = self.normalised(read_BN, samples_B)
+        if self.config.augment is not None:
+            rng = np.random.default_rng([self.config.seed, 8, update, micro])
+            largest = self.config.augment.gain_db
+            gain_R = 10 ** (rng.uniform(-largest, largest, len(bags.presence)) / 20)
+            gain_B = torch.from_numpy(gain_R[bags.recording].astype(np.float32))
+            waveform_BN = waveform_BN * gain_B.to(self.device)[:, None]
+        return waveform_BN, torch.from_numpy(samples_B)
+
     def step(self, update: int, micro: int, generator: torch.Generator) -> Step:
+        steps = [self._strong_step(update, micro, generator)] if self.strong_segments else []
+        if self.bags is not None:
+            steps.append(self._weak_step(self.bags, update, micro, generator))
+        total, frames = (
+            reduce(add, parts) for parts in zip(*((one.loss_sum, one.frames) for one in steps), strict=True)
+        )
+        return Step(total, frames, {})
+
+    def _weak_step(self, sampler: BagSampler, update: int, micro: int, generator: torch.Generator) -> Step:
+        """Counts as many frames as its segments' worth would have, which its recordings share alike."""
+        bags = sampler.draw(update, micro)
+        waveform_BN, lengths_B = self.weak_examples(bags, update, micro)
+        front_end, device = self.spec.model.front_end, self.device
+        counted_BT = torch.from_numpy(bags.counted)
+        counted_BT &= torch.arange(self.frames) < torch.ceil(lengths_B / front_end.stride)[:, None]
+        logits_BTC = self.model(waveform_BN, generator, lengths=padded_lengths(lengths_B, self.samples, front_end))
+        loss_R = self.model.presence_loss(
+            logits_BTC, counted_BT.to(device), torch.from_numpy(bags.recording).to(device),
+            torch.from_numpy(bags.presence).to(device),
+        )  # fmt: skip
+        frames = self.weak_segments * self.frames
+        return Step(self.config.weak.weight * frames * loss_R.mean(), torch.as_tensor(frames, dtype=torch.float64), {})
+
+    def _strong_step(self, update: int, micro: int, generator: torch.Generator) -> Step:
         waveform_BN, targets_BTC, lengths_B = self.examples(update, micro)
         front_end = self.spec.model.front_end
-        if self.config.bcl:
+        if self.config.bcl and len(waveform_BN) > 1:
             lengths_B = lengths_B.max().expand_as(lengths_B)  # what stands in the padding is the partner's audio
             waveform_BN, mixed = mix(waveform_BN, targets_BTC, self.corpus.sample_rate, self.config.bcl, generator)
             assert mixed is not None

@@ -8,7 +8,10 @@ from typing import Any, TypeVar
 Score = TypeVar("Score", float, float | None)
 AP = ("strict/AP/micro", "strict/AP/macro")  # the first one chooses
 METRIC, BEST_METRIC, BEST_UPDATE = f"validation/{AP[0]}", f"validation/best/{AP[0]}", "validation/best_update"
+PRESENCE_AP = ("presence/mAP/micro", "presence/mAP/macro")  # where recordings are labelled as a whole only
+PRESENCE_METRIC, BEST_PRESENCE = f"validation/{PRESENCE_AP[0]}", f"validation/best/{PRESENCE_AP[0]}"
 STOPPED = "stopped_at_update"
+PRESENCE_TOLD = "presence mAP"
 AS_GOOD = 0.02  # of AP; what one call among fifty decides
 
 
@@ -22,9 +25,9 @@ def best_of(history: Sequence[tuple[int, Score]]) -> tuple[int, Score]:
     return [entry for entry, score in zip(history, scores, strict=True) if score >= max(scores) - AS_GOOD][-1]
 
 
-def told(update: int, score: float, kept: tuple[int, float]) -> str:
-    """One line about one validation. kept: `best_of` all so far."""
-    return f"validation: strict AP {score:.3g} at update {update} (kept: {kept[1]:.3g} at {kept[0]})"
+def told(update: int, score: float, kept: tuple[int, float], what: str = "strict AP") -> str:
+    """One line about one validation. kept: `best_of` all so far; what: the score is."""
+    return f"validation: {what} {score:.3g} at update {update} (kept: {kept[1]:.3g} at {kept[0]})"
 
 
 def summary(state: Mapping[str, Any], updates: int) -> str | None:
@@ -43,13 +46,14 @@ def summary(state: Mapping[str, Any], updates: int) -> str | None:
 def _kept(state: Mapping[str, Any]) -> str:
     """What the validation was whose weights are the model."""
     update, score, of = state["best_update"], state["best_score"], state["updates"]
+    ap = f"{PRESENCE_TOLD} of validation" if state.get("of_presence") else "validation AP"
     scored = [(value, -when) for when, value in state["history"] if value is not None]
     if score is None or not scored:
-        return f"validation AP was undefined at update {update} of {of} and before"
+        return f"{ap} was undefined at update {update} of {of} and before"
     highest, negative = max(scored)
     if score == highest:
-        return f"validation AP was highest at update {update} of {of}, {score:.3g}"
+        return f"{ap} was highest at update {update} of {of}, {score:.3g}"
     return (
-        f"validation AP was {score:.3g} at update {update} of {of}, as good within {AS_GOOD:g} as the highest,"
+        f"{ap} was {score:.3g} at update {update} of {of}, as good within {AS_GOOD:g} as the highest,"
         f" {highest:.3g} at update {-negative}"
     )

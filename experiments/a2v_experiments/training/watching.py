@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ..basics.progress import bar
 from ..store.tracking import Store
 from .probe_report import PROBE
-from .validation_report import BEST_METRIC, METRIC, best_of, told
+from .validation_report import BEST_METRIC, BEST_PRESENCE, METRIC, PRESENCE_METRIC, PRESENCE_TOLD, best_of, told
 
 POLL_S = 2.0
 LOSS = "loss"
@@ -55,7 +55,7 @@ class _Watch:
 
     def skip(self) -> None:
         """What an earlier call has told is not told again."""
-        self.told = max((update for update, _ in self.store.history(self.run_id, METRIC)), default=0)
+        self.told = max((update for update, _ in self._history()[0]), default=0)
 
     def look(self, shown: tqdm) -> None:
         metrics = self.store.run(self.run_id, wait=False).data.metrics
@@ -65,19 +65,27 @@ class _Watch:
         said = f"{LOSS} {metrics[LOSS]:.4g}" if LOSS in metrics else "starting"
         if PROBE in metrics:
             said += f", probe AP {metrics[PROBE]:.3g}"
-        if METRIC in metrics and BEST_METRIC in metrics:
-            said += f", validation AP {metrics[METRIC]:.3g} (kept: {metrics[BEST_METRIC]:.3g})"
+        for score, best, what in ((METRIC, BEST_METRIC, "AP"), (PRESENCE_METRIC, BEST_PRESENCE, PRESENCE_TOLD)):
+            if score not in metrics or best not in metrics:
+                continue
+            said += f", validation {what} {metrics[score]:.3g} (kept: {metrics[best]:.3g})"
             self.tell(shown.external_write_mode)
         shown.set_postfix_str(said, refresh=False)
 
     def tell(self, beside: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
         """A line for each validation that is new. beside(): the block in which lines do not disturb a bar."""
-        found = self.store.history(self.run_id, METRIC)
+        found, what = self._history()
         for place, (update, score) in enumerate(found):
             if update > self.told:
                 self.told = update
                 with beside():
-                    self.say(f"  {told(update, score, best_of(found[: place + 1]))}")
+                    self.say(f"  {told(update, score, best_of(found[: place + 1]), what)}")
+
+    def _history(self) -> tuple[list[tuple[int, float]], str]:
+        """All validations so far, and what their score is."""
+        if found := self.store.history(self.run_id, METRIC):
+            return found, "strict AP"
+        return self.store.history(self.run_id, PRESENCE_METRIC), PRESENCE_TOLD
 
 
 def _ignore_errors(call: Callable[[], None]) -> None:

@@ -31,6 +31,7 @@ class AnnotationConfig(BaseModel):
     default_label: class of events that have none, for tables of a single class.
     point_duration_s: points (onset = offset) become events of this length with the point in the middle; None: they
     are errors.
+    weak: a table of recording-level labels, without times (`weak.py`), relative as tables are; None: there is none.
     encoding: of text tables; None: UTF-8, or UTF-16 with a byte order mark.
     regions: CSV (file,onset_s,offset_s) that says which parts of the recordings were annotated; None: `regions.csv`
     where there is one. region_label: a label that marks such parts in the tables themselves.
@@ -54,6 +55,7 @@ class AnnotationConfig(BaseModel):
     default_label: str | None = None
     point_duration_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     encoding: str | None = None
+    weak: str | None = Field(default=None, exclude_if=_is_none)
     regions: str | None = Field(default=None, exclude_if=_is_none)
     region_label: str | None = Field(default=None, exclude_if=_is_none)
     file_column: str | None = Field(default=None, exclude_if=_is_none)
@@ -81,7 +83,7 @@ class AnnotationConfig(BaseModel):
         return tables
 
     @field_validator(
-        "label_column", "mapping", "default_label", "regions", "region_label", "file_column", "onset_column",
+        "label_column", "mapping", "default_label", "weak", "regions", "region_label", "file_column", "onset_column",
         "offset_column", "duration_column",
     )  # fmt: skip
     @classmethod

@@ -44,7 +44,8 @@ class AnnotationReport:
     (one that a mapping drops too), one line per problem, which of these lines are of one recording (`wrong`), and which
     parts of the recordings were annotated (None: all that there is).
 
-    written: the events with the labels that stand in the tables, where these became other ones."""
+    written: the events with the labels that stand in the tables, where these became other ones. weak: the classes of
+    each recording that a table of recording-level labels names; weak_written: its labels as they stand there."""
 
     tables: list[ReadTable] = field(default_factory=list)
     rows: list[Annotation] = field(default_factory=list)
@@ -55,6 +56,8 @@ class AnnotationReport:
     with_events: set[str] = field(default_factory=set)
     regions: dict[str, list[tuple[float, float]]] | None = None
     written: list[Annotation] | None = None
+    weak: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    weak_written: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def add_problem(self, recording: str | None, line: str) -> None:
         """Note what is wrong, and of which recording it is where that is known."""

@@ -91,7 +91,8 @@ class Annotations:
     notices: what is worth knowing though nothing is wrong, one line each. wrong: recordings of which an annotation is
     wrong, with a line for each; they cannot be used, their neighbours can. regions: which parts of the recordings were
     annotated, in seconds, by onset; None: all that there is. written: all events with the labels that stand in the
-    tables, where a mapping or `strip_numbers` made other ones of them.
+    tables, where a mapping or `strip_numbers` made other ones of them. weak: the classes of each recording that a table
+    of recording-level labels names; weak_written: its labels as they stand there.
     """
 
     path: Path
@@ -102,6 +103,8 @@ class Annotations:
     with_events: frozenset[str] = field(default_factory=frozenset)
     regions: Mapping[str, Sequence[tuple[float, float]]] | None = None
     written: tuple[Annotation, ...] | None = None
+    weak: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    weak_written: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def read_annotations(

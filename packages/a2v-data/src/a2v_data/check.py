@@ -33,6 +33,7 @@ from a2v_data.labelled import (
     labelled_notice,
     labelled_rule,
     says_who_listened,
+    weak_line,
 )
 from a2v_data.meerkat import LABEL_SUFFIXES
 from a2v_data.prepared import read_prepared
@@ -49,7 +50,7 @@ PUBLISHED_FILES, PUBLISHED_LABELLED = 384_592, 66_398
 class CheckReport:
     """What was found. `labelled` recordings are so by `rule`; `label_files` have a label file, `with_events` one that
     is not empty. meerkat: in its layout; else `label_files` are tables (check_source.py).
-    warnings: classes that cannot be learned."""
+    warnings: classes that cannot be learned. weak: recordings that are labelled as a whole only."""
 
     root: Path
     files: int
@@ -64,6 +65,7 @@ class CheckReport:
     notices: list[str]
     meerkat: bool = True
     warnings: list[str] = field(default_factory=list)
+    weak: int = 0
 
     @property
     def by_kind(self) -> dict[str, int]:
@@ -73,7 +75,8 @@ class CheckReport:
     def labelled_line(self) -> str:
         """One line: how many are labelled, and by which rule."""
         unit = "segments" if self.meerkat else "recordings"
-        return labelled_line(self.labelled, self.files, self.rule, self.meerkat, unit)
+        line = labelled_line(self.labelled, self.files, self.rule, self.meerkat, unit)
+        return f"{line}; {weak_line(self.weak)}" if self.weak else line
 
     def summary(self) -> str:
         """One line: files, hours, labelled, problems by kind."""
@@ -103,6 +106,7 @@ class CheckReport:
             "problems": [asdict(problem) for problem in self.problems],
             "notices": self.notices,
             "warnings": self.warnings,
+            **({"weak_recordings": self.weak} if self.weak else {}),
         }
 
 

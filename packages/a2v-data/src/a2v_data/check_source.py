@@ -97,6 +97,11 @@ def check_source(
     chosen = labelled_names(rule, set(names), listened)
     if report.regions is not None:
         chosen = frozenset(report.regions.keys() & set(names))
+    elif rule == "all":
+        chosen -= report.weak.keys() - report.annotated
+    weak = {name: labels for name, labels in report.weak.items() if name in headers and name not in chosen}
+    classes = [(row.label, row.file) for row in known.rows]
+    classes += [(label, name) for name, labels in weak.items() for label in labels]
     ignored_s = {name: _ignored_s(of) for name, of in known.unsure.items()}
     return CheckReport(
         root=root,
@@ -111,7 +116,8 @@ def check_source(
         problems=problems,
         notices=notices,
         meerkat=False,
-        warnings=class_notices(counts([(row.label, row.file) for row in known.rows]), len(report.annotated)),
+        warnings=class_notices(counts(classes), len(report.annotated | weak.keys())),
+        weak=len(weak),
     )
 
 

@@ -2,7 +2,7 @@
 
 from a2v_data.folds import class_counts
 from a2v_data.label_sets import Found, class_notices
-from a2v_data.listing import Listing, labelled_notices
+from a2v_data.listing import Listing, labelled_notices, weak_of
 
 
 def told_about(listing: Listing) -> list[str]:
@@ -13,8 +13,9 @@ def told_about(listing: Listing) -> list[str]:
 
 
 def class_warnings(listing: Listing, few: bool = True) -> list[str]:
-    """What `label_sets.class_notices` says of the labelled recordings."""
+    """What `label_sets.class_notices` says of the labelled recordings, those labelled as a whole only too."""
     counts_RC = class_counts(listing)
     events, recordings = counts_RC.sum(0).tolist(), (counts_RC > 0).sum(0).tolist()
     found = {name: Found(*of) for name, *of in zip(listing.classes, events, recordings, strict=True)}
-    return class_notices(found, sum(recording.labelled for recording in listing.recordings), few)
+    labelled = len(weak_of(listing)) + sum(recording.labelled for recording in listing.recordings)
+    return class_notices(found, labelled, few)

@@ -148,6 +148,22 @@ class Corpus:
         """What one recording is scored against: its events, then its unsure time."""
         return np.concatenate([self.labels(recording), self.unsure_of(recording)])
 
+    @property
+    def weak(self) -> dict[str, list[str]]:
+        """The classes of each recording that is labelled as a whole only, by name."""
+        weak: dict[str, list[str]] = self.meta.get("weak", {})
+        return weak
+
+    def weak_labels(self, recording: int) -> np.ndarray | None:
+        """(C,) bool: which classes call somewhere in a recording that is labelled as a whole only; None for others."""
+        names = self.weak.get(self.recordings[recording].name)
+        return None if names is None else np.isin(self.classes, names)
+
+    def present(self, recording: int) -> np.ndarray:
+        """(C,) bool: which classes call in a recording, by its recording-level labels or by its events."""
+        weak_C = self.weak_labels(recording)
+        return np.isin(np.arange(len(self.classes)), self.labels(recording)["class"]) if weak_C is None else weak_C
+
     def segment_samples(self, segment_s: float) -> int:
         """Samples in a segment of `segment_s` seconds."""
         samples = round(segment_s * self.sample_rate)
@@ -219,10 +235,14 @@ class Corpus:
         Frame t of a segment that starts at s seconds covers [s + t / f', s + (t + 1) / f'). It is 1 where its
         centre lies in [onset, offset) of an event of the class. So that no call is lost that is shorter than
         a frame, every event also sets the frame that contains its middle. Zeros in unlabelled recordings. Frames that
-        touch unsure time are not known, but for classes that have an event there.
+        touch unsure time are not known, but for classes that have an event there; nor are those of recordings that are
+        labelled as a whole only (`weak_labels`).
         """
         target_BTC = np.zeros((len(segments), frames, len(self.classes)), np.float32)
         for row, segment in enumerate(segments):
+            if self.weak and self.recordings[segment["recording"]].name in self.weak:
+                target_BTC[row] = np.nan
+                continue
             events = self.labels(segment["recording"])
             start_s = segment["start"] / self.sample_rate
             unsure = self.unsure_of(segment["recording"])

@@ -1,8 +1,9 @@
 """Stratified folds of a corpus, a hold-out, and few-shot shares of them.
 
 A fold is a list of recordings to train on and one to evaluate on; a group (recording, individual, day) never
-straddles the two. Unlabelled recordings are in neither; they stay available to pretraining. `manifests.py` writes
-and reads them.
+straddles the two. Unlabelled recordings are in neither; they stay available to pretraining. Recordings that are
+labelled as a whole only (`weak.py`) are split like others, each of their classes as one event. `manifests.py` writes
+and reads folds.
 
 Legend: R recordings, G groups, P parts (the evaluation recordings of each fold; or train and hold-out), C classes.
 """
@@ -17,8 +18,8 @@ import numpy as np
 from a2v_data.class_mapping import some_of
 from a2v_data.groups import Grouping, group_of
 from a2v_data.intervals import IGNORED
-from a2v_data.listing import Listing, labelled_times
-from a2v_data.stratification import best_split, strata
+from a2v_data.listing import Listing, learned_times, weak_of
+from a2v_data.stratification import best_split, stratified_sample
 
 TOLD_CLASSES = 10  # of more, one line tells how many there are
 
@@ -195,16 +196,16 @@ def _stratified(
     """
     written = written_counts(corpus)
     if written is None:
-        return split(with_sizes(corpus, counts_RC, members)), ()
+        return split(with_sizes(corpus, kinds_apart(corpus, counts_RC), members)), ()
     counts_RL, labels = written
-    part_G = split(with_sizes(corpus, counts_RL, members))
+    part_G = split(with_sizes(corpus, kinds_apart(corpus, counts_RL), members))
     if len(labels) <= len(corpus.classes):
         return part_G, ()
     counts_GC = with_sizes(corpus, counts_RC, members)[:, :-1]
     lost = _without(counts_GC, part_G, parts)
     if not lost:
         return part_G, ()
-    other_G = split(with_sizes(corpus, counts_RC, members))
+    other_G = split(with_sizes(corpus, kinds_apart(corpus, counts_RC), members))
     if len(_without(counts_GC, other_G, parts)) >= len(lost):
         return part_G, ()
     names = ", ".join(dict.fromkeys(corpus.classes[number] for number, _ in lost))
@@ -224,7 +225,7 @@ def _without(counts_GC: np.ndarray, part_G: np.ndarray, parts: Sequence[int]) ->
 
 def written_counts(corpus: Listing) -> tuple[np.ndarray, list[str]] | None:
     """(R, L) events of each recording by label, and the labels, as the tables had them before a mapping; None where
-    the classes are these labels (`pack.written_labels`)."""
+    the classes are these labels (`pack.written_labels`). Labels of whole recordings count as in `class_counts`."""
     written = corpus.meta.get("written")
     if not written:
         return None
@@ -253,10 +254,10 @@ def train_counts(corpus: Listing, counts_RC: np.ndarray, names: Sequence[str]) -
 
 
 def train_times(corpus: Listing, names: Sequence[str]) -> dict[str, float]:
-    """Labelled seconds of each recording: `Fold.times_s`. None where they were annotated as a whole."""
+    """Seconds of each recording that are labelled: `Fold.times_s`. None where they were annotated as a whole."""
     if not partly_annotated(corpus):
         return {}
-    times_R = labelled_times(corpus)
+    times_R = learned_times(corpus)
     return {name: float(times_R[row]) for name, row in zip(names, corpus.indices(names), strict=True)}
 
 
@@ -268,22 +269,39 @@ def partly_annotated(corpus: Listing) -> bool:
 def with_sizes(corpus: Listing, counts_RC: np.ndarray, members: list[list[int]]) -> np.ndarray:
     """(G, C + 1): events per class of each group, and how many recordings it has, or, where only parts of them were
     annotated, how many labelled minutes."""
-    sizes_R = labelled_times(corpus) / 60 if partly_annotated(corpus) else np.ones(len(counts_RC), np.int64)
+    sizes_R = learned_times(corpus) / 60 if partly_annotated(corpus) else np.ones(len(counts_RC), np.int64)
     return np.array([[*counts_RC[rows].sum(0), sizes_R[rows].sum()] for rows in members])
 
 
 def class_counts(corpus: Listing) -> np.ndarray:
-    """Events per recording and class, (R, C) int."""
+    """Events per recording and class, (R, C) int; 1 for each class of a recording that is labelled as a whole only."""
     counts_RC = np.zeros((len(corpus.recordings), len(corpus.classes)), np.int64)
     np.add.at(counts_RC, (corpus.events["recording"], corpus.events["class"]), 1)
+    weak = weak_of(corpus)
+    for row, names in zip(corpus.indices(weak), weak.values(), strict=True):
+        counts_RC[row] = np.isin(corpus.classes, names)
     return counts_RC
 
 
+def kinds_apart(corpus: Listing, counts_RC: np.ndarray) -> np.ndarray:
+    """What splits balance, (R, ...) int: counts as `class_counts` has them, or of other labels; with recordings that
+    are labelled as a whole only, those of either kind apart, and which recordings are labelled by events, so that no
+    part has one kind alone."""
+    weak = weak_of(corpus)
+    if not weak:
+        return counts_RC
+    whole_R1 = np.array([[recording.name in weak] for recording in corpus.recordings])
+    strong_R1 = np.array([[recording.labelled] for recording in corpus.recordings])
+    return np.concatenate([counts_RC * ~whole_R1, counts_RC * whole_R1, strong_R1], axis=1)
+
+
 def _members(corpus: Listing, group: Grouping) -> dict[str, list[int]]:
-    """Positions of the labelled recordings of each group, in the order of first appearance."""
+    """Positions of the labelled recordings of each group, those labelled as a whole only too, in the order of first
+    appearance."""
     members: dict[str, list[int]] = {}
+    weak = weak_of(corpus)
     for row, recording in enumerate(corpus.recordings):
-        if recording.labelled:
+        if recording.labelled or recording.name in weak:
             members.setdefault(group_of(recording.name, group), []).append(row)
     return members
 
@@ -322,8 +340,7 @@ def label_share(fold: Fold, share: float, seed: int) -> Fold:
         return fold
     rng = np.random.default_rng([seed, fold.index])
     counts_RC = np.array([fold.counts[name] for name in fold.train])
-    chosen = _keep_classes(counts_RC > 0, _stratified_sample(counts_RC, wanted, rng), rng)
-    chosen = _trim(counts_RC > 0, chosen, wanted, rng)
+    chosen = stratified_sample(counts_RC, wanted, rng)
     if fold.times_s:
         chosen = _nearest_time(np.array([fold.times_s[name] for name in fold.train]), chosen, share, rng)
     return _with_train(fold, [name for name, taken in zip(fold.train, chosen, strict=True) if taken])
@@ -332,45 +349,6 @@ def label_share(fold: Fold, share: float, seed: int) -> Fold:
 def _with_train(fold: Fold, names: list[str]) -> Fold:
     times_s = {name: fold.times_s[name] for name in names if fold.times_s}
     return replace(fold, train=names, counts={name: fold.counts[name] for name in names}, times_s=times_s)
-
-
-def _stratified_sample(counts_RC: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
-    """(R,) bool: about `wanted` recordings, at least that many, with alike class shares."""
-    from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
-
-    rows = len(counts_RC)
-    splitter = MultilabelStratifiedShuffleSplit(
-        n_splits=1, train_size=wanted, test_size=rows - wanted, random_state=int(rng.integers(2**31))
-    )
-    taken, _ = next(splitter.split(counts_RC, strata(counts_RC)))
-    chosen = np.zeros(rows, bool)
-    chosen[taken] = True
-    rest = rng.permutation(np.flatnonzero(~chosen))
-    chosen[rest[: max(wanted - len(taken), 0)]] = True
-    return chosen
-
-
-def _keep_classes(there_RC: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The sample and, for every class that it lacks, a recording that has it (as few as possible)."""
-    chosen = chosen.copy()
-    missing_C = there_RC.any(0) & ~there_RC[chosen].any(0)
-    while missing_C.any():
-        gain = (there_RC & missing_C).sum(1)
-        best = rng.choice(np.flatnonzero(gain == gain.max()))
-        chosen[best] = True
-        missing_C &= ~there_RC[best]
-    return chosen
-
-
-def _trim(there_RC: np.ndarray, chosen: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
-    """The sample without as many recordings as are too many, each time one that loses the fewest classes."""
-    chosen = chosen.copy()
-    while chosen.sum() > wanted:
-        only_C = there_RC[chosen].sum(0) == 1
-        rows = np.flatnonzero(chosen)
-        lost = (there_RC[rows] & only_C).sum(1)
-        chosen[rng.choice(rows[lost == lost.min()])] = False
-    return chosen
 
 
 def _nearest_time(times_R: np.ndarray, chosen: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:

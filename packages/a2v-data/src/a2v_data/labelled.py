@@ -79,6 +79,11 @@ def labelled_line(labelled: int, total: int, rule: LabelledRule | None, meerkat:
     return f"{line}: {told} (labelled: {rule})"
 
 
+def weak_line(count: int) -> str:
+    """How many more are labelled as a whole only."""
+    return f"{number(count)} more as a whole, by recording-level labels (weak)"
+
+
 def number(count: int) -> str:
     """With spaces between thousands: 384 592."""
     return f"{count:,}".replace(",", " ")

@@ -15,7 +15,7 @@ import numpy as np
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.corpus import EVENT_DTYPE, META, Corpus, Recording, in_order
 from a2v_data.intervals import IGNORED
-from a2v_data.labelled import LabelledSetting, labelled_line, rule_of
+from a2v_data.labelled import LabelledSetting, labelled_line, rule_of, weak_line
 
 if TYPE_CHECKING:
     from a2v_data.pack import PackConfig
@@ -85,11 +85,28 @@ def labelled_times(listing: Listing) -> np.ndarray:
     return np.maximum(times_R, 0.0)
 
 
+def learned_times(listing: Listing) -> np.ndarray:
+    """(R,) seconds of each recording of which it is known what calls in them: `labelled_times`, and all of what is
+    labelled as a whole only."""
+    weak, times_R = weak_of(listing), labelled_times(listing)
+    return np.array(
+        [duration_s(one) if one.name in weak else time for one, time in zip(listing.recordings, times_R, strict=True)]
+    )
+
+
+def weak_of(listing: Listing) -> dict[str, list[str]]:
+    """The classes of each recording that is labelled as a whole only (`weak.py`), by name."""
+    weak: dict[str, list[str]] = listing.meta.get("weak", {})
+    return weak
+
+
 def labelled_in(listing: Listing) -> str:
     """The line on how many of its recordings are labelled, and by which rule."""
     labelled = sum(recording.labelled for recording in listing.recordings)
     meerkat = listing.meta.get("source", {}).get("form") == "meerkat"
-    return labelled_line(labelled, len(listing.recordings), rule_of(listing.meta), meerkat)
+    line = labelled_line(labelled, len(listing.recordings), rule_of(listing.meta), meerkat)
+    weak = weak_of(listing)
+    return f"{line}; {weak_line(len(weak))}; each of their classes counts as one event" if weak else line
 
 
 def labelled_notices(listing: Listing) -> list[str]:
@@ -124,7 +141,7 @@ def list_source(folder: Path, config: "PackConfig", strict: bool = False) -> Sou
 
     strict: any wrong annotation raises `AnnotationError`, as in an experiment. Raises as `make_plan` does.
     """
-    from a2v_data.pack import planned_events, unsure_rows, written_labels
+    from a2v_data.pack import planned_events, planned_weak, unsure_rows, written_labels
     from a2v_data.plan import make_plan
 
     # The same rules as for packing (who counts as labelled, class order, merging), so that folds of either agree.
@@ -145,5 +162,7 @@ def list_source(folder: Path, config: "PackConfig", strict: bool = False) -> Sou
     }
     if (written := written_labels(plan, config)) is not None:
         meta["written"] = written
+    if weak := planned_weak(plan, config):
+        meta["weak"] = weak
     problems = [plan.left_out[name] for name in sorted(plan.left_out)]
     return SourceListing(folder, tuple(classes), recordings, events, meta, problems, notices, unsure)

@@ -7,7 +7,7 @@ memory. Nothing is written before annotations and disk space were checked, and t
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,19 +95,28 @@ def pack(
 def planned_events(plan: Plan, config: PackConfig) -> tuple[list[str], dict[str, list[Event]], list[str]]:
     """The classes, the events of every recording by onset, overlapping ones of one class merged, and notices."""
     rows = [row for row in plan.annotations.rows if row.label not in config.exclude_labels]
-    classes = _classes(plan.annotations.path, rows, config)
+    classes = _classes(plan.annotations.path, rows, config, planned_weak(plan, config))
     events, merged = _events(rows, classes)
     notices = list(plan.annotations.notices)
     notices += [
         f"exclude_labels: no event is labelled {label!r}"
         for label in config.exclude_labels
         if all(row.label != label for row in plan.annotations.rows)
+        and not any(label in names for names in plan.weak.values())
     ]
     notices += [
         f"{label}: {count} overlapping event(s) of one recording merged into those that they overlap"
         for label, count in sorted(merged.items())
     ]
     return classes, events, notices
+
+
+def planned_weak(plan: Plan, config: PackConfig) -> dict[str, list[str]]:
+    """The classes of every recording that is labelled as a whole only, by name."""
+    return {
+        name: [label for label in labels if label not in config.exclude_labels]
+        for name, labels in sorted(plan.weak.items())
+    }
 
 
 def unsure_rows(plan: Plan, names: Sequence[str]) -> np.ndarray:
@@ -121,7 +130,7 @@ def written_labels(plan: Plan, config: RecordingConfig) -> dict[str, Any] | None
     and `events`: recording -> (number of the label, how many). None where the labels are the classes.
 
     A corpus keeps it (`written` of its description), so that folds do not change when classes are merged. Counted as a
-    corpus without the mapping would count.
+    corpus without the mapping would count; of a recording that is labelled as a whole only each label is one.
     """
     if plan.prepared is not None and "written" in plan.prepared.meta:
         kept: dict[str, Any] = plan.prepared.meta["written"]
@@ -130,13 +139,21 @@ def written_labels(plan: Plan, config: RecordingConfig) -> dict[str, Any] | None
         return None
     packing = config if isinstance(config, PackConfig) else PackConfig()
     rows = [row for row in plan.annotations.written if row.label not in packing.exclude_labels]
-    labels = {row.label for row in rows}
+    excluded = frozenset(packing.exclude_labels)
+    whole = {name: sorted(set(labels) - excluded) for name, labels in _weak_written(plan).items()}
+    labels = {row.label for row in rows}.union(*whole.values())
     if packing.focal_class and any(row.focal for row in rows):
         labels.add(FOCAL)
     ordered = class_order(labels)
     events, _ = _events(rows, ordered)
     counted = {name: sorted(Counter(event[0] for event in of).items()) for name, of in sorted(events.items())}
+    counted |= {name: [(ordered.index(label), 1) for label in labels] for name, labels in whole.items()}
     return {"labels": ordered, "events": counted}
+
+
+def _weak_written(plan: Plan) -> dict[str, Sequence[str]]:
+    """The labels of every recording that is labelled as a whole only, as its table has them."""
+    return {name: plan.annotations.weak_written[name] for name in sorted(plan.weak)}
 
 
 def _tasks(plan: Plan, audio: Path) -> list[_Task]:
@@ -177,6 +194,8 @@ def _write(
         for number, recording in enumerate(writer.recordings)
         for event in events.get(recording.name, ())
     ]
+    good = {recording.name for recording in writer.recordings}
+    weak = {name: labels for name, labels in planned_weak(plan, config).items() if name in good}
     written = written_labels(plan, config)
     writer.finish(
         np.array(rows, EVENT_DTYPE),
@@ -191,6 +210,7 @@ def _write(
         **({"unheard": plan.unheard} if plan.unheard else {}),
         problems=problems,
         notices=sorted(notices),
+        **({"weak": weak} if weak else {}),
         **({} if written is None else {"written": written}),
     )
 
@@ -211,14 +231,21 @@ def _pack_recording(task: _Task, advance: Advance) -> Converted | AudioError:
         return error
 
 
-def _classes(path: Path, rows: list[Annotation], config: PackConfig) -> list[str]:
-    labels = {row.label for row in rows}
+def _classes(path: Path, rows: list[Annotation], config: PackConfig, weak: Mapping[str, Sequence[str]]) -> list[str]:
+    whole = {label: name for name, labels in weak.items() for label in labels}  # class -> a recording with it
+    labels = {row.label for row in rows} | whole.keys()
     if config.classes is not None:
         problems = [
             f"{row.where}: label {row.label!r} is not among classes ({', '.join(config.classes)}); "
             "add it there or to exclude_labels"
             for row in rows
             if row.label not in config.classes
+        ]
+        problems += [
+            f"{name}: recording-level label {label!r} is not among classes ({', '.join(config.classes)}); "
+            "add it there or to exclude_labels"
+            for label, name in whole.items()
+            if label not in config.classes
         ]
         if problems:
             raise AnnotationError(path, problems)

@@ -36,6 +36,7 @@ from a2v_data.prepared import Prepared, joined_annotations, read_prepared
 from a2v_data.regions import NUMBERS, Unsure, is_ignored, outside_recordings, region_notices, sure
 from a2v_data.sources import Source, open_source
 from a2v_data.unheard import unheard_labels
+from a2v_data.weak import compared
 
 FOCAL = "focal"
 HEADER_THREADS = 8  # headers are waited for, not computed
@@ -65,7 +66,8 @@ class RecordingConfig(BaseModel):
 class Plan:
     """A source: its good recordings by name, their events, and what is said about the others.
 
-    labels: of all annotations, also those of recordings that cannot be used. left_out: a line for each of these.
+    labels: of all annotations, also those of recordings that cannot be used. left_out: a line for each of these. weak:
+    the classes of each good recording that is labelled as a whole only, and is not in `labelled`.
     rule: by which recordings are in `labelled`. labelled_notice: what is said where another seems to be meant; it is
     among the annotations' notices too, as is `unheard`, what is said of labels above half of the sample rate.
     unsure: of each labelled recording, when nobody knows what calls there.
@@ -83,6 +85,7 @@ class Plan:
     labelled_notice: str | None
     unsure: Mapping[str, tuple[Unsure, ...]] = field(default_factory=dict)
     unheard: str | None = None
+    weak: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def original_audio_folder(self) -> str:
@@ -104,6 +107,11 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
     """
     opened = source if isinstance(source, Source) else open_source(source, config.annotations)
     prepared = read_prepared(opened.folder) if opened.form == "meerkat" else None
+    if prepared and opened.config.weak:
+        raise ValueError(
+            f"{opened.folder}: its recordings were cut into segments, to which recording-level labels do not belong; "
+            "give the folder of the recordings themselves with weak"
+        )
     heard = Heard(config.channel, config.channels)
     annotations = _joined_and_mapped(opened, prepared) if prepared else opened.annotations(heard)
     names = list(prepared.recordings) if prepared else list(opened.names)
@@ -140,10 +148,22 @@ def make_plan(source: Path | Source, config: RecordingConfig, strict: bool = Fal
     labelled = labelled_names(rule, set(names), annotations)
     if annotations.regions is not None:  # whoever marked what was annotated listened there, and nowhere else
         labelled = frozenset(annotations.regions.keys() & set(names))
+    elif rule == "all":  # but what is labelled as a whole only
+        labelled -= annotations.weak.keys() - annotations.annotated
     unsure = {name: intervals for name, intervals in unsure.items() if name in labelled}
+    weak = {name: annotations.weak[name] for name in recordings if name in annotations.weak and name not in labelled}
+    inside = replace(inside, notices=(*inside.notices, *_labelled_twice(inside, labelled, opened)))
     return Plan(
-        opened, prepared, sample_rate, recordings, inside, labels, labelled, left_out, rule, notice, unsure, unheard
+        opened, prepared, sample_rate, recordings, inside, labels, labelled, left_out, rule, notice, unsure, unheard,
+        weak,
     )  # fmt: skip
+
+
+def _labelled_twice(annotations: Annotations, labelled: Set[str], source: Source) -> list[str]:
+    events: dict[str, set[str]] = {}
+    for row in annotations.rows:
+        events.setdefault(row.file, set()).add(row.label)
+    return compared(Path(source.config.weak or "").name, annotations.weak, events, sorted(labelled))
 
 
 def _known(

@@ -86,6 +86,12 @@ def prepare(
     """
     out = Path(out)
     plan = make_plan(source, config)
+    if plan.source.config.weak:
+        raise ValueError(
+            f"{plan.source.config.weak}: recording-level labels do not say in which segment a call is, so a prepared"
+            " folder cannot hold them; leave weak (--weak-labels) out, or take the recordings as they are (`a2v data"
+            " pack`, a recipe's data.source)"
+        )
     if out.resolve().is_relative_to(plan.source.audio_folder.resolve()):
         raise ValueError(f"{out}: lies among the recordings, where it would be found as some; name another folder")
     segment_samples = round(config.segment_s * plan.sample_rate)

@@ -14,7 +14,7 @@ from typing import Literal
 
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotation_tables import AnnotationReport, ReadTable, read_tables
-from a2v_data.annotations import AnnotationError, Annotations
+from a2v_data.annotations import Annotation, AnnotationError, Annotations
 from a2v_data.audio import AUDIO_SUFFIXES
 from a2v_data.class_mapping import mapped, mapping_file, relabels
 from a2v_data.heard_channels import FIRST, Heard
@@ -39,6 +39,7 @@ from a2v_data.table_files import (
     others_in,
     tables_in,
 )
+from a2v_data.weak import WeakLabel, WeakTable, by_recording, read_weak, weak_file
 
 Entry = tuple[list[int] | None, str]  # ([size, mtime_ns], content hash) of one file
 Progress = Callable[[int, int], None]
@@ -90,7 +91,7 @@ class Source:
         return Annotations(
             place, tuple(report.rows), frozenset(report.annotated), (*report.notices, *unused), report.wrong,
             frozenset(report.with_events), report.regions,
-            None if report.written is None else tuple(report.written),
+            None if report.written is None else tuple(report.written), report.weak, report.weak_written,
         )  # fmt: skip
 
     def read(self, progress: Progress | None = None, heard: Heard = FIRST) -> AnnotationReport:
@@ -106,10 +107,19 @@ class Source:
             report = read_tables(self.found.read, names, self.config, MEERKAT_CLASSES, progress, heard)
         self._read_regions(report)
         report.with_events = {row.file for row in report.rows}
+        weak = self._weak_table(report)
+        labels = weak.labels if weak else []
         if relabels(self.config):
             report.written = report.rows
-            report.rows, problems, notices = mapped(report.rows, self.config, self.folder)
+            both: list[Annotation | WeakLabel] = [*report.rows, *labels]
+            both, problems, notices = mapped(both, self.config, self.folder)
+            report.rows = [row for row in both if isinstance(row, Annotation)]
+            labels = [label for label in both if isinstance(label, WeakLabel)]
             report.problems += problems
+            report.notices += notices
+        if weak is not None:
+            report.weak_written = weak.written
+            report.weak, notices = by_recording(weak, labels)
             report.notices += notices
         return report
 
@@ -134,10 +144,21 @@ class Source:
             }
             report.annotated |= report.regions.keys()
 
+    def _weak_table(self, report: AnnotationReport) -> WeakTable | None:
+        """The recording-level labels, if a table of them is named; what is wrong in it goes into the report."""
+        path = self._weak_file
+        if path is None:
+            return None
+        table = read_weak(path, RecordingNames(self.audio_folder, self.names), self.config)
+        report.problems += table.problems
+        report.notices += table.notices
+        return table
+
     def read_files(self) -> list[Path]:
         """Every file whose content decides what is prepared."""
         audio = [self.audio_folder / name for name in self.names]
-        beside = [path for path in (self._mapping_file, self._region_table) if path is not None]
+        named = (self._mapping_file, self._region_table, self._weak_file)
+        beside = [path for path in named if path is not None]
         if self.form != "meerkat":
             return [*audio, *[file.path for file in self.found.read], *beside]
         tables = [path for path in map(self.folder.joinpath, PREPARED_TABLES) if path.is_file()]
@@ -159,12 +180,17 @@ class Source:
     def _mapping_file(self) -> Path | None:
         return mapping_file(self.config, self.folder)
 
+    @property
+    def _weak_file(self) -> Path | None:
+        return weak_file(self.config, self.folder)
+
 
 def open_source(folder: Path, annotations: AnnotationConfig | None = None) -> Source:
     """Find out which form a folder has, its recordings and its annotation tables.
 
     (a) recordings in `audio/` or in the folder itself, with `annotations.csv`, or with tables in `annotations/` or
     `lbl/` or beside the recordings (Raven, Audacity, TextGrid, BirdNET, ...), or those that `annotations.tables` names;
+    with recording-level labels (`annotations.weak`) there may be none;
     (b) MeerKAT's wav/ and lbl/ with HDF5 label files. Sub-folders are searched; names that start with a point are left
     alone. Raises `ValueError` where the folder, its audio or its annotations are missing.
     """
@@ -183,7 +209,7 @@ def open_source(folder: Path, annotations: AnnotationConfig | None = None) -> So
         found = find_tables(folder, audio, RecordingNames(audio, names), config)
         alone = [file.shown for file in found.read] == [ANNOTATION_FILE]
         source = Source(folder, "csv" if alone else "tables", audio, names, config, found)
-        missing = None if found.read else _no_tables(found, meerkat=audio == wav)
+        missing = None if found.read or config.weak else _no_tables(found, meerkat=audio == wav)
     if not source.names:
         suffixes = ", ".join(sorted(suffix.removeprefix(".") for suffix in AUDIO_SUFFIXES))
         raise ValueError(f"{source.audio_folder}: no audio in it; put recordings there ({suffixes})")

@@ -10,7 +10,7 @@ from a2v_data.coverage import Timeline
 from a2v_data.folds import Folds, class_counts, label_share
 from a2v_data.intervals import UNKNOWN
 from a2v_data.labelled import rule_of
-from a2v_data.listing import Listing, duration_s, labelled_times
+from a2v_data.listing import Listing, duration_s, labelled_times, learned_times, weak_of
 from a2v_data.plan import FOCAL
 
 NOT_VOCAL = ("beep", "synch", "eating")
@@ -56,6 +56,20 @@ def corpus_statistics(corpus: Listing, not_vocal: Sequence[str] = NOT_VOCAL) -> 
             for number, name in enumerate(corpus.classes)
         },
         "overlaps": _overlaps(corpus.classes, of_class, timeline),
+        **_weak(corpus),
+    }
+
+
+def _weak(corpus: Listing) -> dict[str, Any]:
+    """Recordings that are labelled as a whole only: how many, their hours, and in how many each class calls."""
+    weak = weak_of(corpus)
+    if not weak:
+        return {}
+    return {
+        "weak_recordings": len(weak),
+        "weak_hours": sum(duration_s(corpus.recordings[row]) for row in corpus.indices(weak)) / 3600,
+        "weak_silent": sum(not names for names in weak.values()),
+        "weak_per_class": {name: sum(name in names for names in weak.values()) for name in corpus.classes},
     }
 
 
@@ -149,7 +163,7 @@ def _part(corpus: Listing, counts_RC: np.ndarray, names: Sequence[str]) -> dict[
     rows = corpus.indices(names)
     return {
         "recordings": len(rows),
-        "hours": float(labelled_times(corpus)[rows].sum()) / 3600,
+        "hours": float(learned_times(corpus)[rows].sum()) / 3600,
         "events": dict(zip(corpus.classes, counts_RC[rows].sum(0).tolist(), strict=True)),
     }
 
@@ -163,7 +177,8 @@ def class_shares(corpus: Listing, folds: Folds) -> dict[str, Any]:
     counts_RC = class_counts(corpus)
     evaluated_FC = np.array([counts_RC[corpus.indices(fold.evaluation)].sum(0) for fold in folds])
     # A hold-out's evaluation is held against everything that is labelled, folds together are just that.
-    labelled = [recording.labelled for recording in corpus.recordings]
+    weak = weak_of(corpus)
+    labelled = [recording.labelled or recording.name in weak for recording in corpus.recordings]
     total_C = counts_RC[labelled].sum(0)
     whole_C = total_C / max(total_C.sum(), 1)
     fold_FC = evaluated_FC / np.maximum(evaluated_FC.sum(1, keepdims=True), 1)

@@ -89,3 +89,49 @@ def strata(counts_GC: np.ndarray) -> np.ndarray:
     there = counts_GC > 0
     usual = [np.median(column[column > 0]) if (column > 0).any() else 0 for column in counts_GC.T]
     return np.concatenate([there, counts_GC > np.array(usual)], axis=1).astype(np.int64)
+
+
+def stratified_sample(counts_RC: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    """(R,) bool: `wanted` of the recordings, with alike class shares and as many classes as so few can hold, the rarest
+    first. counts_RC: events per class of each."""
+    chosen = _keep_classes(counts_RC > 0, _sample(counts_RC, wanted, rng), rng)
+    return _trim(counts_RC > 0, chosen, wanted, rng)
+
+
+def _sample(counts_RC: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    """(R,) bool: about `wanted` recordings, at least that many, with alike class shares."""
+    from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+
+    rows = len(counts_RC)
+    splitter = MultilabelStratifiedShuffleSplit(
+        n_splits=1, train_size=wanted, test_size=rows - wanted, random_state=int(rng.integers(2**31))
+    )
+    taken, _ = next(splitter.split(counts_RC, strata(counts_RC)))
+    chosen = np.zeros(rows, bool)
+    chosen[taken] = True
+    rest = rng.permutation(np.flatnonzero(~chosen))
+    chosen[rest[: max(wanted - len(taken), 0)]] = True
+    return chosen
+
+
+def _keep_classes(there_RC: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The sample and, for every class that it lacks, a recording that has it (as few as possible)."""
+    chosen = chosen.copy()
+    missing_C = there_RC.any(0) & ~there_RC[chosen].any(0)
+    while missing_C.any():
+        gain = (there_RC & missing_C).sum(1)
+        best = rng.choice(np.flatnonzero(gain == gain.max()))
+        chosen[best] = True
+        missing_C &= ~there_RC[best]
+    return chosen
+
+
+def _trim(there_RC: np.ndarray, chosen: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    """The sample without as many recordings as are too many, each time one that loses the fewest classes."""
+    chosen = chosen.copy()
+    while chosen.sum() > wanted:
+        only_C = there_RC[chosen].sum(0) == 1
+        rows = np.flatnonzero(chosen)
+        lost = (there_RC[rows] & only_C).sum(1)
+        chosen[rng.choice(rows[lost == lost.min()])] = False
+    return chosen

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from a2v_data.class_mapping import some_of
-from a2v_data.folds import TOLD_CLASSES, class_counts, with_sizes
+from a2v_data.folds import TOLD_CLASSES, class_counts, kinds_apart, with_sizes
 from a2v_data.groups import Grouping, group_of
 from a2v_data.listing import Listing
 from a2v_data.stratification import best_split
@@ -48,7 +48,8 @@ def validation_split(
     there_GC = counts_GC > 0
     held_G: np.ndarray = np.zeros(len(rows), bool)
     if (there_GC.sum(0) > 1).any():
-        held_G = best_split(with_sizes(corpus, counts_RC, rows), np.array([1 - share, share]), seed) == 1
+        sizes_GC = with_sizes(corpus, kinds_apart(corpus, counts_RC), rows)
+        held_G = best_split(sizes_GC, np.array([1 - share, share]), seed) == 1
         held_G = _share_classes(there_GC, held_G, share, np.random.default_rng(seed))
     if not there_GC[held_G].any():
         what = "training recordings" if group == "recording" else "groups of training recordings"

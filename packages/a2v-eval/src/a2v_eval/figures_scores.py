@@ -6,7 +6,7 @@ Variants are what one compares (models, shares of labels, runs); each has one or
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -39,15 +39,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Presence = Literal["presence"]
+
 
 def precision_recall_figure(
-    variants: Mapping[str, Sequence[Mapping[str, Curve]]], classes: Sequence[str], protocol: Protocol
+    variants: Mapping[str, Sequence[Mapping[str, Curve]]], classes: Sequence[str], protocol: Protocol | Presence
 ) -> Figure:
     """Precision against recall, one panel per class and one for all classes pooled (micro).
 
     variants   name -> its folds, each class -> Curve (`precision_recall_curves`). Of several folds each is a thin line
                and their mean (`mean_curve`) a thick one. The legend of a panel gives AP, mean ± standard deviation
                over the folds that define it.
+
+    protocol   what the curves are of; 'presence': of recordings, not of events.
 
     A class without labels has no curve, and its panel says so. Of more than 100 classes those with the highest AP are
     drawn. Raises ValueError without variants or folds.
@@ -78,7 +82,8 @@ def precision_recall_figure(
     over = "" if most == 1 else f",{chr(10) if narrow else ' '}mean ± standard deviation over {most} folds (thin lines)"
     some = f"\n{_without(left)}" if left else ""
     legend = {name: _line(order) for order, name in enumerate(variants)}
-    return finished(figure, legend, f"{protocol} protocol; numbers are average precision{over}{some}")
+    of = "presence per recording" if protocol == "presence" else f"{protocol} protocol"
+    return finished(figure, legend, f"{of}; numbers are average precision{over}{some}")
 
 
 def _without(left: int) -> str:
@@ -177,12 +182,15 @@ def _ap_lying(
     return finished(figure, handles_of([axis]), "\n".join(notes) or None)
 
 
-def threshold_figure(scores: ThresholdScores, chosen: Mapping[str, float] | None = None) -> Figure:
+def threshold_figure(
+    scores: ThresholdScores, chosen: Mapping[str, float] | None = None, of: Literal["strict"] | Presence = "strict"
+) -> Figure:
     """F1, precision and recall against the threshold, one panel per class, with the chosen threshold marked.
 
     chosen   class -> threshold; default `scores.best()`. A class without labels has no curve, and its panel says so;
              one of which no label is found at any threshold has no mark. Of more than 100 classes those with the most
              labels are drawn.
+    of       what was counted: events under `strict`, or recordings.
     """
     chosen = scores.best() if chosen is None else chosen
     most = np.argsort(-np.asarray(scores.labelled), kind="stable")[:MOST_CLASSES]
@@ -206,7 +214,8 @@ def threshold_figure(scores: ThresholdScores, chosen: Mapping[str, float] | None
         else:
             _header(axis, "nothing found", GREY)
     figure.supxlabel("Threshold on the pooled likelihood", fontsize=FONT_PT)
-    figure.supylabel("Score (strict protocol)", fontsize=FONT_PT)
+    counted = "presence per recording" if of == "presence" else "strict protocol"
+    figure.supylabel(f"Score ({counted})", fontsize=FONT_PT)
     title = f"the {MOST_CLASSES} classes with the most labels, without {left} others" if left else None
     return finished(figure, handles_of(axes), title)
 

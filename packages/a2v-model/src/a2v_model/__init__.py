@@ -15,7 +15,7 @@ from a2v_model.config import (
 from a2v_model.execution import autocast, compile_model, in_bfloat16, own_threads, threads
 from a2v_model.finetuning import Detector
 from a2v_model.layers import settle_batch_norms
-from a2v_model.losses import focal_loss
+from a2v_model.losses import focal_loss, linear_softmax
 from a2v_model.masking import channel_mask, frame_mask
 from a2v_model.normalise import normalise, padded_lengths
 from a2v_model.parameter_groups import weight_decay_groups
@@ -44,6 +44,7 @@ __all__ = [
     "focal_loss",
     "frame_mask",
     "in_bfloat16",
+    "linear_softmax",
     "load_model",
     "normalise",
     "own_threads",

@@ -15,7 +15,7 @@ from a2v_model.config import EarConfig, FinetuneConfig, ModelConfig, check_toget
 from a2v_model.heads import apply_head, new_head
 from a2v_model.inference import Inference, Waveform
 from a2v_model.layers import Dropout
-from a2v_model.losses import focal_loss
+from a2v_model.losses import focal_loss, linear_softmax, logit_of
 from a2v_model.masking import channel_mask, frame_mask, noise
 
 
@@ -174,16 +174,25 @@ class Detector(Inference):
         A target that is NaN is not known and has no loss; frames without any known target are not counted.
         """
         known_BTC = ~targets_BTC.isnan()
-        targets_BTC = torch.where(known_BTC, targets_BTC, 0.0)
-        if self.config.focal:
-            loss_BTC = focal_loss(logits_BTC, targets_BTC, self.config.focal_gamma, self.config.focal_alpha)
-        else:
-            loss_BTC = functional.binary_cross_entropy_with_logits(
-                logits_BTC.float(), targets_BTC.float(), reduction="none"
-            )
+        loss_BTC = self._elementwise(logits_BTC, torch.where(known_BTC, targets_BTC, 0.0))
         counted_BT = known_BTC.any(-1) if valid_BT is None else known_BTC.any(-1) & valid_BT
         loss_BTC = torch.where(known_BTC, loss_BTC, 0.0)
         return loss_BTC[counted_BT].sum(), int(counted_BT.sum())
+
+    def presence_loss(self, logits_BTC: Tensor, counted_BT: Tensor, recording_B: Tensor, presence_RC: Tensor) -> Tensor:
+        """Loss (R,) of recordings of which only the classes are known, summed over classes: that of the frames (focal
+        or binary cross entropy) on the frames' likelihoods pooled by `linear_softmax`, whose arguments these are.
+
+        presence_RC: 0 or 1; NaN where it is not known, which adds nothing.
+        """
+        pooled_RC = linear_softmax(logits_BTC.float().sigmoid(), counted_BT, recording_B, len(presence_RC))
+        loss_RC = self._elementwise(logit_of(pooled_RC), torch.nan_to_num(presence_RC, 0.0))
+        return torch.where(torch.isnan(presence_RC), 0.0, loss_RC).sum(1)
+
+    def _elementwise(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.config.focal:
+            return focal_loss(logits, targets, self.config.focal_gamma, self.config.focal_alpha)
+        return functional.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="none")
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -12,10 +12,12 @@ from a2v_data.corpus import Corpus
 from a2v_data.folds import label_share, make_folds
 from a2v_data.intervals import IGNORED, UNKNOWN, without
 from a2v_data.listing import labelled_times, open_listing
+from a2v_data.meerkat import write_labels
 from a2v_data.pack import PackConfig, pack
 from a2v_data.prepare import PrepareConfig, prepare
 from a2v_data.preview import open_piece
-from a2v_data.regions import sure
+from a2v_data.recording_names import RecordingNames
+from a2v_data.regions import WHOLE, read_regions, region_csv, sure
 from a2v_data.sampling import SamplingConfig, draw_segments
 from a2v_data.stats import corpus_statistics
 from a2v_data.training_part import TrainingPart
@@ -263,3 +265,49 @@ def test_preview_knows_what_was_annotated(tmp_path):
     stored = open_piece(packed(folder, mapping="mapping.csv").folder, recording="a.wav")
     assert stored.unknown() == [(3.9, 7.0), (8.1, 10.0)]
     assert stored.inside() == [("wren", 1.0, 1.5), ("?", 7.8, 8.1)]
+
+
+@pytest.mark.parametrize("place", ["Regions.CSV", "annotations/regions.csv", "day1/regions.csv"])
+def test_regions_are_found_where_tables_are(tmp_path, place):
+    """Beside annotations.csv, in a folder of tables, beside the recordings of a day; spreadsheets write semicolons."""
+    folder = source(tmp_path / "s")
+    (folder / "day1").mkdir()
+    (folder / "b.wav").rename(folder / "day1" / "b.wav")
+    table = (folder / "annotations.csv").read_text().replace("b.wav", "day1/b.wav")
+    (folder / "annotations.csv").write_text(table)
+    target = folder / place
+    target.parent.mkdir(exist_ok=True)
+    own = "b.wav" if place.startswith("day1") else "day1/b.wav"
+    target.write_text(f"file;onset_s;offset_s\n{own};0;3,5\n", encoding="utf-8-sig")
+    corpus = packed(folder)
+    assert listed(corpus, corpus.events) == [("day1/b.wav", 0, 2.0, 2.5)]
+    assert labelled_times(corpus).sum() == pytest.approx(3.5)
+
+
+def test_a_mapping_may_make_regions_of_other_labels(tmp_path):
+    marks = [("a.wav", 0.0, 4.0, "Annotated"), ("b.wav", 0.0, 10.0, "annotated")]
+    mapping = "Ann*,annotated\nwren,wren\nrobin,robin\n"
+    corpus = packed(source(tmp_path / "s", events=EVENTS + marks, mapping=mapping), mapping="mapping.csv",
+                    region_label="annotated")  # fmt: skip
+    assert corpus.classes == ("robin", "wren")
+    assert [one.labelled for one in corpus.recordings] == [True, True, False]
+
+
+def test_regions_are_written_as_they_are_read(tmp_path):
+    names = RecordingNames(tmp_path, ["a, b.wav", "c.wav"])
+    regions = {"a, b.wav": [(0.1, 2.0), (3.0, 4.5)], "c.wav": [WHOLE]}
+    (tmp_path / "regions.csv").write_text(region_csv(regions))
+    assert read_regions(tmp_path / "regions.csv", lambda name: names.resolve(name, tmp_path)) == (regions, [])
+
+
+def test_segments_in_meerkats_layout_have_regions_too(tmp_path):
+    for part in ("wav", "lbl"):
+        (tmp_path / part).mkdir()
+    for name in "ab":
+        soundfile.write(tmp_path / "wav" / f"{name}.wav", tone(100, 10, RATE), RATE, subtype="PCM_16")
+        write_labels(tmp_path / "lbl" / f"{name}.h5", [("cc", 1000, 1500, False), ("sn", 6000, 6500, False)], RATE)
+    (tmp_path / "regions.csv").write_text("file,onset_s,offset_s\na.wav,0,4\nb.wav,,\n")
+    listing = open_listing(tmp_path)
+    assert labelled_times(listing).tolist() == pytest.approx([4, 10])
+    assert len(listing.events) == 3
+    assert open_piece(tmp_path / "wav" / "a.wav").unknown() == [(4.0, 10.0)]

@@ -111,3 +111,23 @@ def test_sound_that_is_not_read_is_counted_and_named(a2v, source: Path) -> None:
     assert f"wrong:\n  {reason}" in said.out and "does not say to which recording" not in said.out
     found = json.loads(a2v("data", "annotations", source, "--json").out)
     assert [row["file"] for row in found["left_out"]] == ["logger.wac", "phone.m4a"] and found["problems"] == [reason]
+
+
+def test_regions_go_out_with_the_events(a2v, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    soundfile.write(folder / "a.wav", np.zeros(10_000), 1000)
+    (folder / "annotations.csv").write_text("file,onset_s,offset_s,label\na.wav,1,2,cc\na.wav,0,4,all\na.wav,7,8,cc\n")
+    out = tmp_path / "out" / "annotations.csv"
+    out.parent.mkdir()
+    said = a2v("data", "annotations", folder, "--region-label", "all", "--out", out)
+    assert said.code == 0 and "regions.csv" in said.out
+    assert out.with_name("regions.csv").read_text() == "file,onset_s,offset_s\na.wav,0.0,4.0\n"
+
+
+def test_no_class_left_is_a_problem(a2v, tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(10_000), 1000)
+    (tmp_path / "annotations.csv").write_text("file,onset_s,offset_s,label\na.wav,1,2,cc\n")
+    (tmp_path / "mapping.csv").write_text("label,class\n*?,?\n")
+    said = a2v("data", "annotations", tmp_path, "--mapping", "mapping.csv")
+    assert said.code == 1 and "there is none to learn or to score" in said.out

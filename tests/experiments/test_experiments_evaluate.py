@@ -346,3 +346,39 @@ def test_a_wrong_region_is_told(a2v, both, put, row):
     regions = put("annotated.csv", f"file,onset_s,offset_s\n{row}\n")
     said = a2v("evaluate", *both, "--regions", regions)
     assert said.code == 2 and "annotated.csv, row 2" in said.err
+
+
+def test_predictions_of_no_class_are_left_out(a2v, both, put):
+    said = put("said2.csv", PREDICTIONS + "audio/mon.wav,8,9,odd,0.9\naudio/mon.wav,9,9.5,car,0.9\n")
+    mapping = put("mapping.csv", "label,class\ncc,cc\nsn,sn\nodd,?\ncar,ignore\n")
+    rows, found = scores(a2v("evaluate", said, both[1], "--predictions-mapping", mapping, "--json"))
+    assert set(rows) == {"cc", "sn", "micro", "macro"}
+    assert "predictions of '?' are of no class and left out: 1" in found["notices"]
+
+
+def test_sides_of_different_channels_are_told(a2v, put):
+    header = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tSpecies"
+    row = "1\tSpectrogram 1\t{}\t1\t2\tcc"
+    true, said = (put(f"{name}/mon.txt", f"{header}\n{row.format(at)}\n") for name, at in (("true", 1), ("said", 2)))
+    _, found = scores(a2v("evaluate", said, true, "--json"))
+    assert any("labels are of channel 1, predictions of channel 2" in line for line in found["notices"])
+    _, found = scores(a2v("evaluate", true, true, "--json"))
+    assert not any("channel" in line for line in found["notices"])
+
+
+def test_a_region_of_a_recording_that_nobody_names_is_told(a2v, both, put):
+    put("regions.csv", "file,onset_s,offset_s\naudio/mon.wav,,\naudio/mn.wav,0,4\n")
+    _, found = scores(a2v("evaluate", *both, "--json"))
+    assert any(
+        "regions of recordings that neither side names" in line and "mn.wav" in line for line in found["notices"]
+    )
+
+
+def test_a_folder_of_predict_says_which_channel_it_heard(a2v, put):
+    header = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tSpecies"
+    true = put("true/mon.txt", f"{header}\n1\tSpectrogram 1\t1\t1\t2\tcc\n")
+    said = put("out/events.csv", "file,onset_s,offset_s,label,likelihood\nmon.wav,1,2,cc,0.9\n").parent
+    for channel, told in (("0", False), ("1", True), ("mix", False)):
+        put("out/predict.json", json.dumps({"options": {"channel": channel}}))
+        _, found = scores(a2v("evaluate", said, true, "--json"))
+        assert any("predictions of channel 2" in line for line in found["notices"]) == told

@@ -61,9 +61,9 @@ def show_annotations(
     from ..basics.progress import advancing, bar
     from ..score.files import with_options
 
-    for file in (write_mapping, out):
-        if file is not None:
-            check_new(file)
+    for path in (write_mapping, out):
+        if path is not None:
+            check_new(path)
     heard = Heard(channel_of(channel), read_channel_table(channels) if channels is not None else {})
     opened = open_source(source, annotations)
     if odd := sorted(set(heard.single) - set(opened.names)):
@@ -83,6 +83,11 @@ def show_annotations(
     report.problems = [with_options(line) for line in report.problems]
     report.notices = [with_options(line) for line in report.notices]
     known = [(row.label, row.file) for row in report.rows if row.label not in NUMBERS]
+    if report.rows and not known:
+        report.problems.append(
+            f"all {len(report.rows)} events are of the class ? or ignore, so there is none to learn or to score; in a "
+            "mapping, ? and * are patterns: [?] is the character"
+        )
     whole = {file: labels for file, labels in report.weak.items() if file not in report.annotated}
     known += [(label, file) for file, labels in whole.items() for label in labels]
     classes = class_notices(counts(known), len(report.annotated) + len(whole))
@@ -163,7 +168,9 @@ def _check_apart(out: Path, source: Source) -> None:
 def _write(report: AnnotationReport, source: Source, mapping: Path | None, out: Path | None, to_stderr: bool) -> None:
     """Write the files that were asked for. Raises UserError where there is nothing to write, or something is wrong."""
     from a2v_data.annotation_writers import annotation_csv
+    from a2v_data.regions import region_csv
     from a2v_data.storage import write_text_aside
+    from a2v_data.table_files import REGION_FILE
 
     from ..basics.errors import UserError
 
@@ -186,6 +193,11 @@ def _write(report: AnnotationReport, source: Source, mapping: Path | None, out: 
         silent = sorted(report.annotated - with_events)
         write_text_aside(out, annotation_csv(sorted(report.rows, key=lambda row: (row.file, row.onset_s)), silent))
         told(f"{out}: {len(report.rows)} events, {len(silent)} recordings without any")
+        if report.regions is not None:
+            beside = out.with_name(REGION_FILE)
+            check_new(beside)
+            write_text_aside(beside, region_csv(report.regions))
+            told(f"{beside}: which parts of {len(report.regions)} recordings were annotated; it belongs to {out.name}")
 
 
 def _template(report: AnnotationReport, source: Source) -> tuple[str, int, int]:

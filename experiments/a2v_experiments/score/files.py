@@ -11,6 +11,7 @@ tables counts once, and of what was marked in several channels all is taken, or 
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,7 @@ from a2v_data.heard_channels import Heard, channel_notices, in_heard_channel
 from a2v_data.intervals import Interval, united
 from a2v_data.meerkat import MEERKAT_CLASSES
 from a2v_data.outside import within
-from a2v_data.regions import marked_regions, read_regions, region_table
+from a2v_data.regions import NUMBERS, marked_regions, read_regions, region_tables
 from a2v_data.repeated_events import without_repeats
 from a2v_data.table_files import NAMELESS, REGION_FILE, why_no_table
 
@@ -106,12 +107,14 @@ def read_events(
         (inside.as_posix(), _add(found, table, inside, window_s, config, ranked, problems))
         for (inside, table), window_s in zip(opened, lengths, strict=True)
     ]
+    if (heard_in := _predicted_channel(path)) is not None:
+        events = [(shown, [replace(row, channels=row.channels or heard_in) for row in rows]) for shown, rows in events]
     said = _in_channel(events, channel)
     names = _one_name_each({row.file for _, rows in events for row in rows})
     kept, repeated = without_repeats(events, [[names[row.file] for row in rows] for _, rows in events])
     found.rows = [row for rows in kept for row in rows]
     if not ranked:
-        _read_regions(found, folder, config, problems)
+        _read_regions(found, folder, config, problems, deep=path.is_dir())
     heard = dict.fromkeys([*(row.file for row in found.rows), *found.silent])
     placed: list[str] = []
     if config.outside != "refuse":  # how long the recordings are, is not known here
@@ -121,6 +124,8 @@ def read_events(
     not_read = [f"{name} is not read: {reason}" for name, reason in ignored]
     found.notices = [*not_read, *said, *repeated, *placed, *mapping]
     found.notices = [with_options(line, prefix) for line in found.notices]
+    if ranked:
+        found.notices += _without_unsure(found)
     with_events = {row.file for row in found.rows}
     found.silent = [name for name in heard if name not in with_events]
     problems += unknown
@@ -137,17 +142,35 @@ def read_events(
     return found
 
 
-def _read_regions(found: EventFiles, folder: Path, config: AnnotationConfig, problems: list[str]) -> None:
+def _predicted_channel(path: Path) -> frozenset[int] | None:
+    """The channel, from 1, that `a2v predict` heard when it wrote this folder, of which events.csv says nothing."""
+    try:
+        said = json.loads((path / "predict.json").read_text(encoding="utf-8"))["options"]["channel"]
+        return frozenset({int(said) + 1})
+    except (OSError, ValueError, KeyError, TypeError):  # no folder of predict, or the mean of all channels
+        return None
+
+
+def _without_unsure(found: EventFiles) -> list[str]:
+    """Leave out predictions of no class; the lines that say so."""
+    unsure = Counter(row.label for row in found.rows if row.label in NUMBERS)
+    found.rows = [row for row in found.rows if row.label not in NUMBERS]
+    return [
+        f"predictions of {label!r} are of no class and left out: {count}" for label, count in sorted(unsure.items())
+    ]
+
+
+def _read_regions(found: EventFiles, folder: Path, config: AnnotationConfig, problems: list[str], deep: bool) -> None:
     """Which parts of the recordings were annotated, where a table of regions or a label says so."""
-    table, parts = region_table(folder, config.regions), []
+    parts = []
     if config.region_label is not None:
         found.rows, marked = marked_regions(found.rows, config.region_label)
         parts.append(marked)
         if not marked:
             problems.append(f"--region-label: no event is labelled {config.region_label!r}")
-    if table is not None:
-        names = RecordingMatcher([*(row.file for row in found.rows), *found.silent])
-        listed, wrong = read_regions(table, lambda name: names.find(name) or name)
+    names = RecordingMatcher([*(row.file for row in found.rows), *found.silent])
+    for table in region_tables(folder, config.regions, deep):
+        listed, wrong = read_regions(table, lambda name: names.find(name) or name, config.encoding)
         parts.append(listed)
         problems += [line for _, line in wrong]
     if parts:
@@ -155,7 +178,6 @@ def _read_regions(found: EventFiles, folder: Path, config: AnnotationConfig, pro
             name: united(interval for part in parts for interval in part.get(name, ()))
             for name in sorted(set().union(*parts))
         }
-        found.silent += [name for name in found.regions if name not in found.silent]
 
 
 def _add(
@@ -256,7 +278,7 @@ def _tables(path: Path, config: AnnotationConfig) -> tuple[list[Path], list[tupl
     files = [
         file
         for file in sorted(path.rglob("*"))
-        if file.is_file() and not file.name.startswith(".") and file != mapping and file.name != REGION_FILE
+        if file.is_file() and not file.name.startswith(".") and file != mapping and file.name.lower() != REGION_FILE
     ]
     endings = suffixes(config.format) - PICKLE_SUFFIXES
     tables, ignored = _sorted(path, [file for file in files if file.suffix.lower() in endings], config)

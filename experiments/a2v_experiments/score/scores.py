@@ -66,7 +66,7 @@ def score_events(predictions: Path, labels: Path, settings: Settings) -> EventSc
         raise UserError(
             f"--threshold {settings.threshold:g}: {predictions} has no column likelihood, confidence or score"
         )
-    notices = [*true.notices, *said.notices]
+    notices = [*true.notices, *said.notices, *_other_channels(true, said)]
     names, true_rows, said_rows = _same_recordings(true, said, settings.recordings, notices)
     seconds: np.ndarray | None = None
     if settings.durations is not None:
@@ -111,6 +111,18 @@ def score_events(predictions: Path, labels: Path, settings: Settings) -> EventSc
     )
 
 
+def _other_channels(true: EventFiles, said: EventFiles) -> list[str]:
+    """A line where labels and predictions are of different channels."""
+    sides = [sorted({at for row in files.rows for at in row.channels or ()}) for files in (true, said)]
+    if not all(sides) or set(sides[0]) & set(sides[1]):
+        return []
+    labels, predictions = (" and ".join(map(str, one)) for one in sides)
+    return [
+        f"labels are of channel {labels}, predictions of channel {predictions} (counted from 1): that is other sound, "
+        "so scores say nothing; --channel takes one of them"
+    ]
+
+
 Placed = tuple[int, Annotation]  # number of the recording, and its event
 
 
@@ -128,7 +140,14 @@ def _same_recordings(
     else:
         known, among = RecordingMatcher([*(row.file for row in true.rows), *true.silent]), ""
     if true.regions is not None:
-        known, among = RecordingMatcher([name for name in true.regions if known.find(name)]), "the regions"
+        silent = [name for name in true.silent if name not in true.regions]
+        if silent:
+            notices.append(f"{_recordings(len(silent))} without an event or a region, not scored: {_some(silent)}")
+        other = RecordingMatcher([*known.names, *(row.file for row in said.rows), *said.silent])
+        if unknown := [name for name in true.regions if not other.find(name)]:
+            notices.append(f"regions of recordings that neither side names, taken as annotated: {_some(unknown)}")
+        listed_names = [name for name in true.regions if listed is None or known.find(name)]
+        known, among = RecordingMatcher(listed_names), "the regions"
     names = list(known.names)
     labelled = set(range(len(names)))
     number = {name: at for at, name in enumerate(names)}

@@ -38,6 +38,7 @@ from a2v_data.labelled import (
 from a2v_data.meerkat import LABEL_SUFFIXES
 from a2v_data.prepared import read_prepared
 from a2v_data.recording_names import left_out_names
+from a2v_data.regions import region_tables
 from a2v_data.scheduling import Advance, Crash, in_this_process, on_cores
 
 Progress = Callable[[int, int], None]
@@ -172,6 +173,9 @@ def check(
         notices.append(f"{len(names) - files} recordings have no label file: they count as not labelled")
     notice = None if says_who_listened(root) else labelled_notice(rule, len(names), files, files - with_events)
     notices += [notice] if notice else []
+    if region_tables(root, None, deep=False):
+        told = "here segments count whole, `a2v data stats` counts the parts"
+        notices.append(f"regions.csv says which parts were annotated; {told}")
     if manifests.is_dir():
         samples = {name: one.samples for name, one in zip(names, found, strict=True)}
         more_problems, more_notices = check_manifests(

@@ -15,7 +15,7 @@ import numpy as np
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.corpus import EVENT_DTYPE, META, Corpus, Recording, in_order
 from a2v_data.intervals import IGNORED
-from a2v_data.labelled import LabelledSetting, labelled_line, rule_of, weak_line
+from a2v_data.labelled import LabelledSetting, labelled_line, number, rule_of, weak_line
 
 if TYPE_CHECKING:
     from a2v_data.pack import PackConfig
@@ -105,6 +105,8 @@ def labelled_in(listing: Listing) -> str:
     labelled = sum(recording.labelled for recording in listing.recordings)
     meerkat = listing.meta.get("source", {}).get("form") == "meerkat"
     line = labelled_line(labelled, len(listing.recordings), rule_of(listing.meta), meerkat)
+    if listing.meta.get("regions"):
+        line = f"{number(labelled)} of {number(len(listing.recordings))} recordings labelled: those with a region"
     weak = weak_of(listing)
     return f"{line}; {weak_line(len(weak))}; each of their classes counts as one event" if weak else line
 
@@ -157,6 +159,7 @@ def list_source(folder: Path, config: "PackConfig", strict: bool = False) -> Sou
         "source": {"audio_folder": plan.original_audio_folder, "form": plan.source.form},
         "config": {**config.model_dump(mode="json"), "labelled": plan.rule},
         "labelled_notice": plan.labelled_notice,
+        "regions": plan.annotations.regions is not None,
         "unheard": plan.unheard,
         "annotation_notices": list(plan.annotations.notices),
     }

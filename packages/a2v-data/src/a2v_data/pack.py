@@ -21,6 +21,7 @@ from a2v_data.audio import AudioError
 from a2v_data.conversion import Converted, Progress, SourceRecording, convert, counting_seconds, peak_notice
 from a2v_data.corpus import EVENT_DTYPE, Corpus, CorpusWriter, Recording
 from a2v_data.plan import FOCAL, Plan, RecordingConfig, class_order, make_plan, require_any
+from a2v_data.regions import NUMBERS
 from a2v_data.resampling import resampled_length
 from a2v_data.scheduling import Advance, Crash, Run, in_this_process
 from a2v_data.sources import Source
@@ -101,7 +102,8 @@ def planned_events(plan: Plan, config: PackConfig) -> tuple[list[str], dict[str,
     notices += [
         f"exclude_labels: no event is labelled {label!r}"
         for label in config.exclude_labels
-        if all(row.label != label for row in plan.annotations.rows)
+        if label not in NUMBERS
+        and all(row.label != label for row in plan.annotations.rows)
         and not any(label in names for names in plan.weak.values())
     ]
     notices += [
@@ -208,6 +210,7 @@ def _write(
         config={**config.model_dump(mode="json"), "labelled": plan.rule},
         labelled_notice=plan.labelled_notice,
         **({"unheard": plan.unheard} if plan.unheard else {}),
+        **({} if plan.annotations.regions is None else {"regions": True}),
         problems=problems,
         notices=sorted(notices),
         **({"weak": weak} if weak else {}),

@@ -4,6 +4,7 @@ them."""
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from a2v_data.intervals import Interval, without
 from a2v_data.meerkat import MEERKAT_CLASSES, label_path, read_labels
 from a2v_data.plan import FOCAL
 from a2v_data.recording_names import RecordingNames
-from a2v_data.regions import WHOLE
+from a2v_data.regions import WHOLE, read_regions, region_tables
 from a2v_data.sources import has_meerkats_layout, open_source
 from a2v_data.table_files import ANNOTATION_FILE, ANNOTATION_FOLDER, LABEL_FOLDER
 
@@ -48,7 +49,8 @@ def labels_of(path: Path, annotations: Path | None, reading: AnnotationConfig, c
             label = label_path(folder.parent / "lbl", name)
             if label is None:
                 return RecordingLabels(None, "")
-            return RecordingLabels(_from_labels(label, name, reading), str(label))
+            regions = _regions_of(folder, name, reading)
+            return RecordingLabels(_from_labels(label, name, reading), str(label), regions)
         if (found := _from_source(path, folder, reading, channel)) is not None:
             return found
     return RecordingLabels(None, "")
@@ -96,6 +98,13 @@ def _may_hold_tables(folder: Path, path: Path) -> bool:
     except OSError:
         return False
     return any(near or one.startswith(f"{path.stem}.") for one in beside)
+
+
+def _regions_of(wav: Path, name: str, reading: AnnotationConfig) -> list[Interval]:
+    """When nothing was annotated of a segment in MeerKAT's layout."""
+    tables, names = region_tables(wav.parent, reading.regions, deep=False), RecordingNames(wav, [name])
+    listed = [read_regions(table, partial(names.resolve, table_folder=table.parent))[0] for table in tables]
+    return without([WHOLE], (part for of in listed for part in of.get(name, ()))) if tables else []
 
 
 def _from_labels(label: Path, name: str, reading: AnnotationConfig) -> list[Event]:

@@ -9,15 +9,18 @@ An event belongs where its middle lies. One that reaches out of a region is stil
 one that reaches into a region, or out of time to be ignored, nothing is known.
 """
 
+import csv
+import io
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from a2v_data.annotations import Annotation, table_problem
-from a2v_data.formats.table import Header, TableError, grid, read_text, seconds, whole_rows
+from a2v_data.formats.table import Header, TableError, grid, read_text, seconds, whole_rows, with_points
 from a2v_data.intervals import IGNORED, SHORTEST_S, UNKNOWN, Interval, holds, united, without
-from a2v_data.table_files import ANNOTATION_FOLDER, REGION_FILE
+from a2v_data.table_files import REGION_FILE
 
 WANTED = "regions are a CSV with file,onset_s,offset_s (both empty: the whole recording)"
 UNKNOWN_CLASS, IGNORE_CLASS = "?", "ignore"
@@ -37,21 +40,24 @@ class Sure:
     dropped: Counter[str]
 
 
-def region_table(folder: Path, given: str | None) -> Path | None:
-    """The table of regions of a folder of recordings: the given one, there or where the command runs, or
-    `regions.csv` there or in `annotations/`; None where there is none. Raises `ValueError` where a given one does not
-    exist."""
+def region_tables(folder: Path, given: str | None, deep: bool = True) -> list[Path]:
+    """The tables of regions of a folder of recordings: the given one, there or where the command runs, or every
+    `regions.csv`, whatever its case, in the folder and, where `deep`, below it. Raises `ValueError` where a given one
+    does not exist."""
     if given is None:
-        places = (folder / REGION_FILE, folder / ANNOTATION_FOLDER / REGION_FILE)
-        return next((path for path in places if path.is_file()), None)
+        found = []
+        for parent, folders, files in os.walk(folder):
+            folders[:] = sorted(name for name in folders if deep and not name.startswith("."))
+            found += [Path(parent, name) for name in sorted(files) if name.lower() == REGION_FILE]
+        return found
     for path in (folder / given, Path(given)):
         if path.is_file():
-            return path
+            return [path]
     raise ValueError(f"{given}: no such table of regions, neither in {folder} nor here; {WANTED}")
 
 
 def read_regions(
-    path: Path, resolve: Callable[[str], str | None]
+    path: Path, resolve: Callable[[str], str | None], encoding: str | None = None
 ) -> tuple[dict[str, list[Interval]], list[tuple[str | None, str]]]:
     """The regions of each recording by onset, and (recording, as far as it is known, and one line) for all that is
     wrong.
@@ -62,8 +68,8 @@ def read_regions(
     found: dict[str, list[Interval]] = {}
     wrong: list[tuple[str | None, str]] = []
     try:
-        header, body, delimiter = grid(read_text(path))
-        rows, broken = whole_rows(body, header, delimiter)
+        header, body, delimiter = grid(read_text(path, encoding))
+        rows, broken = whole_rows(with_points(body, delimiter), header, delimiter)
         columns = _columns(header)
     except TableError as error:
         return {}, [(None, f"{table_problem(path.name, error)}")]
@@ -175,6 +181,16 @@ def _of_recording(
         [row for row in kept if row.label != UNKNOWN_CLASS],
         sorted((one for one in intervals if one[2] - one[1] >= SHORTEST_S), key=lambda one: one[1:]),
     )
+
+
+def region_csv(regions: Mapping[str, Sequence[Interval]]) -> str:
+    """The table that `read_regions` reads."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("file", "onset_s", "offset_s"))
+    for name, intervals in sorted(regions.items()):
+        writer.writerows([name, "", ""] if one == WHOLE else [name, *map(repr, one)] for one in intervals)
+    return text.getvalue()
 
 
 def is_ignored(unsure: Sequence[Unsure], place_s: float) -> bool:

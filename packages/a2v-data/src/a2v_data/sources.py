@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from a2v_data.annotations import Annotation, AnnotationError, Annotations
 from a2v_data.audio import AUDIO_SUFFIXES
 from a2v_data.class_mapping import mapped, mapping_file, relabels
 from a2v_data.heard_channels import FIRST, Heard
+from a2v_data.intervals import Interval, united
 from a2v_data.meerkat import (
     JOURNAL,
     MEERKAT_CLASSES,
@@ -27,7 +29,7 @@ from a2v_data.meerkat import (
     read_labels,
 )
 from a2v_data.recording_names import RecordingNames, left_out_names, recording_names
-from a2v_data.regions import marked_regions, read_regions, region_table, united
+from a2v_data.regions import marked_regions, read_regions, region_tables
 from a2v_data.storage import BLOCK_BYTES, write_text_aside
 from a2v_data.table_files import (
     ANNOTATION_FILE,
@@ -105,7 +107,7 @@ class Source:
         else:
             names = RecordingNames(self.audio_folder, self.names)
             report = read_tables(self.found.read, names, self.config, MEERKAT_CLASSES, progress, heard)
-        self._read_regions(report)
+        found = self._read_regions(report)
         report.with_events = {row.file for row in report.rows}
         weak = self._weak_table(report)
         labels = weak.labels if weak else []
@@ -117,26 +119,35 @@ class Source:
             labels = [label for label in both if isinstance(label, WeakLabel)]
             report.problems += problems
             report.notices += notices
+        self._put_regions(report, found)
         if weak is not None:
             report.weak_written = weak.written
             report.weak, notices = by_recording(weak, labels)
             report.notices += notices
         return report
 
-    def _read_regions(self, report: AnnotationReport) -> None:
-        """Which parts were annotated, where a table of regions or a label says so."""
-        label, table, found = self.config.region_label, self._region_table, []
-        if label is not None:
-            report.rows, marked = marked_regions(report.rows, label)
+    def _read_regions(self, report: AnnotationReport) -> list[dict[str, list[Interval]]]:
+        """Which parts were annotated by tables of regions or a label, which then is no event any more."""
+        found = []
+        if self.config.region_label is not None:
+            report.rows, marked = marked_regions(report.rows, self.config.region_label)
             found.append(marked)
-            if not marked:
-                report.problems.append(f"region_label: no event is labelled {label!r}; correct it or leave it out")
-        if table is not None:
-            names = RecordingNames(self.audio_folder, self.names)
-            listed, wrong = read_regions(table, lambda name: names.resolve(name, table.parent))
-            found.append(listed)
+        names = RecordingNames(self.audio_folder, self.names)
+        for table in self._region_tables:
+            listed, wrong = read_regions(table, partial(names.resolve, table_folder=table.parent), self.config.encoding)
+            found += [listed] if listed or not wrong else []
             for name, line in wrong:
                 report.add_problem(name, line)
+        return found
+
+    def _put_regions(self, report: AnnotationReport, found: list[dict[str, list[Interval]]]) -> None:
+        """The regions, with those that a mapping made of other labels."""
+        label = self.config.region_label
+        if label is not None:
+            report.rows, mapped_ones = marked_regions(report.rows, label)
+            found = [*found, mapped_ones]
+            if not any(found):
+                report.problems.append(f"region_label: no event is labelled {label!r}; correct it or leave it out")
         if found:
             report.regions = {
                 name: united(interval for each in found for interval in each.get(name, ()))
@@ -157,8 +168,8 @@ class Source:
     def read_files(self) -> list[Path]:
         """Every file whose content decides what is prepared."""
         audio = [self.audio_folder / name for name in self.names]
-        named = (self._mapping_file, self._region_table, self._weak_file)
-        beside = [path for path in named if path is not None]
+        named = (self._mapping_file, self._weak_file)
+        beside = [path for path in named if path is not None] + self._region_tables
         if self.form != "meerkat":
             return [*audio, *[file.path for file in self.found.read], *beside]
         tables = [path for path in map(self.folder.joinpath, PREPARED_TABLES) if path.is_file()]
@@ -173,8 +184,9 @@ class Source:
         return left_out_names(self.audio_folder, self.names)
 
     @property
-    def _region_table(self) -> Path | None:
-        return region_table(self.folder, self.config.regions)
+    def _region_tables(self) -> list[Path]:
+        # MeerKAT's segments may be 400 000, which to walk through takes long
+        return region_tables(self.folder, self.config.regions, deep=self.form != "meerkat")
 
     @property
     def _mapping_file(self) -> Path | None:

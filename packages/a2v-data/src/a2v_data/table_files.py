@@ -210,7 +210,7 @@ def _walk(root: Path, base: Path, folder: Path, config: AnnotationConfig) -> lis
                 path.suffix.lower() in wanted
                 and not name.startswith(".")
                 and os.path.abspath(path) not in beside
-                and name != REGION_FILE
+                and name.lower() != REGION_FILE
             ):
                 found.append(TableFile(path, _shown(path, folder), path.relative_to(base).as_posix()))
     return found

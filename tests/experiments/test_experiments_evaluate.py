@@ -346,3 +346,27 @@ def test_a_wrong_region_is_told(a2v, both, put, row):
     regions = put("annotated.csv", f"file,onset_s,offset_s\n{row}\n")
     said = a2v("evaluate", *both, "--regions", regions)
     assert said.code == 2 and "annotated.csv, row 2" in said.err
+
+
+@pytest.mark.parametrize("outside", ["refuse", "clip", "drop"])
+def test_the_last_window_of_birdnet_ends_with_its_recording(a2v, put, outside):
+    header = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tCommon Name\tConfidence\n"
+    said = put("said/a.BirdNET.selection.table.txt", f"{header}1\tSpectrogram 1\t1\t9\t12\tWren\t0.9\n")
+    true = put("true.csv", "file,onset_s,offset_s,label\na.wav,10.2,11,Wren\n")
+    durations = put("d.csv", "file,duration_s\na.wav,11\n")
+    got = a2v(
+        "evaluate",
+        said.parent,
+        true,
+        "--durations",
+        durations,
+        "--predictions-outside",
+        outside,
+        "--json",
+        "--iou",
+        "0.39",
+    )
+    by_class, found = scores(got)
+    assert by_class["Wren"]["found"] == 1  # IoU 0.8 / 2 with 9 to 11 s, 0.8 / 3 with all of the window
+    assert [line for line in found["notices"] if "cut there: 1" in line]
+    assert not [line for line in found["notices"] if "left out" in line]

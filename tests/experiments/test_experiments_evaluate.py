@@ -382,3 +382,27 @@ def test_a_folder_of_predict_says_which_channel_it_heard(a2v, put):
         put("out/predict.json", json.dumps({"options": {"channel": channel}}))
         _, found = scores(a2v("evaluate", said, true, "--json"))
         assert any("predictions of channel 2" in line for line in found["notices"]) == told
+
+
+@pytest.mark.parametrize("outside", ["refuse", "clip", "drop"])
+def test_the_last_window_of_birdnet_ends_with_its_recording(a2v, put, outside):
+    header = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tCommon Name\tConfidence\n"
+    said = put("said/a.BirdNET.selection.table.txt", f"{header}1\tSpectrogram 1\t1\t9\t12\tWren\t0.9\n")
+    true = put("true.csv", "file,onset_s,offset_s,label\na.wav,10.2,11,Wren\n")
+    durations = put("d.csv", "file,duration_s\na.wav,11\n")
+    got = a2v(
+        "evaluate",
+        said.parent,
+        true,
+        "--durations",
+        durations,
+        "--predictions-outside",
+        outside,
+        "--json",
+        "--iou",
+        "0.39",
+    )
+    by_class, found = scores(got)
+    assert by_class["Wren"]["found"] == 1  # IoU 0.8 / 2 with 9 to 11 s, 0.8 / 3 with all of the window
+    assert [line for line in found["notices"] if "cut there: 1" in line]
+    assert not [line for line in found["notices"] if "left out" in line]

@@ -47,7 +47,8 @@ OPTIONS = re.compile(
 class EventFiles:
     """All events; `silent`: recordings that were listened to and have none, in their order; `likelihood`: the column
     that ranks the events; `notices`: what a mapping did and what was left out, a line each; `regions`: which parts of
-    the recordings were annotated, None: all that there is."""
+    the recordings were annotated, None: all that there is; `windows_s`: by table (as the events' `where` names it) the
+    length of its analysis windows, where its events are some."""
 
     rows: list[Annotation] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
@@ -55,6 +56,11 @@ class EventFiles:
     tables: int = 0
     notices: list[str] = field(default_factory=list)
     regions: dict[str, list[Interval]] | None = None
+    windows_s: dict[str, float] = field(default_factory=dict)
+
+    def window_s(self, row: Annotation) -> float | None:
+        """Of the window that an event is; None: it is none."""
+        return self.windows_s.get(row.where.rpartition(", ")[0])
 
 
 class _AsWritten:
@@ -109,6 +115,10 @@ def read_events(
     ]
     if (heard_in := _predicted_channel(path)) is not None:
         events = [(shown, [replace(row, channels=row.channels or heard_in) for row in rows]) for shown, rows in events]
+    for (inside, _), window_s in zip(opened, lengths, strict=True):
+        length_s = window_s if config.point_duration_s is None else config.point_duration_s
+        if length_s is not None:
+            found.windows_s[inside.as_posix()] = length_s
     said = _in_channel(events, channel)
     names = _one_name_each({row.file for _, rows in events for row in rows})
     kept, repeated = without_repeats(events, [[names[row.file] for row in rows] for _, rows in events])

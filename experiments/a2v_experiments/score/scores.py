@@ -13,7 +13,7 @@ import numpy as np
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotations import Annotation
 from a2v_data.audio import Channel
-from a2v_data.outside import within
+from a2v_data.outside import TOLERANCE_S, window_cut, within
 from a2v_data.regions import region_notices, sure
 from a2v_eval.any_class import TimestepScores
 from a2v_eval.bootstrap import Interval, confidence_intervals
@@ -71,8 +71,8 @@ def score_events(predictions: Path, labels: Path, settings: Settings) -> EventSc
     seconds: np.ndarray | None = None
     if settings.durations is not None:
         seconds = _durations(settings.durations, names)
-        true_rows = _inside(true_rows, seconds, settings.labelled, settings.durations, notices)
-        said_rows = _inside(said_rows, seconds, settings.predicted, settings.durations, notices)
+        true_rows = _inside("labels", true, true_rows, seconds, settings.labelled, settings.durations, notices)
+        said_rows = _inside("predictions", said, said_rows, seconds, settings.predicted, settings.durations, notices)
     true_rows, unsure = _divided(true, names, true_rows, said_rows, seconds, notices)
     if not names:
         raise UserError(f"{labels}: names no recording; give a list of what was listened to with --recordings")
@@ -239,17 +239,29 @@ def _table(rows: Sequence[Placed], classes: Sequence[str]) -> np.ndarray:
 
 
 def _inside(
-    rows: Sequence[Placed], seconds: np.ndarray, config: AnnotationConfig, path: Path, notices: list[str]
+    what: str,
+    files: EventFiles,
+    rows: Sequence[Placed],
+    seconds: np.ndarray,
+    config: AnnotationConfig,
+    path: Path,
+    notices: list[str],
 ) -> list[Placed]:
-    """The events of one side, clipped or dropped where they pass the end and `config` says so. Raises UserError for one
-    that starts after the end, where it does not."""
+    """The events of one side: the last analysis windows end with their recording, as they do where labels are read,
+    others are clipped or dropped where they pass the end and `config` says so. Raises UserError for one that starts
+    after the end, where it does not."""
+    ended = [(at, window_cut(row, files.window_s(row), float(seconds[at]))) for at, row in rows]
+    cut = sum(old.offset_s > new.offset_s + TOLERANCE_S for (_, old), (_, new) in zip(rows, ended, strict=True))
+    if cut:
+        notices.append(f"{what}: analysis windows that pass the end of their recording, cut there: {cut}")
     if config.outside == "refuse":
-        beyond = [row.where for at, row in rows if row.onset_s >= seconds[at]]
+        beyond = [row.where for at, row in ended if row.onset_s >= seconds[at]]
         if beyond:
             raise UserError(f"{path}: {len(beyond)} events start after the end of their recording: {_some(beyond)}")
-        return list(rows)
-    numbers = {row.file: at for at, row in rows}
-    found = within((row for _, row in rows), {file: float(seconds[at]) for file, at in numbers.items()}, config.outside)
+        return ended
+    numbers = {row.file: at for at, row in ended}
+    durations_s = {file: float(seconds[at]) for file, at in numbers.items()}
+    found = within((row for _, row in ended), durations_s, config.outside)
     notices += found.notices
     return [(numbers[row.file], row) for row in found.rows]
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from a2v_data.analysis_windows import window_lengths
 from a2v_data.annotation_config import AnnotationConfig
@@ -11,6 +11,7 @@ from a2v_data.audio import AudioError, AudioInfo
 from a2v_data.formats import detect, read_table
 from a2v_data.formats.table import Table, TableError, read_text
 from a2v_data.heard_channels import FIRST, Heard, channel_notices, in_heard_channel
+from a2v_data.outside import window_cut
 from a2v_data.recording_names import RecordingNames, read_header
 from a2v_data.repeated_events import without_repeats
 from a2v_data.table_files import ANNOTATION_FILE, TableFile, recordings_of
@@ -238,18 +239,11 @@ class _Headers:
 
 
 def _clipped(rows: list[Annotation], window_s: float | None, headers: _Headers) -> tuple[list[Annotation], int]:
-    """Windows end with their recording, and how many were cut there; what passes its end by a window or more was not
-    made on it."""
+    """Windows end with their recording, and how many were cut there."""
     if window_s is None:
         return rows, 0
-    clipped = []
-    cut = 0
-    for row in rows:
-        end = headers.end_s(row.file)
-        if row.onset_s < end < row.offset_s < end + window_s:
-            cut += row.offset_s > end + TOLERANCE_S
-            row = replace(row, offset_s=end)
-        clipped.append(row)
+    clipped = [window_cut(row, window_s, headers.end_s(row.file)) for row in rows]
+    cut = sum(old.offset_s > new.offset_s + TOLERANCE_S for old, new in zip(rows, clipped, strict=True))
     return clipped, cut
 
 

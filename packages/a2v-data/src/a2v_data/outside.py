@@ -70,6 +70,14 @@ def within(rows: Iterable[Event], durations_s: Mapping[str, float], outside: Out
     return found
 
 
+def window_cut(row: Event, window_s: float | None, end_s: float) -> Event:
+    """An analysis window of `window_s` seconds (None: the event is none) that ends with its recording where it passes
+    the end by less than its length; what passes it by more was not made on this recording, and stays as it is."""
+    if window_s is None or not row.onset_s < end_s < row.offset_s < end_s + window_s:
+        return row
+    return replace(row, offset_s=end_s)
+
+
 def _by_table(rows: Sequence[Placed], line: Callable[[Sequence[Placed]], str]) -> list[tuple[str, str]]:
     """(recording, line) for the rows of each recording and table."""
     groups: dict[tuple[str, str], list[Placed]] = {}

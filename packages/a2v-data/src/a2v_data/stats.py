@@ -8,7 +8,7 @@ import numpy as np
 
 from a2v_data.coverage import Timeline
 from a2v_data.folds import Folds, class_counts, label_share
-from a2v_data.intervals import UNKNOWN
+from a2v_data.intervals import SHORTEST_S, UNKNOWN
 from a2v_data.labelled import rule_of
 from a2v_data.listing import Listing, duration_s, labelled_times, learned_times, weak_of
 from a2v_data.plan import FOCAL
@@ -76,7 +76,8 @@ def _weak(corpus: Listing) -> dict[str, Any]:
 def unlabelled_parts_s(corpus: Listing) -> float:
     """Seconds of labelled recordings that are not: outside of regions, or to be ignored."""
     whole = sum(duration_s(recording) for recording in corpus.recordings if recording.labelled)
-    return float(whole - labelled_times(corpus).sum())
+    left_s = float(whole - labelled_times(corpus).sum())
+    return left_s if left_s > SHORTEST_S * len(corpus.recordings) else 0.0  # what is left of rounding is nothing
 
 
 def check_not_vocal(corpus: Listing, names: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from a2v_data.annotations import Annotation, AnnotationError
 from a2v_data.class_mapping import read_mapping
 from a2v_data.formats.side_files import NO_TIMES
 from a2v_data.meerkat import write_labels
+from a2v_data.outside import within
 from a2v_data.pack import PackConfig, pack
 from a2v_data.sources import open_source, source_fingerprint
 
@@ -355,3 +356,17 @@ def test_the_fingerprint_follows_the_tables_and_the_mapping(tmp_path: Path) -> N
     third = source_fingerprint(folder, annotations=config)
     named = source_fingerprint(folder, annotations=AnnotationConfig(tables=[str(outside)]))
     assert len({first, second, third, named}) == 4
+
+
+def test_a_length_without_a_unit_is_told(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(8000), 1000)
+    (tmp_path / "a.csv").write_text("start_ms,length,label\n1000,500,cc\n")
+    report = open_source(tmp_path).read()
+    assert [(row.onset_s, row.offset_s) for row in report.rows] == [(1.0, 1.5)]
+    assert any("times in length are taken as ms, as those in start_ms" in line for line in report.notices)
+
+
+def test_rows_that_are_refused_stay_as_they_are(tmp_path):
+    rows = [Annotation("a.wav", 9.0, 12.0, "cc", False, "a.csv, row 2")]
+    found = within(rows, {"a.wav": 5.0})
+    assert found.rows == rows and "9 to 12 s lies outside" in found.wrong["a.wav"][0]

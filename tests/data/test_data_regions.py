@@ -311,3 +311,9 @@ def test_segments_in_meerkats_layout_have_regions_too(tmp_path):
     assert labelled_times(listing).tolist() == pytest.approx([4, 10])
     assert len(listing.events) == 3
     assert open_piece(tmp_path / "wav" / "a.wav").unknown() == [(4.0, 10.0)]
+
+
+def test_hours_that_rounding_leaves_are_none(tmp_path):
+    """An event may pass the end by a sample: then nothing of it is not annotated."""
+    listing = open_listing(source(tmp_path / "s"))
+    assert corpus_statistics(listing)["unlabelled_parts_hours"] == 0

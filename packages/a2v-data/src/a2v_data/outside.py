@@ -56,7 +56,9 @@ def within(rows: Iterable[Event], durations_s: Mapping[str, float], outside: Out
         if apart or row.onset_s < 0 or row.offset_s > end_s + TOLERANCE_S:
             if outside == "refuse":
                 refused.append(row)
-            elif apart or outside == "drop":
+                found.rows.append(row)
+                continue
+            if apart or outside == "drop":
                 dropped.append(row)
                 continue
             else:

@@ -87,6 +87,12 @@ def column_rows(header: Header, body: Cells, config: AnnotationConfig, sidecar: 
     if not (config.time_unit or said or classified or of_kaleidoscope(header)) and table.rows:
         names = " and ".join(header.names[time.at] for time in (times.onset, times.last) if time)
         table.notices.append(f"times in {names} are taken as seconds; if they are not, say their unit with time_unit")
+    elif times.last and bool(times.onset.unit) != bool(times.last.unit) and not config.time_unit and table.rows:
+        bare, other = (times.last, times.onset) if times.onset.unit else (times.onset, times.last)
+        table.notices.append(
+            f"times in {header.names[bare.at]} are taken as {other.unit}, as those in {header.names[other.at]}; if they"
+            " are not, say so in its name (duration_s, duration_ms)"
+        )
     return table
 
 

@@ -123,7 +123,7 @@ def folds(
         say(json.dumps({"out": str(out), **described}, indent=1, ensure_ascii=False))
     else:
         for problem in listing.problems:
-            say(problem)
+            say(f"left out: {problem}")
         say(_table(even, len(found)))
         say(_explanation(even, chosen=isinstance(held, str)))
         say(fold_table(list(listing.classes), sizes))

@@ -69,7 +69,7 @@ def stats(
         say(json.dumps({"corpus": str(corpus), **found, **more}, indent=1, ensure_ascii=False))
     else:
         for problem in listing.problems:
-            say(problem)
+            say(f"left out: {problem}")
         for notice in told_about(listing):
             say(f"note: {notice}")
         say(_text(found, labelled_in(listing)))

@@ -115,3 +115,9 @@ def test_class_shares_and_what_whole_events_allow() -> None:
     eight = of_counts(np.ones((8, 1), int))
     folds = make_folds(eight, 5, 0)
     assert class_shares(eight, folds)["c0"]["at_best"] == pytest.approx(0.375)  # 1 or 2 of 1.6
+
+
+def test_what_is_not_labelled_is_never_less_than_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = listing([0.1] * 3, ["a"], [(0, 0, 0.0, 0.05)])
+    monkeypatch.setattr("a2v_data.stats.labelled_times", lambda _: np.array([0.1, 0.1, 0.1 + 1e-9]))
+    assert corpus_statistics(corpus)["unlabelled_parts_hours"] == 0.0

@@ -113,7 +113,8 @@ def _weak(found: dict[str, Any]) -> list[str]:
 def _parts(found: dict[str, Any]) -> list[str]:
     """What is not known of labelled recordings."""
     lines = []
-    if hours := found["unlabelled_parts_hours"]:
+    hours = found["unlabelled_parts_hours"]
+    if hours * 3600 >= 0.01:
         lines.append(f"{hours:.2f} h of these recordings were not annotated (outside of regions, or ignored)")
     if count := found["unknown_events"]:
         lines.append(f"{count} calls of an unknown class (`?`), which count neither way")

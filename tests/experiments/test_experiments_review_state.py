@@ -183,7 +183,8 @@ def test_a_folder_of_predict_names_its_recordings_and_thresholds(tmp_path: Path)
     out.mkdir()
     table.rename(out / "events.csv")
     audio = tmp_path / "x" / "audio"
-    (out / "recordings.csv").write_text(f"file,path\na.wav,{audio / 'a.wav'}\nb.wav,{audio / 'b.wav'}\n")
+    rows = [f"{name},10.0,8000,1,{audio / name}" for name in ("a.wav", "b.wav")]
+    (out / "recordings.csv").write_text("\n".join(["file,duration_s,sample_rate,channels,path", *rows, ""]))
     about = {"model": "m@1", "options": {"channel": "0", "events": {"threshold": {"cc": 0.4}}}, "events": {"sn": 0}}
     (out / "predict.json").write_text(json.dumps(about))
     calls = open_calls(out)

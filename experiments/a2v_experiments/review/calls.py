@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from a2v_data.audio import AudioError, Channel, read_info
+from a2v_data.audio import Channel
 
 from ..basics.errors import UserError
-from ..predict.plan import find_recordings
+from ..predict.plan import find_recordings, read_headers
 from ..score.files import RecordingMatcher, read_events
 
 REVIEW = "review"
@@ -96,13 +96,14 @@ def open_calls(path: Path, recordings: Path | None = None) -> Calls:
     names = sorted({row.file for row in found.rows} | set(found.silent))
     if recordings is not None:
         places, unknown = _in_folder(recordings, names)
+        known, left_out = _headers(places, channel)
     elif of_predict:
-        places, unknown = _of_predict(path), {}
+        listed, unknown = _of_predict(path), {}
+        known, left_out = _still_there({name: listed[name] for name in names if name in listed})
     else:
         raise UserError(f"{path}: a table does not say where its recordings are; give --recordings FOLDER")
-    known, left_out = _headers({name: places[name] for name in names if name in places}, channel)
-    gone = {name: "is not among the recordings" for name in names if name not in places}
-    left_out = unknown | gone | left_out
+    told = unknown | left_out
+    left_out = told | {name: "is not among the recordings" for name in names if name not in known and name not in told}
     if not known:
         first = next(iter(left_out.items()), None)
         why = f"{first[0]}: {first[1]}" if first else "no recording is named"
@@ -144,14 +145,19 @@ def _channel(text: object) -> Channel:
     return "mix" if said == "mix" else int(said) if said.isdigit() else 0
 
 
-def _of_predict(path: Path) -> dict[str, Path]:
-    """Where `recordings.csv` says that the recordings are."""
+def _of_predict(path: Path) -> dict[str, Recorded]:
+    """The recordings as `recordings.csv` has them: no file is opened, there may be many thousands."""
     table = path / "recordings.csv"
+    found = {}
     try:
         with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return {row["file"]: Path(row["path"]) for row in csv.DictReader(file) if row.get("path")}
-    except (OSError, KeyError) as error:
+            for row in csv.DictReader(file):
+                if row.get("path"):
+                    length_s, rate, channels = float(row["duration_s"]), int(row["sample_rate"]), int(row["channels"])
+                    found[row["file"]] = Recorded(row["file"], Path(row["path"]), length_s, rate, channels)
+    except (OSError, KeyError, ValueError, TypeError) as error:
         raise UserError(f"{table}: is not readable ({error}); run `a2v predict` into this folder again") from None
+    return found
 
 
 def _in_folder(folder: Path, names: Iterable[str]) -> tuple[dict[str, Path], dict[str, str]]:
@@ -172,16 +178,19 @@ def _in_folder(folder: Path, names: Iterable[str]) -> tuple[dict[str, Path], dic
     return found, unknown
 
 
+def _still_there(recordings: dict[str, Recorded]) -> tuple[dict[str, Recorded], dict[str, str]]:
+    known = {name: one for name, one in recordings.items() if one.path.is_file()}
+    moved = {
+        name: f"is not at {one.path} any more; give --recordings FOLDER"
+        for name, one in recordings.items()
+        if name not in known
+    }
+    return known, moved
+
+
 def _headers(places: dict[str, Path], channel: Channel) -> tuple[dict[str, Recorded], dict[str, str]]:
-    known, wrong = {}, {}
-    for name, path in places.items():
-        if not path.is_file():
-            wrong[name] = f"is not at {path} any more; give --recordings FOLDER"
-            continue
-        try:
-            info = read_info(path, channel)
-        except AudioError as error:
-            wrong[name] = str(error)
-        else:
-            known[name] = Recorded(name, path, info.duration_s, info.rate, info.channels)
-    return known, wrong
+    good, wrong = read_headers(places, channel)
+    found = {}
+    for name, one in good.items():
+        found[name] = Recorded(name, one.path, one.info.duration_s, one.info.rate, one.info.channels)
+    return found, wrong

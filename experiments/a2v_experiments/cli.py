@@ -22,6 +22,7 @@ from .commands import (
     explain,
     model,
     predict,
+    review,
     ui,
 )
 
@@ -43,6 +44,7 @@ app.add_typer(explain.group, name="explain")
 app.command("adapt")(adapt.adapt)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.add_typer(review.group, name="review")
 app.command("ui")(ui.ui)
 
 

@@ -31,7 +31,15 @@ def make_calls(folder: Path, minutes: int = 4, seed: int = 3) -> tuple[Path, Pat
             for label, onset_s, offset_s in calls_of(corpus / "lbl" / f"{stem}.h5"):
                 if rng.random() < 0.85:
                     onset, offset = np.array([onset_s, offset_s]) + rng.uniform(-0.03, 0.03, 2) + segment * 10
-                    rows.append([name, round(max(onset, 0), 3), round(offset, 3), label, round(rng.beta(5, 2), 3)])
+                    rows.append(
+                        [
+                            name,
+                            round(max(onset, 0), 3),
+                            round(max(offset, onset + 0.03), 3),
+                            label,
+                            round(rng.beta(5, 2), 3),
+                        ]
+                    )
         for onset in rng.uniform(0, 59, 3):
             rows.append(
                 [name, round(onset, 3), round(onset + rng.uniform(0.1, 0.4), 3), "cc", round(rng.beta(2, 5), 3)]

@@ -26,7 +26,7 @@ from .calls import Recorded
 AROUND_S = 1.0  # seconds shown before and after an event
 LONGEST_S = 30.0  # more is shown in pieces
 COLUMNS, ROWS = 1200, 320
-WINDOW_S, WIDEST = 0.008, 1024  # above 96 kHz calls are short as well
+WINDOW_S, LEAST_WINDOW, WIDEST = 0.008, 64, 1024  # samples; above 96 kHz calls are short as well
 SPECTRUM = 2048  # samples of the padded window, so that each row of the picture has a frequency of its own
 BLOCK_WINDOWS = 2048
 DARKEST, BRIGHTEST, LEAST_DB = 25.0, 99.9, 30.0  # percentiles of the level, and what lies at least between them
@@ -70,7 +70,7 @@ def spectrogram(audio_N: np.ndarray, rate: int) -> np.ndarray:
     the loudest of its frequencies.
     """
     count = len(audio_N)
-    width = min(2 ** round(math.log2(max(WINDOW_S * rate, 16))), WIDEST, 2 ** int(math.log2(max(count, 2))))
+    width = min(2 ** round(math.log2(max(WINDOW_S * rate, LEAST_WINDOW))), WIDEST, 2 ** int(math.log2(max(count, 2))))
     columns = min(COLUMNS, count)
     hop = max(1, min(width // 2, count // (2 * columns)))
     padded_N = np.pad(audio_N, width // 2, mode="reflect") if count > width // 2 else np.pad(audio_N, width // 2)

@@ -104,10 +104,11 @@ class Desk:
             recorded = self.calls.recordings[found.file]
             begin = start_time(found.file)
             answer = {
-                **asdict(found), "boxes": self._boxes(found), "decision": self._decision(item), "seen": self._seen(item),
-                "pieces": clips, "duration_s": recorded.duration_s, "rate": recorded.rate,
+                **asdict(found), "boxes": self._boxes(found), "decision": self._decision(item),
+                "seen": self._seen(item), "pieces": clips, "duration_s": recorded.duration_s, "rate": recorded.rate,
                 "slow": self.clips.slow(found.file), "began": begin.isoformat() if begin else None,
-                "row": self._row_of(item, kept), "ahead": [{"id": one.id, "pieces": pieces(*one.clip)[:1]} for one in following],
+                "row": self._row_of(item, kept),
+                "ahead": [{"id": one.id, "pieces": pieces(*one.clip)[:1]} for one in following],
             }  # fmt: skip
         self.clips.prepare([self._span(one.file, pieces(*one.clip)[0]) for one in (found, *following)])
         return answer
@@ -136,7 +137,10 @@ class Desk:
         `reviewer`, `spent_s`. Raises ConflictError, UnknownItemError, ValueError."""
         with self._lock:
             decision = self._asked(asked)
-            kept = self._journal.decide(decision, int(asked.get("seen") or 0))
+            seen = asked.get("seen") or 0
+            if not isinstance(seen, int):
+                raise ValueError(f"seen: {seen!r}; should be the number of a line")
+            kept = self._journal.decide(decision, seen)
             self._note_drawn(kept)
             self._progress.changed(kept.item)
             if self._held.get(kept.item, ("", 0.0))[0] == asked.get("page"):
@@ -197,7 +201,7 @@ class Desk:
             whole=bool(asked.get("whole")) and name == shown.id,
             order="chosen" if chosen or asked.get("chosen") else shown.order,
             reviewer=str(asked.get("reviewer") or self.reviewer)[:200],
-            spent_s=round(float(spent), 1) if isinstance(spent, int | float) else None,
+            spent_s=round(float(spent), 1) if isinstance(spent, int | float) and 0 <= spent < 1e9 else None,
         )  # fmt: skip
 
     # the list

@@ -9,7 +9,7 @@ Routes, all below `/TOKEN/`; what is asked for and answered is JSON but for the 
     GET  next?page&after&FILTER         the next open item, null where there is none
     GET  item?id&page&FILTER            one item
     GET  clip.png, clip.wav ?id&from&to a part of what is shown of an item; the sound's gain is in X-Gain-dB
-    POST decide                         see `Desk.decide`; 409 with the decision that stands where another page was faster
+    POST decide                         `Desk.decide`; 409 with what stands where another page was faster
     POST similar                        {item, from, to}: parts that sound like it
 
 FILTER: label, low, high, file, undecided (items.Filter).

@@ -6,13 +6,14 @@ import { Player, Stage, clock, parseWav, text } from './draw.js';
 const $ = (id) => document.getElementById(id);
 const MARKS = { right: '✓', wrong: '✗', other: '⇄', unsure: '?', seen: '✓' };
 const SAID = { right: 'right', wrong: 'wrong', other: 'other class', unsure: 'uncertain', seen: 'seen in full' };
+const KINDS = { windows: 'random window', suggested: 'suggested clip', search: 'found by search' };
 const ROW_PX = 44, POLL_MS = 4000, ACTIVE_MS = 120000, KEPT_CLIPS = 12, BLOCK = 100;
 const stored = (key, usual) => sessionStorage.getItem(key) ?? usual;
 const me = stored('page', null) ?? Array.from(crypto.getRandomValues(new Uint8Array(8)), (one) => one.toString(16)).join('');
 sessionStorage.setItem('page', me);
 
 const player = new Player((time) => stage.playhead(time));
-const stage = new Stage({ select, edges, drawn, seek });
+const stage = new Stage({ select, seek, edges: (...given) => edges(...given), drawn: (...given) => drawn(...given) });
 let about, item, selected, piece, view, n = 0, busy = false, chosen = false, shownAt = 0, lastInput = Date.now(), warned = null;
 let whole = stored('whole', '1') === '1', reviewer = stored('reviewer', null);
 const history = [], undos = [], clips = new Map(), rows = { total: 0, blocks: new Map() };
@@ -63,7 +64,7 @@ async function fetchSound(key) {
 async function show(next, { back = false, byHand = false } = {}) {
   if (!next?.id) {
     toast(n ? 'Nothing else is open here. Ctrl-C in the terminal ends the review.' : 'Nothing is open here.');
-    return refresh();
+    return void refresh();
   }
   if (item && !back && item.id !== next.id) history.push(item.id);
   const same = item?.id === next.id;
@@ -79,7 +80,7 @@ async function show(next, { back = false, byHand = false } = {}) {
   draw();
   details();
   for (const one of item.ahead) for (const span of one.pieces) clipOf(one.id, span);
-  await refresh(true);
+  refresh(true);
 }
 
 function truth(box) {
@@ -115,7 +116,7 @@ function marks() {
 
 function details() {
   const box = current(), stretch = item.kind === 'stretch' && !box, last = box ? box.decision : item.decision;
-  $('name').textContent = stretch ? (item.order === 'windows' ? 'stretch without predictions' : `stretch (${item.order})`) : box?.label ?? item.label;
+  $('name').textContent = stretch ? KINDS[item.order] ?? 'stretch' : box?.label ?? item.label;
   const likelihood = box ? box.likelihood : item.likelihood;
   $('likelihood').textContent = box?.kind === 'drawn' ? 'drawn' : likelihood === null ? '' : `likelihood ${likelihood.toFixed(2)}`;
   $('verdict').className = last?.verdict ?? '';
@@ -150,7 +151,7 @@ function keys(stretch, box) {
   if (item.kind === 'stretch') add('Enter', 'seen in full', enter, 'seen');
   add('Space', 'play', () => play(false));
   add('m', 'missed call', drawMode, stage.drawing ? 'on' : '');
-  if (item.kind === 'event') add('f', `whole clip looked at: ${whole ? 'yes' : 'no'}`, toggleWhole, whole ? 'on' : '');
+  if (item.kind === 'event') add('f', `whole clip seen: ${whole ? 'yes' : 'no'}`, toggleWhole, whole ? 'on' : '');
   if (about.similar && box) add('s', 'find similar', () => similar(box.onset, box.offset));
   add('z', 'undo', undo);
   add('←', 'back', back);
@@ -438,7 +439,7 @@ async function fill() {
     if (!row) continue;
     const one = text('div', `row ${row.verdict ?? ''} ${row.id === item?.id ? 'now' : ''}`);
     one.style.top = `${place * ROW_PX}px`;
-    const label = row.kind === 'stretch' ? `stretch (${row.order})` : row.verdict === 'other' ? `${row.label} → ${row.now}` : row.label;
+    const label = row.kind === 'stretch' ? KINDS[row.order] ?? 'stretch' : row.verdict === 'other' ? `${row.label} → ${row.now}` : row.label;
     one.append(text('b', '', MARKS[row.verdict] ?? ''), text('span', 'label', label),
       text('span', 'value', row.likelihood === null ? '' : row.likelihood.toFixed(2)), text('small', '', `${row.file} · ${clock(row.onset_s, 1)}`));
     one.title = row.file;
@@ -453,14 +454,14 @@ function told(progress) {
   $('decided').textContent = `${progress.decided} of ${progress.total} decided`;
   $('bar').style.width = `${(100 * progress.decided) / Math.max(1, progress.total)}%`;
   const one = (name, found) => {
-    const plain = found.decided ? `right: ${found.right} of ${found.decided} decided` : 'nothing decided';
-    const made = text('span', 'share', `${name} `);
-    made.append(text('b', '', found.precision === null ? '–' : share(found.precision)), text('small', '', ` n ${found.sample}`));
-    made.title = `${plain}. Precision from ${found.sample} decisions that are a random sample of their bands of likelihood, each band counted by its events; these bands hold ${share(found.covered)} of all events. Its interval: a2v review report.`;
+    const made = text('span', 'share', `${name} `), estimated = found.precision !== null;
+    made.append(text('b', '', estimated ? share(found.precision) : `${found.right}/${found.decided}`), text('small', '', estimated ? ` n ${found.sample}` : ''));
+    made.title = `${found.right} of ${found.decided} decided are right. Estimate of the precision of all ${found.events} events: from the ${found.sample} decisions that are a random sample within a band of likelihood, each band counted by its events (bands with ${share(found.covered)} of all). Its interval: a2v review report.`;
     return made;
   };
-  const classes = Object.entries(progress.classes).filter(([, found]) => found.decided).slice(0, 6);
-  $('precision').replaceChildren(one('precision', progress.all), ...(Object.keys(progress.classes).length > 1 ? classes.map(([name, found]) => one(name, found)) : []));
+  const { all, classes } = progress, several = Object.entries(classes).length > 1;
+  $('precision').replaceChildren(text('span', '', `right: ${all.right} of ${all.decided}`), one('precision so far', all),
+    ...Object.entries(several ? classes : {}).filter(([, found]) => found.decided).map(([name, found]) => one(name, found)));
 }
 
 async function poll() {
@@ -538,7 +539,7 @@ async function begin() {
     if (name !== null) { reviewer = name.trim(); sessionStorage.setItem('reviewer', reviewer); told_(); }
     focus();
   };
-  $('help-list').replaceChildren(...KEYS.flatMap(([all, what]) => {
+  $('help-list').replaceChildren(...KEYS.filter(([all]) => all !== 's' || about.similar).flatMap(([all, what]) => {
     const made = text('dt');
     made.append(...all.split(' ').map((key) => text('kbd', '', { ArrowRight: '→', ArrowLeft: '←' }[key] ?? key)));
     return [made, text('dd', '', what)];

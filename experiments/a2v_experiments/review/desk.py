@@ -110,8 +110,15 @@ class Desk:
                 "row": self._row_of(item, kept),
                 "ahead": [{"id": one.id, "pieces": pieces(*one.clip)[:1]} for one in following],
             }  # fmt: skip
-        self.clips.prepare([self._span(one.file, pieces(*one.clip)[0]) for one in (found, *following)])
         return answer
+
+    def prepare(self, answer: dict[str, Any] | None) -> None:
+        """Make the clips of an answer of `item` and of what comes next; called when it is sent, so that it is not held
+        up."""
+        if answer:
+            with self._lock:
+                found = [self._find(one["id"]) for one in (answer, *answer["ahead"])]
+            self.clips.prepare([self._span(one.file, pieces(*one.clip)[0]) for one in found])
 
     def next(self, page: str, after: str, kept: Filter) -> dict[str, Any] | None:
         """The next open item of the order that no other page holds, from the beginning again after the last one; None

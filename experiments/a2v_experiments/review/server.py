@@ -29,6 +29,7 @@ from typing import Any
 import uvicorn
 from a2v_data.audio import AudioError
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -114,6 +115,11 @@ def make_app(desk: Desk) -> Starlette:
 
         return Route(path, safe, methods=["POST"])
 
+    def prepared(answer: dict[str, Any] | None) -> Response:
+        response = _json(answer)
+        response.background = BackgroundTask(desk.prepare, answer)
+        return response
+
     def state(request: Request) -> Response:
         asked = request.query_params
         return _json(desk.state(_number(asked.get("since", "0")), asked.get("page", ""), asked.get("held", "")))
@@ -125,11 +131,11 @@ def make_app(desk: Desk) -> Starlette:
 
     def following(request: Request) -> Response:
         asked = request.query_params
-        return _json(desk.next(asked.get("page", ""), asked.get("after", ""), _filter(request)))
+        return prepared(desk.next(asked.get("page", ""), asked.get("after", ""), _filter(request)))
 
     def item(request: Request) -> Response:
         asked = request.query_params
-        return _json(desk.item(asked.get("id", ""), asked.get("page", ""), _filter(request)))
+        return prepared(desk.item(asked.get("id", ""), asked.get("page", ""), _filter(request)))
 
     def clip(request: Request, sound: bool) -> Response:
         asked = request.query_params
@@ -166,7 +172,8 @@ class Server:
     """The page's server on a port of this machine, 0 for a free one. Raises UserError where the port is taken."""
 
     def __init__(self, desk: Desk, port: int = 0) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # named TCP, since asyncio sends small answers at once (TCP_NODELAY) only then: 40 ms an answer
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((HOST, port))

@@ -77,10 +77,10 @@ async function show(next, { back = false, byHand = false } = {}) {
     piece = { now: 0, low: 0, high: 0 };
     view = item.pieces[0];
   }
-  draw();
+  const drawn_ = draw();
   details();
-  for (const one of item.ahead) for (const span of one.pieces) clipOf(one.id, span);
   refresh(true);
+  drawn_.then(() => item === next && item.ahead.forEach((one) => one.pieces.forEach((span) => clipOf(one.id, span))));
 }
 
 function truth(box) {

@@ -82,11 +82,12 @@ def pick(
     count = min(count, len(unsure_NC))
     if count <= 0:
         return np.zeros(0, np.int64)
-    pool_K, pooled_KC = _pool(unsure_NC, count)
+    rng = np.random.default_rng(seed)
+    pool_K, pooled_KC = _pool(unsure_NC, count, rng)
     unit_KD = _unit(embeddings[pool_K])
     weight_KC = np.where(pooled_KC, unsure_NC[pool_K].astype(np.float64), 0.0)
     apart_K = np.ones(len(pool_K)) if known_MD is None else _apart(unit_KD, known_MD)
-    return pool_K[_draw(weight_KC, unit_KD, apart_K, count, np.random.default_rng(seed))]
+    return pool_K[_draw(weight_KC, unit_KD, apart_K, count, rng)]
 
 
 def _draw(
@@ -111,13 +112,15 @@ def _draw(
     return drawn
 
 
-def _pool(unsure_NC: Matrix, count: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The clips that may be drawn (K,), at least `count`, ascending; and of which classes' pools they are (K, C)."""
+def _pool(unsure_NC: Matrix, count: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The clips that may be drawn (K,), at least `count`, ascending; and of which classes' pools they are (K, C). Of
+    equally uncertain ones chance decides, not their order: that is by recording."""
     n_clips, n_classes = unsure_NC.shape
     size = min(n_clips, max(count, POOL * math.ceil(count / n_classes)))
     pooled_NC = np.zeros((n_clips, n_classes), bool)
+    shuffled_N = rng.permutation(n_clips)
     for number in range(n_classes):
-        pooled_NC[np.argsort(-unsure_NC[:, number], kind="stable")[:size], number] = True
+        pooled_NC[shuffled_N[np.argsort(-unsure_NC[shuffled_N, number], kind="stable")[:size]], number] = True
     pool_K = np.flatnonzero(pooled_NC.any(1))
     return pool_K, pooled_NC[pool_K]
 

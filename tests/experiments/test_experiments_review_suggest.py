@@ -31,10 +31,10 @@ def test_one_clip_of_each_group_is_picked_though_one_group_has_nearly_all() -> N
 
 
 def test_what_is_known_is_not_picked_again() -> None:
-    """Of three sounds, two known, the third is picked."""
+    """Of three sounds, two known, only the third is picked."""
     embedding_ND, group_N = groups(np.random.default_rng(1), [8, 8, 8])
     for seed in range(10):
-        assert group_N[pick(np.ones(24), embedding_ND, 1, seed, embedding_ND[:16])].tolist() == [2]
+        assert group_N[pick(np.ones(24), embedding_ND, 3, seed, embedding_ND[:16])].tolist() == [2, 2, 2]
 
 
 def test_many_sure_clips_do_not_outweigh_a_few_uncertain_ones() -> None:
@@ -65,6 +65,12 @@ def test_picks_are_the_same_again_and_never_twice_the_same_clip() -> None:
     assert len(set(first.tolist())) == 40 and first.tolist() == pick(unsure_N, embedding_ND, 40, 7).tolist()
     assert first.tolist() != pick(unsure_N, embedding_ND, 40, 8).tolist()
     assert pick(unsure_N, embedding_ND, 0, 7).size == 0
+
+
+def test_of_equally_uncertain_clips_chance_decides() -> None:
+    """Not their order, by which all would come from the first recordings: half lie in the second half."""
+    found = [pick(np.ones(1000), np.random.default_rng(6).normal(size=(1000, 4)), 5, seed) for seed in range(40)]
+    assert 0.4 < (np.concatenate(found) >= 500).mean() < 0.6
 
 
 def test_arrays_of_different_clips_are_refused() -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 1 << 15  # units at once
+BLOCK = 1 << 19  # numbers at once: what a processor's cache holds
 Vector = NDArray[np.float64]
 Scores = NDArray[np.float32]
 Span = tuple[str, float, float]
@@ -62,8 +62,8 @@ class Corpus:
         without: Sequence[Span] = (),
         among: Iterable[str] | None = None,
     ) -> list[Found]:
-        """The `top` most similar stretches of about length_s that do not overlap each other, the most similar first;
-        none overlaps one of `without`. among: names; None: all recordings. The same query gives the same list."""
+        """The `top` most similar stretches of about length_s, apart from each other, the most similar first; none
+        overlaps one of `without`. The same query gives the same list."""
         units = max(1, round(length_s / self.unit_s))
         centred_D = (query_D - self.mean_D).astype(np.float32)
         found = []
@@ -87,8 +87,9 @@ def corpus_mean(embeddings: Iterable[NDArray[np.floating]]) -> Vector:
     total: Vector | None = None
     count = 0
     for embedding_UD in embeddings:
-        for first in range(0, len(embedding_UD), BLOCK):
-            block_UD = np.asarray(embedding_UD[first : first + BLOCK], np.float32)
+        step = max(1, BLOCK // embedding_UD.shape[1])
+        for first in range(0, len(embedding_UD), step):
+            block_UD = np.asarray(embedding_UD[first : first + step], np.float32)
             total = block_UD.sum(0, dtype=np.float64) + (0 if total is None else total)
             count += len(block_UD)
     return np.zeros(1) if total is None else total / count
@@ -101,8 +102,9 @@ def similarities(query_D: Scores, embedding_UD: NDArray[np.floating], run: int, 
     direction_D = query_D / np.float32(length if length > 0 else 1.0)
     centre_D = mean_D.astype(np.float32)
     scores_R = np.zeros(len(embedding_UD) - run + 1, np.float32)
-    for first in range(0, len(scores_R), BLOCK):
-        stop = min(first + BLOCK, len(scores_R))
+    step = max(4 * run, BLOCK // len(centre_D))
+    for first in range(0, len(scores_R), step):
+        stop = min(first + step, len(scores_R))
         block_UD = np.asarray(embedding_UD[first : stop + run - 1], np.float32) - centre_D
         sums_RD = block_UD if run == 1 else _sums(block_UD, run)
         norm_R = np.sqrt(np.einsum("rd,rd->r", sums_RD, sums_RD))
@@ -111,16 +113,27 @@ def similarities(query_D: Scores, embedding_UD: NDArray[np.floating], run: int, 
 
 
 def _sums(block_UD: Scores, run: int) -> Scores:
-    """Sum of each run, (U - run + 1, D)."""
-    sums_UD = np.cumsum(block_UD, axis=0, dtype=np.float64)
-    sums_UD[run:] = sums_UD[run:] - sums_UD[:-run]
-    return sums_UD[run - 1 :].astype(np.float32)
+    """Sum of each run, (R, D), from sums of 1, 2, 4, ... units: no difference of large numbers, and few passes."""
+    runs, doubled, width, done = len(block_UD) - run + 1, block_UD, 1, 0
+    sums_RD: Scores | None = None
+    while True:
+        if run & width:
+            part_RD = doubled[done : done + runs]
+            sums_RD = part_RD if sums_RD is None else sums_RD + part_RD
+            done += width
+        if done == run:
+            assert sums_RD is not None
+            return sums_RD
+        doubled = doubled[:-width] + doubled[width:]
+        width *= 2
 
 
 def best_runs(scores_R: Scores, run: int, count: int) -> list[tuple[int, float]]:
-    """First unit and score of the best runs that do not share a unit, taken greedily; those of -inf never are."""
-    # each one taken rules out at most 2 run - 1 starts, itself among them: the best of so many are enough
-    enough = min(len(scores_R), count * (2 * run - 1))
+    """First unit and score of the best runs, taken greedily; those of -inf never are. Between two of them lie at least
+    half as many units as one has: else a call would be found again beside itself."""
+    apart = run + -(-run // 2)
+    # each one taken rules out at most 2 apart - 1 starts, itself among them: the best of so many are enough
+    enough = min(len(scores_R), count * (2 * apart - 1))
     best = np.argpartition(-scores_R, enough - 1)[:enough] if enough < len(scores_R) else np.arange(len(scores_R))
     best = best[np.lexsort((best, -scores_R[best]))]
     free_R = scores_R > -np.inf
@@ -130,7 +143,7 @@ def best_runs(scores_R: Scores, run: int, count: int) -> list[tuple[int, float]]
             break
         if free_R[start]:
             taken.append((start, float(scores_R[start])))
-            free_R[max(0, start - run + 1) : start + run] = False
+            free_R[max(0, start - apart + 1) : start + apart] = False
     return taken
 
 

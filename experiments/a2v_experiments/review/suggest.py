@@ -35,20 +35,28 @@ BLOCK = 4096  # known clips whose distances are worked out at once
 Matrix = NDArray[np.float32]
 
 
-def uncertainty(likelihood_NC: ArrayLike, thresholds_C: ArrayLike) -> Matrix:
-    """Uncertainty (N, C) in [0, 1] of clips with these largest likelihoods: 1 at the class's threshold.
+def uncertainty(
+    likelihood_NC: ArrayLike, thresholds_C: ArrayLike, reach_C: NDArray[np.float64] | None = None
+) -> Matrix:
+    """Uncertainty (N, C) in [0, 1] of these likelihoods: 1 at the class's threshold.
 
-    The logit is moved so that the threshold lies at 0, and stretched so that the surer one of the class's 5 % and 95 %
-    points lies REACH from it.
+    The logit is moved so that the threshold lies at 0, and stretched so that what lies `reach_C` away from it
+    (`reach_of` these likelihoods by default) lies REACH away.
     """
     logit_NC = _logit(likelihood_NC) - _logit(thresholds_C)
     if not len(logit_NC):
         return logit_NC.astype(np.float32)
-    reach_C = np.abs(np.quantile(logit_NC, [0.05, 0.95], axis=0)).max(0)
-    chance_NC = 1 / (1 + np.exp(-logit_NC * (REACH / np.maximum(reach_C, SMALLEST))))
-    chance_NC = np.clip(chance_NC, SMALLEST, 1 - SMALLEST)
+    stretch_C = REACH / (reach_of(likelihood_NC, thresholds_C) if reach_C is None else reach_C)
+    chance_NC = np.clip(1 / (1 + np.exp(-logit_NC * stretch_C)), SMALLEST, 1 - SMALLEST)
     entropy_NC = -chance_NC * np.log2(chance_NC) - (1 - chance_NC) * np.log2(1 - chance_NC)
     return entropy_NC.astype(np.float32)
+
+
+def reach_of(likelihood_NC: ArrayLike, thresholds_C: ArrayLike) -> NDArray[np.float64]:
+    """How far (C,), in logits, the surer one of each class's 5 % and 95 % points lies from its threshold."""
+    logit_NC = _logit(likelihood_NC) - _logit(thresholds_C)
+    reach_C: NDArray[np.float64] = np.abs(np.quantile(logit_NC, [0.05, 0.95], axis=0)).max(0)
+    return np.maximum(reach_C, SMALLEST)
 
 
 def _logit(likelihood: ArrayLike) -> NDArray[np.float64]:

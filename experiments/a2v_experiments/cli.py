@@ -23,6 +23,7 @@ from .commands import (
     model,
     predict,
     review,
+    search,
     ui,
 )
 
@@ -45,6 +46,7 @@ app.command("adapt")(adapt.adapt)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(review.group, name="review")
+app.command("search")(search.search)
 app.command("ui")(ui.ui)
 
 

@@ -25,6 +25,7 @@ from a2v_experiments.review.clips import LONGEST_S, ROWS, Clips, pieces, read, s
 from a2v_experiments.review.desk import Desk
 from a2v_experiments.review.items import Filter, queue
 from a2v_experiments.review.journal import open_journal, read_journal
+from a2v_experiments.review.order import Stretch, stretch
 from a2v_experiments.review.server import Server
 
 RATE = 8000
@@ -86,10 +87,12 @@ class Client:
 
 
 @contextmanager
-def serving(calls: Calls, order: str = "likelihood", windows: int = 0, slow: float | None = None) -> Iterator[Client]:
+def serving(
+    calls: Calls, order: str = "likelihood", windows: int = 0, slow: float | None = None, similar: Any = None
+) -> Iterator[Client]:
     with open_journal(calls.folder) as journal:
         clips = Clips(calls.recordings, calls.channel, slow)
-        desk = Desk(calls, journal, queue(calls, order, window_count=windows), clips, "ann")
+        desk = Desk(calls, journal, queue(calls, order, window_count=windows), clips, "ann", similar)
         server = Server(desk)
         thread = threading.Thread(target=server.run)
         thread.start()
@@ -194,6 +197,34 @@ def test_stretches_are_seen_in_full_and_take_turns_with_events(client: Client) -
     assert client.decide(item, "right")[0] == 400
     code, answer = client.decide(item, "seen", onset_s=0, offset_s=1)
     assert code == 200 and answer["line"]["onset_s"] == item["onset_s"] and answer["progress"]["decided"] == 1
+
+
+def test_what_sounds_like_a_part_is_added_to_what_is_reviewed(tmp_path: Path) -> None:
+    asked = []
+
+    def similar(*span: Any) -> list[Stretch]:
+        asked.append(span)
+        return [stretch("b.wav", 20.0, 22.5), stretch("a.wav", 30.0, 32.5)]
+
+    def search(client: Client, **span: Any) -> tuple[int, Any]:
+        code, answer, _ = client.raw("similar", json.dumps(span).encode(), **{"Content-Type": "application/json"})
+        return code, json.loads(answer)
+
+    calls = open_calls(*make_folder(tmp_path))
+    with serving(calls, similar=similar) as client:
+        item = client.next()
+        assert search(client, item=item["id"], **{"from": 1, "to": 5})[0] == 400
+        code, found = search(client, item=item["id"], **{"from": 5, "to": 5.5})
+        assert code == 200 and asked == [("a.wav", 5.0, 5.5)]
+        assert [row["order"] for row in found] == ["search", "search"] and found[0]["file"] == "b.wav"
+        shown = client.get(f"item?id={found[0]['id']}&page=one")
+        assert shown["clip"] == [20.0, 22.5] and shown["kind"] == "stretch"
+        assert client.decide(shown, "seen")[1]["progress"]["total"] == 8
+        listed = client.get("list?first=0&count=9&label=%00stretches")
+        assert [row["verdict"] for row in listed["rows"]] == ["seen", None]
+    with serving(calls) as client:
+        code, found = search(client, item=client.next()["id"], **{"from": 5, "to": 5.5})
+        assert code == 400 and "--model" in found["error"]
 
 
 def test_two_pages_get_different_items(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,7 +333,7 @@ def test_the_next_three_clips_are_made_ahead(client: Client) -> None:
 
 
 def test_hostile_names_pass_as_text(tmp_path: Path) -> None:
-    other = "\"><svg onload=alert(2)> \u2028 e\u0301.wav"
+    other = '"><svg onload=alert(2)> \u2028 e\u0301.wav'
     with serving(open_calls(*make_folder(tmp_path, (HOSTILE, other)))) as client:
         rows = client.get("list?first=0&count=9")["rows"]
         assert {row["file"] for row in rows} == {HOSTILE, other} and "<b>sn</b>" in client.get("about")["classes"]

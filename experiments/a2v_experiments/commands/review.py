@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections import Counter
 
     from ..review.calls import Calls
+    from ..review.desk import Similar
     from ..review.journal import State
     from ..review.order import Stretch
 
@@ -84,7 +85,10 @@ def page(
         int, typer.Option("--suggest", min=0, help="Begin with so many clips from which most is learned.")
     ] = 0,
     model: Annotated[
-        str | None, typer.Option("--model", help="For --suggest and search. Default: the model that found the calls.")
+        str | None,
+        typer.Option(
+            "--model", help="Hears the recordings for --suggest and search (key s). Default: that of the calls."
+        ),
     ] = None,
     slow: Annotated[
         float | None,
@@ -110,13 +114,13 @@ def page(
     if unknown:
         raise UserError(f"--class {unknown[0]}: is not among the classes ({', '.join(opened.classes) or 'none'})")
     with open_journal(opened.folder) as journal:
-        chosen: list[Stretch] = []
+        chosen = _suggested(opened, journal.state, suggest, model, tracking_uri)
         items = queue(opened, order.value, per_band, windows, window_s, classes or (), chosen)
         if not items:
             hint = "give --windows N to look at stretches without predictions"
             raise UserError(f"{calls}: holds no event to review; {hint}")
         clips = Clips(opened.recordings, opened.channel, slow)
-        desk = Desk(opened, journal, items, clips, reviewer if reviewer is not None else _login())
+        desk = Desk(opened, journal, items, clips, reviewer if reviewer is not None else _login(), _similar(opened))
         server = Server(desk, port)
         before = len(journal.state.lines)
         waiting = sum(journal.state.of(item.id) is None for item in items)
@@ -128,6 +132,41 @@ def page(
         finally:
             clips.close()
         _end(calls, opened, journal.state, before)
+
+
+def _suggested(calls: Calls, state: State, count: int, model: str | None, tracking_uri: str | None) -> list[Stretch]:
+    """Clips from which most is learned; and what search on the page needs, where a model is named."""
+    if count:
+        from ..review.suggested import suggested
+
+        return suggested(calls, state, count, model, tracking_uri=tracking_uri)
+    if model is not None:
+        from ..basics.progress import hours_bar
+        from ..review.similar import listen
+
+        with hours_bar("hearing") as shown:
+            listen(calls, model, shown, tracking_uri=tracking_uri)
+    return []
+
+
+def _similar(calls: Calls) -> Similar | None:
+    """Search by example, where a model has heard the recordings."""
+    from ..embeddings.units import last_about
+
+    if last_about(calls.folder) is None:
+        return None
+    from ..review.clips import around
+    from ..review.order import stretch
+    from ..review.similar import similar
+
+    def found(file: str, start_s: float, stop_s: float) -> list[Stretch]:
+        spans = [
+            (name, *around(*span, calls.recordings[name].duration_s))
+            for name, *span, _ in similar(calls, file, start_s, stop_s)
+        ]
+        return [stretch(*span) for span in spans]
+
+    return found
 
 
 def _begin(calls: Calls, address: str, waiting: int, total: int, browser: bool) -> None:

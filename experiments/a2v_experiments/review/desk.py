@@ -157,7 +157,7 @@ class Desk:
     def similar(self, item: str, start_s: float, stop_s: float) -> list[dict[str, Any]]:
         """Parts of recordings that sound like a part of an item, added to what is reviewed, the likest first."""
         if self._similar is None:
-            raise ValueError("search: predictions of a model with its embeddings are needed")
+            raise ValueError("search needs a model that has heard the recordings; start a2v review with --model")
         span = self.clip(item, start_s, stop_s)
         found = [of_stretch(one, "search") for one in self._similar(*span)]
         with self._lock:

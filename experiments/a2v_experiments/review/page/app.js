@@ -67,12 +67,16 @@ async function show(next, { back = false, byHand = false } = {}) {
     return void refresh();
   }
   if (item && !back && item.id !== next.id) history.push(item.id);
-  const same = item?.id === next.id;
+  const same = item?.id === next.id, before = item;
   player.stop();
   [item, chosen, warned] = [next, byHand, null];
-  shownAt = performance.now();
-  for (const box of item.boxes) Object.assign(box, truth(box));
+  for (const box of item.boxes) {
+    Object.assign(box, truth(box));
+    const old = same && before.boxes.find((one) => one.id === box.id);
+    if (old?.moved && old.seen === box.seen) Object.assign(box, { moved: true, onset: old.onset, offset: old.offset });
+  }
   if (!same) {
+    shownAt = performance.now();
     selected = item.kind === 'event' ? item.id : item.boxes.find((box) => !box.decision)?.id ?? null;
     piece = { now: 0, low: 0, high: 0 };
     view = item.pieces[0];
@@ -226,6 +230,7 @@ const again = async () => show(await ask('item', { id: item.id, page: me, ...fil
 
 const edges = once(async (id, onset, offset) => {
   const box = item.boxes.find((one) => one.id === id);
+  box.moved = true;
   details();
   if (!box.decision) return; // saved with the decision
   if (await send({ item: id, kind: box.kind, verdict: box.decision.verdict, label: box.label, onset_s: onset, offset_s: offset, seen: box.seen, whole: box.decision.whole })) await again();
@@ -399,7 +404,7 @@ function toggleWhole() {
 
 const similar = once((onset, offset) => search_(onset, offset));
 async function search_(onset, offset) {
-  if (!about.similar) return toast('Search needs a model: start a2v review with --model.');
+  if (!about.similar) return toast('Search needs a model that has heard the recordings: start a2v review with --model.');
   toast('Searching …');
   const { value: found } = await ask('similar', {}, { item: item.id, from: Math.max(onset, item.clip[0]), to: Math.min(offset, item.clip[1]) });
   if (!found.length) return toast('Nothing like it was found.');

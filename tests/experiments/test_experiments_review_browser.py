@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import signal
 import subprocess
@@ -11,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from a2v_experiments.review.journal import read_journal
 from experiments_review import make_calls
 
@@ -25,7 +28,7 @@ class Review:
     def __init__(self, table: Path, audio: Path, *options: str) -> None:
         command = [sys.executable, "-m", "a2v_experiments", "review", str(table), "--recordings", str(audio)]
         self.process = subprocess.Popen(
-            [*command, "--no-browser", "--reviewer", "ann", *options],
+            [*command, "--no-browser", *(options or ("--reviewer", "ann"))],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -220,7 +223,7 @@ def test_two_pages_do_not_overwrite_each_other_and_stretches_are_seen_in_full(
     browser: Any, tmp_path: Path, start: Callable[..., Review]
 ) -> None:
     folder = tmp_path / "calls.review"
-    review = start("--windows", "2")
+    review = start("--windows", "2", "--reviewer", "ann")
     with opened(browser, review.address) as one, opened(browser, review.address) as two:
         item = shown(one)
         assert shown(two) != item
@@ -249,3 +252,58 @@ def test_two_pages_do_not_overwrite_each_other_and_stretches_are_seen_in_full(
         assert one.wrong == []
         assert [said for said in two.wrong if "409" not in said] == []
     review.end(signal.SIGINT)
+
+
+def test_names_are_shown_and_never_run(browser: Any, tmp_path: Path) -> None:
+    name, label = "<img src=x onerror=document.title='run'>.wav", "<script>document.title='run'</script>"
+    (tmp_path / "audio").mkdir()
+    soundfile.write(tmp_path / "audio" / name, np.random.default_rng(0).normal(0, 0.1, 8000 * 8), 8000)
+    table = tmp_path / "calls.csv"
+    rows = [
+        ["file", "onset_s", "offset_s", "label", "likelihood"],
+        [name, 2, 2.5, label, 0.9],
+        [name, 4, 4.2, "cc", 0.8],
+    ]
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    review = Review(table, tmp_path / "audio", "--reviewer", "<b>ann</b>")
+    try:
+        with opened(browser, review.address) as page:
+            assert page.locator("#name").inner_text() == label and name in page.locator("#where").inner_text()
+            assert page.locator(".box.selected .tag").inner_text() == label
+            press(page, "1")
+            press(page, "ArrowLeft")
+            assert page.locator("#verdict").inner_text() == "✓ right · <b>ann</b>"
+            page.keyboard.press("3")
+            assert label in page.locator("#chooser-list").inner_text()
+            page.keyboard.press("Escape")
+            page.select_option("#label", label)
+            page.wait_for_function("() => document.querySelectorAll('aside .row').length === 1")
+            assert page.title() == "a2v review" and page.locator("[src=x], b b, body script").count() == 0
+            assert page.wrong == []
+    finally:
+        review.process.kill()
+        review.process.communicate()
+
+
+def test_corrected_edges_stay_when_a_missed_call_is_drawn_before_the_decision(
+    browser: Any, tmp_path: Path, start: Callable[..., Review]
+) -> None:
+    review = start()
+    with opened(browser, review.address) as page:
+        item = shown(page)
+        edge = page.locator(".box.selected .edge.left").bounding_box()
+        at = (edge["x"] + edge["width"] - 2, edge["y"] + edge["height"] / 2)
+        drag(page, at, (at[0] - 40, at[1]))
+        moved = page.locator(".box.selected").bounding_box()["x"]
+        low, high, y = free_place(page)
+        drag(page, (low, y), (high, y))
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".box.drawn")
+        assert page.locator(".box.selected").bounding_box()["x"] == pytest.approx(moved, abs=1)
+        press(page, "1")
+    decided = read_journal(tmp_path / "calls.review").of(item)
+    assert decided is not None
+    with (tmp_path / "calls.csv").open() as file:
+        onsets = [float(row["onset_s"]) for row in csv.DictReader(file)]
+    assert min(abs(decided.onset_s - onset) for onset in onsets) > 0.01

@@ -145,6 +145,7 @@ function keys(stretch, box) {
     const one = button('', run, style);
     one.append(text('kbd', '', key), name);
     made.push(one);
+    return one;
   };
   if (!stretch) {
     add('1', 'right', () => verdict('right'), 'right');
@@ -158,8 +159,8 @@ function keys(stretch, box) {
   if (item.kind === 'event') add('f', `whole clip seen: ${whole ? 'yes' : 'no'}`, toggleWhole, whole ? 'on' : '');
   if (about.similar && box) add('s', 'find similar', () => similar(box.onset, box.offset));
   add('z', 'undo', undo);
-  add('←', 'back', back);
-  add('→', 'next', () => go());
+  add('←', '', back, 'bare').title = 'back';
+  add('→', '', () => go(), 'bare').title = 'next';
   $('keys').replaceChildren(...made);
   $('hint').textContent = stage.drawing
     ? 'Drag over the missed call. Esc leaves.'

@@ -131,7 +131,7 @@ export class Stage {
     };
     const times = steps(start, stop, Math.max(2, width / 110)), digits = Math.max(0, Math.ceil(-Math.log10(times.step) - 1e-9));
     document.getElementById('seconds').replaceChildren(
-      ...times.found.map((time) => label(clock(time, Math.min(digits, 4)), 'left', (time - start) / (stop - start))));
+      ...times.found.filter((time) => time < stop - 0.03 * (stop - start)).map((time) => label(clock(time, Math.min(digits, 4)), 'left', (time - start) / (stop - start))));
     const hertz = steps(0, top, Math.max(2, height / 55)).found.filter((one) => one < top * 0.98);
     document.getElementById('hertz').replaceChildren(
       ...hertz.map((one) => label(`${+(one / 1000).toFixed(3)}`, 'bottom', one / top)), text('i', '', 'kHz'));

@@ -26,11 +26,11 @@ from a2v_experiments.review.desk import Desk
 from a2v_experiments.review.items import Filter, queue
 from a2v_experiments.review.journal import open_journal, read_journal
 from a2v_experiments.review.order import Stretch, stretch
-from a2v_experiments.review.server import Server
+from a2v_experiments.review.server import KINDS, Server
 
 RATE = 8000
-ROUTES = ["", "app.js", "draw.js", "style.css", "icon.svg", "about", "state", "list", "next", "item", "clip.png",
-          "clip.wav", "decide", "similar", "nothing"]  # fmt: skip
+FILES = ["", *(name for name in KINDS if name != "index.html")]
+ROUTES = [*FILES, "about", "state", "list", "next", "item", "clip.png", "clip.wav", "decide", "similar", "nothing"]
 HOSTILE = "<img src=x onerror=alert(1)>.wav"
 
 
@@ -341,8 +341,9 @@ def test_hostile_names_pass_as_text(tmp_path: Path) -> None:
             assert client.decide(client.get(f"item?id={row['id']}&page=one"), "right")[0] == 200
         assert client.decide(client.get(f"item?id={rows[0]['id']}&page=one"), "other", label="\ud800")[0] == 400
         assert client.decide(client.get(f"item?id={rows[0]['id']}&page=one"), "other", label="a\nb")[0] == 400
-        for file in ("", "app.js", "draw.js"):
-            assert b"innerHTML" not in client.raw(file)[1] and b"<b>sn" not in client.raw(file)[1]
+        for file in FILES:
+            code, body, _ = client.raw(file)
+            assert code == 200 and b"innerHTML" not in body and b"<b>sn" not in body
     assert {line.file for line in read_journal(tmp_path / "calls.review").lines} == {HOSTILE, other}
 
 

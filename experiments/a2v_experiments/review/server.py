@@ -2,7 +2,7 @@
 
 Routes, all below `/TOKEN/`; what is asked for and answered is JSON but for the page itself, pictures and sounds:
 
-    GET  ''  app.js  style.css          the page
+    GET  '', app.js, style.css ...      the page (KINDS)
     GET  about                          what a page needs once
     GET  state?since&page&held          progress, and decisions after line `since`
     GET  list?first&count&FILTER        rows of the list
@@ -47,7 +47,10 @@ MOST_BYTES = 1 << 16  # of what a page sends
 KINDS = {
     "index.html": "text/html",
     "app.js": "text/javascript",
+    "dialogs.js": "text/javascript",
     "draw.js": "text/javascript",
+    "list.js": "text/javascript",
+    "server.js": "text/javascript",
     "style.css": "text/css",
     "icon.svg": "image/svg+xml",
 }

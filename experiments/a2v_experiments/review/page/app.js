@@ -1,72 +1,24 @@
 // The review page: what is on the screen, keys, decisions. Every decision is on the server's disk before the next clip
 // is shown. Names (files, classes) are hostile: they are only ever set as text.
 
-import { Player, Stage, clock, parseWav, text } from './draw.js';
+import { choose } from './dialogs.js';
+import { Player, Stage, clock, text } from './draw.js';
+import { KINDS, MARKS, SAID, begin as beginList, filter, labels, refresh, told } from './list.js';
+import { $, ask, clipOf, me, stored, toast } from './server.js';
 
-const $ = (id) => document.getElementById(id);
-const MARKS = { right: '✓', wrong: '✗', other: '⇄', unsure: '?', seen: '✓' };
-const SAID = { right: 'right', wrong: 'wrong', other: 'other class', unsure: 'uncertain', seen: 'seen in full' };
-const KINDS = { windows: 'random window', suggested: 'suggested clip', search: 'found by search' };
-const ROW_PX = 44, POLL_MS = 4000, ACTIVE_MS = 120000, KEPT_CLIPS = 12, BLOCK = 100;
-const stored = (key, usual) => sessionStorage.getItem(key) ?? usual;
-// A page that is loaded again is the same one; a tab that was doubled is another, though it takes the store along.
-const reloaded = performance.getEntriesByType('navigation')[0]?.type === 'reload';
-const me = (reloaded && stored('page', null)) || Array.from(crypto.getRandomValues(new Uint8Array(8)), (one) => one.toString(16)).join('');
-sessionStorage.setItem('page', me);
-
+const POLL_MS = 4000, ACTIVE_MS = 120000;
 const player = new Player((time) => stage.playhead(time));
 const stage = new Stage({ select, seek, edges: (...given) => edges(...given), drawn: (...given) => drawn(...given) });
 let about, item, selected, piece, view, n = 0, busy = false, chosen = false, shownAt = 0, lastInput = Date.now(), warned = null;
 let whole = stored('whole', '1') === '1', reviewer = stored('reviewer', null);
-const history = [], undos = [], clips = new Map(), rows = { total: 0, blocks: new Map() };
-
-// The server
-
-async function ask(path, parameters, body) {
-  let answer;
-  try {
-    const options = body && { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) };
-    answer = await fetch(`${path}?${new URLSearchParams(parameters)}`, options);
-  } catch {
-    gone(true);
-    throw new Error('a2v review cannot be reached: this was not saved. Start it again and open the new address.');
-  }
-  gone(false);
-  const found = await answer.json().catch(() => ({}));
-  if (!answer.ok && answer.status !== 409) throw new Error(answer.status === 403 ? 'a2v review was started anew: open the address that it printed.' : found.error ?? `error ${answer.status}`);
-  return Object.assign(Array.isArray(found) || found === null ? { value: found } : found, { conflict: answer.status === 409 });
-}
-
-const filter = () => ({
-  label: $('label').value, low: $('low').value || 0, high: $('high').value || 1,
-  file: $('file').value.replace(/[\uD800-\uDFFF]/g, ''), undecided: $('undecided').checked ? 1 : 0,
-});
-
-function clipOf(id, [from, to], sound = true) {
-  const key = `id=${id}&from=${from}&to=${to}`;
-  if (!clips.has(key)) {
-    const image = new Image();
-    image.draggable = false;
-    image.src = `clip.png?${key}`;
-    const ready = image.decode().catch(() => null);
-    clips.set(key, { image, ready, sound: sound ? fetchSound(key) : null });
-    if (clips.size > KEPT_CLIPS) clips.delete(clips.keys().next().value);
-  }
-  return clips.get(key);
-}
-
-async function fetchSound(key) {
-  const answer = await fetch(`clip.wav?${key}`).catch(() => null);
-  if (!answer?.ok) return { error: (await answer?.json().catch(() => null))?.error ?? 'the sound cannot be had' };
-  return { ...parseWav(await answer.arrayBuffer()), gain: Number(answer.headers.get('X-Gain-dB')) };
-}
+const history = [], undos = [];
 
 // What is shown
 
 async function show(next, { back = false, byHand = false } = {}) {
   if (!next?.id) {
     toast(n ? 'Nothing else is open here. Ctrl-C in the terminal ends the review.' : 'Nothing is open here.');
-    return void refresh();
+    return void refresh(item);
   }
   if (item && !back && item.id !== next.id) history.push(item.id);
   const same = item?.id === next.id, before = item;
@@ -85,7 +37,7 @@ async function show(next, { back = false, byHand = false } = {}) {
   }
   const drawn_ = draw();
   details();
-  refresh(true);
+  refresh(item);
   drawn_.then(() => item === next && item.ahead.forEach((one) => one.pieces.forEach((span) => clipOf(one.id, span))));
 }
 
@@ -213,7 +165,7 @@ const verdict = once(async (said) => {
   if (!box) return toast('Choose a call first: click it, or Tab.');
   let label = box.label;
   if (said === 'other') {
-    label = await choose('Which class is it?', box.label);
+    label = await chosenClass('Which class is it?', box.label);
     if (label === null) return;
   }
   if (box.kind === 'drawn') said = { other: 'right', wrong: 'removed' }[said] ?? said;
@@ -242,7 +194,7 @@ const edges = once(async (id, onset, offset) => {
 const drawn = once(async (onset, offset, search) => {
   if (search) return search_(onset, offset);
   stage.drawing = false;
-  const label = await choose(`A missed call, ${(offset - onset).toFixed(2)} s: which class?`, item.label || stored('drawn', about.classes[0] ?? ''));
+  const label = await chosenClass(`A missed call, ${(offset - onset).toFixed(2)} s: which class?`, item.label || stored('drawn', about.classes[0] ?? ''));
   if (label !== null) {
     sessionStorage.setItem('drawn', label);
     await send({ item: '', kind: 'drawn', verdict: 'right', label, onset_s: onset, offset_s: offset, seen: 0 });
@@ -289,43 +241,14 @@ function conflict(decision, values, remember) {
   });
 }
 
-function choose(title, usual) {
-  const box = $('chooser-text'), list = $('chooser-list');
-  $('chooser-title').textContent = title;
-  box.value = '';
-  let at = 0, names = [];
-  const fill = () => {
-    const typed = box.value.trim(), low = typed.toLowerCase();
-    names = about.classes.filter((name) => name.toLowerCase().includes(low));
-    names.sort((one, two) => two.toLowerCase().startsWith(low) - one.toLowerCase().startsWith(low));
-    if (!typed && usual) names = [usual, ...names.filter((name) => name !== usual)];
-    if (typed && !about.classes.includes(typed)) names.push(typed);
-    at = Math.min(at, Math.max(0, names.length - 1));
-    list.replaceChildren(...names.map((name, place) => {
-      const made = text('li', place === at ? 'at' : '', name);
-      if (!about.classes.includes(name)) made.append(text('em', '', ' new class'));
-      made.addEventListener('click', () => { at = place; $('chooser').close('take'); });
-      return made;
-    }));
-    list.children[at]?.scrollIntoView({ block: 'nearest' });
-  };
-  box.oninput = () => { at = 0; fill(); };
-  box.onkeydown = (event) => {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (step) { at = (at + step + names.length) % names.length; fill(); event.preventDefault(); }
-    if (event.key === 'Enter') { event.preventDefault(); if (names.length) $('chooser').close('take'); }
-  };
-  fill();
-  $('chooser').returnValue = '';
-  $('chooser').showModal();
-  return new Promise((resolve) => {
-    $('chooser').onclose = () => {
-      focus();
-      const name = $('chooser').returnValue === 'take' ? names[at] : null;
-      if (name && !about.classes.includes(name)) { about.classes.push(name); labels(); }
-      resolve(name);
-    };
-  });
+async function chosenClass(title, usual) {
+  const name = await choose(title, about.classes, usual);
+  focus();
+  if (name !== null && !about.classes.includes(name)) {
+    about.classes.push(name);
+    labels(about);
+  }
+  return name;
 }
 
 // Moving about
@@ -416,62 +339,6 @@ async function search_(onset, offset) {
   await show(await ask('item', { id: found[0].id, page: me, ...filter() }), { byHand: true });
 }
 
-// The list, and what is told above it
-
-async function refresh(reveal = false) {
-  rows.blocks.clear();
-  const list = $('list');
-  if (reveal && item?.row !== null && item?.row !== undefined) {
-    const top = item.row * ROW_PX;
-    $('rows').style.height = `${Math.max(rows.total, item.row + 1) * ROW_PX}px`;
-    if (top < list.scrollTop + ROW_PX || top > list.scrollTop + list.clientHeight - 2 * ROW_PX) list.scrollTop = top - list.clientHeight / 3;
-  }
-  await fill();
-}
-
-async function fill() {
-  const list = $('list'), first = Math.floor(list.scrollTop / ROW_PX), last = Math.ceil((list.scrollTop + list.clientHeight) / ROW_PX);
-  const { blocks } = rows;
-  for (let block = Math.floor(first / BLOCK); block <= Math.floor(last / BLOCK); block++) {
-    if (blocks.has(block)) continue;
-    const found = await ask('list', { first: block * BLOCK, count: BLOCK, ...filter() }).catch((error) => toast(error.message, true));
-    if (!found) return;
-    blocks.set(block, found.rows);
-    rows.total = found.total;
-  }
-  $('rows').style.height = `${rows.total * ROW_PX}px`;
-  $('count').textContent = `(${rows.total} listed)`;
-  const made = [];
-  for (let place = first; place < Math.min(last, rows.total); place++) {
-    const row = blocks.get(Math.floor(place / BLOCK))?.[place % BLOCK];
-    if (!row) continue;
-    const one = text('div', `row ${row.verdict ?? ''} ${row.id === item?.id ? 'now' : ''}`);
-    one.style.top = `${place * ROW_PX}px`;
-    const label = row.kind === 'stretch' ? KINDS[row.order] ?? 'stretch' : row.verdict === 'other' ? `${row.label} → ${row.now}` : row.label;
-    one.append(text('b', '', MARKS[row.verdict] ?? ''), text('span', 'label', label),
-      text('span', 'value', row.likelihood === null ? '' : row.likelihood.toFixed(2)), text('small', '', `${row.file} · ${clock(row.onset_s, 1)}`));
-    one.title = row.file;
-    one.addEventListener('click', () => { focus(); open(row.id); });
-    made.push(one);
-  }
-  $('rows').replaceChildren(...made);
-}
-
-const share = (value) => `${(100 * value).toFixed(0)} %`;
-function told(progress) {
-  $('decided').textContent = `${progress.decided} of ${progress.total} decided`;
-  $('bar').style.width = `${(100 * progress.decided) / Math.max(1, progress.total)}%`;
-  const one = (name, found) => {
-    const made = text('span', 'share', `${name} `), estimated = found.precision !== null;
-    made.append(text('b', '', estimated ? share(found.precision) : `${found.right}/${found.decided}`), text('small', '', estimated ? ` n ${found.sample}` : ''));
-    made.title = `${found.right} of ${found.decided} decided are right. Estimate of the precision of all ${found.events} events: from the ${found.sample} decisions that are a random sample within a band of likelihood, each band counted by its events (bands with ${share(found.covered)} of all). Its interval: a2v review report.`;
-    return made;
-  };
-  const { all, classes } = progress, several = Object.entries(classes).length > 1;
-  $('precision').replaceChildren(text('span', '', `right: ${all.right} of ${all.decided}`), one('precision so far', all),
-    ...Object.entries(several ? classes : {}).filter(([, found]) => found.decided).map(([name, found]) => one(name, found)));
-}
-
 async function poll() {
   try {
     const held = Date.now() - lastInput < ACTIVE_MS && item ? item.id : '';
@@ -480,27 +347,8 @@ async function poll() {
     n = found.n;
     told(found.progress);
     if (!busy && item && found.news.some((one) => one.item === item.id || item.boxes.some((box) => box.id === one.item))) await again();
-    else await refresh();
+    else await refresh(item);
   } catch { /* the line above the page says so */ }
-}
-
-let hiding;
-function toast(said, bad = false) {
-  $('toast').textContent = said;
-  $('toast').className = `shown ${bad ? 'bad' : ''}`;
-  clearTimeout(hiding);
-  hiding = setTimeout(() => { $('toast').className = ''; }, bad ? 12000 : 4000);
-}
-
-function gone(now) {
-  document.body.classList.toggle('gone', now);
-  if (now) toast('a2v review has ended, or cannot be reached. What was decided before is saved.', true);
-}
-
-function labels() {
-  const was = $('label').value, option = (value, name) => Object.assign(text('option', '', name), { value });
-  $('label').replaceChildren(option('', 'all'), ...about.classes.map((name) => option(name, name)), option(about.stretches, 'stretches'));
-  $('label').value = was;
 }
 
 // Keys
@@ -538,7 +386,7 @@ addEventListener('pointerdown', () => { lastInput = Date.now(); });
 
 async function begin() {
   about = await ask('about', {});
-  labels();
+  labels(about);
   $('files').replaceChildren(...about.files.map((name) => Object.assign(text('option'), { value: name })));
   const told_ = () => { $('who').textContent = (reviewer ?? about.reviewer) || 'no name'; };
   told_();
@@ -556,9 +404,9 @@ async function begin() {
   $('help-close').onclick = () => $('help').close();
   $('help').onclose = focus;
   $('filters').onsubmit = (event) => event.preventDefault();
-  $('filters').onchange = (event) => { $('list').scrollTop = 0; refresh(); if (event.target.matches('select, [type=checkbox]')) focus(); };
-  $('file').oninput = () => { $('list').scrollTop = 0; refresh(); };
-  $('list').onscroll = () => fill();
+  $('filters').onchange = (event) => { $('list').scrollTop = 0; refresh(item); if (event.target.matches('select, [type=checkbox]')) focus(); };
+  $('file').oninput = () => { $('list').scrollTop = 0; refresh(item); };
+  beginList((id) => { focus(); open(id); });
   document.getElementById('picture').addEventListener('wheel', (event) => {
     if (!item) return;
     event.preventDefault();

@@ -79,9 +79,9 @@ function details() {
   $('likelihood').textContent = box?.kind === 'drawn' ? 'drawn' : likelihood === null ? '' : `likelihood ${likelihood.toFixed(2)}`;
   $('verdict').className = last?.verdict ?? '';
   $('verdict').textContent = last ? `${MARKS[last.verdict]} ${SAID[last.verdict]}${last.reviewer ? ` · ${last.reviewer}` : ''}` : '';
-  const span = box ? [box.onset, box.offset] : item.pieces[piece.now], length = span[1] - span[0];
+  const span = box ? [box.onset, box.offset] : item.pieces[piece.now], length = span[1] - span[0], digits = length < 0.1 ? 3 : 2;
   const day = item.began && new Date(Date.parse(`${item.began}Z`) + span[0] * 1000).toISOString().replace('T', ' ').slice(0, 19);
-  const facts = [item.file, `${clock(span[0])} to ${clock(span[1])}`, length < 1 ? `${(length * 1000).toFixed(0)} ms` : `${length.toFixed(2)} s`, day, `${item.rate / 1000} kHz${item.slow !== 1 ? `, ${item.slow} times slower` : ''}`];
+  const facts = [item.file, `${clock(span[0], digits)} to ${clock(span[1], digits)}`, length < 1 ? `${(length * 1000).toFixed(0)} ms` : `${length.toFixed(2)} s`, day, `${item.rate / 1000} kHz${item.slow !== 1 ? `, ${item.slow} times slower` : ''}`];
   $('where').replaceChildren(...facts.filter(Boolean).map((one) => text('span', '', one)));
   if (item.pieces.length > 1) $('where').append(text('span', 'part', `part ${piece.now + 1} of ${item.pieces.length}: , and . turn pages`));
   const others = item.boxes.length > 1 || item.kind === 'stretch' ? item.boxes : [];
@@ -89,7 +89,8 @@ function details() {
     const chip = button(`${one.mark} ${one.label} ${clock(one.onset, 1)}`.trim(), () => select(one.id), `chip ${one.style} ${one.id === selected ? 'selected' : ''}`);
     return chip;
   }));
-  if (others.length) $('calls').prepend(text('span', '', 'calls here (Tab):'));
+  if (others.length) $('calls').prepend(text('span', '', 'calls (Tab):'));
+  $('calls').querySelector('.selected')?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
   keys(stretch, box);
 }
 
@@ -109,7 +110,7 @@ function keys(stretch, box) {
   }
   if (item.kind === 'stretch') add('Enter', 'seen in full', enter, 'seen');
   add('Space', 'play', () => play(false));
-  add('m', 'missed call', drawMode, stage.drawing ? 'on' : '');
+  add('m', 'missed', drawMode, stage.drawing ? 'on' : '');
   if (item.kind === 'event') add('f', `whole clip seen: ${whole ? 'yes' : 'no'}`, toggleWhole, whole ? 'on' : '');
   if (about.similar && box) add('s', 'find similar', () => similar(box.onset, box.offset));
   add('z', 'undo', undo);
@@ -118,7 +119,7 @@ function keys(stretch, box) {
   $('keys').replaceChildren(...made);
   $('hint').textContent = stage.drawing
     ? 'Drag over the missed call. Esc leaves.'
-    : 'Drag the edges of the box to correct them, an empty place to mark a missed call.';
+    : `Drag the edges of the box to correct them, an empty place to mark a missed call.${box && stage.thin(box) ? ' + zooms in on this short call.' : ''}`;
 }
 
 function button(name, run, style = '') {

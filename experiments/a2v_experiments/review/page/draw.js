@@ -2,6 +2,7 @@
 // Names of classes are only ever set as text.
 
 const NEAR_PX = 4; // less is a click, more a drag
+const THIN_PX = 10; // a box below it would hide the call
 
 export const text = (tag, className, content) => {
   const made = document.createElement(tag);
@@ -66,7 +67,7 @@ export class Stage {
     this.selected = selected;
     const [start, stop] = this.view, share = (time) => `${(100 * (time - start)) / (stop - start)}%`;
     this.layer.replaceChildren(...boxes.filter((box) => box.offset > start && box.onset < stop).map((box) => {
-      const made = text('div', `box ${box.style} ${box.id === selected ? 'selected' : ''}`);
+      const made = text('div', `box ${box.style} ${box.id === selected ? 'selected' : ''} ${this.thin(box) ? 'thin' : ''}`);
       made.dataset.id = box.id;
       made.style.left = share(box.onset);
       made.style.width = `${(100 * (box.offset - box.onset)) / (stop - start)}%`;
@@ -75,6 +76,10 @@ export class Stage {
       return made;
     }));
     this.layer.classList.toggle('drawing', this.drawing);
+  }
+
+  thin(box) {
+    return ((box.offset - box.onset) / (this.view[1] - this.view[0])) * this.picture.clientWidth < THIN_PX;
   }
 
   press(event) {
@@ -131,7 +136,7 @@ export class Stage {
     };
     const times = steps(start, stop, Math.max(2, width / 110)), digits = Math.max(0, Math.ceil(-Math.log10(times.step) - 1e-9));
     document.getElementById('seconds').replaceChildren(
-      ...times.found.filter((time) => time < stop - 0.03 * (stop - start)).map((time) => label(clock(time, Math.min(digits, 4)), 'left', (time - start) / (stop - start))));
+      ...times.found.filter((time) => Math.min(time - start, stop - time) > 0.025 * (stop - start)).map((time) => label(clock(time, Math.min(digits, 4)), 'left', (time - start) / (stop - start))));
     const hertz = steps(0, top, Math.max(2, height / 55)).found.filter((one) => one < top * 0.98);
     document.getElementById('hertz').replaceChildren(
       ...hertz.map((one) => label(`${+(one / 1000).toFixed(3)}`, 'bottom', one / top)), text('i', '', 'kHz'));

@@ -84,17 +84,7 @@ def test_precision_over_thresholds() -> None:
     assert everything is not None and everything.estimate == pytest.approx((4 * 0.5 + 2) / 6)
     assert part is not None and part.estimate == 1 and part.size == 4 and part.judged == 3
     assert top is not None and (top.lower, top.upper) == (1, 1)
-    found = curve.lowest(0.9)
-    assert found is not None and found[0] == 0.22  # the wrong one is at .21
-    sure = curve.lowest(0.9, sure=True)
-    assert sure is not None and sure[0] == 0.3  # only what was judged in full is sure with so few
-    assert curve.lowest(1.01) is None and precision_curve([]).thresholds == ()
-
-
-def test_no_threshold_is_promised_above_which_a_band_is_unknown() -> None:
-    known = BandSample(np.array([0.25]), np.array([0.25]), np.array([True]))
-    unknown = BandSample(np.array([0.95]), np.zeros(0), np.zeros(0, bool))
-    assert precision_curve([known, unknown]).lowest(0.5) is None
+    assert precision_curve([]).thresholds == ()
 
 
 def test_calibration_meets_logistic_regression_and_the_truth() -> None:

@@ -117,14 +117,6 @@ class PrecisionCurve:
     thresholds: tuple[float, ...]
     shares: tuple[Share | None, ...]
 
-    def lowest(self, precision: float, sure: bool = False) -> tuple[float, Share] | None:
-        """The lowest threshold at which the estimate (sure: its lower limit) reaches a precision, of those above which
-        every band was judged; None where none does."""
-        for threshold, share in zip(self.thresholds, self.shares, strict=True):
-            if share is not None and share.covered == 1 and (share.lower if sure else share.estimate) >= precision:
-                return threshold, share
-        return None
-
 
 def precision_curve(bands: Sequence[BandSample], thresholds: Sequence[float] = THRESHOLDS) -> PrecisionCurve:
     """At each threshold that some event reaches, from the highest one that all events do."""

@@ -40,8 +40,8 @@ FEW = 10
 class Chosen:
     """The lowest threshold with a wanted precision, and the share that is right there, or why there is none.
 
-    By calibration, since of a hundred estimates over thresholds some are high by chance: the mean probability of the
-    predictions that reach it. Or, for those who must be sure, by the lower limit of the share itself.
+    Of a hundred estimates over thresholds some are high by chance, so the mean probability of the predictions that
+    reach it has to say so too (calibration). Or, for those who must be sure, the lower limit of the share itself.
     """
 
     threshold: float | None
@@ -108,7 +108,11 @@ def _chosen(one: ClassNumbers, precision: float, sure: bool, found_from: float) 
         return Chosen(None, None, one.calibration)
     else:
         probability = one.calibration.probability(one.predictions)
-        fitting = [(at, share) for at, share in known if probability[one.predictions >= at].mean() >= precision]
+        fitting = [
+            (at, share)
+            for at, share in known
+            if min(probability[one.predictions >= at].mean(), share.estimate) >= precision
+        ]
     if not fitting:
         return Chosen(None, None, f"at no threshold {'the lower limit reaches it' if sure else 'it is reached'}")
     return Chosen(max(fitting[0][0], found_from), fitting[0][1])

@@ -25,11 +25,13 @@ from .stratified import PrecisionCurve
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+HEIGHT_IN = 1.5
+
 
 def precision_figure(curves: Mapping[str, PrecisionCurve], chosen: Mapping[str, float], wanted: float) -> Figure:
     """For each class the estimated precision of the events that reach a threshold, with its 95 % interval; a line at
     the threshold that was chosen for the wanted precision. Raises ValueError without classes."""
-    figure, axes = panels(len(_some(curves)), 1.35, 0.35)
+    figure, axes = panels(len(_some(curves)), HEIGHT_IN, _header_in(curves))
     for axis, (name, curve) in zip(axes, list(curves.items())[:MOST_CLASSES], strict=True):
         axis.set_title(shown(name), fontsize=FONT_PT, pad=3)
         known = [(at, one) for at, one in zip(curve.thresholds, curve.shares, strict=True) if one is not None]
@@ -56,7 +58,7 @@ def calibration_figure(
 ) -> Figure:
     """For each class the probability of being right over likelihood, with its 95 % interval, and the judged events as
     marks, right ones above and wrong ones below. judged: class -> likelihood (n,), right (n,)."""
-    figure, axes = panels(len(_some(found)), 1.35, 0.35)
+    figure, axes = panels(len(_some(found)), HEIGHT_IN, _header_in(found))
     grid = np.linspace(0.005, 0.995, 199)
     for axis, (name, curve) in zip(axes, list(found.items())[:MOST_CLASSES], strict=True):
         axis.set_title(shown(name), fontsize=FONT_PT, pad=3)
@@ -80,6 +82,11 @@ def calibration_figure(
     figure.supxlabel("Likelihood", fontsize=FONT_PT)
     figure.supylabel("Probability of being right", fontsize=FONT_PT)
     return finished(figure, handles_of(axes))
+
+
+def _header_in(of: Mapping[str, object]) -> float:
+    """Room for the legend: in one column its entries stand below each other."""
+    return 0.35 if len(of) > 2 else 0.9
 
 
 def _some(of: Mapping[str, object]) -> range:

@@ -104,6 +104,8 @@ def _chosen(one: ClassNumbers, precision: float, sure: bool, found_from: float) 
         return Chosen(None, None, "a band of likelihood was not looked at")
     if sure:
         fitting = [(at, share) for at, share in known if share.lower >= precision]
+    elif one.sampled == one.predicted:  # all were judged: nothing is estimated
+        fitting = [(at, share) for at, share in known if share.estimate >= precision]
     elif isinstance(one.calibration, str):
         return Chosen(None, None, one.calibration)
     else:

@@ -22,6 +22,7 @@ from .commands import (
     explain,
     model,
     predict,
+    review,
     search,
     ui,
 )
@@ -44,6 +45,7 @@ app.add_typer(explain.group, name="explain")
 app.command("adapt")(adapt.adapt)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.add_typer(review.group, name="review")
 app.command("search")(search.search)
 app.command("ui")(ui.ui)
 

@@ -118,7 +118,13 @@ SEARCH = {
         "--tracking-uri", "--json",
     ],
 }  # fmt: skip
-SURFACE = EXPERIMENT | DATA | BENCH | MODEL | EXPLAIN | EVALUATE | PREDICT | ADAPT | SEARCH
+REVIEW = {
+    "review page": [
+        "calls", "--recordings", "--order", "--per-band", "--windows", "--window-s", "--class", "--suggest", "--model",
+        "--slow", "--reviewer", "--port", "--no-browser", "--tracking-uri",
+    ],
+}  # fmt: skip
+SURFACE = REVIEW | EXPERIMENT | DATA | BENCH | MODEL | EXPLAIN | EVALUATE | PREDICT | ADAPT | SEARCH
 
 
 def surface() -> dict[str, list[str]]:
@@ -192,6 +198,9 @@ except SystemExit as stop:
         (["predict", "nowhere", "--model", "m", "--out", "o"], "nowhere: no such file or folder"),
         (["search", "x.wav@1-2"], "'--in'"),
         (["search", "x.wav@1-2", "--in", "nowhere"], "nowhere: no such file or folder"),
+        (["review", "calls", "--order", "best"], "'--order'"),
+        (["review", "calls", "--port", "x"], "'--port'"),
+        (["review", "nowhere"], "nowhere: no such"),
         (["evaluate", "predictions.csv"], "Missing argument"),
         (["evaluate", "a.csv", "b.csv", "--iou", "1"], "'--iou'"),
         (["evaluate", "a.csv", "b.csv", "--protocol", "loose"], "'--protocol'"),
@@ -203,7 +212,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(a2v, arguments, told):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["experiment"], ["data"], ["data", "import"], ["model"], ["explain"], ["bench"]]
+    "arguments", [[], ["experiment"], ["data"], ["data", "import"], ["model"], ["explain"], ["bench"], ["review"]]
 )
 def test_a_group_alone_shows_its_help(a2v, arguments):
     said = a2v(*arguments)

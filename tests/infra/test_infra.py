@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -121,6 +122,11 @@ def test_what_the_container_file_copies_is_enough_to_install(tmp_path: Path) -> 
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     assert len(list((tmp_path / "context" / "out").glob("a2v*.whl"))) == len(packages) == 4
+    [wheel] = (tmp_path / "context" / "out").glob("a2v-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = set(archive.namelist())
+    shown = ROOT / "experiments" / "a2v_experiments" / "review" / "page"
+    assert {f"a2v_experiments/review/page/{path.name}" for path in shown.iterdir()} <= packed
 
 
 def test_the_container_runs_the_right_python_and_not_as_root() -> None:

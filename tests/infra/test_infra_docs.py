@@ -44,6 +44,8 @@ def parse(line: str, whole: bool) -> str | None:
     command: Any = typer.main.get_command(cli.app)
     path = "a2v"
     while hasattr(command, "commands") and words:
+        if words[0] not in command.commands and (usual := getattr(command, "default_command", None)):
+            words.insert(0, usual)  # `a2v review CALLS`
         path = f"{path} {words[0]}"
         if words[0] not in command.commands:
             return f"{path}: no such command"

@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,27 @@ def fetch_backbone(
         if not kept.exists():
             shutil.move(fetched, kept)
     return replace(found, folder=kept)
+
+
+def kept_classes(start: Backbone, classes: Sequence[str]) -> str:
+    """One line about the head that finetuning goes on with: which classes it knows, which are new, and which are gone.
+
+    Raises UserError where it knows none of the classes.
+    """
+    known = start.description["classes"]
+    kept, new, gone = (
+        [name for name in classes if name in known], [name for name in classes if name not in known],
+        [name for name in known if name not in classes],
+    )  # fmt: skip
+    if not kept:
+        raise UserError(
+            f"{START}: {start.source}: it knows none of the classes ({', '.join(classes)}), but {', '.join(known)}; name"
+            " it as backbone, which leaves its head, or map labels to classes that it knows (data.annotations.mapping)"
+        )
+    parts = [f"goes on with {len(kept)} of the {len(known)} classes of its model's head"]
+    parts += [f"new: {', '.join(new)}"] if new else []
+    parts += [f"dropped, as no label has them: {', '.join(gone)}"] if gone else []
+    return f"{START}: {'; '.join(parts)}"
 
 
 def _check(recipe: Recipe, key: str, source: str, folder: Path) -> None:

@@ -15,7 +15,16 @@ from a2v_experiments.stages.specs import experiment_config, finetune_spec
 from a2v_experiments.training.tasks import build_task
 from a2v_model import load_model
 from experiments_runs import World
-from experiments_world import RATE, RECORDINGS, Said, call_quietly, make_recipe, recipe_tree, training_spec, write_recipe
+from experiments_world import (
+    RATE,
+    RECORDINGS,
+    Said,
+    call_quietly,
+    make_recipe,
+    recipe_tree,
+    training_spec,
+    write_recipe,
+)
 from mlflow.entities import Run
 
 SETS = ("pretrain=null", "folds.run=[0]", "finetune.updates=2")
@@ -107,10 +116,8 @@ def test_rounds_are_a_chain(world: World, reviewed: Path, tmp_path: Path) -> Non
 
     second = world.call(*SETS, f"data.source={reviewed}", f"finetune.start={uri}", "variant=second")
     assert second.code == 0, second.err
-    assert (
-        "finetune.start: goes on with 1 of the 2 classes of its model's head; new: al; dropped, as no label has them: sn"
-        in second.out
-    )
+    said = "goes on with 1 of the 2 classes of its model's head; new: al; dropped, as no label has them: sn"
+    assert f"finetune.start: {said}" in second.out
     run = finetuned(world, "second")
     for one in (run, parent_of(world, run)):
         assert (one.data.tags["round"], one.data.tags["previous_run"]) == ("1", first.info.run_id)
@@ -185,4 +192,3 @@ def test_a_start_that_does_not_fit_is_told(world: World, tmp_path: Path, csv_sou
 def folds_of(world: World, run: Run) -> Run:
     mark = run.data.tags["a2v.input.folds"]
     return next(one for one in world.runs("folds") if one.data.tags["a2v.fingerprint"] == mark)
-

@@ -7,17 +7,19 @@ updates, from a fresh start, so arms and rounds differ by their labels alone. No
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from a2v_data.corpus import Corpus
+from a2v_data.pack import PackConfig, pack
+from a2v_data.recording_names import RecordingNames
+from a2v_data.scheduling import on_cores
+from a2v_data.sources import open_source
 from a2v_eval.evaluation import EvaluationConfig, evaluate
 from a2v_model import Detector, save_model, threads
 from numpy.typing import NDArray
@@ -25,13 +27,16 @@ from safetensors.torch import load_file
 
 from ..inference import recording_features_and_likelihoods, recording_likelihoods
 from ..recipe.sections import Recipe
+from ..stages.specs import data_spec
 from ..stages.stages import fitted
 from ..training import checkpoints
 from ..training.group import Group
 from ..training.loop import train
 from ..training.tasks import TrainingSpec, build_task, part
+from .detect_recipe import recipe_for
 from .detect_scores import ranking_settings
 from .review_corpus import Clip, cut, revealed
+from .splits import read_splits, with_labels
 
 RANDOM = "random"
 
@@ -77,6 +82,26 @@ class Looked:
     ap: float | None
     map: float | None
     cpu_s: float
+
+
+def measure_rounds(
+    folder: Path,
+    recipe: str,
+    overrides: Sequence[str],
+    rounds: Rounds,
+    rules: Mapping[str, Rule | None],
+    seeds: Sequence[int],
+    done: Callable[[Looked], None],
+) -> None:
+    """`simulate` on a folder with splits.csv. Raises UserError or ValueError where recipe or folder are wrong."""
+    chosen = recipe_for(recipe, overrides, folder)
+    source = open_source(folder, chosen.data.annotations)
+    parts = read_splits(folder, RecordingNames(source.audio_folder, source.names))
+    with tempfile.TemporaryDirectory(prefix="a2v-bench-") as aside:
+        config = PackConfig(**data_spec(chosen.data, "").config)
+        corpus = pack(folder, Path(aside) / "corpus", config, run=on_cores(), strict=True)
+        parts = with_labels(parts, corpus, 1.0, 0)
+        simulate(chosen, corpus, (parts.train, parts.test), rounds, rules, seeds, done)
 
 
 def simulate(
@@ -147,7 +172,7 @@ class _Arm:
             start = None
             if self.model is not None and self.rounds.goes_on:
                 start = Path(aside) / "start"
-                save_model(self.model, start)
+                save_model(self.model, start, {})
             self.model, settings = trained(self.recipe, known, self.rounds.updates, self.seed, start, Path(aside))
             labels = len(known.events)
             classes = len(np.unique(known.events["class"]))
@@ -215,10 +240,9 @@ def heard_by(model: Detector, corpus: Corpus, clips: Sequence[Clip], recipe: Rec
         precision=recipe.finetune.precision,
     ):  # fmt: skip
         by_name[corpus.recordings[number].name] = features_TD, likelihood_TC
-    spans = [
-        slice(round(clip.onset_s * frame_rate), max(round(clip.offset_s * frame_rate), 1 + round(clip.onset_s * frame_rate)))
-        for clip in clips
-    ]
+    begins = [round(clip.onset_s * frame_rate) for clip in clips]
+    ends = [round(clip.offset_s * frame_rate) for clip in clips]
+    spans = [slice(begin, max(end, begin + 1)) for begin, end in zip(begins, ends, strict=True)]
     likelihoods = [by_name[clip.recording][1][span] for clip, span in zip(clips, spans, strict=True)]
     features = [by_name[clip.recording][0][span] for clip, span in zip(clips, spans, strict=True)]
     return Clips(clips, likelihoods, features, frame_rate)

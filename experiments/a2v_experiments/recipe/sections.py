@@ -156,7 +156,7 @@ class FinetuneStage(FinetuneConfig, LoopConfig):
     the average is what is validated and what becomes the model. validation: held out training recordings choose the
     update whose weights become the model, by strict AP (None: the last). weak: recordings that are labelled as a whole
     only, where there are some. start: a finetuned model to go on from, with all its weights: its folder, or its URI in
-    MLflow (`runs:/RUN_ID`); its head's classes are kept by their names (None: from `pretrain`, `backbone` or at random).
+    MLflow (`runs:/RUN_ID`); its head's classes are kept by their names (None: from `pretrain`, `backbone` or random).
     """
 
     start: str | None = Field(default=None, exclude_if=_left_out)
@@ -341,8 +341,8 @@ class Recipe(Section):
             raise ValueError("finetune.start and backbone exclude each other: its weights would be replaced at once")
         if self.pretrain is not None:
             raise ValueError(
-                "finetune.start and pretrain exclude each other: what pretraining learned would be replaced at once; add"
-                " --set pretrain=null" + (" --set pretrain_data=null" if self.pretrain_data is not None else "")
+                "finetune.start and pretrain exclude each other: what pretraining learned would be replaced at once;"
+                " add --set pretrain=null" + (" --set pretrain_data=null" if self.pretrain_data is not None else "")
             )
         for share, stage in self.finetune_by_share.items():
             if stage.start != self.start:

@@ -108,8 +108,9 @@ def kept_classes(start: Backbone, classes: Sequence[str]) -> str:
     )  # fmt: skip
     if not kept:
         raise UserError(
-            f"{START}: {start.source}: it knows none of the classes ({', '.join(classes)}), but {', '.join(known)}; name"
-            " it as backbone, which leaves its head, or map labels to classes that it knows (data.annotations.mapping)"
+            f"{START}: {start.source}: it knows none of the classes ({', '.join(classes)}), but {', '.join(known)};"
+            " name it as backbone, which leaves its head, or map labels to classes that it knows"
+            " (data.annotations.mapping)"
         )
     parts = [f"goes on with {len(kept)} of the {len(known)} classes of its model's head"]
     parts += [f"new: {', '.join(new)}"] if new else []
@@ -139,8 +140,8 @@ def _check_head(recipe: Recipe, source: str, description: dict[str, Any]) -> Non
             f" backbone (--set backbone={source})"
         )
     own = FinetuneConfig.model_validate(description["finetune"])
-    stages = {"finetune": recipe.finetune, **{f"finetune_by_share.{s:g}": f for s, f in recipe.finetune_by_share.items()}}
-    for stage, wanted in stages.items():
+    by_share = {f"finetune_by_share.{share:g}": stage for share, stage in recipe.finetune_by_share.items()}
+    for stage, wanted in {"finetune": recipe.finetune, **by_share}.items():
         for field in ("head", "average_layers"):
             if wanted is not None and getattr(own, field) != getattr(wanted, field):
                 raise UserError(

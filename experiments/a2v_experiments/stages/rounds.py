@@ -1,8 +1,8 @@
 """Rounds of review as a chain of runs in MLflow: which model came before, and what was looked at since.
 
 A run is part of one where its finetuning goes on from a model (`finetune.start`), or where its labels are a folder that
-`a2v review export` wrote. It and its finetunings then have the tags `round` and `previous_run`, and the metrics `round`,
-`labels` and, where it is known, `reviewed_minutes`, so that MLflow's table and charts show the chain.
+`a2v review export` wrote. It and its finetunings then have the tags `round` and `previous_run`, and the metrics
+`round`, `labels` and, where it is known, `reviewed_minutes`, so that MLflow's table and charts show the chain.
 """
 
 from __future__ import annotations

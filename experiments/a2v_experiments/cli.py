@@ -22,6 +22,7 @@ from .commands import (
     explain,
     model,
     predict,
+    search,
     ui,
 )
 
@@ -43,6 +44,7 @@ app.add_typer(explain.group, name="explain")
 app.command("adapt")(adapt.adapt)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("search")(search.search)
 app.command("ui")(ui.ui)
 
 

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from a2v_data.corpus import Corpus
 from a2v_data.scheduling import in_this_process
-from a2v_experiments.bench.review import Looked
+from a2v_experiments.bench.review import Clips, Looked, among
 from a2v_experiments.bench.review_corpus import Clip, cut, revealed
 from a2v_experiments.bench.review_report import clips_for, text_of, worth
+from a2v_experiments.bench.review_rules import most_valuable, peaks
+from a2v_experiments.review.rehearsal import suggested
 from experiments_world import RATE, call_quietly, calls, recipe_tree, write_recipe
 
 PARTS = ["train"] * 6 + ["valid"] * 2 + ["test"] * 4
@@ -41,6 +43,39 @@ def test_only_what_was_looked_at_is_known(corpus: Corpus, tmp_path: Path) -> Non
     assert target_TC[place].tolist() == [float(name == label) for name in known.classes]
     assert np.isnan(target_TC[int(second[1] / RATE * 100) + 1]).all()  # another call, of which nothing is known
     assert (known.audio == corpus.audio).all()
+
+
+def test_most_valuable_clips_are_of_classes_with_few_labels() -> None:
+    promised_NC = np.array([[3.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
+    assert most_valuable(promised_NC, np.array([0, 0]), 2) == [
+        2,
+        0,
+    ]  # 2/2.5 > 3/4.5; then 4/5.5 - 1/2.5 > 2/3.5 - 1/2.5
+    assert most_valuable(promised_NC, np.array([50, 0]), 2) == [2, 1]  # of the first class enough is known
+    assert most_valuable(promised_NC, np.array([0, 0]), 9)[-1] == 3
+
+
+def test_a_clip_promises_the_calls_that_stand_out_in_it() -> None:
+    likelihood_TC = np.full((400, 2), 0.25, np.float32)  # a class that is likely everywhere promises nothing
+    likelihood_TC[100:108, 0], likelihood_TC[300:308, 0] = 0.9, 0.6
+    likelihood_TC[300:308, 1] = 0.8  # of the same call another class is likelier
+    assert peaks(likelihood_TC, 100.0) == pytest.approx([0.9, 0.8])
+    assert peaks(np.full((3, 2), 0.9, np.float32), 100.0).shape == (2,)
+
+
+def test_the_rule_of_suggestions_takes_what_is_unsure_and_new() -> None:
+    rng = np.random.default_rng(4)
+    likelihoods = [np.full((400, 1), 0.01, np.float32) for _ in range(12)]
+    sounds = [rng.normal(0, 0.01, (400, 3)).astype(np.float32) for _ in range(12)]
+    for place, axis in ((2, 0), (5, 1), (7, 0)):  # 7 sounds like 2, which is known
+        likelihoods[place][200:210] = 0.5
+        sounds[place][200:210, axis] += 1
+    every = Clips(
+        [Clip("x", n, n + 4) for n in range(12)], likelihoods, sounds, 100.0, np.zeros((12, 1), int),
+    )  # fmt: skip
+    known, open_ = [2], [n for n in range(12) if n != 2]
+    (first,) = suggested(among(every, open_), among(every, known), 1, np.random.default_rng(0))
+    assert open_[first] == 5
 
 
 def looked(arm: str, number: int, clips: int, ap: float) -> Looked:
@@ -72,17 +107,17 @@ def test_both_arms_begin_alike_and_what_is_done_is_written_at_once(csv_source: P
         patch.setattr("a2v_data.scheduling.on_cores", lambda: in_this_process)
         said = call_quietly(
             "bench", "review", folder, "--recipe", recipe, "--out", tmp_path / "out", "--rounds", 1, "--seeds", 1,
-            "--first", 3, "--clips", 2, "--clip-s", 1, "--updates", 2, "--arm", "random", "--arm", "uncertain",
+            "--first", 3, "--clips", 2, "--clip-s", 1, "--updates", 2, "--arm", "random", "--arm", "calls",
         )  # fmt: skip
     assert said.code == 0, said.err
     rows = [json.loads(line) for line in (tmp_path / "out" / "rounds.jsonl").read_text().splitlines()]
     of = {(row["arm"], row["round"]): row for row in rows}
     assert [(row["clips"], row["minutes"]) for row in rows] == [(3, 0.05)] * 2 + [(5, pytest.approx(5 / 60))] * 2
     same = ("labels", "classes", "ap", "map")
-    assert all(of["random", 0][key] == of["uncertain", 0][key] for key in same)
+    assert all(of["random", 0][key] == of["calls", 0][key] for key in same)
     assert all(0 <= row["ap"] <= 1 for row in rows)
     table = list(csv.DictReader((tmp_path / "out" / "rounds.csv").read_text().splitlines()))
-    assert [row["arm"] for row in table] == ["random"] * 2 + ["uncertain"] * 2
+    assert [row["arm"] for row in table] == ["random"] * 2 + ["calls"] * 2
     assert (tmp_path / "out" / "rounds.png").stat().st_size > 10000
     again = call_quietly("bench", "review", folder, "--out", tmp_path / "out")
     assert again.code == 2 and "exists already" in again.only_line()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,7 @@ from ..training.loop import train
 from ..training.tasks import TrainingSpec, build_task, part
 from .detect_recipe import recipe_for
 from .detect_scores import ranking_settings
-from .review_corpus import Clip, cut, revealed
+from .review_corpus import Clip, calls_in, cut, revealed
 from .splits import read_splits, with_labels
 
 RANDOM = "random"
@@ -43,12 +43,14 @@ RANDOM = "random"
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips as a detector hears them. likelihoods: of each clip (T, C); features: what its head sees (T, D)."""
+    """Clips as a detector hears them. likelihoods: of each clip (T, C); features: what its head sees (T, D); calls: how
+    many of each class were found in them (N, C), zeros where nobody looked."""
 
     clips: Sequence[Clip]
     likelihoods: Sequence[NDArray[np.float32]]
     features: Sequence[NDArray[np.float32]]
     frame_rate: float
+    calls: NDArray[np.int64]
 
 
 Rule = Callable[[Clips, Clips, int, np.random.Generator], list[int]]
@@ -160,7 +162,8 @@ class _Arm:
             return
         heard = {clip: place for place, clip in enumerate([*left, *self.taken])}
         every = heard_by(self.detector, self.corpus, list(heard), self.recipe)
-        open_, known = _among(every, range(len(left))), _among(every, range(len(left), len(heard)))
+        open_, known = among(every, range(len(left))), among(every, range(len(left), len(heard)))
+        known = replace(known, calls=np.array([calls_in(self.corpus, clip) for clip in self.taken]))
         rng = np.random.default_rng([self.seed, 12, number])
         self.taken += [left[at] for at in self.rule(open_, known, self.rounds.clips, rng)]
 
@@ -182,10 +185,11 @@ class _Arm:
         return Looked(arm, self.seed, number, len(self.taken), minutes, labels, classes, ap, map_, cpu_s)
 
 
-def _among(every: Clips, places: Sequence[int]) -> Clips:
+def among(every: Clips, places: Sequence[int]) -> Clips:
+    """Some of them, by position."""
     return Clips(
         [every.clips[at] for at in places], [every.likelihoods[at] for at in places],
-        [every.features[at] for at in places], every.frame_rate,
+        [every.features[at] for at in places], every.frame_rate, every.calls[list(places)],
     )  # fmt: skip
 
 
@@ -245,4 +249,4 @@ def heard_by(model: Detector, corpus: Corpus, clips: Sequence[Clip], recipe: Rec
     spans = [slice(begin, max(end, begin + 1)) for begin, end in zip(begins, ends, strict=True)]
     likelihoods = [by_name[clip.recording][1][span] for clip, span in zip(clips, spans, strict=True)]
     features = [by_name[clip.recording][0][span] for clip, span in zip(clips, spans, strict=True)]
-    return Clips(clips, likelihoods, features, frame_rate)
+    return Clips(clips, likelihoods, features, frame_rate, np.zeros((len(clips), len(corpus.classes)), np.int64))

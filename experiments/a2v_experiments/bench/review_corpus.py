@@ -67,6 +67,14 @@ def revealed(corpus: Corpus, clips: Sequence[Clip], folder: Path) -> Corpus:
     return Corpus.open(folder)
 
 
+def calls_in(corpus: Corpus, clip: Clip) -> np.ndarray:
+    """(C,) how many calls of each class have their middle in a clip."""
+    events = corpus.labels(corpus.indices([clip.recording])[0])
+    middle_s = (events["onset_s"] + events["offset_s"]) / 2
+    inside = (middle_s >= clip.onset_s) & (middle_s < clip.offset_s)
+    return np.bincount(events["class"][inside], minlength=len(corpus.classes))
+
+
 def _rows(corpus: Corpus) -> list[Annotation]:
     """The truth as a table would have it, unsure time with the labels that say so."""
     label = {kind: name for name, kind in NUMBERS.items()} | dict(enumerate(corpus.classes))

@@ -29,7 +29,7 @@ def review(
         bool, typer.Option("--fresh", help="Train from random weights in each round; else on from the round before.")
     ] = False,
     arm: Annotated[
-        list[str] | None, typer.Option(help="random, suggested, uncertain; may be repeated. Default: the first two.")
+        list[str] | None, typer.Option(help="random, suggested, calls, uncertain; repeatable. Default: the first two.")
     ] = None,
     set_: Override = None,
     as_json: Json = False,
@@ -41,10 +41,12 @@ def review(
     """
     arms = arm or ["random", "suggested"]
     from ..bench.review_rules import RULES
+    from ..review.rehearsal import suggested
 
+    rules = {**RULES, "suggested": suggested}
     for name in arms:
-        if name not in RULES:
-            raise UserError(f"--arm {name}: must be one of {', '.join(RULES)}")
+        if name not in rules:
+            raise UserError(f"--arm {name}: must be one of {', '.join(rules)}")
     from a2v_data.storage import refuse_existing, write_text_aside
     from a2v_eval.figures import review_figure, save
 
@@ -68,7 +70,7 @@ def review(
 
     settings = Rounds(clip_s, first, clips, rounds, updates, not fresh)
     try:
-        measure_rounds(folder, recipe, set_ or [], settings, {name: RULES[name] for name in arms}, range(seeds), done)
+        measure_rounds(folder, recipe, set_ or [], settings, {name: rules[name] for name in arms}, range(seeds), done)
     except KeyboardInterrupt:
         raise UserError(f"stopped; what was measured is in {out / 'rounds.jsonl'}", INTERRUPTED) from None
     save(review_figure(curves_of(found)), out / "rounds.png")

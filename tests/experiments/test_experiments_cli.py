@@ -116,7 +116,13 @@ ADAPT = {
         "--tracking-uri", "--json", *READING,
     ],
 }  # fmt: skip
-SURFACE = EXPERIMENT | DATA | BENCH | MODEL | EXPLAIN | EVALUATE | PREDICT | ADAPT
+SEARCH = {
+    "search": [
+        "clip", "--in", "--recordings", "--start", "--end", "--top", "--model", "--out", "--label", "--processes",
+        "--tracking-uri", "--json",
+    ],
+}  # fmt: skip
+SURFACE = EXPERIMENT | DATA | BENCH | MODEL | EXPLAIN | EVALUATE | PREDICT | ADAPT | SEARCH
 
 
 def surface() -> dict[str, list[str]]:
@@ -188,6 +194,8 @@ except SystemExit as stop:
         (["predict", "x.wav", "--model", "m", "--out", "o", "--address", "h:1"], "give --ray as well"),
         (["predict", "x.wav", "--model", "m", "--out", "o", "--threshold", "cc=high"], "--threshold cc=high: 'high'"),
         (["predict", "nowhere", "--model", "m", "--out", "o"], "nowhere: no such file or folder"),
+        (["search", "x.wav@1-2"], "'--in'"),
+        (["search", "x.wav@1-2", "--in", "nowhere"], "nowhere: no such file or folder"),
         (["evaluate", "predictions.csv"], "Missing argument"),
         (["evaluate", "a.csv", "b.csv", "--iou", "1"], "'--iou'"),
         (["evaluate", "a.csv", "b.csv", "--protocol", "loose"], "'--protocol'"),

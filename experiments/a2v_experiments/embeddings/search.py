@@ -54,14 +54,7 @@ class Corpus:
         mean_D: Vector = np.average(rows_KD, axis=0, weights=inside_U[kept])
         return mean_D
 
-    def search(
-        self,
-        query_D: Vector,
-        length_s: float,
-        top: int,
-        without: Sequence[Span] = (),
-        among: Iterable[str] | None = None,
-    ) -> list[Found]:
+    def search(self, query_D: Vector, length_s: float, top: int, without: Sequence[Span] = ()) -> list[Found]:
         """The `top` most similar stretches of about length_s, apart from each other, the most similar first; none
         overlaps one of `without`. The same query gives the same list."""
         units = max(1, round(length_s / self.unit_s))

@@ -5,7 +5,7 @@
 Candidates are clips of CLIP_S on a grid over all recordings. Where the likelihood of a class peaks (none is higher
 within PEAK_S) the model heard something like it: the uncertainty of a clip, for each class, is that of its most
 uncertain peak (at the edges of a sure call, likelihoods pass through every value), and what it sounds like is the unit
-of its most uncertain peak: the mean of four seconds would mostly be background. What was looked at counts as certain;
+of its most uncertain peak: the mean of all of it would mostly be background. What was looked at counts as certain;
 clips of which half was looked at are no candidates; what they sound like is known.
 
 U units, C classes, D embedding, N clips.
@@ -34,7 +34,7 @@ from .order import USUAL_THRESHOLD, Stretch, stretch
 from .similar import listen
 from .suggest import Matrix, pick, reach_of, uncertainty
 
-CLIP_S = 4.0  # some calls with what surrounds them, at a glance; one decision
+CLIP_S = 3.0  # some calls with what surrounds them, seen at a glance; most calls are shorter
 PEAK_S = 0.25
 SAMPLE = 1_000_000  # units from which the scale of a class is taken
 

@@ -62,11 +62,11 @@ class Rounds:
     """What is simulated. first: clips of round 0; clips: of each other one; updates: of each training; goes_on: a
     training starts from the model of the round before."""
 
-    clip_s: float = 4.0
-    first: int = 10
-    clips: int = 10
+    clip_s: float = 3.0
+    first: int = 8
+    clips: int = 8
     rounds: int = 5
-    updates: int = 400
+    updates: int = 200
     goes_on: bool = False
 
 

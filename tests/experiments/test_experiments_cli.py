@@ -74,6 +74,10 @@ BENCH = {
         "--pretrain-updates", "--pretrain-share", "--backbone", "--figure", "--set", "--peer-set", "--work",
         "--tracking-uri", "--json",
     ],
+    "bench review": [
+        "folder", "--out", "--recipe", "--rounds", "--seeds", "--first", "--clips", "--clip-s", "--updates", "--fresh",
+        "--arm", "--set", "--json",
+    ],
     "bench data": ["store", "--segment-s", "--segments", "--processes", "--seconds", "--json"],
 }  # fmt: skip
 MODEL = {

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from ..basics.errors import UserError
 from .options import Tracking, say
+from .review_report import report
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -53,6 +54,9 @@ group = typer.Typer(
     subcommand_metavar="CALLS [OPTIONS] | COMMAND ...",
     help="Listen to what was found and decide: a page in the browser, on this machine alone.",
 )
+
+
+group.command("report")(report)
 
 
 @group.command("page")

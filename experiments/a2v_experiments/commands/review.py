@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -164,11 +165,11 @@ def _similar(calls: Calls) -> Similar | None:
     from ..review.similar import similar
 
     def found(file: str, start_s: float, stop_s: float) -> list[Stretch]:
-        spans = [
-            (name, *around(*span, calls.recordings[name].duration_s))
-            for name, *span, _ in similar(calls, file, start_s, stop_s)
-        ]
-        return [stretch(*span) for span in spans]
+        spans = similar(calls, file, start_s, stop_s)
+        with_context = (
+            (name, *around(begin_s, end_s, calls.recordings[name].duration_s)) for name, begin_s, end_s, _ in spans
+        )
+        return [stretch(*span) for span in with_context]
 
     return found
 
@@ -184,11 +185,16 @@ def _begin(calls: Calls, address: str, waiting: int, total: int, browser: bool) 
     say(f"{waiting} of {total} items wait; decisions are kept in {calls.folder / 'journal.jsonl'}")
     say("Ctrl-C ends it; the same command goes on")
     sys.stdout.flush()
-    if browser:
+    if browser and _has_screen():
         import threading
         import webbrowser
 
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+
+def _has_screen() -> bool:
+    """Whether a browser would have a window; without one (over SSH) a browser for terminals would take this one."""
+    return not sys.platform.startswith("linux") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 
 def _end(path: Path, calls: Calls, state: State, before: int) -> None:

@@ -48,7 +48,8 @@ class Clip:
 
 def around(onset_s: float, offset_s: float, duration_s: float) -> tuple[float, float]:
     """What is shown of an event: AROUND_S before and after it, within the recording."""
-    return max(0.0, onset_s - AROUND_S), min(duration_s, offset_s + AROUND_S)
+    start_s = max(0.0, min(onset_s, duration_s) - AROUND_S)
+    return start_s, max(min(duration_s, offset_s + AROUND_S), start_s)
 
 
 def pieces(start_s: float, stop_s: float) -> list[tuple[float, float]]:

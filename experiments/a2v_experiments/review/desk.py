@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
@@ -53,8 +53,11 @@ class Desk:
         self._place = {item.id: place for place, item in enumerate(items)}
         self._events = calls.by_id
         self._of_file: dict[str, list[Event]] = {}
-        for event in calls.events:
+        for event in sorted(calls.events, key=_onset):
             self._of_file.setdefault(event.file, []).append(event)
+        self._longest_s = {
+            name: max(one.offset_s - one.onset_s for one in events) for name, events in self._of_file.items()
+        }
         self._drawn: dict[str, list[str]] = {}  # recording -> calls that were drawn in it, also removed ones
         for line in journal.state.lines:
             self._note_drawn(line)
@@ -261,16 +264,12 @@ class Desk:
         """Predictions and drawn calls within what is shown of an item, by their onset."""
         start_s, stop_s = shown.clip
         boxes = []
-        for event in self._of_file.get(shown.file, ()):
-            if event.offset_s > start_s and event.onset_s < stop_s:
-                boxes.append(
-                    {
-                        **asdict(event),
-                        "kind": "event",
-                        "decision": self._decision(event.id),
-                        "seen": self._seen(event.id),
-                    }
-                )
+        events = self._of_file.get(shown.file, [])
+        first = bisect_left(events, start_s - self._longest_s.get(shown.file, 0.0), key=_onset)
+        for event in islice(events, first, bisect_left(events, stop_s, key=_onset)):
+            if event.offset_s > start_s:
+                decided = {"decision": self._decision(event.id), "seen": self._seen(event.id)}
+                boxes.append({**asdict(event), "kind": "event", **decided})
         for name in self._drawn.get(shown.file, ()):
             last = self._journal.state.of(name)
             if last and last.verdict != "removed" and last.offset_s > start_s and last.onset_s < stop_s:
@@ -302,6 +301,10 @@ class Desk:
     def _note_drawn(self, line: Decision) -> None:
         if line.kind == "drawn" and line.item not in self._drawn.setdefault(line.file, []):
             self._drawn[line.file].append(line.item)
+
+
+def _onset(event: Event) -> float:
+    return event.onset_s
 
 
 def _span_of(asked: dict[str, Any], duration_s: float) -> tuple[float, float]:

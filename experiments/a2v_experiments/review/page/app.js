@@ -9,7 +9,9 @@ const SAID = { right: 'right', wrong: 'wrong', other: 'other class', unsure: 'un
 const KINDS = { windows: 'random window', suggested: 'suggested clip', search: 'found by search' };
 const ROW_PX = 44, POLL_MS = 4000, ACTIVE_MS = 120000, KEPT_CLIPS = 12, BLOCK = 100;
 const stored = (key, usual) => sessionStorage.getItem(key) ?? usual;
-const me = stored('page', null) ?? Array.from(crypto.getRandomValues(new Uint8Array(8)), (one) => one.toString(16)).join('');
+// A page that is loaded again is the same one; a tab that was doubled is another, though it takes the store along.
+const reloaded = performance.getEntriesByType('navigation')[0]?.type === 'reload';
+const me = (reloaded && stored('page', null)) || Array.from(crypto.getRandomValues(new Uint8Array(8)), (one) => one.toString(16)).join('');
 sessionStorage.setItem('page', me);
 
 const player = new Player((time) => stage.playhead(time));

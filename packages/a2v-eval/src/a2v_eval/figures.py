@@ -8,8 +8,8 @@ from .figure_style import quiet_fonts, save
 from .figures_confusion import confusion_figure
 from .figures_events import fullest_stretch, likelihood_figure, within
 from .figures_explain import Level, attention_figure, filters_figure, masks_figure
-from .figures_predictions import EventPanel, activity_figure, strip_figure
 from .figures_precision import calibration_figure, precision_figure
+from .figures_predictions import EventPanel, activity_figure, strip_figure
 from .figures_review import review_figure
 from .figures_scores import ap_per_class_figure, precision_recall_figure, threshold_figure
 from .figures_sweep import TrialPoint, parameter_figure, variant_figure

@@ -127,6 +127,10 @@ REVIEW = {
         "calls", "--recordings", "--order", "--per-band", "--windows", "--window-s", "--class", "--suggest", "--model",
         "--slow", "--reviewer", "--port", "--no-browser", "--tracking-uri",
     ],
+    "review report": [
+        "calls", "--recordings", "--precision", "--sure", "--window-s", "--out", "--model", "--model-out", "--track",
+        "--work", "--tracking-uri", "--json",
+    ],
 }  # fmt: skip
 SURFACE = REVIEW | EXPERIMENT | DATA | BENCH | MODEL | EXPLAIN | EVALUATE | PREDICT | ADAPT | SEARCH
 

@@ -153,6 +153,30 @@ def recording_features(
     return _recording_outputs(model, corpus, recordings, segment_s, overlap_s, batch, progress, outputs)
 
 
+def recording_features_and_likelihoods(
+    model: Detector,
+    corpus: Corpus,
+    recordings: Iterable[int],
+    segment_s: float,
+    overlap_s: float,
+    batch: int = 16,
+    precision: str = "auto",
+    progress: Callable[[int], Any] = lambda done: None,
+) -> Iterator[tuple[int, Frames, Frames]]:
+    """Yield (recording index, what the head sees (T, D), likelihoods (T, C)) from one pass over the recordings, else
+    as `recording_likelihoods`."""
+
+    def outputs(waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Frames:
+        likelihood_BTC, features_BTD = window_outputs(model, waveform_BN, lengths_B, precision, with_features=True)
+        assert features_BTD is not None
+        return np.concatenate([features_BTD, likelihood_BTC], axis=-1)
+
+    for recording, both in _recording_outputs(
+        model, corpus, recordings, segment_s, overlap_s, batch, progress, outputs
+    ):  # fmt: skip
+        yield recording, both[:, : -len(model.classes)], both[:, -len(model.classes) :]
+
+
 def _recording_outputs(
     model: Detector,
     corpus: Corpus,

@@ -74,6 +74,10 @@ BENCH = {
         "--pretrain-updates", "--pretrain-share", "--backbone", "--figure", "--set", "--peer-set", "--work",
         "--tracking-uri", "--json",
     ],
+    "bench review": [
+        "folder", "--out", "--recipe", "--rounds", "--seeds", "--first", "--clips", "--clip-s", "--updates", "--fresh",
+        "--arm", "--set", "--json",
+    ],
     "bench data": ["store", "--segment-s", "--segments", "--processes", "--seconds", "--json"],
 }  # fmt: skip
 MODEL = {
@@ -122,6 +126,10 @@ REVIEW = {
     "review page": [
         "calls", "--recordings", "--order", "--per-band", "--windows", "--window-s", "--class", "--suggest", "--model",
         "--slow", "--reviewer", "--port", "--no-browser", "--tracking-uri",
+    ],
+    "review report": [
+        "calls", "--recordings", "--precision", "--sure", "--window-s", "--out", "--model", "--model-out", "--track",
+        "--work", "--tracking-uri", "--json",
     ],
 }  # fmt: skip
 SURFACE = REVIEW | EXPERIMENT | DATA | BENCH | MODEL | EXPLAIN | EVALUATE | PREDICT | ADAPT | SEARCH

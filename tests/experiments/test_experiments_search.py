@@ -158,8 +158,8 @@ def test_a_stopped_call_leaves_whole_files_and_goes_on(
     places = {name: write_sound(tmp_path / name, 3.0, seed) for seed, name in enumerate(("a.wav", "b.wav"))}
     made, blocks = [], module._unit_blocks
 
-    def stopping(task, advance):
-        for block in blocks(task, advance):
+    def stopping(task, sound, advance):
+        for block in blocks(task, sound, advance):
             made.append(task.path.name)
             if made.count("b.wav") == 2:
                 raise KeyboardInterrupt
@@ -224,6 +224,12 @@ def test_any_audio_file_is_a_query(a2v, predicted: Path, model: Path, tmp_path: 
     soundfile.write(clip, wave[round(7.2 * rate) : round(8.8 * rate)], rate)
     said = a2v("search", clip, "--in", predicted, "--model", model, "--top", 1, "--json", "--processes", 1)
     assert json.loads(said.out)["found"][0]["file"] in ("a.wav", "day2/c.wav")
+    said = a2v("search", clip, "--in", predicted, "--top", 1)
+    assert said.code == 0 and "without its surroundings" in said.out
+    shutil.copy(predicted.parent / "audio" / "a.wav", tmp_path / "copy.wav")
+    said = a2v("search", tmp_path / "copy.wav", "--in", predicted, "--start", 10, "--end", 10.2, "--top", 1, "--json")
+    (best,) = json.loads(said.out)["found"]
+    assert best["file"] == "a.wav" and abs(best["start_s"] - 10) < 0.051 and best["similarity"] > 0.9
     said = a2v("search", clip, "--in", predicted, "--start", 0.5, "--end", 3)
     assert said.code == 2 and "0.5 to 3 s is no part of it; it is 1.600 s long" in said.err
     said = a2v("search", "none.wav@1-2", "--in", predicted)

@@ -68,7 +68,25 @@ def test_only_linear_heads_are_exported(tmp_path: Path) -> None:
     assert import_checkpoint(tmp_path / "out.pt").model.config.head_prior == 0.01
 
 
-def test_a_head_of_other_classes_is_refused() -> None:
+@pytest.mark.parametrize("head, last", [("linear", ""), ("temporal", "classify.")])
+def test_a_head_keeps_its_rows_by_the_names_of_classes(head: str, last: str) -> None:
+    config = FinetuneConfig(**{**OWN, "head": head})
+    torch.manual_seed(1)
+    old, new = (Detector(tiny_model(), config, classes) for classes in (["cc", "sn", "beep"], ["al", "beep", "cc"]))
+    before = {name: tensor.clone() for name, tensor in new.head.state_dict().items()}
+    new.load_head(old)
+    found, known = new.head.state_dict(), old.head.state_dict()
+    for name in (f"{last}weight", f"{last}bias"):
+        assert torch.equal(found[name][0], before[name][0])  # al is new
+        assert torch.equal(found[name][1], known[name][2]) and torch.equal(found[name][2], known[name][0])
+    for name in found.keys() - {f"{last}weight", f"{last}bias"}:
+        assert torch.equal(found[name], known[name])
+
+
+def test_a_head_of_another_kind_or_of_other_classes_is_refused() -> None:
     other = Detector(tiny_model(), FinetuneConfig(**OWN), ["beep", "sn"])
-    with pytest.raises(ValueError, match="linear for beep, sn, here it is temporal for beep, cc; they must be equal"):
+    with pytest.raises(ValueError, match="linear for beep, sn, here it is temporal for beep, cc; kind and some"):
         _detector("temporal").load_head(other)
+    other = Detector(tiny_model(), FinetuneConfig(**OWN), ["sn"])
+    with pytest.raises(ValueError, match="linear for sn, here it is linear for beep, cc; kind and some"):
+        _detector("linear").load_head(other)

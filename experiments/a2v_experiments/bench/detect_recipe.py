@@ -56,6 +56,12 @@ def pair_of(asked: Asked, folder: Path) -> Pair:
     return Pair(own.resolve(), peer.resolve())
 
 
+def recipe_for(recipe: str, overrides: Sequence[str], folder: Path) -> Recipe:
+    """A recipe's finetuning from random weights, on the recordings of `folder`. Raises UserError as `load_recipe`."""
+    file = _for_folder(read_recipe(recipe, list(overrides)), folder, 1.0)
+    return _changed(file, {"backbone": None, "pretrain": None}).resolve()
+
+
 def with_preset(file: RecipeFile, preset: str, kept: Sequence[str] = ()) -> RecipeFile:
     """The recipe with the model of a preset, at the recipe's sample rate, and what belongs to that model.
 

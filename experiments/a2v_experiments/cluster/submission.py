@@ -49,6 +49,9 @@ def for_cluster(file: RecipeFile) -> RecipeFile:
             _absolute(section, "backbone")
             if isinstance(section.get("annotations"), dict):
                 _absolute(section["annotations"], "mapping")
+    for stage in (tree.get("finetune"), *(tree.get("finetune_by_share") or {}).values()):
+        if isinstance(stage, dict):
+            _absolute(stage, "start")
     if isinstance(tree.get("ray"), dict):
         tree["ray"].pop("address", None)
     return dataclasses.replace(file, tree=tree)

@@ -12,12 +12,14 @@ from ..basics.errors import UserError
 from .bench_detect import detect
 from .bench_eval import eval_
 from .bench_predict import predict
+from .bench_review import review
 from .options import say
 
 group = typer.Typer(no_args_is_help=True, help="Measure speed, memory and scores on this machine.")
 group.command("detect")(detect)
 group.command("eval")(eval_)
 group.command("predict")(predict)
+group.command("review")(review)
 
 
 @group.command("train")

@@ -12,7 +12,9 @@ import typer
 from typer.core import TyperGroup
 
 from ..basics.errors import UserError
+from ..basics.places import command
 from .options import Tracking, say
+from .review_report import report
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -54,6 +56,9 @@ group = typer.Typer(
     subcommand_metavar="CALLS [OPTIONS] | COMMAND ...",
     help="Listen to what was found and decide: a page in the browser, on this machine alone.",
 )
+
+
+group.command("report")(report)
 
 
 @group.command("page")
@@ -132,7 +137,7 @@ def page(
             pass
         finally:
             clips.close()
-        _end(calls, opened, journal.state, before)
+        _end(calls, recordings, window_s, journal.state, before)
 
 
 def _suggested(calls: Calls, state: State, count: int, model: str | None, tracking_uri: str | None) -> list[Stretch]:
@@ -193,17 +198,20 @@ def _has_screen() -> bool:
     return not sys.platform.startswith("linux") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 
-def _end(path: Path, calls: Calls, state: State, before: int) -> None:
+def _end(path: Path, recordings: Path | None, window_s: float, state: State, before: int) -> None:
     from collections import Counter
+
+    from ..review.order import WINDOW_S
 
     lines = len(state.lines) - before
     counts = Counter(one.verdict for kind in ("event", "stretch") for one in state.standing(kind))
     drawn = len(state.standing("drawn"))
     say(f"\n{lines} {'decision' if lines == 1 else 'decisions'} this time; all so far: {_listed(counts, drawn)}")
     if counts or drawn:
-        from shlex import quote
-
-        say(f"next: a2v review report {quote(str(path))}, a2v review export {quote(str(path))} --out FOLDER")
+        extra = ("--recordings", recordings) if recordings else ()
+        windows = ("--window-s", window_s) if window_s != WINDOW_S else ()
+        say(f"next:\n  {command('review', 'report', path, *extra, *windows)}  # precision, thresholds, counts")
+        say(f"  {command('review', 'export', path, *extra, '--out', 'reviewed')}  # labels to train on")
 
 
 def _listed(counts: Counter[str], drawn: int) -> str:

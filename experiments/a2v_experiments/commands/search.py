@@ -68,6 +68,11 @@ def search(
     say(as_text(found))
     for file, why in {**opened.left_out, **left_out}.items():
         say(f"not searched: {file}: {why}")
+    if query.bare:
+        say(
+            "a call without its surroundings is heard otherwise: more is found with a clip that has a second around it,"
+        )
+        say("and --start and --end of the call in it")
     if out is None:
         say("similarity: cosine, 1 is the same; --out TABLE.csv keeps these, to look at them with a2v review")
     else:

@@ -32,6 +32,7 @@ from .units import About, Units, begin, unit_files, unit_frames
 
 LARGEST = float(np.finfo(np.float16).max)
 GPU_PROCESSES = 4
+SURROUNDINGS_S = 5.0  # of a query: a call alone is heard otherwise than in its recording (docs/log.md)
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,19 @@ class Listener:
     about: About
     settings: PredictSettings
 
-    def units_of(self, path: Path, channel: Channel) -> NDArray[np.float16]:
-        """Units (U, D + C) of one recording of any kind, in memory. Raises UserError where it cannot be read."""
+    def units_around(self, path: Path, start_s: float, stop_s: float) -> tuple[NDArray[np.float16], float]:
+        """Units (U, D + C) of a part of any audio file and of up to SURROUNDINGS_S on both sides of it, and where they
+        begin in the file, seconds. Raises UserError where it cannot be read."""
         try:
-            task = _Task(path, read_info(path, channel), channel, self.folder, self.settings, self.about, Path(), "cpu")
-            return np.concatenate(list(_unit_blocks(task, lambda seconds: None)))
+            info = read_info(path, 0)
+            first = max(0, round((start_s - SURROUNDINGS_S) * info.rate))
+            stop = min(info.samples, round((stop_s + SURROUNDINGS_S) * info.rate))
+            waveform_N = np.concatenate(list(read_blocks(path, info, 0, first, stop)))
         except (AudioError, OSError) as error:
             raise UserError(f"{path}: {error}") from None
+        task = _Task(path, info, 0, self.folder, self.settings, self.about, Path(), "cpu")
+        sound = Sound.of_waveform(waveform_N, info.rate)
+        return np.concatenate(list(_unit_blocks(task, sound, lambda seconds: None))), first / info.rate
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,8 @@ def _hear_recording(task: _Task, advance: Advance) -> AudioError | None:
         with replaced(task.target) as aside:
             file = np.lib.format.open_memmap(aside, "w+", np.float16, shape)
             at = 0
-            for block_UE in _unit_blocks(task, advance):
+            read = partial(read_blocks, task.path, task.info, task.channel)
+            for block_UE in _unit_blocks(task, Sound(task.info.samples, task.info.rate, read), advance):
                 file[at : at + len(block_UE)] = block_UE
                 at += len(block_UE)
             file.flush()
@@ -142,12 +150,11 @@ def _hear_recording(task: _Task, advance: Advance) -> AudioError | None:
     return None
 
 
-def _unit_blocks(task: _Task, advance: Advance) -> Iterator[NDArray[np.float16]]:
-    """The units (U, D + C) of a recording in order, window by window."""
+def _unit_blocks(task: _Task, sound: Sound, advance: Advance) -> Iterator[NDArray[np.float16]]:
+    """The units (U, D + C) of a sound in order, window by window. advance: told the seconds, all of them."""
     model = _model(task.model, task.device)
-    sound = Sound(task.info.samples, task.info.rate, partial(read_blocks, task.path, task.info, task.channel))
     windows = windows_of(sound, model, task.settings)
-    each_s, size = task.info.duration_s / len(windows), task.about.frames
+    each_s, size = sound.duration_s / len(windows), task.about.frames
     left_TE = np.zeros((0, task.about.dim + len(task.about.classes)), np.float32)
     with threads(1):
         for piece in pieces_of(task.info, windows, piece_size(task.settings, task.device)):

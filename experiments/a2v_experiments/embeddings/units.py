@@ -15,8 +15,8 @@ So a crash leaves hidden files that nothing reads, and loses the recordings that
 goes on with the others. Two processes that make the same file both leave a right one.
 
 A unit of UNIT_S: calls of many species last 0.05 to 0.2 s, and in longer units they would be mostly background. Of such
-calls in noise (docs/log.md) 73 % of the first ten hits are right with units of 0.02 s, 71 % with 0.05 s, 68 % with 0.1
-s and 55 % with 0.25 s. On the disk an hour takes 15 MB for D + C = 104, and 111 MB for 768.
+calls in noise (docs/log.md) 73 % of the first ten hits are right with units of 0.02 s, 70 % with 0.05 s, 68 % with 0.1
+s and 52 % with 0.25 s. On the disk an hour takes 15 MB for D + C = 104, and 111 MB for 768.
 
 U units, D embedding, C classes.
 """

@@ -16,7 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from ..basics.tables import duration, text_table
 from ..store import lookup
 from ..store.claims import owner_is_gone
-from ..store.tags import COMMIT, DIRTY, PRUNED, STAGE, SWEEP, VARIANT
+from ..store.tags import COMMIT, DIRTY, PRUNED, ROUND, STAGE, SWEEP, VARIANT
 
 SHORTEST_ID = 8  # characters of a run id that are shown, more where they would be ambiguous
 SCORES = ("strict/AP/micro", "AP/micro")
@@ -28,7 +28,8 @@ class Row:
     """One label share of an experiment's run, or of a trial's. sweep: the run id of the sweep that a trial belongs to;
     trials: of a sweep, how many there are (it has no folds and scores of its own); scores: metric -> (mean, std or
     None), over the folds done; started: ms since 1970; seconds: from its start to its end, or to now; gone: reads
-    RUNNING, but its process is no more; refit: the run with its model for new recordings, trained on all labels."""
+    RUNNING, but its process is no more; refit: the run with its model for new recordings, trained on all labels;
+    round: of review, where it is one of several."""
 
     experiment: str
     run_id: str
@@ -46,6 +47,7 @@ class Row:
     commit: str | None
     dirty: bool
     refit: str | None
+    round: int | None
 
 
 def rows(client: MlflowClient) -> list[Row]:
@@ -83,6 +85,7 @@ def _of_run(run: Run, names: dict[str, str], trials: int | None = None) -> list[
             commit=commit,
             dirty=tags.get(DIRTY) == "true",
             refit=lookup.refit_run(run),
+            round=int(tags[ROUND]) if ROUND in tags else None,
         )
         for share in shares
     ]
@@ -121,17 +124,19 @@ def to_json(found: Sequence[Row]) -> list[dict[str, Any]]:
 def to_text(found: Sequence[Row]) -> str:
     """The table, aligned; what belongs to a run stands in the first of its rows only."""
     short = shortest_ids([row.run_id for row in found])
-    shares = any(row.label_share != 1 for row in found)
+    shares, rounds = any(row.label_share != 1 for row in found), any(row.round is not None for row in found)
     columns = {"AP/micro strict": SCORES[0], "AP/micro paper": SCORES[1]}
     if any(PRESENCE_SCORE in row.scores for row in found):
         columns["mAP/micro presence"] = PRESENCE_SCORE
-    head = ["experiment", "run", "variant", "status", "started", "duration", *(["labels"] if shares else []), "folds"]
+    head = ["experiment", "run", "variant", "status", "started", "duration", *(["round"] if rounds else [])]
+    head += [*(["labels"] if shares else []), "folds"]
     table, last = [], ""
     for row in found:
         first = row.run_id != last
         start = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.started / 1000))
         name = f"  {row.experiment}" if row.sweep else row.experiment
         run = [name, short[row.run_id], row.variant, row.status, start, duration(row.seconds)]
+        run += [UNDEFINED_MARK if row.round is None else str(row.round)] if rounds else []
         cells = run if first else [""] * len(run)
         cells += [f"{row.label_share:.0%}"] if shares else []
         commit = f"{row.commit[:8]}{'*' if row.dirty else ''}" if row.commit else UNDEFINED_MARK

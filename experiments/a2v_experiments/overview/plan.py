@@ -25,7 +25,7 @@ from ..recipe.files import RecipeFile
 from ..recipe.sections import DataConfig, Recipe
 from ..recipe.sweep import Range, SweepConfig
 from ..stages import splits, stages
-from ..stages.backbones import find_backbone
+from ..stages.backbones import find_backbone, named_start
 from ..stages.heard import heard_by
 from ..stages.specs import StageSpec, experiment_spec, given_folds
 from ..stages.walk import Step, walk
@@ -245,10 +245,12 @@ class _Planner:
 
     def backbone(self, recipe: Recipe) -> Mark | None:
         """Fingerprint of the model to start from; one in MLflow is fetched and dropped again."""
-        if recipe.backbone is None:
+        named = named_start(recipe)
+        if named is None:
             return None
-        if is_uri(recipe.backbone) and self.client is None:
-            raise UserError(f"backbone: {recipe.backbone}: there is no tracking store to fetch it from")
+        key, source = named
+        if is_uri(source) and self.client is None:
+            raise UserError(f"{key}: {source}: there is no tracking store to fetch it from")
         with tempfile.TemporaryDirectory(prefix="a2v-") as aside:
             found = find_backbone(recipe, Path(aside), self.uri)
         assert found is not None

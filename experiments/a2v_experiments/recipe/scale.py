@@ -23,7 +23,7 @@ FOLDS, TRIALS, VALUES = 2, 4, 2
 
 def tiny(recipe: Recipe) -> Recipe:
     """The recipe on the synthetic corpus with its sizes capped, and a name that says so. Trains in one process, from
-    random weights where the recipe names a backbone: that has other sizes."""
+    random weights where the recipe names a backbone, or a model to go on from: these have other sizes."""
     tree = recipe.model_dump(mode="json")
     tree["name"] += SUFFIX
     tree["backbone"] = None
@@ -104,6 +104,7 @@ def _shrink_pretraining(stage: Tree, depth: int) -> None:
 def _shrink_finetuning(stage: Tree, depth: int, dim: int) -> None:
     _shrink_loop(stage, FINETUNE_UPDATES)
     _cap(stage, average_layers=depth, head_only_updates=2, channel_mask_length=dim // 4)
+    stage.pop("start", None)
 
 
 def _shrink_evaluation(evaluate: Tree, segment_s: float) -> None:

@@ -155,9 +155,11 @@ class FinetuneStage(FinetuneConfig, LoopConfig):
     weight_average: decay of an exponential moving average of the weights (0: none), shorter in the first updates;
     the average is what is validated and what becomes the model. validation: held out training recordings choose the
     update whose weights become the model, by strict AP (None: the last). weak: recordings that are labelled as a whole
-    only, where there are some.
+    only, where there are some. start: a finetuned model to go on from, with all its weights: its folder, or its URI in
+    MLflow (`runs:/RUN_ID`); its head's classes are kept by their names (None: from `pretrain`, `backbone` or random).
     """
 
+    start: str | None = Field(default=None, exclude_if=_left_out)
     sampling: SamplingConfig | None = Field(default=None, exclude_if=_left_out)
     augment: AugmentConfig | None = Field(default=None, exclude_if=_left_out)
 
@@ -301,6 +303,7 @@ class Recipe(Section):
     def _parts_agree(self) -> Recipe:
         if self.pretrain is not None and self.backbone is not None:
             raise ValueError("backbone and pretrain exclude each other: with a backbone, pretrain: null")
+        self._check_start()
         if self.pretrain is None and self.pretrain_data is not None:
             raise ValueError("pretrain_data is given and pretrain is null: nothing would be trained on it")
         if self.finetune is None:
@@ -329,6 +332,28 @@ class Recipe(Section):
                 f" {len(self.folds.selected)}; after the last one nothing is left to prune"
             )
         return self
+
+    def _check_start(self) -> None:
+        """What finetuning goes on from has all its weights already, and is one model for all label shares."""
+        if self.start is None:
+            return
+        if self.backbone is not None:
+            raise ValueError("finetune.start and backbone exclude each other: its weights would be replaced at once")
+        if self.pretrain is not None:
+            raise ValueError(
+                "finetune.start and pretrain exclude each other: what pretraining learned would be replaced at once;"
+                " add --set pretrain=null" + (" --set pretrain_data=null" if self.pretrain_data is not None else "")
+            )
+        for share, stage in self.finetune_by_share.items():
+            if stage.start != self.start:
+                raise ValueError(
+                    f"finetune_by_share.{share:g}.start = {stage.start}: must be that of finetune, {self.start}"
+                )
+
+    @property
+    def start(self) -> str | None:
+        """The finetuned model that finetuning goes on from."""
+        return self.finetune.start if self.finetune is not None else None
 
     @property
     def pretrains_by_fold(self) -> bool:

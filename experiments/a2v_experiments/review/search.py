@@ -13,7 +13,7 @@ from a2v_data.storage import write_text_aside
 
 from ..basics.errors import UserError
 from ..embeddings.hear import open_listener
-from ..embeddings.search import Found, Vector
+from ..embeddings.search import Found
 from ..predict.run import Progress
 from .calls import Calls
 from .similar import corpus_of, listen, query_of, source_of
@@ -30,6 +30,12 @@ class Query:
     path: Path
     start_s: float
     stop_s: float
+    length_s: float  # of the file
+
+    @property
+    def bare(self) -> bool:
+        """Whether it is a file of nothing but the call."""
+        return self.file is None and self.start_s <= 0 and self.stop_s >= self.length_s
 
     @property
     def name(self) -> str:
@@ -63,7 +69,7 @@ def read_query(text: str, start_s: float | None, stop_s: float | None, calls: Ca
         raise UserError(f"{text}: {begin_s:g} to {end_s:g} s is no part of it; it is {length_s:.3f} s long")
     if end_s - begin_s > LONGEST_S:
         raise UserError(f"{text}: {end_s - begin_s:g} s are more than a call; name its part: --start S --end S")
-    return Query(file, path, begin_s, min(end_s, length_s))
+    return Query(file, path, begin_s, min(end_s, length_s), length_s)
 
 
 def _place(text: str, calls: Calls) -> tuple[str | None, Path | None]:
@@ -101,8 +107,8 @@ def search(
         with open_listener(model or source_of(calls), tracking_uri, calls.channel, calls.folder) as listener:
             if listener.about.mark != units.about.mark:
                 raise UserError("--model: give it, the one that was used last here is another one by now")
-            heard_UE = listener.units_of(query.path, 0)
-        query_D: Vector = corpus.query(heard_UE[:, : units.about.dim], query.start_s, query.stop_s)
+            heard_UE, begin_s = listener.units_around(query.path, query.start_s, query.stop_s)
+        query_D = corpus.query(heard_UE[:, : units.about.dim], query.start_s - begin_s, query.stop_s - begin_s)
     found = corpus.search(query_D, query.stop_s - query.start_s, top, without)
     lengths = {name: one.duration_s for name, one in calls.recordings.items()}
     return [replace(one, stop_s=min(one.stop_s, lengths[one.file])) for one in found], units.left_out

@@ -16,9 +16,10 @@ from ..recipe.sections import DataConfig, Recipe
 from ..store.tags import FINETUNE_RUNS, HEARD_LINE, REFIT_RUN
 from . import refit, stages
 from .advice import advice_on, texts
-from .backbones import Backbone, find_backbone
+from .backbones import Backbone, find_backbone, kept_classes
 from .heard import Heard, check_backbone, heard_by, told
 from .presence import check_weak
+from .rounds import Chain, chain_of
 from .specs import given_folds
 from .stage import Context, Result
 from .stages import Origin
@@ -93,13 +94,15 @@ class _Graph:
         self.results = Results(folds={share: [] for share in context.recipe.folds.label_shares})
         self.corpora: list[Corpus] = []
         self.folds: StratifiedFolds | None = None
+        self.chain: Chain | None = None
 
     def hear(self, fold: int | None, *inputs: object) -> Heard:
         return heard_by(self.context.recipe, self.corpora[-1], self.folds, fold, self.corpora[0])
 
     def do(self, step: Step[Any]) -> Result:
         work = {"prepare": self.prepare, "folds": self.split, "pretrain": self.pretrain, "finetune": self.finetune}
-        return {**work, "refit": self.refit}[step.spec.stage](replace(self.context, recipe=step.recipe), step)
+        context = replace(self.context, recipe=step.recipe, chain=self.chain)
+        return {**work, "refit": self.refit}[step.spec.stage](context, step)
 
     def prepare(self, context: Context, step: Step[Any]) -> Result:
         result, corpus = stages.prepare(context.for_all, step.spec, step.inputs["source"])
@@ -108,8 +111,20 @@ class _Graph:
             check_weak(context.recipe, corpus)
             if context.recipe.finetune is not None:
                 context.store.name_classes(context.parent, corpus.classes)
+                self.go_on(context, corpus)
         self.corpora.append(corpus)
         return result
+
+    def go_on(self, context: Context, corpus: Corpus) -> None:
+        """What is known of the model that finetuning goes on from, and of the review that its labels come from."""
+        start = self.sources.backbone
+        if start is not None and start.goes_on:
+            context.say(f"  {kept_classes(start, corpus.classes)}")
+        self.chain = chain_of(context.recipe, start, corpus, context.store)
+        if self.chain is not None:
+            for key, value in self.chain.tags.items():
+                context.store.tag(context.parent, key, value)
+            context.store.log_metrics(context.parent, self.chain.metrics)
 
     def split(self, context: Context, step: Step[Any]) -> Result:
         recipe, corpus, backbone = context.recipe, self.corpora[0], self.sources.backbone

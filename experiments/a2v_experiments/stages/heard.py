@@ -8,7 +8,7 @@ In another corpus the same recordings are known by their sound, not by their nam
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 from ..basics.errors import UserError
 from ..basics.fingerprint import fingerprint
 from ..recipe.sections import Recipe
-from ..store.tags import BACKBONE, MODEL_RUN, input_run
+from ..store.tags import BACKBONE, MODEL_RUN, START, START_HEARD, START_RUN, input_run
 from .splits import grouping
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from .stage import Context
 
 HEARD = "heard.json"  # artifact of a training: name and mark (`Corpus.sound_mark`) of each of its recordings
-INPUTS = (input_run("pretrain"), MODEL_RUN)  # tags: the runs that a model was trained on from
+LABELLED = (MODEL_RUN, START_RUN)  # tags: the runs of the finetunings that a model comes from
+INPUTS = (input_run("pretrain"), *LABELLED)  # and the one that pretrained it
 
 
 @dataclass(frozen=True)
@@ -146,25 +147,28 @@ def heard_json(corpus: Corpus, names: Collection[str]) -> dict[str, Any]:
 
 
 def check_backbone(context: Context, backbone: Backbone, corpus: Corpus, folds: Folds) -> str:
-    """One line about what a backbone heard of the evaluation recordings, as far as this store knows. corpus: of `data`.
+    """One line about what a backbone heard of the evaluation recordings, as far as this store knows; of a model that
+    finetuning goes on from, what it was trained on with labels. corpus: of `data`.
 
     Raises UserError where it heard some that are held out, or others of their group.
     """
-    from a2v_model.checkpoints import read_description
-
-    recipe = context.recipe
-    run_id = read_description(backbone.folder).get("extra", {}).get("run_id")
-    marks, whole = _marks_of_run(context, run_id) if isinstance(run_id, str) else (set(), False)
+    recipe, run_id = context.recipe, backbone.run_id
+    marks, whole = _marks_of_run(context, run_id) if run_id else (set(), False)
     tested = evaluated(recipe, folds)
     held = tested
     if recipe.folds.holdout is not None:
         held = of_the_same_groups([one.name for one in corpus.recordings], tested, grouping(recipe.folds))
     both = sorted(name for name in held if corpus.sound_mark(name) in marks)
+    key, instead = "backbone", "pretrain here, which leaves them out"
+    if backbone.goes_on:
+        key, instead = "finetune.start", "train here from the start, or hold others out"
     if both and recipe.folds.holdout is not None:
         raise UserError(
-            f"backbone: {backbone.source}: it heard {len(both)} of the {len(held)} recordings that are held out, or of"
-            f" the group of one ({both[0]}); leave backbone out and pretrain here, which leaves them out"
+            f"{key}: {backbone.source}: it heard {len(both)} of the {len(held)} recordings that are held out, or of"
+            f" the group of one ({both[0]}); leave {key} out and {instead}"
         )
+    if backbone.goes_on:
+        return _trained_on(context, run_id, corpus, folds)
     if both:
         return f"the backbone has heard {len(both)} of the {len(tested)} evaluation recordings"
     if not whole:
@@ -172,12 +176,35 @@ def check_backbone(context: Context, backbone: Backbone, corpus: Corpus, folds: 
     return f"the backbone has heard none of the {len(tested)} evaluation recordings"
 
 
-def _marks_of_run(context: Context, run_id: str) -> tuple[set[str], bool]:
-    """Marks of the recordings that a model's training heard, and those that it started from; whether that is all."""
+def _trained_on(context: Context, run_id: str | None, corpus: Corpus, folds: Folds) -> str:
+    """One line about the evaluation recordings whose labels a model knows that finetuning goes on from."""
+    marks, whole = _marks_of_run(context, run_id, LABELLED) if run_id else (set(), False)
+    tested = evaluated(context.recipe, folds)
+    both = {name for name in tested if corpus.sound_mark(name) in marks}
+    context.store.tag(context.parent, START_HEARD, str(len(both)) if both or whole else "unknown")
+    if both:
+        of = [fold for fold in context.recipe.folds.selected if both.intersection(folds[fold].evaluation)]
+        which = f"fold{'s' if len(of) > 1 else ''} {', '.join(map(str, of))}"
+        return (
+            f"finetune.start was finetuned on {len(both)} of the {len(tested)} evaluation recordings, so the scores of"
+            f" {which} are too good"
+        )
+    if not whole:
+        return (
+            "which recordings finetune.start was finetuned on is not known, or not of all: its training is not in this"
+            " store; where evaluation recordings are among them, scores are too good"
+        )
+    return f"finetune.start was finetuned on none of the {len(tested)} evaluation recordings"
+
+
+def _marks_of_run(context: Context, run_id: str, inputs: Sequence[str] = INPUTS) -> tuple[set[str], bool]:
+    """Marks of the recordings that a model's training heard, and those that it started from; whether that is all.
+    inputs: tags of the runs that it comes from which count."""
     try:
         tags = context.store.run(run_id).data.tags
         text = Path(context.store.fetch(run_id, HEARD, context.work)).read_text(encoding="utf-8")
-        marks, whole = set(json.loads(text)["recordings"].values()), BACKBONE not in tags
+        whole = BACKBONE not in tags and (START not in tags or START_RUN in tags)
+        marks = set(json.loads(text)["recordings"].values())
     except (
         UserError,
         MlflowException,
@@ -186,7 +213,7 @@ def _marks_of_run(context: Context, run_id: str) -> tuple[set[str], bool]:
         KeyError,
     ):  # another store's run, or one of before there was this artifact
         tags, marks, whole = {}, set(), False
-    for other in (tags[key] for key in INPUTS if key in tags):
-        more, all_of_it = _marks_of_run(context, other)
+    for other in (tags[key] for key in inputs if key in tags):
+        more, all_of_it = _marks_of_run(context, other, inputs)
         marks, whole = marks | more, whole and all_of_it
     return marks, whole

@@ -51,10 +51,12 @@ def refit(context: Context, step: Step[Any], corpus: Corpus, folds: Folds, finet
         if model_run != run_id:  # that one keeps its own thresholds
             _copy(context, model_run, run_id)
         context.store.log_metrics(run_id, sample_sizes(corpus, names))
+        if context.chain is not None:
+            context.store.log_metrics(run_id, context.chain.metrics)
         context.store.log_json(run_id, chosen, "thresholds.json")
         keep_thresholds(context, run_id, chosen)
 
-    tags = {FOLD: "refit", LABEL_SHARE: "1", **stages.detector_tags(stage, start)}
+    tags = {FOLD: "refit", LABEL_SHARE: "1", **stages.detector_tags(context, stage, start)}
     return run_stage(context, stage, step.inputs, work, tags)
 
 

@@ -142,10 +142,11 @@ def experiment_spec(recipe: Recipe, sources: Sequence[str]) -> StageSpec:
 
 def training_config(recipe: Recipe, stage: str) -> dict[str, Any]:
     """What a training's result depends on: not when it logs, saves and probes, nor how memory and time are traded. What
-    a pretraining hears is in the fingerprint of its audio."""
+    a pretraining hears is in the fingerprint of its audio, and the model that finetuning goes on from in that of its
+    start, wherever it lies."""
     settings = getattr(recipe, stage)
     data = recipe.pretrain_source if stage == "pretrain" else recipe.data
-    aside = {"log_every", "checkpoint_every", "gradient_checkpointing", "compile", "probe", "hears"}
+    aside = {"log_every", "checkpoint_every", "gradient_checkpointing", "compile", "probe", "hears", "start"}
     return {
         "segment_s": data.segment_s,
         "model": recipe.model.model_dump(mode="json"),

@@ -15,6 +15,7 @@ from ..recipe.sections import Recipe
 from ..store.claims import DEAD_AFTER_S, StageBusy, StageLost
 from ..store.tags import VARIANT, input_mark, input_run
 from ..store.tracking import Store
+from .rounds import Chain
 from .specs import StageSpec
 
 WAIT_S = 2.0  # between two looks at a stage that another process runs
@@ -24,7 +25,8 @@ WAIT_S = 2.0  # between two looks at a stage that another process runs
 class Context:
     """What every stage needs: the recipe, the store, the work folder, the parent run, and where to say things.
 
-    shared: the run under which stages go that a sweep's trials share (None: the parent).
+    shared: the run under which stages go that a sweep's trials share (None: the parent). chain: where it stands in
+    rounds of review (None: there are none, or it is not known yet).
     """
 
     recipe: Recipe
@@ -33,6 +35,7 @@ class Context:
     parent: str
     say: Callable[[str], None]
     shared: str | None = None
+    chain: Chain | None = None
 
     @property
     def for_all(self) -> Context:

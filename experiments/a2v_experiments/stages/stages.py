@@ -27,7 +27,18 @@ from ..recipe.sections import DataConfig, Recipe
 from ..store import lookup
 from ..store.claims import owner_of
 from ..store.logged_models import MODEL
-from ..store.tags import BACKBONE, CORPUS, FOLD, HAS_MODEL, LABEL_SHARE, LOGGED, MODEL_RUN, TRAINING
+from ..store.tags import (
+    BACKBONE,
+    CORPUS,
+    FOLD,
+    HAS_MODEL,
+    LABEL_SHARE,
+    LOGGED,
+    MODEL_RUN,
+    START,
+    START_RUN,
+    TRAINING,
+)
 from ..store.tracking import scratch
 from ..training import checkpoints
 from ..training.probe_recordings import probe_of
@@ -272,16 +283,22 @@ def finetune(context: Context, step: Step[Any], corpus: Corpus, folds: Folds) ->
         model_run = detector(context, stage, run_id, corpus, start, names, validation)
         scored = replace(context, recipe=fitted(recipe, corpus, names))
         evaluate_model(scored, run_id, model_run, corpus, chosen, validation)
+        if context.chain is not None:
+            context.store.log_metrics(run_id, context.chain.metrics)
 
-    tags = {FOLD: str(step.fold), LABEL_SHARE: f"{step.share:g}", **detector_tags(stage, start)}
+    tags = {FOLD: str(step.fold), LABEL_SHARE: f"{step.share:g}", **detector_tags(context, stage, start)}
     return run_stage(context, stage, step.inputs, work, tags)
 
 
-def detector_tags(stage: StageSpec, start: Result | Backbone | None) -> dict[str, str]:
+def detector_tags(context: Context, stage: StageSpec, start: Result | Backbone | None) -> dict[str, str]:
     """What a detector's run is tagged with, whatever it is trained on."""
     assert stage.training is not None
-    tags = {TRAINING: stage.training}
-    return {**tags, BACKBONE: start.source} if isinstance(start, Backbone) else tags
+    tags = {TRAINING: stage.training, **(context.chain.tags if context.chain else {})}
+    if not isinstance(start, Backbone):
+        return tags
+    if not start.goes_on:
+        return {**tags, BACKBONE: start.source}
+    return {**tags, START: start.source, **({START_RUN: start.run_id} if start.run_id else {})}
 
 
 def detector(
@@ -314,7 +331,8 @@ def detector(
     spec = TrainingSpec(
         corpus=str(corpus.folder.resolve()), recordings=names, segment_s=recipe.data.segment_s,
         model=recipe.model, finetune=recipe.finetune, classes=list(corpus.classes),
-        backbone=_folder_of(context, start), validation=validation, overlap_s=recipe.evaluate.overlap_s,
+        backbone=_folder_of(context, start), keep_head=isinstance(start, Backbone) and start.goes_on,
+        validation=validation, overlap_s=recipe.evaluate.overlap_s,
         scoring=part(fitted(recipe, corpus, names).evaluate, EvaluationConfig),
     )  # fmt: skip
     context.store.log_json(run_id, heard_json(corpus, [*names, *validation]), HEARD)

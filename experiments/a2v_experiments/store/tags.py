@@ -28,6 +28,10 @@ LOGGED = "logged"
 MODEL_RUN = "a2v.input_run.model"  # the run that holds the model, where that is another: only the evaluation is new
 MODEL_ID = "a2v.model_id"  # where its model is one of MLflow's (logged_models.py)
 BACKBONE = "a2v.backbone"  # the model that was there, which it starts from
+START = "a2v.start"  # the finetuned model that it goes on from, with its head
+START_RUN = "a2v.input_run.start"  # and the run that trained it
+ROUND = "round"  # of review: 1 for what goes on from a first model or has the labels that a review of it gave
+PREVIOUS_RUN = "previous_run"  # the run of the model that it goes on from, or whose calls were reviewed
 NODES = "a2v.nodes"  # the machines that its workers were on
 FOLD = "fold"
 LABEL_SHARE = "label_share"
@@ -35,6 +39,7 @@ LABEL_SHARE = "label_share"
 # an experiment or a trial
 FINETUNE_RUNS = "a2v.finetune_runs"  # {label share: {fold: run id}} of what is done
 HEARD_LINE = "a2v.heard"  # what its pretraining heard of the evaluation recordings
+START_HEARD = "a2v.start_heard"  # how many of the evaluation recordings the model that it goes on from was trained on
 REFIT_RUN = "a2v.refit_run"  # the run id of its training on all labels, no fold of it
 PRETRAINED = "a2v.pretrained"  # of one that only pretrains: the run id of that
 

@@ -49,7 +49,8 @@ class KnownSources:
         self.found: dict[str, Sources] = {}
 
     def of(self, recipe: Recipe) -> Sources:
-        whole: Any = {"data": True, "pretrain_data": True, "backbone": True, "folds": {"manifests"}}
+        whole: Any = {key: True for key in ("data", "pretrain_data", "backbone")}
+        whole |= {"folds": {"manifests"}, "finetune": {"start"}}
         key = recipe.model_dump_json(include=whole)
         if key not in self.found:
             self.found[key] = find_sources(recipe, self.work, self.uri)

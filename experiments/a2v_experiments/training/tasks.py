@@ -36,9 +36,10 @@ class TrainingSpec(BaseModel):
     """All that a worker needs to train: plain data, so it travels to any node.
 
     corpus: folder of the packed store; recordings: names of those to train on; backbone: folder of the pretrained
-    model, or None to start from random weights; keep_head: it is a detector of the same classes and kind of head, whose
-    head is what finetuning starts from too. validation: names of recordings, others than those to train on, to
-    score as `scoring` says, with windows of segment_s seconds that share overlap_s seconds; none for no validation.
+    model, or None to start from random weights; keep_head: it is a detector with the same kind of head, which
+    finetuning starts from too, as far as it has the same classes. validation: names of recordings, others than those
+    to train on, to score as `scoring` says, with windows of segment_s seconds that share overlap_s seconds; none for no
+    validation.
     probe: what a pretraining is probed with; None for no probe.
     """
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from a2v_model.backbone import Backbone
 from a2v_model.config import EarConfig, FinetuneConfig, ModelConfig, check_together
-from a2v_model.heads import apply_head, new_head
+from a2v_model.heads import apply_head, last_layer, new_head
 from a2v_model.inference import Inference, Waveform
 from a2v_model.layers import Dropout
 from a2v_model.losses import focal_loss, linear_softmax, logit_of
@@ -82,13 +82,23 @@ class Detector(Inference):
         load_exactly(self.backbone, state)
 
     def load_head(self, other: "Detector") -> None:
-        """Take the head of another detector. ValueError where classes or kind of head differ."""
-        if other.classes != self.classes or other.config.head != self.config.head:
+        """Take the head of another detector: of its last layer the rows of classes that both know, by their names; rows
+        of other classes stay as they are. ValueError where kind or size of head differ, or no class is the same."""
+        both = [name for name in self.classes if name in other.classes]
+        if not both or other.config.head != self.config.head:
             raise ValueError(
                 f"head: that of the other model is {other.config.head} for {', '.join(other.classes)}, here it is "
-                f"{self.config.head} for {', '.join(self.classes)}; they must be equal"
+                f"{self.config.head} for {', '.join(self.classes)}; kind and some classes must be equal"
             )
-        load_exactly(self.head, other.head.state_dict())
+        state = dict(other.head.state_dict())
+        here = torch.tensor([self.classes.index(name) for name in both])
+        there = torch.tensor([other.classes.index(name) for name in both])
+        prefix = "classify." if self.config.head == "temporal" else ""
+        for name, own in last_layer(self.head).state_dict().items():
+            rows = state[f"{prefix}{name}"]
+            if own.shape[1:] == rows.shape[1:]:  # else it is told below
+                state[f"{prefix}{name}"] = own.index_copy(0, here, rows[there])
+        load_exactly(self.head, state)
 
     def _frozen(self, name: str) -> bool:
         """Whether a parameter of the backbone never learns: a frozen front end's, or the edges of fixed bands."""

@@ -27,7 +27,7 @@ QUICK = frozenset(
     f"test_experiments_{name}.py"
     for name in (
         "cli", "data_annotations", "data_import", "evaluate", "fingerprint", "inference", "name_groups", "one_reader",
-        "pinned", "predict_settings", "predict_stream", "recipe", "review_state", "scale", "segments",
+        "pinned", "predict_settings", "predict_stream", "recipe", "review_export", "review_state", "scale", "segments",
         "short_recordings", "submission", "suggest", "sweep_config",
     )
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from a2v_data.heard_channels import Heard
 from a2v_data.intervals import Interval, holds, united, without
 from a2v_data.labelled import labelled_names, labelled_rule
 from a2v_data.recording_names import read_header
-from a2v_data.regions import IGNORE_CLASS, WHOLE
+from a2v_data.regions import IGNORE_CLASS, UNKNOWN_CLASS, WHOLE
 from a2v_data.sources import open_source
 from a2v_data.storage import file_digest
 
@@ -128,20 +128,36 @@ class Union:
 def with_old(old: Old, name: str, file: str, new: Known | None) -> Union:
     """The union of what was known of a recording, called `name` there and `file` in the result, and what was reviewed.
 
-    Old labels stay whose middle lies outside of the reviewed regions. Where one that does not reaches out of them, and
-    no call of the review lies, nothing is known.
+    Old labels stay whose middle lies outside of the reviewed regions. Where one that does not reaches out of them,
+    nothing is known of its class.
     """
     labels, regions = old.labels.get(name, []), old.regions.get(name, [])
     if new is None:
         return Union(by_onset(_row(row, file) for row in labels), united(regions), len(labels), 0)
-    kept = [row for row in labels if not holds(new.regions, (row.onset_s + row.offset_s) / 2)]
     gone = [row for row in labels if holds(new.regions, (row.onset_s + row.offset_s) / 2)]
-    standing = [(row.onset_s, row.offset_s) for row in [*new.rows, *kept]]
-    reaching = without([(row.onset_s, row.offset_s) for row in gone], [*new.regions, *standing])
-    if reaching:
-        regions = without(_ending(old, name, regions), reaching)
-    both = united([*regions, *new.regions])
-    return Union(by_onset([*new.rows, *(_row(row, file) for row in kept)]), both, len(kept), len(gone))
+    kept = [_row(row, file) for row in labels if not holds(new.regions, (row.onset_s + row.offset_s) / 2)]
+    rows = [*new.rows, *kept]
+    free, doubtful = _reaching_out(gone, rows, new.regions)
+    if free:
+        regions = without(_ending(old, name, regions), free)
+    rows += [EventRow(file, *span, UNKNOWN_CLASS) for span in doubtful]
+    return Union(by_onset(rows), united([*regions, *new.regions]), len(kept), len(gone))
+
+
+def _reaching_out(
+    gone: Iterable[Annotation], rows: Sequence[EventRow], reviewed: Sequence[Interval]
+) -> tuple[list[Interval], list[Interval]]:
+    """What of replaced labels lies outside of the reviewed regions: where nothing stands, and where a call of another
+    class does."""
+    free: list[Interval] = []
+    doubtful: list[Interval] = []
+    for row in gone:
+        outside = without([(row.onset_s, row.offset_s)], reviewed)
+        alone = without(outside, [(one.onset_s, one.offset_s) for one in rows])
+        named = [(one.onset_s, one.offset_s) for one in rows if one.label in (row.label, UNKNOWN_CLASS)]
+        free += alone
+        doubtful += without(outside, [*alone, *named])
+    return united(free), united(doubtful)
 
 
 def _row(row: Annotation, file: str) -> EventRow:

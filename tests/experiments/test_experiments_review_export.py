@@ -240,6 +240,24 @@ def test_events_are_cut_at_the_end_and_the_same_call_counts_once(tmp_path: Path)
     assert [(row.onset_s, row.offset_s) for row in rows] == [(18.5, 20.0)]
 
 
+def test_names_of_a_table_become_paths_in_the_folder(tmp_path: Path) -> None:
+    """A table may leave endings out, name one recording twice, or have paths of another computer."""
+    rows: list[Row] = [
+        ("a", 1, 2, "cc", 0.9), ("a.wav", 3, 4, "cc", 0.9), ("day\\b.wav", 1, 2, "cc", 0.9), ("D:/x/c.wav", 1, 2, "cc", 0.9)
+    ]  # fmt: skip
+    table = make_calls(tmp_path, rows)
+    decide(table, [of_event(row, "right") for row in rows])
+    exported(table, tmp_path / "new")
+    found = open_source(tmp_path / "new").annotations()
+    assert [(row.file, row.onset_s) for row in found.rows] == [
+        ("a.wav", 1),
+        ("a.wav", 3),
+        ("c.wav", 1),
+        ("day/b.wav", 1),
+    ]
+    assert found.regions is not None and found.regions["a.wav"] == [(1.0, 2.0), (3.0, 4.0)]
+
+
 def test_what_cannot_be_exported_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reviewed: Path) -> None:
     fresh = make_calls(tmp_path / "fresh")
     result = run(fresh, tmp_path / "new")
@@ -248,6 +266,8 @@ def test_what_cannot_be_exported_is_one_line(tmp_path: Path, monkeypatch: pytest
     assert "no class to learn" in exported(fresh, tmp_path / "wrong").stdout
     again = run(fresh, tmp_path / "wrong")
     assert isinstance(again.exception, ValueError) and "exists already" in str(again.exception)
+    result = run(reviewed, tmp_path / "newer", "--with", tmp_path / "audio")  # no labels with times
+    assert isinstance(result.exception, UserError) and "of whole recordings (weak)" in str(result.exception)
 
     def refuse(*_: object) -> None:
         raise OSError(1, "Operation not permitted")

@@ -3,7 +3,7 @@
 `read_events`: one table, or a folder of them, becomes events, read and checked by `a2v_data` as for training. There are
 no recordings beside them, so that a name stands as it is written, and a table that does not say to which recording a
 row belongs belongs to the one it is named like (monday.BirdNET.selection.table.txt, monday.Table.1.selections.txt:
-monday). Of a folder that `a2v predict` wrote, its table of all recordings is read.
+monday). Of a folder that `a2v predict` or `a2v review export` wrote, its table of all recordings is read.
 
 Files among them that are no tables of events (settings, lists) are named in a notice, an event that stands in two
 tables counts once, and of what was marked in several channels all is taken, or that of the channel that is asked for.
@@ -31,7 +31,7 @@ from a2v_data.meerkat import MEERKAT_CLASSES
 from a2v_data.outside import within
 from a2v_data.regions import NUMBERS, marked_regions, read_regions, region_tables
 from a2v_data.repeated_events import without_repeats
-from a2v_data.table_files import NAMELESS, REGION_FILE, why_no_table
+from a2v_data.table_files import ANNOTATION_FILE, NAMELESS, REGION_FILE, why_no_table
 
 from ..basics.errors import UserError
 
@@ -284,6 +284,8 @@ def _tables(path: Path, config: AnnotationConfig) -> tuple[list[Path], list[tupl
         raise UserError(f"{path}: no such file or folder; name a table of events, or a folder of them")
     if (path / "predict.json").is_file() and (path / "events.csv").is_file():
         return [path / "events.csv"], []
+    if (path / "review.json").is_file() and (path / ANNOTATION_FILE).is_file():
+        return [path / ANNOTATION_FILE], []  # others say the same, and hard_negatives.csv the contrary
     mapping = mapping_file(config, path)
     files = [
         file

@@ -1,0 +1,164 @@
+"""Labels from before a review, and what becomes of them: where was reviewed its calls count, elsewhere they stay."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.annotation_writers import EventRow
+from a2v_data.annotations import Annotation
+from a2v_data.audio import AudioError, Channel
+from a2v_data.heard_channels import Heard
+from a2v_data.intervals import Interval, holds, united, without
+from a2v_data.labelled import labelled_names, labelled_rule
+from a2v_data.recording_names import read_header
+from a2v_data.regions import IGNORE_CLASS, UNKNOWN_CLASS, WHOLE
+from a2v_data.sources import open_source
+from a2v_data.storage import file_digest
+
+from ..basics.errors import UserError
+from .labels import Known, by_onset
+
+RECORD = "review.json"
+
+
+@dataclass(frozen=True)
+class Old:
+    """Recordings of an annotated source by name: where they are, their labels and regions; of one that is not labelled
+    there is no region. round: of the review that the source came from, 0 where it came from none."""
+
+    folder: Path
+    places: dict[str, Path]
+    labels: dict[str, list[Annotation]] = field(default_factory=dict)
+    regions: dict[str, list[Interval]] = field(default_factory=dict)
+    round: int = 0
+
+
+def read_old(folder: Path, channel: Channel, config: AnnotationConfig | None = None) -> Old:
+    """Read an annotated source, its labels of the channel that was heard. Raises UserError where they are wrong, or
+    where only whole recordings have labels (`weak`), which have no times."""
+    config = config or AnnotationConfig()
+    try:
+        source = open_source(folder, config)
+        found = source.annotations(Heard(channel))
+    except ValueError as error:
+        raise UserError(f"--with {error}; labels of whole recordings (weak) are no part of a union") from None
+    for name, lines in found.wrong.items():
+        raise UserError(f"--with {folder}: {name}: {lines[0]}; correct it first (a2v data annotations shows all)")
+    places = {name: Path(os.path.realpath(source.audio_folder / name)) for name in source.names}
+    old = Old(folder, places, round=_round(folder))
+    rule = labelled_rule("auto", folder, config)
+    for name in labelled_names(rule, frozenset(places), found):
+        regions = [WHOLE] if found.regions is None else list(found.regions.get(name, ()))
+        if regions:
+            old.regions[name] = regions
+    for row in found.rows:
+        old.labels.setdefault(row.file, []).append(row)
+    for name, rows in old.labels.items():
+        if ignored := [(row.onset_s, row.offset_s) for row in rows if row.label == IGNORE_CLASS]:
+            old.regions[name] = without(_ending(old, name, old.regions.get(name, [])), ignored)
+            old.labels[name] = [row for row in rows if row.label != IGNORE_CLASS]
+    return old
+
+
+def _ending(old: Old, name: str, regions: Iterable[Interval]) -> list[Interval]:
+    """Regions of which none goes on beyond the recording's end."""
+    regions = list(regions)
+    if all(end != WHOLE[1] for _, end in regions):
+        return regions
+    try:
+        length_s = read_header(old.places[name]).duration_s
+    except AudioError as error:
+        raise UserError(f"--with {old.folder}: {name}: {error}") from None
+    return [(begin, min(end, length_s)) for begin, end in regions]
+
+
+def _round(folder: Path) -> int:
+    try:
+        said = json.loads((folder / RECORD).read_text(encoding="utf-8"))["round"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+    return said if isinstance(said, int) else 0
+
+
+def same_recordings(old: Old, reviewed: dict[str, Path]) -> dict[str, str]:
+    """Old name -> name in the review, of the recordings that are in both: the same file, or one name and one content.
+
+    reviewed: where the recordings of the review are. Raises UserError for two recordings of one name that differ.
+    """
+    by_path = {os.path.realpath(path): name for name, path in reviewed.items()}
+    found = {name: by_path[str(path)] for name, path in old.places.items() if str(path) in by_path}
+    taken = set(found.values())
+    for name, path in old.places.items():
+        if name in found or name not in reviewed:
+            continue
+        if name in taken or not _same_content(path, reviewed[name]):
+            raise UserError(
+                f"{name}: two recordings of one name that differ: {path} (--with) and {reviewed[name]}; rename one"
+            )
+        found[name] = name
+    given = dict[str, str]()
+    for name, there in found.items():
+        if (first := given.setdefault(there, name)) != name:
+            raise UserError(f"--with {old.folder}: {first} and {name} are one recording; remove one of them")
+    return found
+
+
+def _same_content(one: Path, other: Path) -> bool:
+    try:
+        return one.stat().st_size == other.stat().st_size and file_digest(one) == file_digest(other)
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True)
+class Union:
+    """Labels and regions of a recording, and how many of the old labels are among them."""
+
+    rows: list[EventRow]
+    regions: list[Interval]
+    kept: int
+    replaced: int
+
+
+def with_old(old: Old, name: str, file: str, new: Known | None) -> Union:
+    """The union of what was known of a recording, called `name` there and `file` in the result, and what was reviewed.
+
+    Old labels stay whose middle lies outside of the reviewed regions. Where one that does not reaches out of them,
+    nothing is known of its class.
+    """
+    labels, regions = old.labels.get(name, []), old.regions.get(name, [])
+    if new is None:
+        return Union(by_onset(_row(row, file) for row in labels), united(regions), len(labels), 0)
+    gone = [row for row in labels if holds(new.regions, (row.onset_s + row.offset_s) / 2)]
+    kept = [_row(row, file) for row in labels if not holds(new.regions, (row.onset_s + row.offset_s) / 2)]
+    rows = [*new.rows, *kept]
+    free, doubtful = _reaching_out(gone, rows, new.regions)
+    if free:
+        regions = without(_ending(old, name, regions), free)
+    rows += [EventRow(file, *span, UNKNOWN_CLASS) for span in doubtful]
+    return Union(by_onset(rows), united([*regions, *new.regions]), len(kept), len(gone))
+
+
+def _reaching_out(
+    gone: Iterable[Annotation], rows: Sequence[EventRow], reviewed: Sequence[Interval]
+) -> tuple[list[Interval], list[Interval]]:
+    """What of replaced labels lies outside of the reviewed regions: where nothing stands, and where a call of another
+    class does."""
+    free: list[Interval] = []
+    doubtful: list[Interval] = []
+    for row in gone:
+        outside = without([(row.onset_s, row.offset_s)], reviewed)
+        alone = without(outside, [(one.onset_s, one.offset_s) for one in rows])
+        named = [(one.onset_s, one.offset_s) for one in rows if one.label in (row.label, UNKNOWN_CLASS)]
+        free += alone
+        doubtful += without(outside, [*alone, *named])
+    return united(free), united(doubtful)
+
+
+def _row(row: Annotation, file: str) -> EventRow:
+    return EventRow(file, row.onset_s, row.offset_s, row.label, row.focal)

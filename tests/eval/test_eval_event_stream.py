@@ -44,6 +44,7 @@ CONFIGS = [
     EventConfig(method="max", window_s=0.02, threshold=0.5),
     EventConfig(method="avg", window_s=0.02, threshold=0.3, peak_share=0.2, extent_threshold=0.05),
     EventConfig(method="max", window_s=0.04, threshold=0.4, extent_threshold=0.3),
+    EventConfig(window_s=0.08, threshold={"a": 0.6, "b": 0.5, "c": 0.4}, extent_threshold={"a": 0.3, "c": 0.1}),
     EventConfig(method="avg", window_s=0.02, threshold=0.05, peak_share=0.35),
     EventConfig(method="avg", window_s=0.08, threshold={"a": 0.2, "b": 0.1, "c": 0.0}, peak_share=0.5),
     EventConfig(method="max", window_s=0.06, threshold=0.05, peak_share=0.35),

@@ -10,6 +10,7 @@ from a2v_eval.events import EventConfig, find_events
 from a2v_eval.fitting import PEAK_SHARE, fit_events
 from a2v_eval.labels import LABEL
 from a2v_eval.peaks import moving_maximum
+from a2v_eval.presence import presence_scores
 from a2v_eval.thresholds import ThresholdSweep
 
 RATE = 100.0
@@ -190,14 +191,34 @@ def test_a_threshold_moves_no_edges_where_an_extent_threshold_is_given() -> None
         EventConfig(method="canny", extent_threshold=0.1)
 
 
+def test_an_extent_threshold_of_one_class_leaves_the_others_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    likelihood_TC = rng.uniform(0, 1, (400, 2)).repeat(4, axis=0).astype(np.float32)
+    both = EventConfig(window_s=0.03, threshold={"a": 0.4, "b": 0.4})
+    raised = both.model_copy(update={"threshold": {"a": 0.6, "b": 0.4}, "extent_threshold": {"a": 0.4}})
+    before, after = (find_events(likelihood_TC, 100.0, config, classes=["a", "b"]) for config in (both, raised))
+    kept = (before["class"] == 1) | (before["likelihood"] > 0.6)
+    assert 0 < (before["class"] == 0)[kept].sum() < (before["class"] == 0).sum()
+    assert np.array_equal(after, before[kept])  # what a table of events is when its rows are filtered
+    one = EventConfig(window_s=0.03, threshold=0.4).model_copy(update={"extent_threshold": {"a": 0.2}})
+    highest_C = presence_scores(likelihood_TC, 100.0, one, ["a", "b"])
+    pooled_C = presence_scores(likelihood_TC, 100.0, both, ["a", "b"])
+    assert highest_C[1] == pooled_C[1] and highest_C[0] < pooled_C[0]  # of an event, of the pooled likelihood
+    with pytest.raises(ValueError, match="extent_threshold: 'yeti' is none of the classes a, b"):
+        find_events(likelihood_TC, 100.0, EventConfig(extent_threshold={"yeti": 0.1}), classes=["a", "b"])
+    with pytest.raises(ValueError, match="extent_threshold: given per class"):
+        find_events(likelihood_TC, 100.0, EventConfig(extent_threshold={"a": 0.1}))
+
+
+@pytest.mark.parametrize("extent", [0.3, {"b": 0.3}])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_sweep_counts_what_evaluation_at_each_threshold_counts(seed: int) -> None:
+def test_a_sweep_counts_what_evaluation_at_each_threshold_counts(seed: int, extent: float | dict[str, float]) -> None:
     rng = np.random.default_rng(seed)
     likelihood_TC = rng.uniform(0, 1, (40, 2)).repeat(8, axis=0).astype(np.float32)
     labels = np.zeros(12, LABEL)
     labels["class"], labels["onset_s"] = rng.integers(0, 2, 12), np.sort(rng.uniform(0, 3, 12))
     labels["offset_s"] = labels["onset_s"] + 0.1
-    events = EventConfig(window_s=0.02, peak_share=0.2, extent_threshold=0.3)
+    events = EventConfig(window_s=0.02, peak_share=0.2, extent_threshold=extent)
     sweep = ThresholdSweep(["a", "b"], 100.0, EvaluationConfig(events=events), (0.1, 0.4, 0.7))
     sweep.add(likelihood_TC, labels)
     for number, threshold in enumerate((0.1, 0.4, 0.7)):

@@ -91,7 +91,7 @@ def report(
     if detector is not None:
         named = model_out or f"runs:/{run_id}"
         lines.append(f"  {command('predict', 'RECORDINGS', '--model', named, '--out', 'more-calls')}")
-    elif found.thresholds:
+    elif found.thresholds and found.for_predict:
         told = shlex.quote(str(folder / "thresholds.csv"))
         lines.append(f"  a2v predict RECORDINGS --model MODEL --thresholds {told} --out more-calls")
     extra = ("--recordings", recordings) if recordings else ()

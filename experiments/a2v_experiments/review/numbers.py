@@ -60,14 +60,15 @@ class ClassNumbers:
 
 @dataclass(frozen=True)
 class WindowsSeen:
-    """Stretches without predictions: how many and how long, those that were looked at, and seconds of gaps that are too
-    short to be any."""
+    """Stretches without predictions: how many and how long, those that were looked at, seconds of gaps that are too
+    short to be any, and random stretches that were looked at and are none of these."""
 
     count: int
     total_s: float
     looked: int
     looked_s: float
     lost_s: float
+    others: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,9 @@ def numbers(calls: Calls, state: State, window_s: float = WINDOW_S) -> Numbers:
     for band in bands(calls.events, state):
         of_label[band.label].append(band)
     labels = sorted(of_label.keys() | {one.label for one in drawn})
-    seen = WindowsSeen(len(stretches), total_s, len(looked), sum(one.stop_s - one.start_s for one in looked), lost_s)
+    looked_s, ids = sum(one.stop_s - one.start_s for one in looked), {one.id for one in stretches}
+    others = [one for one in state.standing("stretch") if one.order == "windows" and one.item not in ids]
+    seen = WindowsSeen(len(stretches), total_s, len(looked), looked_s, lost_s, len(others))
     lengths = np.array([one.stop_s - one.start_s for one in looked])
 
     def missed(label: str) -> Estimate | None:

@@ -29,6 +29,7 @@ from a2v_eval.stratified import Share
 
 from ..basics.tables import csv_text, duration, text_table
 from .calls import Calls
+from .found_with import found_with, of_events
 from .journal import NAME, State
 from .numbers import UNDATED, ClassNumbers, Numbers
 
@@ -51,27 +52,40 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Report:
-    """Numbers, and for each class the threshold for `precision` (sure: its lower limit). origin: what they rest on."""
+    """Numbers, and for each class the threshold for `precision` (sure: its lower limit). surely: class -> the threshold
+    from which on its lower limit reaches it, where there is one. origin: what they rest on."""
 
     numbers: Numbers
     precision: float
     sure: bool
     chosen: dict[str, Chosen]
+    surely: dict[str, float]
     origin: dict[str, Any]
 
     @property
     def thresholds(self) -> dict[str, float]:
         return {name: one.threshold for name, one in self.chosen.items() if one.threshold is not None}
 
+    @property
+    def for_predict(self) -> bool:
+        """Whether `a2v predict` understands these thresholds as they are meant; see `found_with`."""
+        settings = self.origin["found_with"]
+        return settings is None or of_events(settings, self.thresholds)
+
 
 def report_of(calls: Calls, state: State, numbers: Numbers, precision: float, sure: bool) -> Report:
     """Thresholds and origin."""
-    chosen = {
-        one.label: _chosen(one, precision, sure, calls.thresholds.get(one.label, 0.0))
-        for one in numbers.classes
-        if one.predicted
-    }
-    return Report(numbers, precision, sure, chosen, origin_of(calls, state))
+    origin = origin_of(calls, state)
+    settings = origin["found_with"]
+
+    def chosen(one: ClassNumbers, sure: bool) -> Chosen:
+        # without an extent's threshold, events may have a lower likelihood than the threshold that found them
+        cut = settings is None or of_events(settings, [one.label])
+        return _chosen(one, precision, sure, calls.thresholds.get(one.label, 0.0) if cut else 0.0)
+
+    predicted = [one for one in numbers.classes if one.predicted]
+    surely = {one.label: at for one in predicted if (at := chosen(one, True).threshold) is not None}
+    return Report(numbers, precision, sure, {one.label: chosen(one, sure) for one in predicted}, surely, origin)
 
 
 def origin_of(calls: Calls, state: State) -> dict[str, Any]:
@@ -85,6 +99,7 @@ def origin_of(calls: Calls, state: State) -> dict[str, Any]:
     return {
         "calls": calls.path.name,
         "model": calls.model,
+        "found_with": found_with(calls),
         "decisions": len(standing),
         "reviewers": sorted({one.reviewer for one in standing if one.reviewer}),
         "orders": sorted({one.order for one in standing if one.order}),
@@ -135,11 +150,14 @@ def text(report: Report) -> str:
     wanted = f"{'surely ' if report.sure else ''}{100 * report.precision:g} % right"
     rows = []
     for name, one in report.chosen.items():
+        surely = "none" if name not in report.surely else f"{report.surely[name]:g}"
         if one.threshold is None or one.share is None:
-            rows.append([name, "none", one.reason, ""])
+            rows.append([name, "none", one.reason, "", surely])
         else:
-            rows.append([name, f"{one.threshold:g}", _percent(one.share), str(one.share.size)])
-    lines += [text_table(["class", f"threshold for {wanted}", "right (95 %)", "predictions"], rows, 1), ""]
+            rows.append([name, f"{one.threshold:g}", _percent(one.share), str(one.share.size), surely])
+    header = ["class", f"threshold for {wanted}", "right (95 %)", "predictions", "surely from (--sure)"]
+    kept = 4 if report.sure else 5
+    lines += [text_table(header[:kept], [row[:kept] for row in rows], 1), ""]
     lines += _missed_lines(report.numbers)
     lines += _notes(report)
     return "\n".join(lines)
@@ -147,8 +165,19 @@ def text(report: Report) -> str:
 
 def _missed_lines(numbers: Numbers) -> list[str]:
     seen = numbers.windows
+    if seen.others:
+        others = (
+            f"{seen.others} random stretches that were looked at are none of those that there are now: give the"
+            " --window-s of the review (or predictions changed since)"
+        )
+        return [others, "misses are not known", ""] if not seen.looked else [others, *_missed_table(numbers)]
     if not seen.looked:
         return ["misses are not known: no random stretch without predictions was looked at (--windows N)", ""]
+    return _missed_table(numbers)
+
+
+def _missed_table(numbers: Numbers) -> list[str]:
+    seen = numbers.windows
     rows = [
         [one.label, _number(one.missed), _percent(one.recall) if one.recall is not None else "unknown"]
         for one in numbers.classes
@@ -176,6 +205,12 @@ def _notes(report: Report) -> list[str]:
     if unsure:
         lines.append(f"{unsure} were uncertain; they are in no share")
     few = [one.label for one in classes if one.predicted > one.sampled and one.sampled < FEW]
+    if report.thresholds and not report.for_predict:
+        lines.append(
+            "the thresholds are of an event's likelihood, as tables of events have it: keep the rows that reach them."
+            " `a2v predict --thresholds` would ask them of the pooled likelihood and find more events, of which fewer"
+            " are right; --model MODEL --model-out FOLDER makes a copy of the model that finds just these"
+        )
     if few:
         lines.append(f"fewer than {FEW} judged: {', '.join(few)}; go on with a2v review --order stratified")
     return lines
@@ -261,6 +296,7 @@ def plain(report: Report) -> dict[str, Any]:
                 "missed": one.missed and asdict(one.missed),
                 "recall": one.recall and asdict(one.recall),
                 "threshold": _chosen_plain(report.chosen.get(one.label)),
+                "surely_from": report.surely.get(one.label),
             }
             for one in report.numbers.classes
         },

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from a2v_data.storage import file_digest
+from a2v_eval.events import EventConfig
 from a2v_model import Detector, load_model, save_model
 from a2v_model.checkpoints import WEIGHTS, read_description
 
 from ..basics.errors import UserError
 from ..basics.fingerprint import fingerprint
 from ..models import model_folder
+from .found_with import OF_EVENTS, why_not, with_extents
 from .report import Report, plain
 
 EXPERIMENT = "review"
@@ -22,7 +24,9 @@ OF_CLASS = ("F1", "precision", "recall", "labels")
 def with_thresholds(source: str, report: Report, tracking_uri: str | None) -> tuple[Detector, dict[str, Any]]:
     """The detector with the thresholds of a review, and what its description says of where it comes from.
 
-    Classes that have none keep theirs. Raises UserError where the predictions are another model's, or nothing fits.
+    Classes that have none keep theirs. Where thresholds of the model are of pooled likelihoods, those of the review get
+    an `extent_threshold`, so that they take fewer of the very events that were reviewed. Raises UserError where the
+    predictions are another model's or were found in another way, or nothing fits.
     """
     with model_folder(source, tracking_uri) as folder:
         digest = file_digest(folder / WEIGHTS)[:8] if (folder / WEIGHTS).is_file() else ""
@@ -38,14 +42,22 @@ def with_thresholds(source: str, report: Report, tracking_uri: str | None) -> tu
         raise UserError(
             f"{source}: no class has a threshold for precision {report.precision:g}; judge more, or ask less"
         )
-    model.thresholds = {**model.thresholds, **fitting}
     told = dict(model.thresholds_from)
+    settings = report.origin["found_with"] or {"method": "avg", **told}  # a table: as the model finds events
+    if (reason := why_not(settings, told)) is not None:
+        raise UserError(f"{source}: would not find the events that were reviewed: {reason}")
+    usual = EventConfig.model_fields["threshold"].default
+    given = settings.get("threshold")
+    before = given if isinstance(given, dict) else {name: model.thresholds.get(name, usual) for name in fitting}
+    told |= {name: settings[name] for name in OF_EVENTS if name in settings}
+    told["extent_threshold"] = with_extents(settings, before, fitting)
+    model.thresholds = {**model.thresholds, **fitting}
     for key in OF_CLASS:  # they hold for the thresholds of before
         if isinstance(told.get(key), dict):
             told[key] = {name: value for name, value in told[key].items() if name not in fitting}
     chosen = {name: report.chosen[name] for name in fitting}
     told["review"] = {
-        **report.origin,
+        **{key: value for key, value in report.origin.items() if key != "found_with"},
         "wanted_precision": report.precision,
         "sure": report.sure,
         "precision": {
@@ -72,7 +84,7 @@ def log(
     from ..store.tracking import open_store, scratch
 
     config = {
-        **{key: value for key, value in report.origin.items() if key != "date"},
+        **{key: value for key, value in report.origin.items() if key not in ("date", "found_with")},
         "wanted_precision": report.precision,
         "sure": report.sure,
         "thresholds": model[0].thresholds if model else None,

@@ -50,7 +50,7 @@ def find_events_in_blocks(
     least_C = shortest_frames(config.min_durations_s(n_classes, classes), frame_rate)
     counts = events["stop"] - events["start"] >= least_C[events["class"]]
     if config.extent_threshold is not None:
-        counts &= events["likelihood"] > config.thresholds(n_classes, classes)[events["class"]]
+        counts &= events["likelihood"] > config.mean_thresholds(n_classes, classes)[events["class"]]
     return events[counts]
 
 

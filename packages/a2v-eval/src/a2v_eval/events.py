@@ -59,7 +59,8 @@ class EventConfig(BaseModel):
                      own peak (see `peaks.py`). 0: a run is an event.
     extent_threshold `avg`, `max`: two thresholds, as is usual in sound event detection: where the pooled likelihood
                      reaches this one there may be an event, which counts where its own likelihood, the mean over its
-                     frames, is above `threshold`. So a threshold moves no edges. None: `threshold` is both.
+                     frames, is above `threshold`. So a threshold moves no edges. One number, or class name -> number,
+                     where `threshold` is both for classes that are not named. None: it is for all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -74,7 +75,9 @@ class EventConfig(BaseModel):
     )  # in no dump where it is off, so that recipes of before it keep their fingerprints
     peak_share: Probability = Field(default=0.0, exclude_if=lambda share: share == 0)  # neither is this one
 
-    extent_threshold: Probability | None = Field(default=None, exclude_if=lambda value: value is None)
+    extent_threshold: Probability | dict[str, Probability] | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
 
     @model_validator(mode="after")
     def _of_the_method(self) -> Self:
@@ -97,7 +100,25 @@ class EventConfig(BaseModel):
     def run_thresholds(self, n_classes: int, classes: Sequence[str] | None = None) -> np.ndarray:
         """What runs of pooled likelihood reach, per class, (C,) float64; ValueError as `thresholds`."""
         thresholds_C = self.thresholds(n_classes, classes)
-        return thresholds_C if self.extent_threshold is None else np.full_like(thresholds_C, self.extent_threshold)
+        extents_C = self._extents(n_classes, classes)
+        return np.where(np.isnan(extents_C), thresholds_C, extents_C)
+
+    def mean_thresholds(self, n_classes: int, classes: Sequence[str] | None = None) -> np.ndarray:
+        """What the mean likelihood of an event is above, per class, (C,) float64; -1 where its threshold is that of its
+        extent, so that any mean is. ValueError as `thresholds`."""
+        extents_C = self._extents(n_classes, classes)
+        return np.where(np.isnan(extents_C), -1.0, self.thresholds(n_classes, classes))
+
+    def _extents(self, n_classes: int, classes: Sequence[str] | None) -> np.ndarray:
+        """(C,), NaN where a class has none."""
+        given = self.extent_threshold
+        if not isinstance(given, Mapping):
+            return np.full(n_classes, np.nan if given is None else given)
+        if classes is None:
+            raise ValueError("extent_threshold: given per class, so the class names are needed (classes=...)")
+        if odd := sorted(set(given) - set(classes)):
+            raise ValueError(f"extent_threshold: {odd[0]!r} is none of the classes {', '.join(classes)}")
+        return np.array([given.get(name, np.nan) for name in classes], dtype=np.float64)
 
     def windows_s(self, n_classes: int, classes: Sequence[str] | None = None) -> np.ndarray:
         """One pooling window per class in seconds, (C,); ValueError as `thresholds`."""
@@ -213,6 +234,7 @@ def frame_events(
         raise ValueError(f"frame_rate: {frame_rate} should be above 0 Hz")
     _, n_frames, n_classes = likelihood_BTC.shape
     thresholds_C, runs_C = config.thresholds(n_classes, classes), config.run_thresholds(n_classes, classes)
+    means_C = config.mean_thresholds(n_classes, classes)
     if n_frames == 0:
         return _join([])
     peak_BC = likelihood_BTC.max(axis=1)
@@ -232,7 +254,7 @@ def frame_events(
         total = total_NS[row, stop] - total_NS[row, start]
         counts = stop - start >= least_C[class_N[row]]
         if config.extent_threshold is not None:
-            counts &= total / (stop - start) > thresholds_C[class_N[row]]
+            counts &= total / (stop - start) > means_C[class_N[row]]
         row, start, stop, total = row[counts], start[counts], stop[counts], total[counts]
         without_last = total_NS[row, stop - 1] - total_NS[row, start]
         with np.errstate(invalid="ignore"):

@@ -53,7 +53,9 @@ def presence_scores(
     runs = frame_events(as_segments(likelihood_TC), frame_rate, config.model_copy(update={"threshold": 0.0}), classes)
     best_C = np.zeros(n_classes)
     np.maximum.at(best_C, runs.class_, runs.mean)
-    return np.where(best_C > 0, best_C, np.minimum(pooled_C, np.nextafter(config.extent_threshold, 0)))
+    extents_C = config.run_thresholds(n_classes, classes)
+    found_C = np.where(best_C > 0, best_C, np.minimum(pooled_C, np.nextafter(extents_C, 0)))
+    return np.where(config.mean_thresholds(n_classes, classes) < 0, pooled_C, found_C)
 
 
 def _highest(likelihood_T: np.ndarray, method: str, width: int) -> float:

@@ -159,7 +159,7 @@ class ThresholdSweep:
             active = np.flatnonzero(peak_C.astype(np.float32) >= np.float32(threshold))
             if not len(active):
                 break
-            if extent is None or found is None:
+            if not isinstance(extent, float) or found is None:
                 events = self._of(active).model_copy(update={"threshold": float(threshold)})
                 names = [self.classes[class_] for class_ in active]
                 runs = frame_events(as_segments(likelihood_TC[:, active]), self.frame_rate, events, names)
@@ -179,6 +179,9 @@ class ThresholdSweep:
             for name, value in given.items()
             if isinstance(value, dict)
         }
+        if isinstance(events.extent_threshold, dict):  # which need not name all
+            names = {self.classes[class_] for class_ in active}
+            own["extent_threshold"] = {name: value for name, value in events.extent_threshold.items() if name in names}
         return events.model_copy(update=own)
 
     def result(self) -> ThresholdScores:

@@ -1,4 +1,4 @@
-"""Precision from a stratified sample, calibration, misses and corrected counts: closed forms, and how often the
+"""Precision from a stratified sample, calibration and misses: closed forms, and how often the
 interval holds the truth in simulated reviews."""
 
 from __future__ import annotations
@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from a2v_eval.calibration import Calibration, calibrate, logit
-from a2v_eval.missed import DayBand, Estimate, corrected_count, missed_calls, recall
+from a2v_eval.missed import Estimate, missed_calls, recall
 from a2v_eval.stratified import BandSample, Share, Stratum, clopper_pearson, precision_curve, share_right
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
@@ -91,9 +91,8 @@ def test_calibration_meets_logistic_regression_and_the_truth() -> None:
     rng = np.random.default_rng(0)
     likelihood = rng.uniform(0.05, 0.95, 4000)
     right = rng.random(4000) < 1 / (1 + np.exp(-(-1 + 2 * logit(likelihood))))
-    weight = rng.integers(1, 5, 4000).astype(float)
-    found = calibrate(likelihood, right, weight)
-    oracle = LogisticRegression(C=np.inf, tol=1e-10).fit(logit(likelihood)[:, None], right, weight)
+    found = calibrate(likelihood, right)
+    oracle = LogisticRegression(C=np.inf, tol=1e-10).fit(logit(likelihood)[:, None], right)
     assert isinstance(found, Calibration)
     assert found.slope == pytest.approx(oracle.coef_[0, 0], abs=0.01)
     assert found.intercept == pytest.approx(oracle.intercept_[0], abs=0.01)
@@ -102,6 +101,21 @@ def test_calibration_meets_logistic_regression_and_the_truth() -> None:
     assert (lower < truth).all() and (truth < upper).all()
     at = found.likelihood(0.5)
     assert at is not None and found.probability(np.array(at)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("line", [(-0.5, 1.2), (0.0, 1.0), (-2.0, 0.5), (1.5, 1.5)])
+def test_the_interval_of_a_calibration_holds_the_truth(line: tuple[float, float]) -> None:
+    at = np.array([0.05, 0.15, 0.3, 0.5, 0.7, 0.9, 0.97])
+    truth = 1 / (1 + np.exp(-(line[0] + line[1] * logit(at))))
+    held = np.zeros(len(at))
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        likelihood = np.concatenate([rng.uniform(low / 10, (low + 1) / 10, 5) for low in range(10)])
+        found = calibrate(likelihood, rng.random(50) < 1 / (1 + np.exp(-(line[0] + line[1] * logit(likelihood)))))
+        assert isinstance(found, Calibration)
+        lower, upper = found.interval(at)
+        held += (lower <= truth) & (truth <= upper)
+    assert (held >= 90).all(), held
 
 
 def test_calibration_of_few_stays_finite() -> None:
@@ -156,31 +170,3 @@ def test_recall() -> None:
     assert 0.64 < found.lower < 80 / 120 + 0.05 and found.upper > 80 / 90 - 0.02
     assert recall(Estimate(5, 5, 5), Estimate(0, 0, 0)) == Estimate(1, 1, 1)
     assert recall(Estimate(0, 0, 0), Estimate(3, 1, 9)).estimate == 0
-
-
-def test_counts_of_a_day() -> None:
-    pooled = share_right([Stratum(100, 10, 5)])
-    day = corrected_count([DayBand(20, 4, 3, 10, 5, 100)], pooled)
-    assert day is not None and day.estimate == pytest.approx(3 + 16 * 0.5)
-    assert 3 <= day.lower < day.estimate < day.upper <= 19
-    assert corrected_count([DayBand(4, 4, 3, 10, 5, 100)], pooled) == Estimate(3, 3, 3)
-    assert corrected_count([DayBand(4, 0, 0, 0, 0, 9)], pooled) is None
-
-
-def test_counts_of_days_hold_the_truth() -> None:
-    rng = np.random.default_rng(2)
-    held = total = 0
-    for _ in range(100):
-        right = rng.random(300) < 0.7
-        day = rng.integers(0, 10, 300)
-        judged = np.arange(300) < 30
-        pooled = share_right([Stratum(300, 30, int(right[:30].sum()))])
-        for number in range(10):
-            here = day == number
-            seen = here & judged
-            band = DayBand(int(here.sum()), int(seen.sum()), int(right[seen].sum()), 30, int(right[:30].sum()), 300)
-            found = corrected_count([band], pooled)
-            assert found is not None
-            held += found.lower <= right[here].sum() <= found.upper
-            total += 1
-    assert held >= 0.9 * total

@@ -14,7 +14,8 @@ from datetime import timedelta
 import numpy as np
 from a2v_data.recording_times import start_time
 from a2v_eval.calibration import Calibration, calibrate
-from a2v_eval.missed import DayBand, Estimate, corrected_count, missed_calls, recall
+from a2v_eval.day_counts import DayBand, corrected_counts
+from a2v_eval.missed import Estimate, missed_calls, recall
 from a2v_eval.stratified import BandSample, PrecisionCurve, Share, Stratum, precision_curve, share_right
 
 from .calls import Calls, Event
@@ -131,16 +132,13 @@ def _of_class(label: str, found: Sequence[Band], state: State, missed: Estimate 
     share = share_right(strata)
     likelihood = np.concatenate([np.zeros(0), *(sample.judged for sample in samples)])
     right = np.concatenate([np.zeros(0, bool), *(sample.right for sample in samples)])
-    weight = np.concatenate(
-        [np.zeros(0), *(np.full(one.judged, one.size / max(one.judged, 1)) for one in strata)]
-    )  # fmt: skip
     decided = [state.of(event.id) for band in found for event in band.events]
     verdicts = Counter(one.verdict for one in decided if one is not None)
     predicted = sum(one.size for one in strata)
     found_right = _right(share, predicted)
     return ClassNumbers(
         label, predicted, sum(verdicts.values()), dict(verdicts), len(right), share, precision_curve(samples),
-        calibrate(likelihood, right, weight), np.concatenate([np.zeros(0), *(sample.likelihood for sample in samples)]),
+        calibrate(likelihood, right), np.concatenate([np.zeros(0), *(sample.likelihood for sample in samples)]),
         likelihood, right, missed,
         recall(found_right, missed) if missed is not None and found_right is not None else None,
     )  # fmt: skip
@@ -166,24 +164,25 @@ def day_of(event: Event) -> str:
 
 
 def _days(label: str, found: Sequence[Band], state: State) -> list[DayCount]:
-    by_day: dict[str, list[DayBand]] = defaultdict(list)
-    strata = []
-    for band in found:
-        of_band = _stratum(_sample(band))
-        strata.append(of_band)
-        groups: dict[str, list[Event]] = defaultdict(list)
-        for event in band.events:
-            groups[day_of(event)].append(event)
-        for day, events in groups.items():
-            verdicts = [decision.verdict for event in events if (decision := state.of(event.id)) is not None]
-            judged = [verdict for verdict in verdicts if verdict != "unsure"]
-            by_day[day].append(
-                DayBand(len(events), len(judged), judged.count("right"), of_band.judged, of_band.right, of_band.size)
-            )
-    pooled = share_right(strata)
+    by_band = [_parts(band, state) for band in found]
+    days = sorted({day for parts in by_band for day in parts})
+    cells = [[parts.get(day, DayBand(0, 0, 0, 0, 0)) for parts in by_band] for day in days]
+    counts = corrected_counts([_stratum(_sample(band)) for band in found], cells)
     return [
-        DayCount(
-            label, day, sum(one.size for one in parts), sum(one.judged for one in parts), corrected_count(parts, pooled)
-        )
-        for day, parts in sorted(by_day.items())
+        DayCount(label, day, sum(one.size for one in row), sum(one.judged for one in row), right)
+        for day, row, right in zip(days, cells, counts, strict=True)
     ]
+
+
+def _parts(band: Band, state: State) -> dict[str, DayBand]:
+    """Of a band, what is on each day: predictions; those judged, right; those of its random sample judged, right."""
+    counts: dict[str, list[int]] = defaultdict(lambda: [0] * 5)
+    for place, event in enumerate(band.events):
+        decision = state.of(event.id)
+        judged = decision is not None and decision.verdict != "unsure"
+        right = decision is not None and decision.verdict == "right"
+        sampled = place < len(band.sampled)
+        row = (1, judged, right, judged and sampled, right and sampled)
+        day = day_of(event)
+        counts[day] = [sum(pair) for pair in zip(counts[day], row, strict=True)]
+    return {day: DayBand(*row) for day, row in counts.items()}

@@ -1,15 +1,12 @@
-"""Calls that were not predicted, from random stretches without predictions that were looked at in full; what that says
-of recall; and counts of calls that precision corrects."""
+"""Calls that were not predicted, from random stretches without predictions that were looked at in full; and what that
+says of recall."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2, norm
-
-from .stratified import Share, smoothed
+from scipy.stats import chi2
 
 
 @dataclass(frozen=True)
@@ -64,43 +61,3 @@ def recall(right: Estimate, missed: Estimate) -> Estimate:
     low, high = limit(missed.lower, right.upper, -1), limit(missed.upper, right.lower, 1)
     ratio = missed.estimate / right.estimate
     return Estimate(1 / (1 + ratio), 1 / (1 + max(high, ratio)), 1 / (1 + min(max(low, 0.0), ratio)))
-
-
-@dataclass(frozen=True)
-class DayBand:
-    """Predictions of one day and band: so many, so many of them judged, in whatever order, so many right; and of the
-    whole band what its random sample says: judged, right, and size."""
-
-    size: int
-    judged: int
-    right: int
-    band_judged: int
-    band_right: int
-    band_size: int
-
-
-def corrected_count(bands: Sequence[DayBand], pooled: Share | None, level: float = 0.95) -> Estimate | None:
-    """How many of a day's predictions are right: those that were judged so, and of the others the share of their band.
-
-    Interval: sampling of the shares, and chance of the single events; never outside what is possible. pooled: the share
-    in all bands. None where a band that has open events was not judged.
-    """
-    known = sum(band.right for band in bands)
-    left = [band for band in bands if band.size > band.judged]
-    if not left:
-        return Estimate(float(known), float(known), float(known))
-    if pooled is None or any(not band.band_judged for band in left):
-        return None
-    count = np.array([band.size - band.judged for band in left], dtype=float)
-    judged, right, size = (
-        np.array([getattr(band, name) for band in left], dtype=float)
-        for name in ("band_judged", "band_right", "band_size")
-    )
-    smooth = smoothed(right, judged, (pooled.estimate * pooled.judged + 1) / (pooled.judged + 2))
-    estimate = known + float((count * right / judged).sum())
-    one = smooth * (1 - smooth)
-    error = norm.ppf((1 + level) / 2) * float(
-        np.sqrt((count**2 * one / judged * (1 - judged / size) + count * one).sum())
-    )
-    possible = known + float(count.sum())
-    return Estimate(estimate, max(float(known), estimate - error), min(possible, estimate + error))

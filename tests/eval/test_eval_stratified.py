@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from a2v_eval.calibration import Calibration, calibrate, logit
+from a2v_eval.figures import precision_figure
 from a2v_eval.missed import Estimate, missed_calls, recall
 from a2v_eval.stratified import BandSample, Share, Stratum, clopper_pearson, precision_curve, share_right
 from scipy.stats import binomtest
@@ -87,6 +88,17 @@ def test_precision_over_thresholds() -> None:
     assert precision_curve([]).thresholds == ()
 
 
+def test_the_figure_tells_what_is_known_of_a_part_only() -> None:
+    low = BandSample(np.array([0.21, 0.28]), np.array([]), np.array([], bool))
+    high = BandSample(np.array([0.91, 0.95]), np.array([0.91]), np.array([True]))
+    for bands, part in (([high], False), ([low, high], True)):
+        axis = precision_figure({"cc": precision_curve(bands)}, {}, 0.9).axes[0]
+        lines = {str(line.get_label()): line for line in axis.lines}
+        assert ("of a part of the events" in lines) == part
+        drawn = np.isfinite(np.asarray(lines["precision"].get_ydata(), dtype=float))
+        assert np.asarray(lines["precision"].get_xdata(), dtype=float)[drawn].min() > 0.28
+
+
 def test_calibration_meets_logistic_regression_and_the_truth() -> None:
     rng = np.random.default_rng(0)
     likelihood = rng.uniform(0.05, 0.95, 4000)
@@ -153,12 +165,14 @@ def test_missed_calls() -> None:
         missed_calls(np.zeros(0), np.zeros(0), 10.0)
 
 
-@pytest.mark.parametrize("rate", [0.0005, 0.005, 0.05])
-def test_missed_calls_hold_the_truth(rate: float) -> None:
+@pytest.mark.parametrize("bouts", [None, 1.0, 0.3])
+@pytest.mark.parametrize("rate", [0.0005, 0.005, 0.05, 0.2])
+def test_missed_calls_hold_the_truth(rate: float, bouts: float | None) -> None:
+    """bouts: shape of the gamma distribution of rates; of .3 half of the calls are in a twelfth of the stretches."""
     rng = np.random.default_rng(1)
     held = 0
     for _ in range(200):
-        counts = rng.poisson(rate * 10, 360)
+        counts = rng.poisson(rate * 10 if bouts is None else rng.gamma(bouts, rate * 10 / bouts, 360), 360)
         found = missed_calls(counts[:40].astype(float), np.full(40, 10.0), 3600.0)
         held += found.lower <= counts.sum() <= found.upper
     assert held >= 180

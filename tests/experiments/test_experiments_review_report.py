@@ -16,7 +16,7 @@ from a2v_experiments.review.calls import Calls, Event, Recorded, item_id, unit
 from a2v_experiments.review.journal import Decision, State, open_journal
 from a2v_experiments.review.numbers import numbers
 from a2v_experiments.review.order import ordered, windows
-from a2v_experiments.review.report import report_of, rows_of
+from a2v_experiments.review.report import plain, report_of, rows_of, text
 from typer.testing import CliRunner
 
 NAMES = ("S1_20260501_050000.wav", "S1_20260502_050000.wav")
@@ -109,6 +109,29 @@ def test_thresholds_counts_and_misses(tmp_path: Path) -> None:
         "cc",
         "sn",
     ]
+
+
+def test_windows_of_another_length_are_told(tmp_path: Path) -> None:
+    calls, right = made_up(tmp_path, 8)
+    state = State()
+    judge(state, ordered(calls.events, "stratified"), right)
+    for one in windows(calls, 5.0)[0][:12]:
+        state.add(Decision(0, one.id, "stretch", "seen", one.file, "", one.start_s, one.stop_s, order="windows"))
+    assert numbers(calls, state, 5.0).windows.others == 0 and numbers(calls, state, 5.0).windows.looked == 12
+    found = numbers(calls, state, 2.0)
+    said = text(report_of(calls, state, found, 0.9, False))
+    assert found.windows.others > 0 and "give the --window-s of the review" in said
+
+
+def test_the_surer_threshold_stands_beside(tmp_path: Path) -> None:
+    calls, right = made_up(tmp_path, 8)
+    state = State()
+    judge(state, ordered(calls.events, "stratified", per_band=30), right)
+    found = numbers(calls, state)
+    both, sure = (report_of(calls, state, found, 0.7, one) for one in (False, True))
+    assert both.surely == sure.surely == sure.thresholds and both.surely["cc"] > both.thresholds["cc"]
+    assert "surely from (--sure)" in text(both) and "surely from" not in text(sure)
+    assert plain(both)["classes"]["cc"]["surely_from"] == both.surely["cc"]
 
 
 def test_what_nobody_could_judge_is_in_no_share(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@
     calibration.csv      class, likelihood, probability, lower, upper
     counts_per_day.csv   class, day, predicted, judged, right, lower, upper
     missed.csv           class, missed, lower, upper, recall, recall_lower, recall_upper (with windows)
-    thresholds.csv       class, threshold: for `a2v predict --thresholds`
+    thresholds.csv       class, threshold: of an event's likelihood; `found_with` says what `predict` makes of it
     report.json          all of it, and where it comes from
     precision.png, calibration.png
 """
@@ -70,7 +70,7 @@ class Report:
     def for_predict(self) -> bool:
         """Whether `a2v predict` understands these thresholds as they are meant; see `found_with`."""
         settings = self.origin["found_with"]
-        return settings is None or of_events(settings, self.thresholds)
+        return settings is not None and of_events(settings, self.thresholds)
 
 
 def report_of(calls: Calls, state: State, numbers: Numbers, precision: float, sure: bool) -> Report:
@@ -208,8 +208,9 @@ def _notes(report: Report) -> list[str]:
     if report.thresholds and not report.for_predict:
         lines.append(
             "the thresholds are of an event's likelihood, as tables of events have it: keep the rows that reach them."
-            " `a2v predict --thresholds` would ask them of the pooled likelihood and find more events, of which fewer"
-            " are right; --model MODEL --model-out FOLDER makes a copy of the model that finds just these"
+            f" `a2v predict --thresholds` {'may' if report.origin['found_with'] is None else 'would'} ask them of the"
+            " pooled likelihood and find more events, of which fewer are right; --model MODEL --model-out FOLDER makes"
+            " a copy of the model that finds just these"
         )
     if few:
         lines.append(f"fewer than {FEW} judged: {', '.join(few)}; go on with a2v review --order stratified")

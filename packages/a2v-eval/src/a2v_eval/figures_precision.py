@@ -30,7 +30,8 @@ HEIGHT_IN = 1.5
 
 def precision_figure(curves: Mapping[str, PrecisionCurve], chosen: Mapping[str, float], wanted: float) -> Figure:
     """For each class the estimated precision of the events that reach a threshold, with its 95 % interval; a line at
-    the threshold that was chosen for the wanted precision. Raises ValueError without classes."""
+    the threshold that was chosen for the wanted precision. Where a band of likelihood was not judged, only a thin line
+    of what is known of the others. Raises ValueError without classes."""
     figure, axes = panels(len(_some(curves)), HEIGHT_IN, _header_in(curves))
     for axis, (name, curve) in zip(axes, list(curves.items())[:MOST_CLASSES], strict=True):
         axis.set_title(shown(name), fontsize=FONT_PT, pad=3)
@@ -39,15 +40,24 @@ def precision_figure(curves: Mapping[str, PrecisionCurve], chosen: Mapping[str, 
             mark_empty(axis, "nothing judged")
             continue
         at = [threshold for threshold, _ in known]
-        limits = [one.lower for _, one in known], [one.upper for _, one in known]
-        axis.fill_between(at, *limits, color=COLOURS[0], alpha=0.2, linewidth=0, step="mid", label="95 % interval")
-        axis.plot(at, [one.estimate for _, one in known], color=COLOURS[0], linewidth=1, label="precision")
+        share, lower, upper = np.array([(one.estimate, one.lower, one.upper) for _, one in known]).T
+        whole = np.array([one.covered == 1 for _, one in known])
+        if not whole.all():
+            axis.plot(at, share, color=GREY, linewidth=0.8, linestyle="-.", label="of a part of the events")
+        share, lower, upper = (np.where(whole, values, np.nan) for values in (share, lower, upper))
+        if whole.any():
+            axis.fill_between(
+                at, lower, upper, color=COLOURS[0], alpha=0.2, linewidth=0, step="mid", label="95 % interval"
+            )
+            axis.plot(at, share, color=COLOURS[0], linewidth=1, label="precision")
         axis.axhline(wanted, color=GREY, linewidth=0.6, linestyle=":", label=f"wanted, {wanted:g}")
         if name in chosen:
             axis.axvline(chosen[name], color=COLOURS[1], linewidth=0.8, linestyle="--", label="threshold for it")
     for axis in axes:
         axis.set_xlim(0, 1)
+        axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         axis.set_ylim(0, 1.03)
+        axis.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
     figure.supxlabel("Threshold on the likelihood of an event", fontsize=FONT_PT)
     figure.supylabel("Share that is right", fontsize=FONT_PT)
     return finished(figure, handles_of(axes))
@@ -77,8 +87,9 @@ def calibration_figure(
         axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, linestyle=":", label="as the likelihood says")
     for axis in axes:
         axis.set_xlim(0, 1)
+        axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         axis.set_ylim(-0.1, 1.1)
-        axis.set_yticks([0, 0.5, 1])
+        axis.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
     figure.supxlabel("Likelihood", fontsize=FONT_PT)
     figure.supylabel("Probability of being right", fontsize=FONT_PT)
     return finished(figure, handles_of(axes))

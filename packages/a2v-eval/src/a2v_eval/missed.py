@@ -23,8 +23,9 @@ def missed_calls(counts: np.ndarray, seconds: np.ndarray, total_s: float, level:
     counts (n,) of calls and seconds (n,) of each.
 
     What was seen, and for the rest the rate of what was seen. Interval: exact Poisson (Garwood 1936), with counts
-    divided by how much more they vary than Poisson's (calls come in bouts), if they do. ValueError where nothing was
-    looked at.
+    divided by how much more they vary than Poisson's (calls come in bouts), if they do: that ratio plus two of its
+    standard errors, sqrt(2 / (n - 1)) of it, as few stretches say little of it (docs/log.md). ValueError where nothing
+    was looked at.
     """
     looked_s = float(seconds.sum())
     if not looked_s > 0:
@@ -34,7 +35,8 @@ def missed_calls(counts: np.ndarray, seconds: np.ndarray, total_s: float, level:
     spread = 1.0
     if found and len(counts) > 1:
         expected = rate * seconds
-        spread = max(1.0, float(((counts - expected) ** 2 / expected).sum() / (len(counts) - 1)))
+        ratio = float(((counts - expected) ** 2 / expected).sum() / (len(counts) - 1))
+        spread = ratio * (1 + 2 * float(np.sqrt(2 / (len(counts) - 1)))) if ratio > 1 else 1.0
     tail = (1 - level) / 2
     effective = found / spread
     lower = chi2.ppf(tail, 2 * effective) / 2 if found else 0.0

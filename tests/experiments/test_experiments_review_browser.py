@@ -240,6 +240,7 @@ def test_two_pages_do_not_overwrite_each_other_and_stretches_are_seen_in_full(
         two.wait_for_selector("#conflict", state="hidden")
         shown(two, item)
         assert [line.verdict for line in read_journal(folder).lines] == ["right", "wrong"]
+        one.wait_for_function("() => document.querySelector('aside .row.wrong')")  # what others decide shows up
         two.select_option("#label", label="stretches")
         window = press(two, "ArrowRight")
         low, high, y = free_place(two)

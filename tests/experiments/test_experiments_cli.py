@@ -131,6 +131,10 @@ REVIEW = {
         "calls", "--recordings", "--precision", "--sure", "--window-s", "--out", "--model", "--model-out", "--track",
         "--work", "--tracking-uri", "--json",
     ],
+    "review export": [
+        "calls", "--out", "--recordings", "--format", "--with", "--json",
+        *(f"--with-{name.removeprefix('--')}" for name in READING if name != "--weak-labels"),
+    ],
 }  # fmt: skip
 SURFACE = REVIEW | EXPERIMENT | DATA | BENCH | MODEL | EXPLAIN | EVALUATE | PREDICT | ADAPT | SEARCH
 

@@ -15,6 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.sources import open_source
+from a2v_experiments.review.calls import open_calls
+from a2v_experiments.review.export import export
 from a2v_experiments.review.journal import read_journal
 from experiments_review import make_calls
 
@@ -218,6 +222,15 @@ def test_ten_events_are_reviewed_with_keys_and_mouse_and_a_killed_server_loses_n
     assert [one.order for one in state.standing("event")].count("chosen") == 1
     assert {line.reviewer for line in state.lines} == {"ann"}
     assert table.read_bytes() == before
+    # what was decided becomes labels
+    calls = open_calls(table, tmp_path / "audio")
+    source = open_source(export(calls, tmp_path / "reviewed").folder, AnnotationConfig())
+    found = source.annotations()
+    kept = [one for kind in ("event", "drawn") for one in state.standing(kind) if one.verdict in ("right", "other")]
+    named = sorted((row.file, round(row.onset_s, 3), row.label) for row in found.rows if row.label != "?")
+    assert named == sorted((one.file, round(one.onset_s, 3), one.label) for one in kept)
+    assert sum(row.label == "?" for row in found.rows) >= 1 and "hyena" in {row.label for row in found.rows}
+    assert found.regions is not None and set(found.regions) == {one.file for one in state.lines}
 
 
 def test_two_pages_do_not_overwrite_each_other_and_stretches_are_seen_in_full(
@@ -240,6 +253,7 @@ def test_two_pages_do_not_overwrite_each_other_and_stretches_are_seen_in_full(
         two.wait_for_selector("#conflict", state="hidden")
         shown(two, item)
         assert [line.verdict for line in read_journal(folder).lines] == ["right", "wrong"]
+        one.wait_for_function("() => document.querySelector('aside .row.wrong')")  # what others decide shows up
         two.select_option("#label", label="stretches")
         window = press(two, "ArrowRight")
         low, high, y = free_place(two)

@@ -243,7 +243,8 @@ def test_events_are_cut_at_the_end_and_the_same_call_counts_once(tmp_path: Path)
 def test_names_of_a_table_become_paths_in_the_folder(tmp_path: Path) -> None:
     """A table may leave endings out, name one recording twice, or have paths of another computer."""
     rows: list[Row] = [
-        ("a", 1, 2, "cc", 0.9), ("a.wav", 3, 4, "cc", 0.9), ("day\\b.wav", 1, 2, "cc", 0.9), ("D:/x/c.wav", 1, 2, "cc", 0.9)
+        ("a", 1, 2, "cc", 0.9), ("a.wav", 3, 4, "cc", 0.9),
+        ("day\\b.wav", 1, 2, "cc", 0.9), ("D:/x/c.wav", 1, 2, "cc", 0.9),
     ]  # fmt: skip
     table = make_calls(tmp_path, rows)
     decide(table, [of_event(row, "right") for row in rows])

@@ -193,3 +193,25 @@ def test_a_folder_of_predict_names_its_recordings_and_thresholds(tmp_path: Path)
     (audio / "a.wav").unlink()
     with pytest.raises(UserError, match="--recordings"):
         open_calls(out)
+
+
+def test_a_disk_that_is_full_leaves_no_half_of_a_decision(tmp_path: Path) -> None:
+    script = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from a2v_experiments.review.journal import Decision, open_journal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "def one(item): return Decision(0, item, 'event', 'right', 'a', 'cc', 0, 1)\n"
+        "with open_journal(Path(sys.argv[1])) as journal:\n"
+        "    journal.decide(one('first'))\n"
+        "    size = (Path(sys.argv[1]) / 'journal.jsonl').stat().st_size\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 30, resource.RLIM_INFINITY))\n"
+        "    for _ in range(2):\n"
+        "        try: journal.decide(one('refused'))\n"
+        "        except OSError: print('refused')\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
+        "    journal.decide(one('last'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["refused", "refused"]
+    assert [(line.n, line.item) for line in read_journal(tmp_path).lines] == [(1, "first"), (2, "last")]

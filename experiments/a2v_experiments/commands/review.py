@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from ..basics.errors import UserError
 from ..basics.places import command
 from .options import Tracking, say
+from .review_export import export
 from .review_report import report
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ group = typer.Typer(
 
 
 group.command("report")(report)
+group.command("export")(export)
 
 
 @group.command("page")

@@ -189,7 +189,7 @@ class Server:
         self.token = secrets.token_urlsafe(24)
         app = Guard(make_app(desk), self.token, self.port)
         config = uvicorn.Config(
-            app, lifespan="off", ws="none", log_level="critical", access_log=False, server_header=False,
+            app, lifespan="off", ws="none", log_level="error", access_log=False, server_header=False,
             date_header=False, timeout_graceful_shutdown=1, proxy_headers=False,
         )  # fmt: skip
         self._server = uvicorn.Server(config)

@@ -67,15 +67,15 @@ const share = (value) => `${(100 * value).toFixed(0)} %`;
 export function told(progress) {
   $('decided').textContent = `${progress.decided} of ${progress.total} decided`;
   $('bar').style.width = `${(100 * progress.decided) / Math.max(1, progress.total)}%`;
-  const one = (name, found) => {
-    const made = text('span', 'share', `${name} `), estimated = found.precision !== null;
-    made.append(text('b', '', estimated ? share(found.precision) : found.decided ? `${found.right}/${found.decided}` : '–'), text('small', '', estimated ? ` n ${found.sample}` : ''));
-    made.title = `${found.right} of ${found.decided} decided are right. Estimate of the precision of all ${found.events} events: from the ${found.sample} decisions that are a random sample within a band of likelihood, each band counted by its events (bands with ${share(found.covered)} of all). Its interval: a2v review report.`;
+  const each = (name, found) => {
+    const made = text('span', 'share'), estimated = found.precision !== null;
+    made.append(text('span', '', name), text('b', '', estimated ? share(found.precision) : found.decided ? `${found.right}/${found.decided}` : '–'), text('small', '', estimated ? `n ${found.sample}` : ''));
+    made.title = `${name}: ${found.right} of ${found.decided} decided are right. Estimate of the precision of all ${found.events} events: from the ${found.sample} decisions that are a random sample within a band of likelihood, each band counted by its events (bands with ${share(found.covered)} of all). Its interval: a2v review report.`;
     return made;
   };
   const { all, classes } = progress, several = Object.entries(classes).length > 1;
-  $('precision').replaceChildren(...(all.decided ? [text('span', '', `right: ${all.right} of ${all.decided}`)] : []), one('precision so far', all),
-    ...Object.entries(several ? classes : {}).filter(([, found]) => found.decided).map(([name, found]) => one(name, found)));
+  $('precision').replaceChildren(...(all.decided ? [text('span', '', `right: ${all.right} of ${all.decided}`)] : []), each('precision so far', all),
+    ...Object.entries(several ? classes : {}).filter(([, found]) => found.decided).sort(([, one], [, two]) => two.decided - one.decided).map(([name, found]) => each(name, found)));
 }
 
 // The classes to filter by.

@@ -21,10 +21,17 @@ class StateLines:
         self._file, self.lines = file, lines
 
     def append(self, value: dict[str, Any]) -> None:
-        """Write a line down; it is on the disk when this returns."""
-        self._file.write(json.dumps(value, ensure_ascii=False) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Write a line down; it is on the disk when this returns. After an `OSError` (a full disk) nothing of it is."""
+        line = (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape")
+        descriptor = self._file.fileno()
+        before = os.fstat(descriptor).st_size
+        try:
+            while line:  # past Python's buffer, which would keep what was refused for the next line
+                line = line[os.write(descriptor, line) :]
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, before)
+            raise
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from a2v_experiments.review.suggest import pick, uncertainty
+from a2v_experiments.review.suggest import choose, pick, uncertainty
 
 
 def test_uncertainty_is_largest_at_the_class_threshold_whatever_the_scale_of_likelihoods() -> None:
@@ -88,3 +88,15 @@ def test_arrays_of_different_clips_are_refused() -> None:
         pick(np.ones(3), np.ones((4, 2)), 1, 0)
     with pytest.raises(ValueError, match="at least 0"):
         pick([np.nan, 1.0], np.ones((2, 2)), 1, 0)
+
+
+def test_every_second_clip_is_a_random_one() -> None:
+    rng = np.random.default_rng(0)
+    unsure_N = np.zeros(1000)
+    unsure_N[:20] = 1.0
+    embedding_ND = rng.normal(size=(1000, 4))
+    found = choose(unsure_N, embedding_ND, 11, 5)
+    assert len(set(found.tolist())) == 11 and (found[::2] < 20).all() and (found[1::2] >= 20).sum() >= 4
+    drawn = np.concatenate([choose(unsure_N, embedding_ND, 10, seed)[1::2] for seed in range(200)])
+    assert np.histogram(drawn, 4, (0, 1000))[0].min() > 200  # of 1000, from everywhere
+    assert sorted(choose(unsure_N[:3], embedding_ND[:3], 9, 0).tolist()) == [0, 1, 2]

@@ -11,7 +11,7 @@ from scipy.ndimage import maximum_filter1d
 from ..bench.review import Clips
 from ..embeddings.units import UNIT_S
 from .order import USUAL_THRESHOLD
-from .suggest import Matrix, pick, reach_of, uncertainty
+from .suggest import Matrix, choose, reach_of, uncertainty
 from .suggested import PEAK_S
 
 
@@ -28,7 +28,7 @@ def suggested(open_: Clips, known: Clips, count: int, rng: np.random.Generator) 
     first = len(open_.clips)
     unsure_NC = np.array([one.max(0) for one in unsure[:first]])
     seed = int(rng.integers(1 << 31))
-    return pick(unsure_NC, embedding_ND[:first], count, seed, embedding_ND[first:]).tolist()
+    return choose(unsure_NC, embedding_ND[:first], count, seed, embedding_ND[first:]).tolist()
 
 
 def _units(frames: NDArray[np.float32], size: int) -> NDArray[np.float32]:

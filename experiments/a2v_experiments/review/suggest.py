@@ -13,6 +13,9 @@ uncertain clips first, far from each other and from what is known.
    drawn to every odd click and bump.
 3. Classes take turns, so that a rare class or one that the model is less unsure of has as many clips as the others.
 
+`choose`, of the same arguments, is what is shown: such clips and random ones in turn. A model that heard few calls is
+unsure of the wrong things, and alone it can ask about them for rounds while whole classes stay unheard (docs/log.md).
+
 `uncertainty(likelihood_NC, thresholds_C)` is the uncertainty of clips: the binary entropy, in bits, of the likelihood
 on a scale of its class where the threshold lies at one half. Losses such as the focal one give small likelihoods, close
 to each other, so that entropies as they are would hardly differ.
@@ -96,6 +99,24 @@ def pick(
     weight_KC = np.where(pooled_KC, unsure_NC[pool_K].astype(np.float64), 0.0)
     apart_K = np.ones(len(pool_K)) if known_MD is None else _apart(unit_KD, known_MD)
     return pool_K[_draw(weight_KC, unit_KD, apart_K, count, rng)]
+
+
+def choose(
+    uncertainty_NC: ArrayLike,
+    embedding_ND: ArrayLike,
+    count: int,
+    seed: int,
+    known_MD: ArrayLike | None = None,
+) -> NDArray[np.int64]:
+    """As `pick`, of which every second clip is one that chance drew from all."""
+    clips = len(np.asarray(uncertainty_NC))
+    count = max(0, min(count, clips))
+    asked = pick(uncertainty_NC, embedding_ND, count - count // 2, seed, known_MD)
+    by_chance = np.random.default_rng([seed, 1]).permutation(clips)
+    others = by_chance[~np.isin(by_chance, asked)][: count // 2]
+    chosen = np.empty(count, np.int64)
+    chosen[::2], chosen[1::2] = asked, others
+    return chosen
 
 
 def _draw(

@@ -32,7 +32,7 @@ from .calls import Calls
 from .journal import State
 from .order import USUAL_THRESHOLD, Stretch, stretch
 from .similar import listen
-from .suggest import Matrix, pick, reach_of, uncertainty
+from .suggest import Matrix, choose, reach_of, uncertainty
 
 CLIP_S = 3.0  # some calls with what surrounds them, seen at a glance; most calls are shorter
 PEAK_S = 0.25
@@ -71,7 +71,7 @@ def suggested(
     if model is None and not units.about.classes:
         raise UserError(f"--model: {units.about.model}, the last one used here, knows no classes; give a detector")
     clips = clips_of(units, looked_at(state), clip_s)
-    chosen = pick(clips.uncertainty, clips.embedding, count, seed, clips.known)
+    chosen = choose(clips.uncertainty, clips.embedding, count, seed, clips.known)
     found = []
     for file, start_s, stop_s in (clips.spans[number] for number in chosen):
         found.append(stretch(file, start_s, min(stop_s, calls.recordings[file].duration_s)))

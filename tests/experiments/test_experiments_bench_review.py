@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from a2v_data.corpus import Corpus
 from a2v_data.scheduling import in_this_process
-from a2v_experiments.bench.review import Clips, Looked, among
+from a2v_experiments.basics.errors import UserError
+from a2v_experiments.bench.review import Clips, Looked, Rounds, among, simulate
 from a2v_experiments.bench.review_corpus import Clip, cut, revealed
 from a2v_experiments.bench.review_report import clips_for, text_of, worth
 from a2v_experiments.bench.review_rules import most_valuable, peaks
@@ -26,6 +27,12 @@ def test_clips_cover_a_recording_once(corpus: Corpus) -> None:
     clips = cut(corpus, ["rec03.wav"], 1.0)  # of 12511 samples
     assert [(clip.onset_s, clip.offset_s) for clip in clips] == [(0, 1), (1, 2), (2, 3)]
     assert [clip.offset_s for clip in cut(corpus, ["rec03.wav"], 2.0)] == [2.0, 12511 / RATE]
+
+
+def test_first_clips_without_a_call_are_told_before_anything_is_trained(corpus: Corpus) -> None:
+    rounds = Rounds(clip_s=0.05, first=1)
+    with pytest.raises(UserError, match=r"seed \d+: none of its 1 first clips holds a call; give more with --first"):
+        simulate(None, corpus, (["rec00.wav"], []), rounds, {}, range(20), lambda looked: None)  # type: ignore[arg-type]
 
 
 def test_only_what_was_looked_at_is_known(corpus: Corpus, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from a2v_model import Detector, save_model, threads
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from ..basics.errors import UserError
 from ..inference import recording_features_and_likelihoods, recording_likelihoods
 from ..recipe.sections import Recipe
 from ..stages.specs import data_spec
@@ -118,6 +119,9 @@ def simulate(
     """Every arm with every seed, told round by round. parts: names of train and test recordings; rules: arm -> how its
     clips are chosen, None for at random."""
     clips = cut(corpus, parts[0], rounds.clip_s)
+    for seed in seeds:
+        if not any(calls_in(corpus, clip).any() for clip in _order(clips, seed)[: rounds.first]):
+            raise UserError(f"seed {seed}: none of its {rounds.first} first clips holds a call; give more with --first")
     with threads(1), tempfile.TemporaryDirectory(prefix="a2v-review-") as scratch:
         for seed in seeds:
             began: tuple[Looked, Detector] | None = None
@@ -133,6 +137,11 @@ def simulate(
                     done(looked)
 
 
+def _order(clips: Sequence[Clip], seed: int) -> list[Clip]:
+    """One order of all clips for every arm: random ones are its next, so that arms begin alike."""
+    return [clips[at] for at in np.random.default_rng([seed, 11]).permutation(len(clips))]
+
+
 class _Arm:
     """One arm with one seed."""
 
@@ -143,8 +152,7 @@ class _Arm:
         self.recipe, self.corpus, self.test, self.rounds, self.rule, self.seed = (
             recipe, corpus, test, rounds, rule, seed,
         )  # fmt: skip
-        # one order of all clips for every arm: random ones are its next, so that arms begin alike
-        self.order = [clips[at] for at in np.random.default_rng([seed, 11]).permutation(len(clips))]
+        self.order = _order(clips, seed)
         self.taken: list[Clip] = []
         self.model: Detector | None = None
 

@@ -91,8 +91,8 @@ def export(
     notices += [f"{n} decisions left out: {file} {calls.left_out.get(file, 'is gone')}" for file, n in missing.items()]
     if not classes:
         notices.append("there is no call, so no class to learn: review until some are right, or add --with OLD_SOURCE")
-    record = _record(calls, here, reviewed, journal, 1 + (before.round if before else 0))
-    record["labels"] = classes.total()
+    record = _record(calls, here, reviewed, journal) | {"labels": classes.total()}
+    record["round"] = before.next_round(record["calls"]) if before else 1
     _write(out, content, calls, frozenset(formats), record)
     return Exported(
         out, record, dict(sorted(classes.items())), len(content.places), content.kept, content.replaced, notices
@@ -166,9 +166,7 @@ def _content(calls: Calls, names: Mapping[str, str], reviewed: dict[str, Known],
     return _Content(places, [row for file in sorted(rows) for row in rows[file]], regions, wrong, kept, replaced)
 
 
-def _record(
-    calls: Calls, decisions: list[Decision], reviewed: Mapping[str, Known], journal: Path, number: int
-) -> dict[str, Any]:
+def _record(calls: Calls, decisions: list[Decision], reviewed: Mapping[str, Known], journal: Path) -> dict[str, Any]:
     of_calls = Counter(one.verdict for one in decisions if one.kind != "stretch")
     length_s = sum(end - begin for one in reviewed.values() for begin, end in one.regions)
     return {
@@ -176,7 +174,7 @@ def _record(
         "calls": os.path.abspath(calls.path),
         "model": calls.model,
         "channel": calls.channel,
-        "round": number,
+        "round": 1,
         "reviewed_minutes": round(length_s / 60, 6),
         "decisions": len(decisions),
         **{verdict: of_calls[verdict] for verdict in (*CALLS, "wrong", "unsure")},

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotation_writers import EventRow
@@ -29,13 +30,19 @@ RECORD = "review.json"
 @dataclass(frozen=True)
 class Old:
     """Recordings of an annotated source by name: where they are, their labels and regions; of one that is not labelled
-    there is no region. round: of the review that the source came from, 0 where it came from none."""
+    there is no region. record: of the review that the source came from, empty where it came from none."""
 
     folder: Path
     places: dict[str, Path]
     labels: dict[str, list[Annotation]] = field(default_factory=dict)
     regions: dict[str, list[Interval]] = field(default_factory=dict)
-    round: int = 0
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def next_round(self, calls: str) -> int:
+        """The round of a review of `calls` (absolute path): the next one, or the same again."""
+        said = self.record.get("round")
+        number = said if isinstance(said, int) else 0
+        return max(number, 1) if self.record.get("calls") == calls else number + 1
 
 
 def read_old(folder: Path, channel: Channel, config: AnnotationConfig | None = None) -> Old:
@@ -50,7 +57,7 @@ def read_old(folder: Path, channel: Channel, config: AnnotationConfig | None = N
     for name, lines in found.wrong.items():
         raise UserError(f"--with {folder}: {name}: {lines[0]}; correct it first (a2v data annotations shows all)")
     places = {name: Path(os.path.realpath(source.audio_folder / name)) for name in source.names}
-    old = Old(folder, places, round=_round(folder))
+    old = Old(folder, places, record=_record(folder))
     rule = labelled_rule("auto", folder, config)
     for name in labelled_names(rule, frozenset(places), found):
         regions = [WHOLE] if found.regions is None else list(found.regions.get(name, ()))
@@ -77,12 +84,12 @@ def _ending(old: Old, name: str, regions: Iterable[Interval]) -> list[Interval]:
     return [(begin, min(end, length_s)) for begin, end in regions]
 
 
-def _round(folder: Path) -> int:
+def _record(folder: Path) -> dict[str, Any]:
     try:
-        said = json.loads((folder / RECORD).read_text(encoding="utf-8"))["round"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
-    return said if isinstance(said, int) else 0
+        said = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def same_recordings(old: Old, reviewed: dict[str, Path]) -> dict[str, str]:

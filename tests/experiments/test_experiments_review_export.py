@@ -234,6 +234,16 @@ def test_a_replaced_label_leaves_nothing_known_where_it_goes_on(tmp_path: Path) 
     assert not (tmp_path / "newer").exists()
 
 
+def test_wrong_predictions_of_an_earlier_review_are_kept(reviewed: Path, tmp_path: Path) -> None:
+    exported(reviewed, tmp_path / "first")
+    later = make_calls(tmp_path / "later", [("c.wav", 3, 4, "cc", 0.9)], {"c.wav": 10})
+    decide(later, [of_event(("c.wav", 3, 4, "cc", 0.9), "wrong")])
+    exported(later, tmp_path / "second", "--with", tmp_path / "first")
+    with (tmp_path / "second" / "hard_negatives.csv").open() as file:
+        wrong = [(row["file"], float(row["onset_s"])) for row in csv.DictReader(file)]
+    assert wrong == [("a.wav", 4.0), ("c.wav", 3.0), ("day/b.wav", 1.0)]
+
+
 def test_events_are_cut_at_the_end_and_the_same_call_counts_once(tmp_path: Path) -> None:
     row = ("a.wav", 18.5, 21.0, "cc", 0.9)
     table = make_calls(tmp_path, [row])

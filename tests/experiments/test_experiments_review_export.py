@@ -224,10 +224,24 @@ def test_a_replaced_label_leaves_nothing_known_where_it_goes_on(tmp_path: Path) 
     _, a = targets(tmp_path / "new", tmp_path / "packed")["a.wav"]
     np.testing.assert_array_equal(a[:, 0], frames(20, [(1, 6), (6.4, 8), (11, 14)], [(2, 3), (12, 13)]))
     assert json.loads((tmp_path / "new" / "review.json").read_text())["round"] == 3
+    exported(table, tmp_path / "again", "--with", tmp_path / "new")  # more of the same review is no other round
+    assert json.loads((tmp_path / "again" / "review.json").read_text())["round"] == 3
+    for name in ("annotations.csv", "regions.csv"):
+        assert (tmp_path / "again" / name).read_text() == (tmp_path / "new" / name).read_text()
     soundfile.write(old / "audio" / "a.wav", np.zeros(20 * RATE), RATE)
     result = run(table, tmp_path / "newer", "--with", old)
     assert isinstance(result.exception, UserError) and "a.wav: two recordings of one name" in str(result.exception)
     assert not (tmp_path / "newer").exists()
+
+
+def test_wrong_predictions_of_an_earlier_review_are_kept(reviewed: Path, tmp_path: Path) -> None:
+    exported(reviewed, tmp_path / "first")
+    later = make_calls(tmp_path / "later", [("c.wav", 3, 4, "cc", 0.9)], {"c.wav": 10})
+    decide(later, [of_event(("c.wav", 3, 4, "cc", 0.9), "wrong")])
+    exported(later, tmp_path / "second", "--with", tmp_path / "first")
+    with (tmp_path / "second" / "hard_negatives.csv").open() as file:
+        wrong = [(row["file"], float(row["onset_s"])) for row in csv.DictReader(file)]
+    assert wrong == [("a.wav", 4.0), ("c.wav", 3.0), ("day/b.wav", 1.0)]
 
 
 def test_events_are_cut_at_the_end_and_the_same_call_counts_once(tmp_path: Path) -> None:
@@ -242,10 +256,8 @@ def test_events_are_cut_at_the_end_and_the_same_call_counts_once(tmp_path: Path)
 
 def test_names_of_a_table_become_paths_in_the_folder(tmp_path: Path) -> None:
     """A table may leave endings out, name one recording twice, or have paths of another computer."""
-    rows: list[Row] = [
-        ("a", 1, 2, "cc", 0.9), ("a.wav", 3, 4, "cc", 0.9),
-        ("day\\b.wav", 1, 2, "cc", 0.9), ("D:/x/c.wav", 1, 2, "cc", 0.9),
-    ]  # fmt: skip
+    named = [("a", 1.0), ("a.wav", 3.0), ("day\\b.wav", 1.0), ("D:/x/c.wav", 1.0)]
+    rows: list[Row] = [(name, start_s, start_s + 1, "cc", 0.9) for name, start_s in named]
     table = make_calls(tmp_path, rows)
     decide(table, [of_event(row, "right") for row in rows])
     exported(table, tmp_path / "new")

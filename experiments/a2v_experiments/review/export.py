@@ -29,11 +29,10 @@ from ..basics.errors import FAILED, UserError
 from .calls import Calls
 from .journal import NAME, Decision, State, read_journal
 from .labels import CALLS, Known, known
-from .old_labels import RECORD, Old, read_old, same_recordings, with_old
+from .old_labels import NEGATIVES, RECORD, Old, read_old, same_recordings, with_old
 
 VERSION = 1
 AUDIO = "audio"
-NEGATIVES = "hard_negatives.csv"
 FORMATS = ("raven", "audacity")
 
 
@@ -91,8 +90,8 @@ def export(
     notices += [f"{n} decisions left out: {file} {calls.left_out.get(file, 'is gone')}" for file, n in missing.items()]
     if not classes:
         notices.append("there is no call, so no class to learn: review until some are right, or add --with OLD_SOURCE")
-    record = _record(calls, here, reviewed, journal, 1 + (before.round if before else 0))
-    record["labels"] = classes.total()
+    record = _record(calls, here, reviewed, journal) | {"labels": classes.total()}
+    record["round"] = before.next_round(record["calls"]) if before else 1
     _write(out, content, calls, frozenset(formats), record)
     return Exported(
         out, record, dict(sorted(classes.items())), len(content.places), content.kept, content.replaced, notices
@@ -151,7 +150,7 @@ def _content(calls: Calls, names: Mapping[str, str], reviewed: dict[str, Known],
     places = {file: place for file, place in places.items() if file in reviewed and reviewed[file].regions}
     regions = {file: reviewed[file].regions for file in places}
     rows = {file: reviewed[file].rows for file in places}
-    wrong = [row for file in sorted(places) for row in reviewed[file].wrong]
+    wrong = {file: reviewed[file].wrong for file in places}
     kept = replaced = 0
     if before is not None:
         same = same_recordings(before, places)
@@ -160,15 +159,17 @@ def _content(calls: Calls, names: Mapping[str, str], reviewed: dict[str, Known],
             union = with_old(before, name, file, reviewed[file] if name in same else None)
             kept, replaced = kept + union.kept, replaced + union.replaced
             places.setdefault(file, place)
-            rows[file] = union.rows
+            rows[file], wrong[file] = union.rows, union.wrong
             if union.regions:
                 regions[file] = union.regions
-    return _Content(places, [row for file in sorted(rows) for row in rows[file]], regions, wrong, kept, replaced)
+    return _Content(places, _in_order(rows), regions, _in_order(wrong), kept, replaced)
 
 
-def _record(
-    calls: Calls, decisions: list[Decision], reviewed: Mapping[str, Known], journal: Path, number: int
-) -> dict[str, Any]:
+def _in_order(rows: Mapping[str, list[EventRow]]) -> list[EventRow]:
+    return [row for file in sorted(rows) for row in rows[file]]
+
+
+def _record(calls: Calls, decisions: list[Decision], reviewed: Mapping[str, Known], journal: Path) -> dict[str, Any]:
     of_calls = Counter(one.verdict for one in decisions if one.kind != "stretch")
     length_s = sum(end - begin for one in reviewed.values() for begin, end in one.regions)
     return {
@@ -176,7 +177,7 @@ def _record(
         "calls": os.path.abspath(calls.path),
         "model": calls.model,
         "channel": calls.channel,
-        "round": number,
+        "round": 1,
         "reviewed_minutes": round(length_s / 60, 6),
         "decisions": len(decisions),
         **{verdict: of_calls[verdict] for verdict in (*CALLS, "wrong", "unsure")},

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotation_writers import EventRow
@@ -24,18 +26,27 @@ from ..basics.errors import UserError
 from .labels import Known, by_onset
 
 RECORD = "review.json"
+NEGATIVES = "hard_negatives.csv"
 
 
 @dataclass(frozen=True)
 class Old:
     """Recordings of an annotated source by name: where they are, their labels and regions; of one that is not labelled
-    there is no region. round: of the review that the source came from, 0 where it came from none."""
+    there is no region. wrong: predictions that an earlier review found to be so; record: of that review, empty where
+    there was none."""
 
     folder: Path
     places: dict[str, Path]
     labels: dict[str, list[Annotation]] = field(default_factory=dict)
     regions: dict[str, list[Interval]] = field(default_factory=dict)
-    round: int = 0
+    wrong: dict[str, list[EventRow]] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def next_round(self, calls: str) -> int:
+        """The round of a review of `calls` (absolute path): the next one, or the same again."""
+        said = self.record.get("round")
+        number = said if isinstance(said, int) else 0
+        return max(number, 1) if self.record.get("calls") == calls else number + 1
 
 
 def read_old(folder: Path, channel: Channel, config: AnnotationConfig | None = None) -> Old:
@@ -50,7 +61,7 @@ def read_old(folder: Path, channel: Channel, config: AnnotationConfig | None = N
     for name, lines in found.wrong.items():
         raise UserError(f"--with {folder}: {name}: {lines[0]}; correct it first (a2v data annotations shows all)")
     places = {name: Path(os.path.realpath(source.audio_folder / name)) for name in source.names}
-    old = Old(folder, places, round=_round(folder))
+    old = Old(folder, places, wrong=_wrong(folder), record=_record(folder))
     rule = labelled_rule("auto", folder, config)
     for name in labelled_names(rule, frozenset(places), found):
         regions = [WHOLE] if found.regions is None else list(found.regions.get(name, ()))
@@ -77,12 +88,29 @@ def _ending(old: Old, name: str, regions: Iterable[Interval]) -> list[Interval]:
     return [(begin, min(end, length_s)) for begin, end in regions]
 
 
-def _round(folder: Path) -> int:
+def _record(folder: Path) -> dict[str, Any]:
     try:
-        said = json.loads((folder / RECORD).read_text(encoding="utf-8"))["round"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
-    return said if isinstance(said, int) else 0
+        said = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _wrong(folder: Path) -> dict[str, list[EventRow]]:
+    """The wrong predictions of an earlier export, by recording; none in a folder that is none."""
+    path = folder / NEGATIVES
+    found: dict[str, list[EventRow]] = {}
+    if not (folder / RECORD).is_file() or not path.is_file():
+        return found
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            for row in csv.DictReader(file):
+                likelihood = float(row["likelihood"]) if row["likelihood"] else None
+                span = float(row["onset_s"]), float(row["offset_s"])
+                found.setdefault(row["file"], []).append(EventRow(row["file"], *span, row["label"], False, likelihood))
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"--with {path}: is not readable ({error}); remove it, or export that review again") from None
+    return found
 
 
 def same_recordings(old: Old, reviewed: dict[str, Path]) -> dict[str, str]:
@@ -117,10 +145,11 @@ def _same_content(one: Path, other: Path) -> bool:
 
 @dataclass(frozen=True)
 class Union:
-    """Labels and regions of a recording, and how many of the old labels are among them."""
+    """Labels, regions and wrong predictions of a recording, and how many of the old labels are among them."""
 
     rows: list[EventRow]
     regions: list[Interval]
+    wrong: list[EventRow]
     kept: int
     replaced: int
 
@@ -132,8 +161,10 @@ def with_old(old: Old, name: str, file: str, new: Known | None) -> Union:
     nothing is known of its class.
     """
     labels, regions = old.labels.get(name, []), old.regions.get(name, [])
+    wrong = [replace(row, file=file) for row in old.wrong.get(name, [])]
     if new is None:
-        return Union(by_onset(_row(row, file) for row in labels), united(regions), len(labels), 0)
+        return Union(by_onset(_row(row, file) for row in labels), united(regions), wrong, len(labels), 0)
+    wrong = [row for row in wrong if not holds(new.regions, (row.onset_s + row.offset_s) / 2)]
     gone = [row for row in labels if holds(new.regions, (row.onset_s + row.offset_s) / 2)]
     kept = [_row(row, file) for row in labels if not holds(new.regions, (row.onset_s + row.offset_s) / 2)]
     rows = [*new.rows, *kept]
@@ -141,7 +172,8 @@ def with_old(old: Old, name: str, file: str, new: Known | None) -> Union:
     if free:
         regions = without(_ending(old, name, regions), free)
     rows += [EventRow(file, *span, UNKNOWN_CLASS) for span in doubtful]
-    return Union(by_onset(rows), united([*regions, *new.regions]), len(kept), len(gone))
+    both = united([*regions, *new.regions])
+    return Union(by_onset(rows), both, by_onset([*new.wrong, *wrong]), len(kept), len(gone))
 
 
 def _reaching_out(

@@ -298,7 +298,7 @@ def test_next_steps_name_the_channel_and_the_model(tmp_path: Path) -> None:
     folder = tmp_path / "my calls" / "predicted"
     folder.mkdir()
     (folder / "events.csv").write_bytes(table.read_bytes())
-    (folder / "predict.json").write_text('{"model": "runs:/abc", "options": {"channel": "1"}}')
+    (folder / "predict.json").write_text('{"model": "runs:/abc@0a1b2c3d", "options": {"channel": "1"}}')
     (folder / "recordings.csv").write_text(f"file,path,duration_s,sample_rate,channels\na.wav,{audio},20,{RATE},2\n")
     with open_journal(folder / "review") as journal:  # locked by whoever reviews
         journal.decide(EVERY[0])

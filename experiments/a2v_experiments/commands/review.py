@@ -128,9 +128,8 @@ def page(
             hint = "give --windows N to look at stretches without predictions"
             raise UserError(f"{calls}: holds no event to review; {hint}")
         if (some := sum(item.order == "windows" for item in items)) < windows:
-            say(
-                f"--windows {windows}: predictions leave {some or 'no'} gap{'' if some == 1 else 's'} of a second or more"
-            )
+            pieces = "piece" if some == 1 else "pieces"
+            say(f"--windows {windows}: predictions leave {some or 'no'} {pieces} of a second or more")
         clips = Clips(opened.recordings, opened.channel, slow)
         desk = Desk(opened, journal, items, clips, reviewer if reviewer is not None else _login(), _similar(opened))
         server = Server(desk, port)

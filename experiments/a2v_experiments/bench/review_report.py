@@ -94,7 +94,7 @@ def text_of(found: Sequence[Looked]) -> str:
     rows = [[f"{n:g}", *(_score(of[arm].get(n)) for arm in of)] for n in clips]
     lines += ["mean strict AP over seeds", text_table(["clips", *of], rows)]
     most = max((point[0] for point in curves.get(RANDOM, [])), default=0)
-    for arm, points in worth(found).items():
+    for arm, points in worth(found).items() if RANDOM in curves else ():
         lines.append("")
         for point in points:
             needed, times = point["random"], point["times"]

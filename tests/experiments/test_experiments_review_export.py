@@ -338,3 +338,63 @@ def test_a_recipe_trains_on_it(csv_source: Path, new_work: Callable[[str], Path]
     said = call_quietly("experiment", "run", recipe, "--work", new_work())
     assert said.code == 0, said.err
     assert "annotated, in 12 of 12 recordings" in said.err + said.out
+
+
+def old_folder(folder: Path, rows: str) -> Path:
+    """An annotated source of the same a.wav."""
+    old = folder / "old"
+    (old / "audio").mkdir(parents=True)
+    (old / "audio" / "a.wav").symlink_to(folder / "audio" / "a.wav")
+    (old / "annotations.csv").write_text(f"file,onset_s,offset_s,label\n{rows}\n")
+    return old
+
+
+@pytest.mark.parametrize(
+    ("verdict", "old", "expected"),
+    [
+        ("right", "a.wav,4,6.4,cc", [("cc", 4.0, 5.0)]),  # corrected edges: IoU .42, the middle is outside
+        ("wrong", "a.wav,4.4,5.8,cc", []),  # IoU .33
+        ("right", "a.wav,4.1,4.9,sn", [("cc", 4.0, 5.0), ("sn", 4.1, 4.9)]),  # nobody was asked about sn
+        ("wrong", "a.wav,4.1,4.9,sn", [("sn", 4.1, 4.9)]),
+        ("right", "a.wav,4.9,7,cc", [("cc", 4.0, 5.0), ("cc", 4.9, 7.0)]),  # another call, IoU .03
+    ],
+)
+def test_a_decision_on_an_event_alone_replaces_the_label_of_that_call_and_no_other(
+    tmp_path: Path, verdict: str, old: str, expected: list[tuple[str, float, float]]
+) -> None:
+    row = ("a.wav", 4.0, 5.0, "cc", 0.9)
+    table = make_calls(tmp_path, [row])
+    decide(table, [of_event(row, verdict)])
+    exported(table, tmp_path / "new", "--with", old_folder(tmp_path, old))
+    with (tmp_path / "new" / "annotations.csv").open() as file:
+        rows = [
+            (one["label"], float(one["onset_s"]), float(one["offset_s"]))
+            for one in csv.DictReader(file)
+            if one["label"]
+        ]
+    assert rows == expected
+
+
+def test_labels_past_the_end_are_dealt_with_as_asked(tmp_path: Path) -> None:
+    row = ("a.wav", 4.0, 5.0, "cc", 0.9)
+    table = make_calls(tmp_path, [row])
+    decide(table, [of_event(row, "right")])
+    old = old_folder(tmp_path, "a.wav,19,21,sn")
+    refused = run(table, tmp_path / "new", "--with", old)
+    assert isinstance(refused.exception, UserError) and "a.wav" in str(refused.exception)
+    exported(table, tmp_path / "new", "--with", old, "--with-outside", "clip")
+    assert "a.wav,19.000000,20.000000,sn" in (tmp_path / "new" / "annotations.csv").read_text()
+
+
+def test_a_prepared_folder_is_no_source_of_old_labels(tmp_path: Path) -> None:
+    row = ("a.wav", 4.0, 5.0, "cc", 0.9)
+    table = make_calls(tmp_path, [row])
+    decide(table, [of_event(row, "right")])
+    said = call_quietly(
+        "data", "prepare", old_folder(tmp_path, "a.wav,12,13,cc"), "--out", tmp_path / "p", "--sample-rate", RATE
+    )
+    assert said.code == 0, said.err
+    result = run(table, tmp_path / "new", "--with", tmp_path / "p")
+    assert isinstance(result.exception, UserError) and "name the folder it was made from" in str(result.exception)
+    missing = run(table, tmp_path / "new", "--with", tmp_path / "nosuch")
+    assert isinstance(missing.exception, UserError) and "weak" not in str(missing.exception)

@@ -20,18 +20,39 @@ from .journal import Decision
 
 CALLS, UNSURE, WRONG = ("right", "other"), "unsure", "wrong"
 SAME = 0.5
+MATCHED = 0.3
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A decision: that there is, or is not, a call of a class; of any class (`label` is ''), where it was corrected."""
+
+    span: Interval
+    label: str
+
+    def contradicts(self, span: Interval, label: str) -> bool:
+        """Whether an older label is of the same call, so that the decision takes its place: of its class, and as the
+        strict protocol matches (IoU above MATCHED) or with its middle in it."""
+        middle = (span[0] + span[1]) / 2
+        inside = self.span[0] <= middle < self.span[1]
+        if not self.label:
+            return overlap(self.span, span) > MATCHED
+        return label in (self.label, UNKNOWN_CLASS) and (inside or overlap(self.span, span) > MATCHED)
 
 
 @dataclass(frozen=True)
 class Known:
     """What is known of a recording. rows: calls, and `?` where one is that nobody can name, by onset; regions: where
     nothing else calls, by onset; wrong: predictions that are no calls of their class; outside: decisions that lie after
-    its end, of which nothing is used."""
+    its end, of which nothing is used. full: of the regions what was looked at in full; judged: what single decisions
+    are about."""
 
     rows: list[EventRow] = field(default_factory=list)
     regions: list[Interval] = field(default_factory=list)
     wrong: list[EventRow] = field(default_factory=list)
     outside: int = 0
+    full: list[Interval] = field(default_factory=list)
+    judged: list[Judged] = field(default_factory=list)
 
 
 def known(
@@ -46,6 +67,8 @@ def known(
     calls: list[_Standing] = []
     wrong: list[EventRow] = []
     parts: list[Interval] = []
+    full: list[Interval] = []
+    judged: list[Judged] = []
     outside = 0
     for one in decisions:
         span = _within((one.onset_s, one.offset_s), duration_s)
@@ -54,6 +77,11 @@ def known(
             continue
         clip = _within(one.clip, duration_s) if one.whole and one.clip else None
         parts += [span] if clip is None else [span, clip]
+        full += [] if clip is None else [clip]
+        if one.kind == "stretch":
+            full.append(span)
+        else:
+            judged.append(Judged(span, "" if one.verdict == "other" and one.kind == "event" else one.label))
         if one.verdict == WRONG:
             wrong.append(EventRow(file, *span, one.label, likelihood=(likelihoods or {}).get(one.item)))
         elif one.verdict == UNSURE or one.verdict in CALLS:
@@ -61,7 +89,8 @@ def known(
     cut, doubtful = _unknown(calls, undecided, duration_s)
     rows = [EventRow(file, *one.span, UNKNOWN_CLASS if one.unsure else one.label) for one in calls]
     rows += [EventRow(file, *span, UNKNOWN_CLASS) for span in doubtful]
-    return Known(by_onset(rows), without(united(parts), cut), by_onset(wrong), outside)
+    whole = without(united(full), cut)
+    return Known(by_onset(rows), without(united(parts), cut), by_onset(wrong), outside, whole, judged)
 
 
 @dataclass(frozen=True)

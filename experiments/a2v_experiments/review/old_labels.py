@@ -10,13 +10,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.annotation_config import AnnotationConfig, Outside
 from a2v_data.annotation_writers import EventRow
 from a2v_data.annotations import Annotation
 from a2v_data.audio import AudioError, Channel
 from a2v_data.heard_channels import Heard
 from a2v_data.intervals import Interval, holds, united, without
 from a2v_data.labelled import labelled_names, labelled_rule
+from a2v_data.outside import within
+from a2v_data.prepared import META
 from a2v_data.recording_names import read_header
 from a2v_data.regions import IGNORE_CLASS, UNKNOWN_CLASS, WHOLE
 from a2v_data.sources import open_source
@@ -53,27 +55,45 @@ def read_old(folder: Path, channel: Channel, config: AnnotationConfig | None = N
     """Read an annotated source, its labels of the channel that was heard. Raises UserError where they are wrong, or
     where only whole recordings have labels (`weak`), which have no times."""
     config = config or AnnotationConfig()
+    if (folder / META).is_file():
+        raise UserError(f"--with {folder}: `data prepare` wrote it, in segments; name the folder it was made from")
     try:
         source = open_source(folder, config)
         found = source.annotations(Heard(channel))
     except ValueError as error:
-        raise UserError(f"--with {error}; labels of whole recordings (weak) are no part of a union") from None
-    for name, lines in found.wrong.items():
-        raise UserError(f"--with {folder}: {name}: {lines[0]}; correct it first (a2v data annotations shows all)")
+        told = "; labels of whole recordings (weak) are no part of a union" if "is missing" in str(error) else ""
+        raise UserError(f"--with {error}{told}") from None
     places = {name: Path(os.path.realpath(source.audio_folder / name)) for name in source.names}
+    rows, wrong = _within_recordings(found.rows, places, config.outside)
+    for name, lines in {**wrong, **found.wrong}.items():
+        raise UserError(f"--with {folder}: {name}: {lines[0]}; correct it first (a2v data annotations shows all)")
     old = Old(folder, places, wrong=_wrong(folder), record=_record(folder))
     rule = labelled_rule("auto", folder, config)
     for name in labelled_names(rule, frozenset(places), found):
         regions = [WHOLE] if found.regions is None else list(found.regions.get(name, ()))
         if regions:
             old.regions[name] = regions
-    for row in found.rows:
+    for row in rows:
         old.labels.setdefault(row.file, []).append(row)
     for name, rows in old.labels.items():
         if ignored := [(row.onset_s, row.offset_s) for row in rows if row.label == IGNORE_CLASS]:
             old.regions[name] = without(_ending(old, name, old.regions.get(name, [])), ignored)
             old.labels[name] = [row for row in rows if row.label != IGNORE_CLASS]
     return old
+
+
+def _within_recordings(
+    rows: Sequence[Annotation], places: dict[str, Path], outside: Outside
+) -> tuple[list[Annotation], dict[str, list[str]]]:
+    """The labels as `outside` wants those that pass an end, and what is wrong of each recording."""
+    lengths_s: dict[str, float] = {}
+    for name in dict.fromkeys(row.file for row in rows):
+        try:
+            lengths_s[name] = read_header(places[name]).duration_s
+        except AudioError as error:
+            return list(rows), {name: [str(error)]}
+    found = within(rows, lengths_s, outside)
+    return found.rows, found.wrong
 
 
 def _ending(old: Old, name: str, regions: Iterable[Interval]) -> list[Interval]:
@@ -157,16 +177,17 @@ class Union:
 def with_old(old: Old, name: str, file: str, new: Known | None) -> Union:
     """The union of what was known of a recording, called `name` there and `file` in the result, and what was reviewed.
 
-    Old labels stay whose middle lies outside of the reviewed regions. Where one that does not reaches out of them,
-    nothing is known of its class.
+    Old labels go whose middle lies where all was looked at, and those of the same call as a decision
+    (`Judged.contradicts`); the others stay. Where one that goes reaches out of the reviewed regions, nothing is known
+    of its class.
     """
     labels, regions = old.labels.get(name, []), old.regions.get(name, [])
     wrong = [replace(row, file=file) for row in old.wrong.get(name, [])]
     if new is None:
         return Union(by_onset(_row(row, file) for row in labels), united(regions), wrong, len(labels), 0)
     wrong = [row for row in wrong if not holds(new.regions, (row.onset_s + row.offset_s) / 2)]
-    gone = [row for row in labels if holds(new.regions, (row.onset_s + row.offset_s) / 2)]
-    kept = [_row(row, file) for row in labels if not holds(new.regions, (row.onset_s + row.offset_s) / 2)]
+    gone = [row for row in labels if _goes(row, new)]
+    kept = [_row(row, file) for row in labels if not _goes(row, new)]
     rows = [*new.rows, *kept]
     free, doubtful = _reaching_out(gone, rows, new.regions)
     if free:
@@ -174,6 +195,12 @@ def with_old(old: Old, name: str, file: str, new: Known | None) -> Union:
     rows += [EventRow(file, *span, UNKNOWN_CLASS) for span in doubtful]
     both = united([*regions, *new.regions])
     return Union(by_onset(rows), both, by_onset([*new.wrong, *wrong]), len(kept), len(gone))
+
+
+def _goes(row: Annotation, new: Known) -> bool:
+    if holds(new.full, (row.onset_s + row.offset_s) / 2):
+        return True
+    return any(one.contradicts((row.onset_s, row.offset_s), row.label) for one in new.judged)
 
 
 def _reaching_out(

@@ -16,6 +16,7 @@ from .basics.errors import FAILED, UserError, light_install
 from .basics.places import DEFAULT_WORK
 
 SCHEME = re.compile(r"^[a-z][a-z0-9+-]+:/")
+NAMED = re.compile(r"(?P<name>.+)@(?P<digest>[0-9a-f]{8})")
 
 
 def load_model(source: str | os.PathLike[str], tracking_uri: str | None = None) -> Pretrainer | Detector:
@@ -52,6 +53,17 @@ def model_folder(
 
 def is_uri(source: str | os.PathLike[str]) -> bool:
     return isinstance(source, str) and SCHEME.match(source) is not None
+
+
+def name_of(source: str, digest: str) -> str:
+    """What tables call a model: its URI or its folder's name, and the beginning of its weights' digest."""
+    return f"{source if is_uri(source) else Path(source).resolve().name}@{digest[:8]}"
+
+
+def split_name(said: str | None) -> tuple[str, str]:
+    """URI or folder's name, and the beginning of the digest, of what `name_of` gave; without a digest all is name."""
+    found = NAMED.fullmatch(said or "")
+    return (found["name"], found["digest"]) if found else (said or "", "")
 
 
 def fetch_model(uri: str, folder: Path, tracking_uri: str | None = None) -> Path:

@@ -84,13 +84,13 @@ def _summary(done: Exported, old_source: Path | None) -> Iterator[str]:
 def _next_steps(done: Exported) -> Iterator[str]:
     """Calls that can be pasted, with the channel that was heard and the model that found the calls."""
     from ..basics.places import command
-    from ..models import is_uri
+    from ..models import is_uri, split_name
 
     channel, model = done.record["channel"], done.record["model"]
     yield command("data", "annotations", done.folder, *(() if channel == 0 else ("--channel", channel)))
     yield command("experiment", "suggest", done.folder)
     sets = [f"data.source={done.folder}"]
     sets += [] if channel == 0 else [f"data.channel={channel}"]
-    named = str(model or "").rpartition("@")[0]  # as `a2v predict` writes it: a URI, or the name of a folder
+    named, _ = split_name(model)
     sets += [f"finetune.start={named if is_uri(named) else 'MODEL'}"] if model else []
     yield command("experiment", "run", "RECIPE", *(part for one in sets for part in ("--set", one)))

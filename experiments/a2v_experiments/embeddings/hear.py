@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from ..basics.errors import UserError
 from ..inference import Frames
-from ..models import is_uri, model_folder
+from ..models import is_uri, model_folder, name_of
+from ..predict.call import GPU_PROCESSES
 from ..predict.run import Progress
 from ..predict.settings import PredictSettings, settings_for
 from ..predict.stream import BATCH, Sound, piece_outputs, piece_size, windows_of
@@ -31,7 +32,6 @@ from ..predict.work import pieces_of
 from .units import About, Units, begin, unit_files, unit_frames
 
 LARGEST = float(np.finfo(np.float16).max)
-GPU_PROCESSES = 4
 SURROUNDINGS_S = 5.0  # of a query: a call alone is heard otherwise than in its recording (docs/log.md)
 
 
@@ -78,10 +78,9 @@ def open_listener(source: str, tracking_uri: str | None, channel: Channel, besid
         detector = isinstance(model, Detector)
         settings = settings_for(model)[0] if isinstance(model, Detector) else PredictSettings()
         digest = file_digest(folder / WEIGHTS)[:16]
-        name = source if is_uri(source) else Path(source).resolve().name
         thresholds = settings.events.threshold
         about = About(
-            f"{name}@{digest[:8]}",
+            name_of(source, digest),
             source if is_uri(source) else str(Path(source).resolve()),
             digest,
             tuple(model.classes) if isinstance(model, Detector) else (),

@@ -13,7 +13,7 @@ from a2v_model import Detector, in_bfloat16, load_model
 from a2v_model.checkpoints import WEIGHTS
 
 from ..basics.errors import UserError
-from ..models import is_uri, model_folder
+from ..models import model_folder, name_of
 from .api import as_detector
 from .options import Choice
 from .plan import find_recordings
@@ -36,10 +36,9 @@ def call(recordings: Sequence[str], out: Path, choice: Choice, progress: Progres
         left_out, told = _not_learned(model, out, choice)
         as_begun = {"all_classes": True} if told and not left_out else {}
         settings, notices = settings_for(model, precision=precision, **(choice.settings | as_begun))
-        name = choice.model if is_uri(choice.model) else Path(choice.model).resolve().name
         choice = replace(choice, device=device)
         known = (*told, *notices)
-        job = Job(model, folder.absolute(), f"{name}@{digest[:8]}", digest, settings, choice, left_out, known)
+        job = Job(model, folder.absolute(), name_of(choice.model, digest), digest, settings, choice, left_out, known)
         try:
             summary = run_predictions(found, out, job, run, progress)
         finally:

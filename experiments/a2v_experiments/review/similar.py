@@ -17,7 +17,7 @@ from ..basics.places import command
 from ..embeddings.hear import Listener, hear, open_listener
 from ..embeddings.search import Corpus, Vector
 from ..embeddings.units import About, Units, kept_units, last_about
-from ..models import is_uri
+from ..models import is_uri, split_name
 from ..predict.run import Progress
 from .calls import Calls
 
@@ -94,7 +94,7 @@ def source_of(calls: Calls) -> str:
     last = last_about(calls.folder)
     if last is not None and (is_uri(last.source) or _digest(Path(last.source)) == last.digest):
         return last.source
-    name = (calls.model or "").rpartition("@")[0]
+    name, _ = split_name(calls.model)
     if is_uri(name):
         return name
     said = f"the one that {calls.path} was predicted with is {calls.model}" if calls.model else "any a2v model will do"
@@ -104,7 +104,7 @@ def source_of(calls: Calls) -> str:
 def check_same(calls: Calls, listener: Listener) -> None:
     """Raise UserError where a model that was looked up is another one by now."""
     last = last_about(calls.folder)
-    name, _, digest = (calls.model or "").rpartition("@")
+    name, digest = split_name(calls.model)
     expected = last.digest if last is not None and last.source == listener.about.source else digest
     if expected and not listener.about.digest.startswith(expected):
         said = last.model if last is not None else calls.model

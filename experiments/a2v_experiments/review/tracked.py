@@ -13,7 +13,7 @@ from a2v_model.checkpoints import WEIGHTS, read_description
 
 from ..basics.errors import UserError
 from ..basics.fingerprint import fingerprint
-from ..models import model_folder
+from ..models import model_folder, split_name
 from .found_with import OF_EVENTS, why_not, with_extents
 from .report import Report, plain
 
@@ -34,8 +34,8 @@ def with_thresholds(source: str, report: Report, tracking_uri: str | None) -> tu
         model = load_model(folder)
     if not isinstance(model, Detector):
         raise UserError(f"{source}: is a pretrained model, which has no classes; name the one that predicted")
-    said = str(report.origin["model"] or "")
-    if "@" in said and said.rpartition("@")[2] != digest:
+    said = report.origin["model"]
+    if (expected := split_name(said)[1]) and expected != digest:
         raise UserError(f"{source}: did not make these predictions ({said} did); name that model")
     fitting = {name: value for name, value in report.thresholds.items() if name in model.classes}
     if not fitting:

@@ -18,6 +18,7 @@ from a2v_model.checkpoints import read_description
 from mlflow.exceptions import MlflowException
 
 from ..basics.errors import UserError
+from ..models import split_name
 from ..recipe.sections import Recipe
 from ..store.tags import PREVIOUS_RUN, ROUND
 from ..store.tracking import Store
@@ -88,10 +89,11 @@ def _run_of(model: object) -> str | None:
     """The run that trained the model whose calls were reviewed, by its URI, or by the folder where it still lies."""
     if not isinstance(model, str):
         return None
-    if found := re.match(r"runs:/([^/]+)", model):
+    name, _ = split_name(model)
+    if found := re.match(r"runs:/([^/]+)", name):
         return found[1]
     try:
-        run_id = read_description(model).get("extra", {}).get("run_id")
+        run_id = read_description(name).get("extra", {}).get("run_id")
     except ValueError:
         return None
     return run_id if isinstance(run_id, str) else None

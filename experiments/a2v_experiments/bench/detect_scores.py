@@ -59,10 +59,10 @@ def score(
     """Choose on the first part, score the second. parts: names of valid and of test recordings."""
     classes, frame_rate = corpus.classes, model.model_config.front_end.frame_rate
     with threads(1):
-        chosen = chosen_settings(list(_labelled(model, corpus, parts[0], windows)), classes, frame_rate, settings)
+        chosen = chosen_settings(list(labelled(model, corpus, parts[0], windows)), classes, frame_rate, settings)
         collector, kept = Collector(classes, frame_rate, chosen), []
         begun = time.process_time()
-        for likelihood_TC, labels in _labelled(model, corpus, parts[1], windows):
+        for likelihood_TC, labels in labelled(model, corpus, parts[1], windows):
             collector.add(likelihood_TC, labels)
             kept.append((likelihood_TC, labels))
         cpu_s = time.process_time() - begun
@@ -85,7 +85,8 @@ def strict_first(metrics: dict[str, float]) -> dict[str, float]:
     return {name: metrics[name] for name in sorted(metrics, key=place)}
 
 
-def _labelled(model: Detector, corpus: Corpus, names: Iterable[str], windows: Windows) -> Iterator[Labelled]:
+def labelled(model: Detector, corpus: Corpus, names: Iterable[str], windows: Windows) -> Iterator[Labelled]:
+    """Likelihoods and truth of these recordings, one after the other."""
     found = recording_likelihoods(
         model, corpus, corpus.indices(names), windows.segment_s, windows.overlap_s, precision=windows.precision
     )

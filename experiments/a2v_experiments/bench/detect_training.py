@@ -12,7 +12,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -158,14 +158,15 @@ def with_schedule(spec: TrainingSpec, updates: int, every: int) -> TrainingSpec:
     changes = {
         "updates": updates,
         "validation": ValidationConfig(every=every),
-        "optimizer": _warming_up(stage, fifth),
+        "optimizer": warming_up(stage, fifth),
         "head_only_updates": min(stage.head_only_updates, fifth),
         "checkpoint_every": updates + 1,
     }
     return spec.model_copy(update={"finetune": stage.model_copy(update=changes)})
 
 
-def _warming_up(stage: LoopConfig, most: int) -> Any:
+def warming_up(stage: LoopConfig, most: int) -> Any:
+    """A stage's optimiser with at most so many updates of warm-up."""
     settings = stage.optimizer
     return settings.model_copy(update={"warmup_updates": min(settings.warmup_updates, most)})
 
@@ -186,7 +187,7 @@ def _pretrain(spec: TrainingSpec, updates: int, scratch: Path) -> str:
     """Pretrain; the folder of the model."""
     assert spec.pretrain is not None
     stage = spec.pretrain
-    changes = {"updates": updates, "optimizer": _warming_up(stage, updates // 5), "checkpoint_every": updates + 1}
+    changes = {"updates": updates, "optimizer": warming_up(stage, updates // 5), "checkpoint_every": updates + 1}
     spec = spec.model_copy(update={"pretrain": stage.model_copy(update=changes)})
     task = build_task(spec, torch.device("cpu"))
     train(task, spec.loop, Group(), None, lambda update, found: None, lambda update, write: None, lambda: [])
@@ -220,10 +221,18 @@ def _finetune(spec: TrainingSpec, begun: float, budget_s: float, cost: Cost, scr
     written: list[Callable[[Path], None]] = []
     train(task, spec.loop, Group(), None, log, lambda update, write: written.append(write), lambda: [], spent)
     found.cpu_s, found.peak_gib = _now() - begun, _peak_gib()
-    written[-1](scratch / "last")  # the loop's own rule says which weights are the model
-    task.model.load_state_dict(load_file(checkpoints.final_weights(scratch / "last")))
-    found.best_update = checkpoints.read_state(scratch / "last").get("best_update") or found.updates
+    last = keep_final_weights(task, written, scratch)
+    found.best_update = checkpoints.read_state(last).get("best_update") or found.updates
     return found
+
+
+def keep_final_weights(task: Any, written: Sequence[Callable[[Path], None]], scratch: Path) -> Path:
+    """Give a task's model the weights that the loop's own rule says are the model; the folder of its last checkpoint.
+    written: what the loop was asked to save, see `train`."""
+    last = scratch / "last"
+    written[-1](last)
+    task.model.load_state_dict(load_file(checkpoints.final_weights(last)))
+    return last
 
 
 def _now() -> float:

@@ -2,7 +2,8 @@
 
 A first handful of clips, the same for each arm, is looked at in full; a detector is trained on what is known, some
 clips are chosen among the train recordings, what calls in them is revealed, and so on. Every training has as many
-updates, from a fresh start, so arms and rounds differ by their labels alone. Nothing of valid and test is trained on.
+updates, from fresh weights or on from the round before (`Rounds.goes_on`), so arms differ by their labels alone.
+Nothing of valid and test is trained on.
 """
 
 from __future__ import annotations
@@ -23,19 +24,18 @@ from a2v_data.sources import open_source
 from a2v_eval.evaluation import EvaluationConfig, evaluate
 from a2v_model import Detector, save_model, threads
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from ..basics.errors import UserError
-from ..inference import recording_features_and_likelihoods, recording_likelihoods
+from ..inference import recording_features_and_likelihoods
 from ..recipe.sections import Recipe
 from ..stages.specs import data_spec
 from ..stages.stages import fitted
-from ..training import checkpoints
 from ..training.group import Group
 from ..training.loop import train
 from ..training.tasks import TrainingSpec, build_task, part
 from .detect_recipe import recipe_for
-from .detect_scores import ranking_settings
+from .detect_scores import Windows, labelled, ranking_settings
+from .detect_training import keep_final_weights, warming_up
 from .review_corpus import Clip, calls_in, cut, revealed
 from .splits import read_splits, with_labels
 
@@ -168,9 +168,8 @@ class _Arm:
         if number == 0 or self.rule is None:
             self.taken += left[: self.rounds.first if number == 0 else self.rounds.clips]
             return
-        heard = {clip: place for place, clip in enumerate([*left, *self.taken])}
-        every = heard_by(self.detector, self.corpus, list(heard), self.recipe)
-        open_, known = among(every, range(len(left))), among(every, range(len(left), len(heard)))
+        every = heard_by(self.detector, self.corpus, [*left, *self.taken], self.recipe)
+        open_, known = among(every, range(len(left))), among(every, range(len(left), len(every.clips)))
         known = replace(known, calls=np.array([calls_in(self.corpus, clip) for clip in self.taken]))
         rng = np.random.default_rng([self.seed, 12, number])
         self.taken += [left[at] for at in self.rule(open_, known, self.rounds.clips, rng)]
@@ -207,10 +206,9 @@ def trained(
     """A detector trained on the annotated recordings of a corpus, and the event settings that its labels ask for."""
     assert recipe.finetune is not None
     names = [one.name for one in known.recordings if one.labelled]
-    optimizer = recipe.finetune.optimizer
-    optimizer = optimizer.model_copy(update={"warmup_updates": min(optimizer.warmup_updates, updates // 5)})
     changes = {
-        "updates": updates, "optimizer": optimizer, "validation": None, "checkpoint_every": updates + 1, "seed": seed,
+        "updates": updates, "optimizer": warming_up(recipe.finetune, updates // 5), "validation": None, "seed": seed,
+        "checkpoint_every": updates + 1,
         "head_only_updates": min(recipe.finetune.head_only_updates, updates // 5),
     }  # fmt: skip
     spec = TrainingSpec(
@@ -222,8 +220,7 @@ def trained(
     written: list[Callable[[Path], None]] = []
     train(task, spec.loop, Group(), None, lambda update, found: None, lambda update, write: written.append(write),
           lambda: [])  # fmt: skip
-    written[-1](scratch / "last")
-    task.model.load_state_dict(load_file(checkpoints.final_weights(scratch / "last")))
+    keep_final_weights(task, written, scratch)
     return task.model, part(fitted(recipe, known, names).evaluate, EvaluationConfig)
 
 
@@ -232,13 +229,10 @@ def scores(
 ) -> tuple[float | None, float | None]:
     """Strict AP and mAP, micro, on these recordings."""
     assert recipe.finetune is not None
-    found = recording_likelihoods(
-        model, corpus, corpus.indices(names), recipe.data.segment_s, recipe.evaluate.overlap_s,
-        precision=recipe.finetune.precision,
-    )  # fmt: skip
-    labelled = ((likelihood_TC, corpus.truth(recording)) for recording, likelihood_TC in found)
+    windows = Windows(recipe.data.segment_s, recipe.evaluate.overlap_s, recipe.finetune.precision)
+    found = labelled(model, corpus, names, windows)
     frame_rate = model.model_config.front_end.frame_rate
-    metrics = evaluate(labelled, corpus.classes, frame_rate, ranking_settings(settings)).metrics()
+    metrics = evaluate(found, corpus.classes, frame_rate, ranking_settings(settings)).metrics()
     return metrics.get("strict/AP/micro"), metrics.get("strict/mAP/micro")
 
 

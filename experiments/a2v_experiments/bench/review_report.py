@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from ..basics.tables import text_table
+from ..basics.tables import csv_text, text_table
 from .review import RANDOM, Looked
 
 Curve = list[tuple[float, float | None]]
@@ -106,7 +106,7 @@ def text_of(found: Sequence[Looked]) -> str:
 def table_csv(found: Sequence[Looked]) -> str:
     """All rows as CSV."""
     head = [name.replace(" ", "_").replace("-", "_").lower() for name in HEAD]
-    return "\n".join(",".join(row) for row in [head, *rows_of(found)]) + "\n"
+    return csv_text([dict(zip(head, row, strict=True)) for row in rows_of(found)])
 
 
 def _score(value: float | None) -> str:

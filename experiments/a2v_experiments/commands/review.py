@@ -209,7 +209,7 @@ def _end(path: Path, recordings: Path | None, window_s: float, state: State, bef
     from ..review.order import WINDOW_S
 
     lines = len(state.lines) - before
-    counts = Counter(one.verdict for kind in ("event", "stretch") for one in state.standing(kind))
+    counts = Counter(one.verdict for one in state.standing("event", "stretch"))
     drawn = len(state.standing("drawn"))
     say(f"\n{lines} {'decision' if lines == 1 else 'decisions'} this time; all so far: {_listed(counts, drawn)}")
     if counts or drawn:

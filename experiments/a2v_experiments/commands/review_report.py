@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -92,8 +91,8 @@ def report(
         named = model_out or f"runs:/{run_id}"
         lines.append(f"  {command('predict', 'RECORDINGS', '--model', named, '--out', 'more-calls')}")
     elif found.thresholds and found.for_predict:
-        told = shlex.quote(str(folder / "thresholds.csv"))
-        lines.append(f"  a2v predict RECORDINGS --model MODEL --thresholds {told} --out more-calls")
+        given = ("--model", "MODEL", "--thresholds", folder / "thresholds.csv")
+        lines.append(f"  {command('predict', 'RECORDINGS', *given, '--out', 'more-calls')}")
     extra = ("--recordings", recordings) if recordings else ()
     lines.append(f"  {command('review', 'export', calls, *extra, '--out', 'reviewed')}  # labels to train on")
     say("\n".join(lines))

@@ -6,10 +6,12 @@ Legend: N samples, K columns of the picture, R its rows from the highest frequen
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 import struct
 import threading
+import wave
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -120,9 +122,13 @@ def wav(audio_N: np.ndarray, rate: int, slow: float) -> tuple[bytes, float]:
     gain = PEAK / peak if peak > 0 else 1.0
     samples = np.rint(audio_N.astype(np.float64) * gain * 32767).astype("<i2").tobytes()
     told = max(1, round(rate / slow))
-    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(samples), b"WAVE", b"fmt ", 16, 1, 1, told, 2 * told,
-                       2, 16, b"data", len(samples))  # fmt: skip
-    return head + samples, 20 * math.log10(gain)
+    whole = io.BytesIO()
+    with wave.open(whole, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(told)
+        file.writeframes(samples)
+    return whole.getvalue(), 20 * math.log10(gain)
 
 
 class Clips:

@@ -23,13 +23,13 @@ from a2v_data.intervals import Interval
 from a2v_data.recording_names import read_header
 from a2v_data.regions import UNKNOWN_CLASS, region_csv
 from a2v_data.storage import file_digest, refuse_existing, written_aside
-from a2v_data.table_files import ANNOTATION_FILE, REGION_FILE
+from a2v_data.table_files import ANNOTATION_FILE, REGION_FILE, REVIEW_FILE
 
 from ..basics.errors import FAILED, UserError
 from .calls import Calls
 from .journal import NAME, Decision, State, read_journal
 from .labels import CALLS, Known, known
-from .old_labels import NEGATIVES, RECORD, Old, read_old, same_recordings, with_old
+from .old_labels import NEGATIVES, Old, read_old, same_recordings, with_old
 
 VERSION = 1
 AUDIO = "audio"
@@ -77,7 +77,7 @@ def export(
     refuse_existing(out)
     journal = calls.folder / NAME
     state = read_journal(calls.folder)
-    decisions = [one for kind in ("event", "drawn", "stretch") for one in state.standing(kind)]
+    decisions = state.standing()
     here = [one for one in decisions if one.file in calls.recordings]
     if not here:
         raise UserError(_nothing(calls, decisions))
@@ -200,7 +200,7 @@ def _write(out: Path, content: _Content, calls: Calls, formats: frozenset[str], 
         _put(folder / NEGATIVES, annotation_csv(content.wrong, extra=["likelihood"]))
         for name in sorted(formats):
             _write_tables(folder / name, name, content, calls.channel)
-        _put(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        _put(folder / REVIEW_FILE, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _write_tables(folder: Path, form: str, content: _Content, channel: Channel) -> None:

@@ -104,10 +104,11 @@ class State:
         """The last line on an item, also one that takes another back."""
         return self._last.get(item)
 
-    def standing(self, kind: str) -> list[Decision]:
-        """The decisions that count on all items of a kind, in the order in which they were made; of drawn calls those
-        that were not removed."""
-        found = [stack[-1] for stack in self._stacks.values() if stack and stack[-1].kind == kind]
+    def standing(self, *kinds: str) -> list[Decision]:
+        """The decisions that count on all items of some kinds, of all where none is named, in the order in which they
+        were made; of drawn calls those that were not removed."""
+        wanted = kinds or KINDS
+        found = [stack[-1] for stack in self._stacks.values() if stack and stack[-1].kind in wanted]
         return sorted((one for one in found if one.verdict != "removed"), key=lambda one: one.n)
 
 

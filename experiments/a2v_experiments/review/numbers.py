@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 
 import numpy as np
 from a2v_data.recording_times import start_time
@@ -103,9 +104,14 @@ def numbers(calls: Calls, state: State, window_s: float = WINDOW_S) -> Numbers:
                   for one in looked]  # fmt: skip
         return missed_calls(np.array(counts, dtype=float), lengths, total_s)
 
-    classes = tuple(_of_class(label, of_label[label], state, missed(label)) for label in labels)
-    days = tuple(count for label in labels for count in _days(label, of_label[label], state))
-    return Numbers(classes, days, seen)
+    classes: list[ClassNumbers] = []
+    days: list[DayCount] = []
+    for label in labels:
+        samples = [_sample(band) for band in of_label[label]]
+        strata = [_stratum(sample) for sample in samples]
+        classes.append(_of_class(label, of_label[label], samples, strata, state, missed(label)))
+        days += _days(label, of_label[label], strata, state)
+    return Numbers(tuple(classes), tuple(days), seen)
 
 
 def _within(call: Decision, file: str, start_s: float, stop_s: float) -> bool:
@@ -126,9 +132,14 @@ def _sample(band: Band) -> BandSample:
     )
 
 
-def _of_class(label: str, found: Sequence[Band], state: State, missed: Estimate | None) -> ClassNumbers:
-    samples = [_sample(band) for band in found]
-    strata = [_stratum(sample) for sample in samples]
+def _of_class(
+    label: str,
+    found: Sequence[Band],
+    samples: Sequence[BandSample],
+    strata: Sequence[Stratum],
+    state: State,
+    missed: Estimate | None,
+) -> ClassNumbers:
     share = share_right(strata)
     likelihood = np.concatenate([np.zeros(0), *(sample.judged for sample in samples)])
     right = np.concatenate([np.zeros(0, bool), *(sample.right for sample in samples)])
@@ -157,17 +168,20 @@ def _stratum(sample: BandSample) -> Stratum:
     return Stratum(len(sample.likelihood), len(sample.judged), int(sample.right.sum()))
 
 
+_start = lru_cache(maxsize=4096)(start_time)  # a recording has many events
+
+
 def day_of(event: Event) -> str:
     """The day on which an event begins, by the name of its recording."""
-    start = start_time(event.file)
+    start = _start(event.file)
     return UNDATED if start is None else (start + timedelta(seconds=event.onset_s)).date().isoformat()
 
 
-def _days(label: str, found: Sequence[Band], state: State) -> list[DayCount]:
+def _days(label: str, found: Sequence[Band], strata: Sequence[Stratum], state: State) -> list[DayCount]:
     by_band = [_parts(band, state) for band in found]
     days = sorted({day for parts in by_band for day in parts})
     cells = [[parts.get(day, DayBand(0, 0, 0, 0, 0)) for parts in by_band] for day in days]
-    counts = corrected_counts([_stratum(_sample(band)) for band in found], cells)
+    counts = corrected_counts(strata, cells)
     return [
         DayCount(label, day, sum(one.size for one in row), sum(one.judged for one in row), right)
         for day, row, right in zip(days, cells, counts, strict=True)

@@ -23,11 +23,11 @@ from a2v_data.recording_names import read_header
 from a2v_data.regions import IGNORE_CLASS, UNKNOWN_CLASS, WHOLE
 from a2v_data.sources import open_source
 from a2v_data.storage import file_digest
+from a2v_data.table_files import REVIEW_FILE
 
 from ..basics.errors import UserError
 from .labels import Known, by_onset
 
-RECORD = "review.json"
 NEGATIVES = "hard_negatives.csv"
 
 
@@ -110,7 +110,7 @@ def _ending(old: Old, name: str, regions: Iterable[Interval]) -> list[Interval]:
 
 def _record(folder: Path) -> dict[str, Any]:
     try:
-        said = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        said = json.loads((folder / REVIEW_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return said if isinstance(said, dict) else {}
@@ -120,7 +120,7 @@ def _wrong(folder: Path) -> dict[str, list[EventRow]]:
     """The wrong predictions of an earlier export, by recording; none in a folder that is none."""
     path = folder / NEGATIVES
     found: dict[str, list[EventRow]] = {}
-    if not (folder / RECORD).is_file() or not path.is_file():
+    if not (folder / REVIEW_FILE).is_file() or not path.is_file():
         return found
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:

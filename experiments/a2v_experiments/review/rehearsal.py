@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter1d
 
 from ..bench.review import Clips
 from ..embeddings.units import UNIT_S
 from .order import USUAL_THRESHOLD
-from .suggest import Matrix, choose, reach_of, uncertainty
-from .suggested import PEAK_S
+from .suggest import choose, reach_of, uncertainty
+from .suggested import peaks
 
 
 def suggested(open_: Clips, known: Clips, count: int, rng: np.random.Generator) -> list[int]:
@@ -23,7 +22,7 @@ def suggested(open_: Clips, known: Clips, count: int, rng: np.random.Generator) 
     every_UC = np.concatenate(likelihoods)
     thresholds_C = np.full(every_UC.shape[1], USUAL_THRESHOLD)
     reach_C, mean_D = reach_of(every_UC, thresholds_C), np.concatenate(sounds).mean(0)
-    unsure = [uncertainty(one, thresholds_C, reach_C) * _peaks(one, size / open_.frame_rate) for one in likelihoods]
+    unsure = [uncertainty(one, thresholds_C, reach_C) * peaks(one, size / open_.frame_rate) for one in likelihoods]
     embedding_ND = np.array([of[one.max(1).argmax()] - mean_D for of, one in zip(sounds, unsure, strict=True)])
     first = len(open_.clips)
     unsure_NC = np.array([one.max(0) for one in unsure[:first]])
@@ -35,9 +34,3 @@ def _units(frames: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     """(T, X) as units of `size` frames (U, size, X); what is left at the end is left out, but of a shorter clip."""
     count = max(1, len(frames) // size)
     return frames[: count * size].reshape(count, -1, frames.shape[1])
-
-
-def _peaks(likelihood_UC: Matrix, unit_s: float) -> NDArray[np.bool_]:
-    width = 2 * round(PEAK_S / unit_s) + 1
-    found: NDArray[np.bool_] = likelihood_UC >= maximum_filter1d(likelihood_UC, width, axis=0, mode="nearest")
-    return found

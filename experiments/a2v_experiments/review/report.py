@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from a2v_data.intervals import united
 from a2v_data.storage import file_digest, write_text_aside, written_aside
 from a2v_eval.calibration import Calibration
@@ -91,7 +92,7 @@ def report_of(calls: Calls, state: State, numbers: Numbers, precision: float, su
 def origin_of(calls: Calls, state: State) -> dict[str, Any]:
     """What numbers rest on: predictions, model, decisions, who made them, minutes that were looked at, the journal."""
     journal = calls.folder / NAME
-    standing = [one for kind in ("event", "stretch", "drawn") for one in state.standing(kind)]
+    standing = state.standing()
     clips: dict[str, list[tuple[float, float]]] = {}
     for one in standing:
         clips.setdefault(one.file, []).append(one.clip or (one.onset_s, one.offset_s))
@@ -267,8 +268,6 @@ def _cells(name: str, one: Estimate | None, prefix: str = "") -> dict[str, Any]:
 def _calibration(one: ClassNumbers) -> list[dict[str, Any]]:
     if isinstance(one.calibration, str):
         return []
-    import numpy as np
-
     grid = np.arange(1, STEPS) / STEPS
     lower, upper = one.calibration.interval(grid)
     values = zip(grid, one.calibration.probability(grid), lower, upper, strict=True)

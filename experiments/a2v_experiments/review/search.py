@@ -12,6 +12,7 @@ from a2v_data.audio import AudioError, read_info
 from a2v_data.storage import write_text_aside
 
 from ..basics.errors import UserError
+from ..basics.tables import text_table
 from ..embeddings.hear import open_listener
 from ..embeddings.search import Found
 from ..predict.run import Progress
@@ -116,13 +117,11 @@ def search(
 
 def as_text(found: Sequence[Found]) -> str:
     """The table for a terminal."""
-    width = max(len("file"), *(len(one.file) for one in found)) if found else len("file")
-    lines = [f"{'rank':>4}  {'file':{width}}  {'onset':>10}  {'offset':>10}  similarity"]
-    for rank, one in enumerate(found, start=1):
-        lines.append(
-            f"{rank:>4}  {one.file:{width}}  {one.start_s:>10.2f}  {one.stop_s:>10.2f}  {one.similarity:>10.3f}"
-        )
-    return "\n".join(lines)
+    rows = [
+        [str(rank), one.file, f"{one.start_s:.2f}", f"{one.stop_s:.2f}", f"{one.similarity:.3f}"]
+        for rank, one in enumerate(found, start=1)
+    ]
+    return text_table(["rank", "file", "onset", "offset", "similarity"], rows, left=2)
 
 
 def write_found(path: Path, found: Sequence[Found], label: str) -> None:

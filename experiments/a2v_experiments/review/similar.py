@@ -16,7 +16,7 @@ from ..basics.errors import UserError
 from ..basics.places import command
 from ..embeddings.hear import Listener, hear, open_listener
 from ..embeddings.search import Corpus, Vector
-from ..embeddings.units import About, Units, kept_units, last_about
+from ..embeddings.units import Units, kept_units, last_about
 from ..models import is_uri, split_name
 from ..predict.run import Progress
 from .calls import Calls
@@ -57,7 +57,9 @@ def similar(
 
     Raises UserError where embeddings were not made yet or the region is none of a recording.
     """
-    corpus = _corpus(calls.folder, tuple(sorted(paths(calls).items())), making(calls), _last(calls))
+    last = last_about(calls.folder)
+    recordings = tuple(sorted(paths(calls).items()))
+    corpus = _corpus(calls.folder, recordings, making(calls), last.mark if last else "")
     found = corpus.search(query_of(corpus, file, start_s, stop_s), stop_s - start_s, top, [(file, start_s, stop_s)])
     return [(one.file, one.start_s, one.stop_s, one.similarity) for one in found]
 
@@ -116,14 +118,7 @@ def _digest(folder: Path) -> str:
     return file_digest(path)[:16] if path.is_file() else ""
 
 
-def _last(calls: Calls) -> About | None:
-    return last_about(calls.folder)
-
-
 @lru_cache(maxsize=2)
-def _corpus_of_mark(folder: Path, recordings: tuple[tuple[str, Path], ...], making: str, mark: str) -> Corpus:
+def _corpus(folder: Path, recordings: tuple[tuple[str, Path], ...], making: str, mark: str) -> Corpus:
+    """mark: of what was last asked for, so that another model's is another corpus."""
     return corpus_of(kept_units(folder, dict(recordings), making))
-
-
-def _corpus(folder: Path, recordings: tuple[tuple[str, Path], ...], making: str, last: About | None) -> Corpus:
-    return _corpus_of_mark(folder, recordings, making, last.mark if last else "")

@@ -81,10 +81,9 @@ def suggested(
 def looked_at(state: State) -> dict[str, list[Interval]]:
     """By recording, what was looked at: clips in full, and of other decisions the events themselves."""
     found: dict[str, list[Interval]] = defaultdict(list)
-    for kind in ("event", "stretch", "drawn"):
-        for one in state.standing(kind):
-            whole = one.clip is not None and (one.whole or kind == "stretch")
-            found[one.file].append(one.clip if whole and one.clip else (one.onset_s, one.offset_s))
+    for one in state.standing():
+        whole = one.whole or one.kind == "stretch"
+        found[one.file].append(one.clip if whole and one.clip else (one.onset_s, one.offset_s))
     return {name: united(spans) for name, spans in found.items()}
 
 
@@ -101,7 +100,7 @@ def clips_of(units: Units, looked: dict[str, list[Interval]], clip_s: float) -> 
     for name in units.files:
         likelihood_UC = np.asarray(units.likelihood(name), np.float32)
         if about.classes:
-            unsure_UC = uncertainty(likelihood_UC, thresholds_C, reach_C) * _peaks(likelihood_UC, about.unit_s)
+            unsure_UC = uncertainty(likelihood_UC, thresholds_C, reach_C) * peaks(likelihood_UC, about.unit_s)
         else:
             unsure_UC = np.ones((len(likelihood_UC), 1), np.float32)
         most_U = unsure_UC.max(1)
@@ -136,7 +135,8 @@ def _sample(units: Units) -> NDArray[np.floating]:
     return np.concatenate([np.asarray(units.likelihood(name)[::every], np.float32) for name in units.files])
 
 
-def _peaks(likelihood_UC: Matrix, unit_s: float) -> NDArray[np.bool_]:
+def peaks(likelihood_UC: Matrix, unit_s: float) -> NDArray[np.bool_]:
+    """Where a likelihood is the highest of its class within PEAK_S on both sides, (U, C)."""
     size = 2 * round(PEAK_S / unit_s) + 1
     found: NDArray[np.bool_] = likelihood_UC >= maximum_filter1d(likelihood_UC, size, axis=0, mode="nearest")
     return found

@@ -31,7 +31,7 @@ from a2v_data.meerkat import MEERKAT_CLASSES
 from a2v_data.outside import within
 from a2v_data.regions import NUMBERS, marked_regions, read_regions, region_tables
 from a2v_data.repeated_events import without_repeats
-from a2v_data.table_files import ANNOTATION_FILE, NAMELESS, REGION_FILE, why_no_table
+from a2v_data.table_files import ANNOTATION_FILE, NAMELESS, REGION_FILE, REVIEW_FILE, why_no_table
 
 from ..basics.errors import UserError
 
@@ -284,7 +284,7 @@ def _tables(path: Path, config: AnnotationConfig) -> tuple[list[Path], list[tupl
         raise UserError(f"{path}: no such file or folder; name a table of events, or a folder of them")
     if (path / "predict.json").is_file() and (path / "events.csv").is_file():
         return [path / "events.csv"], []
-    if (path / "review.json").is_file() and (path / ANNOTATION_FILE).is_file():
+    if (path / REVIEW_FILE).is_file() and (path / ANNOTATION_FILE).is_file():
         return [path / ANNOTATION_FILE], []  # others say the same, and hard_negatives.csv the contrary
     mapping = mapping_file(config, path)
     files = [

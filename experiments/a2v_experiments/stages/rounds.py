@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from a2v_data.corpus import Corpus
+from a2v_data.table_files import REVIEW_FILE
 from a2v_model.checkpoints import read_description
 from mlflow.exceptions import MlflowException
 
@@ -23,8 +24,6 @@ from ..recipe.sections import Recipe
 from ..store.tags import PREVIOUS_RUN, ROUND
 from ..store.tracking import Store
 from .backbones import Backbone
-
-REVIEW = "review.json"  # in a folder of `a2v review export`
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def round_of(store: Store, run_id: str | None) -> int:
 
 def _review_of(source: str) -> dict[str, Any] | None:
     """What the export of a review says of itself; None of any other folder."""
-    path = Path(source) / REVIEW
+    path = Path(source) / REVIEW_FILE
     if not path.is_file():
         return None
     try:

@@ -19,6 +19,7 @@ from a2v_data.weak import weak_file
 ANNOTATION_FILE = "annotations.csv"
 ANNOTATION_FOLDER = "annotations"
 REGION_FILE = "regions.csv"  # see `regions.py`
+REVIEW_FILE = "review.json"  # what a review that was exported says of itself
 LABEL_FOLDER = "lbl"
 NAMELESS = ("audacity", "textgrid", "nips4bplus")  # formats that never say to which recording they belong
 LABEL_SUFFIXES = (".h5", ".hdf5")  # of MeerKAT's label files

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .figure_style import COLUMN_IN, FONT_PT, MARKERS, finished, handles_of, line_style, mark_empty, new_figure
+from .figure_style import COLUMN_IN, MARKERS, line_style, new_figure
+from .figures_training import Curve, curve_points, with_ap_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Curve = Sequence[tuple[float, float | None]]
 
 
 def review_figure(curves: Mapping[str, Sequence[Curve]]) -> Figure:
@@ -29,7 +28,7 @@ def review_figure(curves: Mapping[str, Sequence[Curve]]) -> Figure:
     axis = figure.subplots()
     drawn = False
     for order, (name, seeds) in enumerate(curves.items()):
-        points = [_points(curve) for curve in seeds]
+        points = [curve_points(curve) for curve in seeds]
         style = line_style(order)
         for each_N2 in points:
             drawn |= bool(np.isfinite(each_N2[:, 1]).any())
@@ -41,15 +40,4 @@ def review_figure(curves: Mapping[str, Sequence[Curve]]) -> Figure:
                 mean_N2[:, 0], mean_N2[:, 1], marker=MARKERS[order % len(MARKERS)], markersize=3.5, linewidth=1.4,
                 label=name, **style,
             )  # fmt: skip
-    axis.set_xlim(left=0)
-    axis.set_ylim(0, 1)
-    axis.set_xlabel("Clips looked at", fontsize=FONT_PT)
-    axis.set_ylabel("Strict AP on test (micro)", fontsize=FONT_PT)
-    if not drawn:
-        mark_empty(axis, "AP is undefined")
-    return finished(figure, handles_of([axis]))
-
-
-def _points(curve: Curve) -> np.ndarray:
-    """(N, 2), NaN where AP is undefined."""
-    return np.array([[clips, np.nan if ap is None else ap] for clips, ap in curve], float).reshape(-1, 2)
+    return with_ap_axes(figure, axis, "Clips looked at", "Strict AP on test (micro)", drawn)

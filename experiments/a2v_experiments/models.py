@@ -19,16 +19,19 @@ SCHEME = re.compile(r"^[a-z][a-z0-9+-]+:/")
 NAMED = re.compile(r"(?P<name>.+)@(?P<digest>[0-9a-f]{8})")
 
 
-def load_model(source: str | os.PathLike[str], tracking_uri: str | None = None) -> Pretrainer | Detector:
+def load_model(
+    source: str | os.PathLike[str], tracking_uri: str | None = None, allow_plugins: bool = False
+) -> Pretrainer | Detector:
     """A model in eval mode on the CPU, from a folder that holds model.safetensors and model.json, or an MLflow URI:
     `runs:/RUN_ID` (its artifact `model`), `models:/NAME/VERSION`, or an artifact's own (`s3://...`).
 
     tracking_uri: the MLflow store; None: MLFLOW_TRACKING_URI, else the one in the work folder (A2V_WORK or a2v-runs).
+    allow_plugins: whether code that it brings may be run (see `a2v_model.load_model`).
     Its methods `embed`, `likelihoods` and `attention_maps` take waveforms (a2v_model.inference). Raises ValueError
     where the folder is no model, UserError where the URI cannot be fetched.
     """
     with model_folder(source, tracking_uri) as folder:
-        return load_folder(folder)
+        return load_folder(folder, allow_plugins)
 
 
 @contextmanager

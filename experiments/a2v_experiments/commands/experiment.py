@@ -7,7 +7,7 @@ import typer
 from ..basics.errors import FAILED, INTERRUPTED, UserError
 from ..basics.places import DEFAULT_WORK, ui_command
 from .experiment_overview import compare, list_, plan
-from .options import Override, RecipeName, Scale, Tracking, Work, say
+from .options import AllowPlugins, Override, RecipeName, Scale, Tracking, Work, say
 
 group = typer.Typer(no_args_is_help=True, help="Run recipes, and look at what was run.")
 
@@ -19,6 +19,7 @@ def run(
     scale: Scale = None,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
+    allow_plugins: AllowPlugins = False,
 ) -> None:
     """Run a recipe: prepare, folds, pretrain, finetune, evaluate, summarise. What is done already is reused.
 

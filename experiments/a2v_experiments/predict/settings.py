@@ -66,7 +66,9 @@ def settings_for(model: Detector, **given: Any) -> tuple[PredictSettings, list[s
     known = model.thresholds_from
     method = given.get("method", known.get("method", "avg"))
     same = method == known.get("method")
-    keys = ("window_s", "low_threshold", "max_duration_s") if method == "canny" else (*OF_EVENTS, "extent_threshold")
+    keys: tuple[str, ...] = (*OF_EVENTS, "extent_threshold")
+    if method not in ("avg", "max"):
+        keys = ("window_s", "low_threshold", "max_duration_s") if method == "canny" else ("options",)
     events = {key: known[key] for key in keys if same and key in known}
     events |= {key: given[key] for key in OF_EVENTS if key in given}
     thresholds, notices = _thresholds(model, given.get("threshold"), left_out)

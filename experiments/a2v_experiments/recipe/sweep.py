@@ -22,7 +22,14 @@ SCORES = re.compile(
     r"^(strict/)?(AP|mAP|F1|precision|recall)/.|^any_class/(strict/)?(AP|mAP|F1|precision|recall)$"
     r"|^timestep/(F1|precision|recall)$|^presence/(AP|mAP|F1|precision|recall)/."
 )
-FIXED = ("name", "variant", "sweep", "extends", "ray")  # what a trial is and where it runs, not what it tries
+FIXED = (
+    "name",
+    "variant",
+    "sweep",
+    "extends",
+    "ray",
+    "plugins",
+)  # what a trial is and where it runs, not what it tries
 
 
 class Section(BaseModel):

@@ -19,6 +19,7 @@ from a2v_data.folds import Folds, class_counts
 from a2v_eval.thresholds import ThresholdScores
 from a2v_model import Detector, load_model
 from a2v_model.checkpoints import DESCRIPTION, WEIGHTS
+from a2v_model.saved_plugins import FOLDER as PLUGINS
 
 from ..pyfunc import log_detector
 from ..recipe.sections import Recipe
@@ -132,6 +133,8 @@ def _copy(context: Context, source: str, run_id: str) -> None:
         folder.mkdir()
         for name in (WEIGHTS, DESCRIPTION):
             shutil.copy(Path(context.store.fetch(source, MODEL, context.work)) / name, folder)
+        if (kept := Path(context.store.fetch(source, MODEL, context.work)) / PLUGINS).is_dir():
+            shutil.copytree(kept, folder / PLUGINS)
         model = load_model(folder)
         assert isinstance(model, Detector)
         log_detector(context.store, run_id, model, folder)

@@ -69,6 +69,7 @@ def run_trial(config: dict[str, Any], task: Task) -> None:
 
     if task.folder.is_dir():
         os.chdir(task.folder)
+    task.file.load_plugins()  # which what is in `known` is said in
     this = task.trial(config)
     ray = this.recipe.ray
     torch.set_num_threads(max(1, int(max(ray.num_workers, 1) * ray.cpus_per_worker)))

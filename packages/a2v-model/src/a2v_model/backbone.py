@@ -20,7 +20,8 @@ def _equal_lengths(lengths: list[int]) -> Iterator[tuple[int, list[int]]]:
         yield length, [item for item, own in enumerate(lengths) if own == length]
 
 
-def _new_front_end(config: AnyFrontEnd) -> nn.Module:
+def new_front_end(config: AnyFrontEnd) -> nn.Module:
+    """The front end of a configuration, with new weights."""
     if isinstance(config, OwnFrontEndConfig):
         made: nn.Module = config.part.make(config.config)
         return made
@@ -33,7 +34,7 @@ class Backbone(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.front_end = _new_front_end(config.front_end)
+        self.front_end = new_front_end(config.front_end)
         self.projection = nn.Sequential(
             LayerNorm(config.front_end.width), nn.Linear(config.front_end.width, config.encoder.dim)
         )

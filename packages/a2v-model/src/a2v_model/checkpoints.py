@@ -148,9 +148,7 @@ def check_thresholds(thresholds: Mapping[str, float], classes: Sequence[str]) ->
             raise ValueError(f"thresholds: {value!r} of {name!r} should be a number within [0, 1)")
 
 
-def load_model(
-    folder: str | os.PathLike[str], allow_plugins: bool | Collection[str] = False
-) -> Pretrainer | Detector:
+def load_model(folder: str | os.PathLike[str], allow_plugins: bool | Collection[str] = False) -> Pretrainer | Detector:
     """The model that `save_model` wrote, on the CPU in eval mode; ValueError (one line) if it cannot.
 
     allow_plugins: whether code that the model brings may be run (all of it, or plugins of these digests), beside what

@@ -65,7 +65,9 @@ class Registry:
         if not (isinstance(config, type) and issubclass(config, self.base)):
             raise ValueError(f"{self.kind} {name!r}: config must be a class derived from {self.base.__name__}")
         if "kind" in config.model_fields:
-            raise ValueError(f"{self.kind} {name!r}: `kind` is the part's name, so its config must not have it; rename it")
+            raise ValueError(
+                f"{self.kind} {name!r}: `kind` is the part's name, so its config must not have it; rename it"
+            )
         forbidding = ConfigDict(extra="forbid", frozen=True)
         strict = type(config.__name__, (config,), {"model_config": forbidding, "__module__": config.__module__})
 

@@ -122,6 +122,11 @@ def loaded(digest: str) -> Plugin | None:
     return next((plugin for plugin in _active.values() if plugin.digest == digest), None)
 
 
+def loaded_digests(plugins: Iterable[Plugin]) -> tuple[str, ...]:
+    """Digests of those that are in effect in this process: what another process may run for it, too."""
+    return tuple(plugin.digest for plugin in plugins if loaded(plugin.digest) is not None)
+
+
 def plugin_of(part: Part) -> Plugin | None:
     """The plugin that registered a part; None where a module did that was not loaded as one."""
     name = ".".join(part.module.split(".")[:2])

@@ -27,7 +27,7 @@ def check_event_classes(recipe: Recipe, classes: Iterable[str], where: str = "")
             " another name with a mapping (data.annotations.mapping)"
         )
     for key, given in recipe.evaluate.events:
-        if not isinstance(given, Mapping):
+        if not isinstance(given, Mapping) or key == "options":
             continue
         unknown = sorted(set(given) - set(known))
         missing = [name for name in known if name not in given]

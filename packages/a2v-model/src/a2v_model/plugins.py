@@ -82,7 +82,7 @@ class Plugin(Config):
 
 _lock = threading.RLock()
 _known: dict[str, Plugin] = {}  # by module name: what the finder may import
-_brought: dict[str, list[tuple[Registry, Part]]] = {}  # by digest, of what was imported
+_brought: dict[str, list[tuple[Registry, Part]]] = {}  # by module name, of what was imported
 _active: dict[str, Plugin] = {}  # by name
 _agreed = 0  # how many `agreeing` blocks are open
 
@@ -108,11 +108,11 @@ def load(plugin: Plugin, replace: bool = False) -> Plugin:
         if before is not None:
             _put_out(before)
         try:
-            brought = _brought[digest] if digest in _brought else _imported(plugin)
+            brought = _brought[plugin.module] if plugin.module in _brought else _imported(plugin)
             _put_in(plugin, brought)
         except ValueError:
             if before is not None:
-                _put_in(before, _brought[before.digest])
+                _put_in(before, _brought[before.module])
             raise
         return _active[plugin.name]
 
@@ -155,7 +155,7 @@ def _registries() -> list[Registry]:
 
 
 def _put_out(plugin: Plugin) -> None:
-    for registry, part in _brought[plugin.digest]:
+    for registry, part in _brought[plugin.module]:
         if registry.parts.get(part.name) is part:
             del registry.parts[part.name]
     del _active[plugin.name]
@@ -203,8 +203,8 @@ def _imported(plugin: Plugin) -> list[tuple[Registry, Part]]:
         for name in [name for name in sys.modules if f"{name}.".startswith(f"{plugin.module}.")]:
             del sys.modules[name]
         raise ValueError(f"plugin {plugin.name}: {_told(plugin, error)}") from error
-    _brought[plugin.digest] = new()
-    return _brought[plugin.digest]
+    _brought[plugin.module] = new()
+    return _brought[plugin.module]
 
 
 def _told(plugin: Plugin, error: BaseException) -> str:

@@ -148,7 +148,11 @@ def test_names_are_taken_by_one_plugin_and_an_edited_one_takes_its_own_place():
 
 
 def test_a_package_imports_its_own_modules_and_each_once(capsys):
-    files = {"__init__.py": "", "parts/__init__.py": "print('once')", "parts/mine.py": LOSS + "\nfrom . import __name__"}
+    files = {
+        "__init__.py": "",
+        "parts/__init__.py": "print('once')",
+        "parts/mine.py": LOSS + "\nfrom . import __name__",
+    }
     one = Plugin(name="birds", files=files, entry="parts.mine")
     assert use([one, one])[0].registers == {"loss": ["squares"]}
     assert capsys.readouterr().out == "once\n"
@@ -231,7 +235,9 @@ def test_no_name_leads_out_of_a_models_folder(tmp_path, name):
 def test_losses_and_heads_that_give_something_else_are_told():
     mean = LOSS.replace("config.weight * (logits.sigmoid() - targets) ** 2", "(logits - targets).mean()")
     use([plugin(mean), plugin(PARTS, "parts")])
-    with pytest.raises(ValueError, match=r"gives a tensor \(\); must be the loss of each element, a tensor \(1, 1, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"gives a tensor \(\); must be the loss of each element, a tensor \(1, 1, 2\)"
+    ):
         detector(loss={"kind": "squares"}).loss(torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))
     use([plugin(PARTS.replace("self.classify", "self.last"), "parts")])
     with pytest.raises(ValueError, match=r"head two_layers of plugin parts: must be an nn.Module whose last layer"):

@@ -45,10 +45,12 @@ class NoKeys(BaseModel):
 
 class Registry:
     """The parts of one kind ('loss', 'head', ...). built_in: names that no plugin may take; base: what a section must
-    derive from."""
+    derive from; alike: built-in ones are asked for by `kind`, too."""
 
-    def __init__(self, kind: str, built_in: Collection[str] = (), base: type[BaseModel] = BaseModel) -> None:
-        self.kind, self.built_in, self.base = kind, tuple(built_in), base
+    def __init__(
+        self, kind: str, built_in: Collection[str] = (), base: type[BaseModel] = BaseModel, alike: bool = False
+    ) -> None:
+        self.kind, self.built_in, self.base, self.alike = kind, tuple(built_in), base, alike
         self.parts: dict[str, Part] = {}
 
     def register(self, name: str, config: type[BaseModel] | None = None) -> Callable[[Make], Make]:
@@ -82,7 +84,7 @@ class Registry:
     def get(self, name: str) -> Part:
         """The part of this name; ValueError, which says what there is."""
         if name not in self.parts:
-            known = " or ".join([*self.built_in, *sorted(self.parts)])
+            known = " or ".join([*(self.built_in if self.alike else ()), *sorted(self.parts)])
             brought = f"must be {known}, or" if known else "must be"
             raise ValueError(f"kind = {name!r}: {brought} the name of a {self.kind} that a plugin brings (plugins:)")
         return self.parts[name]

@@ -31,7 +31,7 @@ class FrontEndOptions(BaseModel):
 
 LOSSES = Registry("loss", ("focal", "cross_entropy"))
 HEADS = Registry("head", ("linear", "temporal"))
-FRONT_ENDS = Registry("front_end", ("waveform", "ear"), FrontEndOptions)
+FRONT_ENDS = Registry("front_end", ("waveform", "ear"), FrontEndOptions, alike=True)
 
 register_loss = LOSSES.register
 """A function of (logits, targets, config), tensors of one shape (..., C), that gives the loss of each element: float32

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from a2v_model import Detector, Pretrainer
 from a2v_model import load_model as load_folder
+from a2v_model.plugins import ALLOW, loaded
 
 from .basics.errors import FAILED, UserError, light_install
 from .basics.places import DEFAULT_WORK
@@ -32,6 +33,18 @@ def load_model(
     """
     with model_folder(source, tracking_uri) as folder:
         return load_folder(folder, allow_plugins)
+
+
+def check_event_method(model: Detector, method: str) -> None:
+    """Raise ValueError where events are to be found by a plugin's method that the model brings and that is not
+    loaded: nobody agreed to it, or another source of it is in its place."""
+    for plugin in model.plugins:
+        if method in plugin.registers.get("event_method", []) and loaded(plugin.digest) is None:
+            raise ValueError(
+                f"the model's thresholds are for the event method {method}, code of its own which would be run: look at"
+                f" plugins/{plugin.name} in its folder, then allow it with --allow-plugins or {ALLOW}=1, or find events"
+                " in another way (predict --method avg)"
+            )
 
 
 @contextmanager

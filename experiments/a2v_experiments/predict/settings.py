@@ -13,6 +13,7 @@ from a2v_model import Detector
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..basics.names import rejoined
+from ..models import check_event_method
 
 SEGMENT_S, OVERLAP_S = 10.0, 0.5
 OF_EVENTS = ("window_s", "peak_share")  # how `avg` and `max` find events, beside their thresholds
@@ -65,6 +66,7 @@ def settings_for(model: Detector, **given: Any) -> tuple[PredictSettings, list[s
         given["classes"] = tuple(name for name in model.classes if name not in left_out)
     known = model.thresholds_from
     method = given.get("method", known.get("method", "avg"))
+    check_event_method(model, method)
     same = method == known.get("method")
     keys: tuple[str, ...] = (*OF_EVENTS, "extent_threshold")
     if method not in ("avg", "max"):

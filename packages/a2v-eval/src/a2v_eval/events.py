@@ -124,6 +124,11 @@ class EventConfig(BaseModel):
         return self
 
     @property
+    def by_class(self) -> dict[str, Mapping[str, float]]:
+        """Field -> what it says of each class, of those that are given per class."""
+        return {name: given for name, given in self if isinstance(given, Mapping) and name != "options"}
+
+    @property
     def is_own(self) -> bool:
         """Whether a plugin finds the events."""
         return self.method not in BUILT_IN

@@ -152,8 +152,8 @@ def load_model(folder: str | os.PathLike[str], allow_plugins: bool | Collection[
     """The model that `save_model` wrote, on the CPU in eval mode; ValueError (one line) if it cannot.
 
     allow_plugins: whether code that the model brings may be run (all of it, or plugins of these digests), beside what
-    is loaded in this process already and what A2V_ALLOW_PLUGINS=1 allows; without, a model that cannot do without it is
-    refused, and a loss that only training needs is left out.
+    is loaded in this process already and what A2V_ALLOW_PLUGINS=1 allows. Without, a model of which it is the front end
+    or the head is refused; a loss, which only training needs, is left out.
     """
     description = read_description(folder)
     brought = load_brought(Path(folder), description, allow_plugins)

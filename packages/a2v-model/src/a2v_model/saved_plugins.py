@@ -90,7 +90,7 @@ def load_brought(
             try:
                 load(plugin)
             except ValueError as error:
-                if for_parts:  # what only training needs, the model does without
+                if for_parts:  # without a loss or a method of events it is a model all the same
                     raise ValueError(f"{folder}: {error}") from None
         elif for_parts:
             raise ValueError(
@@ -101,12 +101,12 @@ def load_brought(
 
 
 def needed_parts(description: dict[str, Any]) -> list[tuple[str, str]]:
-    """(kind, name) of what a model cannot be used without, as far as a plugin may bring it."""
+    """(kind, name) of what a model cannot be used without, as far as a plugin may bring it. How events are found is the
+    business of who finds them."""
     front_end = (description.get("model") or {}).get("front_end") or {}
     head = (description.get("finetune") or {}).get("head")
     named = {
         "front_end": front_end.get("kind"),
         "head": head.get("kind") if isinstance(head, dict) else None,
-        "event_method": (description.get("thresholds_from") or {}).get("method"),
     }
     return [(kind, name) for kind, name in named.items() if isinstance(name, str)]

@@ -141,10 +141,10 @@ class Clock:
         """Seconds of the validations that a finetuning has left, and of choosing thresholds on their recordings. With
         patience there may be fewer."""
         recipe = planned.recipe
-        if recipe.finetune is None or recipe.finetune.validation is None:
+        if recipe.finetune is None or recipe.validated_share is None:
             return 0.0
         trained_s = audio.labelled_s * (1 - recipe.folds.evaluated_share) * (planned.share or 1.0)
-        held_s = trained_s * recipe.finetune.validation.share
+        held_s = trained_s * recipe.validated_share
         looks = validations(recipe.finetune, planned.updates) + 1  # thresholds
         return looks * (self.inference_s(planned, held_s) + held_s * self.scoring(recipe, whole=False))
 

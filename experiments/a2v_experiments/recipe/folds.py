@@ -28,6 +28,9 @@ class FoldsConfig(Section):
     valid_0.tsv, train_0_1.tsv, pretrain.tsv, ...): exactly these `count` folds, their subsets for `label_shares` and
     what pretraining hears. What is in train or valid counts as labelled. With `holdout`, whatever its value, its
     train_lof.tsv and valid_lof.tsv, or its only fold.
+    validation: share of a fold's training recordings, in whole groups and with class shares alike, that are held out to
+    choose on: weights, thresholds, and the best trial of a sweep; `finetune.validation` says how training uses them.
+    They are never trained on, nor heard by a pretraining with `hears: train` (None: nothing is held out).
     label_shares: shares of each train fold's labelled recordings that are used, one finetuning for each.
     refit: after the folds one more finetuning, with the settings of the largest label share, on all labelled
     recordings: the model for new recordings. It has neither evaluation nor validation; its scores are those of the
@@ -44,6 +47,7 @@ class FoldsConfig(Section):
     evaluation_share: float = Field(default=USUAL_SHARE, gt=0, lt=1, exclude_if=lambda one: one == USUAL_SHARE)
     manifests: str | None = Field(default=None, exclude_if=lambda one: one is None)
     holdout: float | str | None = None
+    validation: float | None = Field(default=None, gt=0, lt=1, exclude_if=lambda one: one is None)
     label_shares: list[Share] = Field(default=[1.0], min_length=1)
     refit: bool = Field(default=False, exclude_if=lambda wanted: not wanted)
 

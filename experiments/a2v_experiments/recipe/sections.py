@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from .folds import FoldsConfig, Share
 from .sweep import Positive, Section, SweepConfig, none_as_empty
+from .validating import with_validation
 
 
 class SyntheticConfig(Section):
@@ -117,14 +118,12 @@ class PretrainStage(PretrainConfig, LoopConfig):
 
 
 class ValidationConfig(Section):
-    """Validation on held out training recordings, never on those that are evaluated.
+    """How training uses the recordings that `folds.validation` holds out.
 
-    share: of a fold's training recordings, in whole groups (`folds.group`); every: updates between two validations
-    (one more is at the end); patience: after so many validations in a row that are not as good as the best, within .02
-    of AP, training stops (None: never).
+    every: updates between two validations (one more is at the end); patience: after so many validations in a row that
+    are not as good as the best, within .02 of AP, training stops (None: never).
     """
 
-    share: float = Field(default=0.2, gt=0, lt=1)
     every: Positive = 100
     patience: Positive | None = None
 
@@ -153,8 +152,8 @@ class FinetuneStage(FinetuneConfig, LoopConfig):
     sampling: prefer stretches with events, and rare classes; None: each segment once an epoch. augment: events pasted
     into segments, backgrounds, levels; pasted classes are drawn by `sampling.class_power`, 0.5 without sampling.
     weight_average: decay of an exponential moving average of the weights (0: none), shorter in the first updates;
-    the average is what is validated and what becomes the model. validation: held out training recordings choose the
-    update whose weights become the model, by strict AP (None: the last). weak: recordings that are labelled as a whole
+    the average is what is validated and what becomes the model. validation: how the recordings of `folds.validation`
+    choose the update whose weights become the model, by strict AP (None: there are none, and the last one does). weak: recordings that are labelled as a whole
     only, where there are some. start: a finetuned model to go on from, with all its weights: its folder, or its URI in
     MLflow (`runs:/RUN_ID`); its head's classes are kept by their names (None: from `pretrain`, `backbone` or random).
     """
@@ -265,6 +264,11 @@ class Recipe(Section):
     sweep: SweepConfig | None = None
     ray: RayConfig = RayConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_validation(cls, tree: Any) -> Any:
+        return with_validation(tree) if isinstance(tree, dict) else tree
+
     @model_validator(mode="after")
     def _sizes_agree(self) -> Recipe:
         self._check_data("data", self.data)
@@ -368,6 +372,18 @@ class Recipe(Section):
     def at_share(self, share: float) -> Recipe:
         """The recipe with the finetuning settings of one label share."""
         return self.model_copy(update={"finetune": self.finetune_by_share.get(share, self.finetune)})
+
+    @property
+    def validated_share(self) -> float | None:
+        """Which share of its training recordings a finetuning holds out; of a recipe `at_share`."""
+        validates = self.finetune is not None and self.finetune.validation is not None
+        return self.folds.validation if validates else None
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether every finetuning holds out recordings for validation."""
+        shares = self.folds.label_shares
+        return self.finetune is not None and all(self.at_share(one).validated_share is not None for one in shares)
 
     def is_cross_fitted(self, share: float) -> bool:
         """Whether folds choose one another's thresholds, at which calls are counted: there are several, no validation,

@@ -147,8 +147,7 @@ def training_config(recipe: Recipe, stage: str) -> dict[str, Any]:
     settings = getattr(recipe, stage)
     data = recipe.pretrain_source if stage == "pretrain" else recipe.data
     aside = {"log_every", "checkpoint_every", "gradient_checkpointing", "compile", "probe", "hears", "start"}
-    return {
-        "segment_s": data.segment_s,
-        "model": recipe.model.model_dump(mode="json"),
-        stage: settings.model_dump(mode="json", exclude=aside),
-    }
+    config = settings.model_dump(mode="json", exclude=aside)
+    if stage == "finetune" and recipe.validated_share is not None:
+        config["validation"]["share"] = recipe.validated_share  # its training hears the others only
+    return {"segment_s": data.segment_s, "model": recipe.model.model_dump(mode="json"), stage: config}

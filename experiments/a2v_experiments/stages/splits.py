@@ -45,7 +45,7 @@ def checked(recipe: Recipe, folds: Folds) -> Folds:
     if folds.overlap and any(recipe.is_cross_fitted(share) for share in settings.label_shares):
         raise UserError(
             "folds: some recordings are evaluated in several folds, so folds cannot choose one another's thresholds"
-            " (evaluate.fit_events, folds.refit); choose them on validation recordings (finetune.validation), or"
+            " (evaluate.fit_events, folds.refit); choose them on validation recordings (folds.validation), or"
             " say folds.scheme: partition"
         )
     return folds
@@ -98,7 +98,7 @@ def grouping(settings: FoldsConfig) -> Grouping:
 def held_out(recipe: Recipe, corpus: Listing, recordings: list[str]) -> ValidationSplit:
     """Of a fold's training recordings, those to train on, and those to validate on, if the recipe wants any and there
     can be some. recipe: with the settings of its label share."""
-    if recipe.finetune is None or recipe.finetune.validation is None:
+    share = recipe.validated_share
+    if share is None:
         return ValidationSplit(recordings, None, ())
-    share = recipe.finetune.validation.share
     return validation_split(corpus, recordings, share, recipe.folds.seed, grouping(recipe.folds))

@@ -182,7 +182,7 @@ def test_what_is_no_longer_defined_is_left_out(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "sets, wanted",
     [(["folds.refit=true"], True), (["evaluate={fit_events: true}"], True), ([], False),
-     (["folds.refit=true", "folds.run=[1]"], False), (["folds.refit=true", "finetune.validation={}"], False)],
+     (["folds.refit=true", "folds.run=[1]"], False), (["folds.refit=true", "folds.validation=0.2"], False)],
 )  # fmt: skip
 def test_where_folds_choose_for_one_another(tmp_path, sets, wanted):
     """Where there are several, no validation, and no threshold that the recipe says to count at."""
@@ -276,7 +276,7 @@ def test_a_run_is_of_the_folds_that_choose_its_thresholds(tmp_path):
 
 
 def test_its_model_depends_on_the_data_and_not_on_the_folds(tmp_path):
-    recipe = make_recipe(tmp_path, finetune__validation={"every": 2}, folds__refit=True).for_refit()
+    recipe = make_recipe(tmp_path, folds__validation=0.2, folds__refit=True).for_refit()
     assert recipe.finetune.validation is None
     one, other = refit_spec(recipe, ["a", "b"], "data", None), refit_spec(recipe, ["a"], "data", None)
     assert one.fingerprint != other.fingerprint and one.training == other.training

@@ -29,7 +29,7 @@ NAMES = [f"rec{n:02d}.wav" for n in range(RECORDINGS)]
 
 def spec(folder: Path, corpus: Corpus, *overrides: str, held: int = 3) -> TrainingSpec:
     """Trains on all recordings but the last `held` ones, which validate."""
-    recipe = make_recipe(folder, [f"finetune.{override}" for override in overrides])
+    recipe = make_recipe(folder, ["folds.validation=0.2", *(f"finetune.{override}" for override in overrides)])
     plain = training_spec(recipe, "finetune", corpus.folder, NAMES[: RECORDINGS - held])
     return plain.model_copy(update={"validation": NAMES[RECORDINGS - held :], "overlap_s": 0.3})
 
@@ -79,8 +79,9 @@ def scored(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     left = iter(values)
 
     def score(*arguments: object) -> SimpleNamespace:
-        value = SimpleNamespace(ap=next(left))
-        return SimpleNamespace(strict=SimpleNamespace(micro=value, macro=value))
+        value = next(left)
+        found = {} if np.isnan(value) else {f"strict/AP/{of}": value for of in ("micro", "macro")}
+        return SimpleNamespace(scores=SimpleNamespace(metrics=lambda: found), loss=0.5)
 
     monkeypatch.setattr(tasks, "score_validation", score)
 
@@ -131,7 +132,7 @@ def test_an_experiment_validates_on_whole_groups_of_training_recordings(world, m
         return run(spec, *rest)
 
     monkeypatch.setattr(stages, "run_training", training)
-    changes = ["finetune.validation={every: 3, share: 0.3}", "finetune.weight_average=0.9", "variant=validated"]
+    changes = ["finetune.validation={every: 3}", "folds.validation=0.3", "finetune.weight_average=0.9", "variant=validated"]
     said = world.call(*changes, r"folds.group=^rec\d(\d)")
     assert said.code == 0, said.err
     runs = [run for run in world.runs("finetune") if run.data.tags["variant"] == "validated"]

@@ -13,8 +13,7 @@ from a2v_data.bcl import mix
 from a2v_data.corpus import Corpus
 from a2v_data.sampling import SamplingConfig
 from a2v_data.training_part import TrainingPart
-from a2v_eval.evaluation import Evaluation, EvaluationConfig
-from a2v_eval.presence import PresenceScores
+from a2v_eval.evaluation import EvaluationConfig
 from a2v_model import Detector, Pretrainer, ema_decay, load_model, normalise, padded_lengths
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from .loop import Step, TrainingStopped
 from .probe import Probe
 from .probe_recordings import ProbeSpec
 from .segments import DrawnSampler, SegmentSampler
-from .validation import Validation, score_validation
+from .validation import Look, Validation, score_validation
 from .weak_bags import Bags, BagSampler
 
 Part = TypeVar("Part", bound=BaseModel)
@@ -211,7 +210,7 @@ class FinetuneTask(_TaskBase):
         self.weak_segments = weak_segments
         super()._draw_from(strong or recordings, self.strong_segments or segments)
 
-    def score(self, model: Detector) -> Evaluation | PresenceScores:
+    def score(self, model: Detector) -> Look:
         """On the validation recordings."""
         spec, recordings = self.spec, self.corpus.indices(self.spec.validation)
         precision = self.config.precision

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from .folds import FoldsConfig, Share
 from .sweep import Positive, Section, SweepConfig, none_as_empty
-from .validating import with_validation
+from .validating import ValidationConfig, with_validation
 
 
 class SyntheticConfig(Section):
@@ -103,8 +103,8 @@ class PretrainStage(PretrainConfig, LoopConfig):
 
     sampling: prefer stretches in which something stands out; None: each segment once an epoch. probe: not part of a
     run's fingerprint; None: none. hears: `all` recordings, as in the paper, or `train`: a pretraining for each fold,
-    without its evaluation recordings and all others of their groups (`folds.group`), labelled or not. What
-    `folds.holdout` holds out is never heard.
+    without its evaluation and validation recordings and all others of their groups (`folds.group`), labelled or not.
+    What `folds.holdout` holds out is never heard.
     """
 
     hears: Literal["all", "train"] = Field(default="all", exclude_if=lambda heard: heard == "all")
@@ -115,17 +115,6 @@ class PretrainStage(PretrainConfig, LoopConfig):
     def _offsets_agree(self) -> PretrainStage:
         _check_offset(self.sampling, self.random_offset)
         return self
-
-
-class ValidationConfig(Section):
-    """How training uses the recordings that `folds.validation` holds out.
-
-    every: updates between two validations (one more is at the end); patience: after so many validations in a row that
-    are not as good as the best, within .02 of AP, training stops (None: never).
-    """
-
-    every: Positive = 100
-    patience: Positive | None = None
 
 
 def recordings_of(segments: int, recordings: int, windows: int) -> int:
@@ -153,9 +142,10 @@ class FinetuneStage(FinetuneConfig, LoopConfig):
     into segments, backgrounds, levels; pasted classes are drawn by `sampling.class_power`, 0.5 without sampling.
     weight_average: decay of an exponential moving average of the weights (0: none), shorter in the first updates;
     the average is what is validated and what becomes the model. validation: how the recordings of `folds.validation`
-    choose the update whose weights become the model, by strict AP (None: there are none, and the last one does). weak: recordings that are labelled as a whole
-    only, where there are some. start: a finetuned model to go on from, with all its weights: its folder, or its URI in
-    MLflow (`runs:/RUN_ID`); its head's classes are kept by their names (None: from `pretrain`, `backbone` or random).
+    choose the update whose weights become the model, by strict AP (None: there are none, and the last one does). weak:
+    recordings that are labelled as a whole only, where there are some. start: a finetuned model to go on from, with all
+    its weights: its folder, or its URI in MLflow (`runs:/RUN_ID`); its head's classes are kept by their names (None:
+    from `pretrain`, `backbone` or random).
     """
 
     start: str | None = Field(default=None, exclude_if=_left_out)
@@ -362,7 +352,12 @@ class Recipe(Section):
     @property
     def pretrains_by_fold(self) -> bool:
         """Whether each fold has a pretraining of its own, without its evaluation recordings."""
-        return self.pretrain is not None and self.pretrain.hears == "train" and self.folds.holdout is None
+        return self.hears_train and self.folds.holdout is None
+
+    @property
+    def hears_train(self) -> bool:
+        """Whether pretraining hears training recordings only."""
+        return self.pretrain is not None and self.pretrain.hears == "train"
 
     @property
     def pretrain_source(self) -> DataConfig:

@@ -5,8 +5,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from .sweep import Positive, Section
+
 Tree = dict[str, Any]
 UNSAID = object()
+
+
+class ValidationConfig(Section):
+    """How training uses the recordings that `folds.validation` holds out.
+
+    every: updates between two validations (one more is at the end); patience: after so many validations in a row that
+    are not as good as the best, within .02 of AP, training stops (None: never).
+    """
+
+    every: Positive = 100
+    patience: Positive | None = None
 
 
 def with_validation(tree: Tree) -> Tree:

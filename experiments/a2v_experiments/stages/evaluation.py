@@ -30,6 +30,7 @@ from ..inference import recording_likelihoods
 from ..recipe.sections import Recipe
 from ..store.logged_models import MODEL
 from ..store.tags import FOLD
+from ..training.validation_report import validation_metrics
 from .figures import FigureData, best_thresholds, log_fold
 from .presence import SCORE as PRESENCE_SCORE
 from .presence import Found, by_kind, filled, log_presence, where_known
@@ -84,8 +85,9 @@ def evaluate_model(
 
     Metrics: both protocols (`AP/micro`, `strict/AP/micro`, ...), calls (`strict/found/CLASS`, `strict/predicted/CLASS`,
     `strict/labelled/CLASS`), events whatever their class (`any_class/F1`), timesteps (`timestep/F1`), sample sizes
-    (`labels/train/CLASS` of what was trained on, `labels/validation/CLASS`, `labels/evaluation/CLASS`), and
-    `energy/...` for the baseline. Artifacts: tables, confidence intervals over recordings, figures.
+    (`labels/train/CLASS` of what was trained on, `labels/validation/CLASS`, `labels/evaluation/CLASS`),
+    `validation/...` for what ranks on the validation recordings (`validation/strict/mAP/micro`), and `energy/...` for
+    the baseline. Artifacts: tables, confidence intervals over recordings, figures.
     """
     recipe, store = context.recipe, context.store
     assert recipe.finetune is not None
@@ -97,7 +99,8 @@ def evaluate_model(
     settings = recipe.evaluate
     collected = Collectors.of(corpus.classes, frame_rate, settings)
     chosen = _chosen_on(context, run_id, len(validation), len(recordings))
-    thresholds, presence_at = _choose(context, model, corpus, validation, chosen)
+    thresholds, presence_at, validated = _choose(context, model, corpus, validation, chosen)
+    store.log_metrics(run_id, validated, recipe.finetune.updates, model_run)
     counted = None if thresholds is None else at_thresholds(thresholds["thresholds"], collected.by_class)
     presence = _presence_collector(corpus, frame_rate, settings)
     for likelihood_TC, labels in _with_labels(context, model, corpus, recordings, presence=presence):
@@ -126,21 +129,28 @@ def evaluate_model(
 
 def _choose(
     context: Context, model: Detector, corpus: Corpus, validation: Sequence[str], chosen: dict[str, Any]
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None, dict[str, float]]:
     """Thresholds that are the best on the validation recordings, for events and for presence per recording, as
-    `write_thresholds` takes them; None without any. Those for events are those for presence where no recording has
-    events, and for classes of which there is no event."""
+    `write_thresholds` takes them, and `validation_metrics`; None without any. Thresholds for events are those for
+    presence where no recording has events, and for classes of which there is no event."""
     if not validation:
-        return None, None
+        return None, None, {}
     settings, frame_rate = context.recipe.evaluate, model.model_config.front_end.frame_rate
     presence = _presence_collector(corpus, frame_rate, settings)
-    labelled = _with_labels(context, model, corpus, corpus.indices(validation), "choosing thresholds", presence)
-    of_events = choose_thresholds(labelled, corpus.classes, frame_rate, settings, chosen)
-    if presence is None:
-        return of_events, None
-    of_presence = best_thresholds(presence.result().thresholds(), {**chosen, "score": PRESENCE_SCORE}, SHARED_LABELS)
+    events = Collector(corpus.classes, frame_rate, settings)
+    sweep = ThresholdSweep(corpus.classes, frame_rate, settings)
+    for labelled in _with_labels(context, model, corpus, corpus.indices(validation), "choosing thresholds", presence):
+        events.add(*labelled)
+        sweep.add(*labelled)
     strong = by_kind(corpus, validation)[0]
-    return (filled(of_events, of_presence) if strong else of_presence), of_presence
+    scores = events.evaluation().metrics() if strong else {}
+    of_events = best_thresholds(sweep.result(), chosen, SHARED_LABELS)
+    if presence is None:
+        return of_events, None, validation_metrics(scores)
+    found = presence.result()
+    of_presence = best_thresholds(found.thresholds(), {**chosen, "score": PRESENCE_SCORE}, SHARED_LABELS)
+    best = filled(of_events, of_presence) if strong else of_presence
+    return best, of_presence, validation_metrics(scores | found.metrics())
 
 
 def _presence_collector(corpus: Corpus, frame_rate: float, settings: EvaluationConfig) -> PresenceCollector | None:

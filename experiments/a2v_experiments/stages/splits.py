@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from a2v_data.folds import Folds, hold_out, share_name, shuffle_folds
+from a2v_data.folds import Fold, Folds, hold_out, label_share, share_name, shuffle_folds
 from a2v_data.folds import make_folds as stratify
 from a2v_data.groups import Grouping, by_pattern, groups_of
 from a2v_data.listing import Listing
@@ -102,3 +102,29 @@ def held_out(recipe: Recipe, corpus: Listing, recordings: list[str]) -> Validati
     if share is None:
         return ValidationSplit(recordings, None, ())
     return validation_split(corpus, recordings, share, recipe.folds.seed, grouping(recipe.folds))
+
+
+def validated(recipe: Recipe, corpus: Listing, fold: Fold) -> dict[float, ValidationSplit]:
+    """Label share -> how the fold's training recordings are split for it."""
+    return {
+        share: held_out(recipe.at_share(share), corpus, of_share(recipe, fold, share).train)
+        for share in recipe.folds.label_shares
+    }
+
+
+def of_share(recipe: Recipe, fold: Fold, share: float) -> Fold:
+    """The fold with the training recordings of a label share."""
+    return label_share(fold, share, recipe.folds.seed) if share < 1 else fold
+
+
+def check_validated(recipe: Recipe, corpus: Listing, folds: Folds) -> None:
+    """Raise UserError where a fold that runs can spare no recordings for validation, though the recipe wants some."""
+    if not recipe.is_validated:
+        return
+    for fold in recipe.folds.selected:
+        for split in validated(recipe, corpus, folds[fold]).values():
+            if split.validation is None:
+                raise UserError(
+                    f"folds.validation = {recipe.folds.validation}: a sweep chooses on validation recordings, and fold"
+                    f" {fold} has {split.notices[0]}; to choose on the folds themselves say folds.validation: null"
+                )

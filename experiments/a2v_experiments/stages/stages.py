@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 from a2v_data.corpus import Corpus
-from a2v_data.folds import Folds, label_share
+from a2v_data.folds import Folds
 from a2v_data.manifests import read_manifests, write_manifests
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_eval.fitting import fit_events
@@ -51,7 +51,7 @@ from .backbones import Backbone
 from .evaluation import evaluate_model
 from .heard import HEARD, Heard, heard_json
 from .specs import StageSpec
-from .splits import checked, grouping, held_out, split
+from .splits import checked, grouping, held_out, of_share, split
 from .stage import WAIT_S, Context, Result, run_stage
 from .walk import Step
 
@@ -272,7 +272,7 @@ def finetune(context: Context, step: Step[Any], corpus: Corpus, folds: Folds) ->
     recipe, stage, start = context.recipe, step.spec, step.inputs.get("pretrain")
     assert step.fold is not None and step.share is not None
     whole = folds[step.fold]
-    chosen = label_share(whole, step.share, recipe.folds.seed) if step.share < 1 else whole
+    chosen = of_share(recipe, whole, step.share)
 
     def work(run_id: str) -> None:
         context.store.name_classes(run_id, corpus.classes)

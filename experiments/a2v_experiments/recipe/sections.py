@@ -320,11 +320,8 @@ class Recipe(Section):
                 " false here, and refit the best trial's values without sweep"
             )
         pruning = self.sweep.pruning if self.sweep is not None else None
-        if pruning is not None and pruning.grace_folds >= len(self.folds.selected):
-            raise ValueError(
-                f"sweep.pruning.grace_folds = {pruning.grace_folds}: must be below the number of folds that run,"
-                f" {len(self.folds.selected)}; after the last one nothing is left to prune"
-            )
+        if pruning is not None:
+            pruning.check(len(self.folds.selected), self.validations, self.ray.num_workers)
         return self
 
     def _check_start(self) -> None:
@@ -379,6 +376,12 @@ class Recipe(Section):
         """Whether every finetuning holds out recordings for validation."""
         shares = self.folds.label_shares
         return self.finetune is not None and all(self.at_share(one).validated_share is not None for one in shares)
+
+    @property
+    def validations(self) -> int:
+        """How many validations there are in the trainings of one fold, where none has its patience end."""
+        stages = [self.at_share(share).finetune for share in self.folds.label_shares]
+        return sum(-(-one.updates // one.validation.every) for one in stages if one and one.validation)
 
     def is_cross_fitted(self, share: float) -> bool:
         """Whether folds choose one another's thresholds, at which calls are counted: there are several, no validation,

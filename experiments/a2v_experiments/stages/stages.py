@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ from ..training.probe_report import PROBE, probe_summary
 from ..training.tasks import TrainingSpec, build_task, part
 from ..training.validation_report import summary
 from ..training.watching import watching
-from ..training.workers import run_training
+from ..training.workers import Looked, run_training
 from .backbones import Backbone
 from .evaluation import evaluate_model
 from .heard import HEARD, Heard, heard_json
@@ -204,7 +205,9 @@ def pretrain(
     return result
 
 
-def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: str) -> None:
+def _train(
+    context: Context, spec: TrainingSpec, run_id: str, name: str, label: str, looked: Looked | None = None
+) -> None:
     """Train, log the model folder as the run's artifact, then drop the checkpoints."""
     import torch
     from a2v_model import Detector, save_model
@@ -217,7 +220,7 @@ def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: 
     storage = context.work / "checkpoints"
     _say_where_it_goes_on(context, run_id, checkpoints.newest(storage / name), spec.loop.updates)
     with watching(context.store, run_id, label, spec.loop.updates, context.say):
-        last = run_training(spec, context.recipe.ray, storage, name, context.store.uri, run_id)
+        last = run_training(spec, context.recipe.ray, storage, name, context.store.uri, run_id, looked)
     state = checkpoints.read_state(last)
     for ended in (summary(state, spec.loop.updates), probe_summary(state)):
         if ended:
@@ -280,7 +283,8 @@ def finetune(context: Context, step: Step[Any], corpus: Corpus, folds: Folds) ->
         for notice in parts.notices:
             context.say(f"  {notice}")
         names, validation = parts.train, parts.validation or []
-        model_run = detector(context, stage, run_id, corpus, start, names, validation)
+        looked = partial(context.looked, step.fold, step.share) if context.looked else None
+        model_run = detector(context, stage, run_id, corpus, start, names, validation, looked)
         scored = replace(context, recipe=fitted(recipe, corpus, names))
         evaluate_model(scored, run_id, model_run, corpus, chosen, validation)
         if context.chain is not None:
@@ -309,9 +313,11 @@ def detector(
     start: Result | Backbone | None,
     names: list[str],
     validation: list[str],
+    looked: Looked | None = None,
 ) -> str:
     """Train a detector on the recordings of these names. Returns the run that holds the model: this one, or that of
-    the same training with another evaluation. Raises UserError where nothing is labelled."""
+    the same training with another evaluation. looked: see `run_training`. Raises UserError where nothing is labelled.
+    """
     recipe, trained = context.recipe, stage.training
     assert trained is not None
     model_run = context.store.trained(trained)
@@ -336,7 +342,7 @@ def detector(
         scoring=part(fitted(recipe, corpus, names).evaluate, EvaluationConfig),
     )  # fmt: skip
     context.store.log_json(run_id, heard_json(corpus, [*names, *validation]), HEARD)
-    _train(context, spec, run_id, stage.storage, stage.name)
+    _train(context, spec, run_id, stage.storage, stage.name, looked)
     return run_id
 
 

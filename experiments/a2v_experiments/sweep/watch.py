@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ..basics.errors import UserError
 from ..store.tags import ERROR, PRUNED, TRIAL, having
 from ..store.tracking import Store
-from .trial import SCORE, Task
+from .trial import SCORE, TIME, Task
 from .trials import trial_name
 
 
@@ -25,6 +25,7 @@ class Watch(Callback):
         self.shown, self.say = shown, say
         self.started = 0
         self.failed: dict[str, str] = {}
+        self.done: dict[str, int] = {}  # folds of each trial
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray Tune keeps a copy of its callbacks on disk; nobody reads it here, and a store cannot be copied."""
@@ -37,7 +38,8 @@ class Watch(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self.shown.update(1)
+        self.shown.update(result["folds"] - self.done.get(trial.trial_id, 0))
+        self.done[trial.trial_id] = result["folds"]
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         result = trial.last_result
@@ -47,7 +49,10 @@ class Watch(Callback):
         if result["folds"] < self.folds:
             close(self.store, result["run_id"], "KILLED")
             self.store.tag(result["run_id"], PRUNED, "true")
-            told = f"pruned, {self.task.metric} {result[SCORE]:.3f} after {result['folds']} of {self.folds} folds"
+            after = f"{result['folds']} of {self.folds} folds"
+            if self.task.validations:
+                after = f"{result[TIME]:g} of {self.task.validations * self.folds} validations"
+            told = f"pruned, {self.task.metric} {result[SCORE]:.3f} after {after}"
         self.say(f"{self._name(trial)}: {told}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

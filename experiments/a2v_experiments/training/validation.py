@@ -116,8 +116,8 @@ class Validation:
     end the training (None: never). of_presence: score gives `PresenceScores`.
 
     history: (update, strict AP micro) of all so far, or mAP micro of presence, None where undefined; best: the weights
-    of the last that is as good as the highest (`best_of`), on rank 0; latest: all that the last look says of how events
-    are ranked (`validation/strict/AP/CLASS`, ...), on rank 0.
+    of the last that is as good as the highest (`best_of`), on rank 0; kept: all that is known of how these rank events
+    (`validation/strict/AP/CLASS`, ...), on rank 0, of looks of this call.
     """
 
     score: Callable[[Any], Look]
@@ -126,7 +126,7 @@ class Validation:
     history: list[tuple[int, float | None]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     of_presence: bool = False
-    latest: dict[str, float] = field(default_factory=dict)
+    kept: dict[str, float] = field(default_factory=dict)
 
     def look(
         self, updates: int, last: bool, model: nn.Module, applied: AbstractContextManager[None], group: Group
@@ -140,11 +140,12 @@ class Validation:
         if group.rank == 0:
             with applied:
                 found = self.score(model)
-                self.latest = validation_metrics(found.scores.metrics())
-                of_all = self.latest | ({} if found.loss is None else {LOSS: found.loss})
-                scores = torch.tensor([of_all.get(name, math.nan) for name in told], dtype=torch.float64)
+                ranks = validation_metrics(found.scores.metrics())
+                known = ranks | ({} if found.loss is None else {LOSS: found.loss})
+                scores = torch.tensor([known.get(name, math.nan) for name in told], dtype=torch.float64)
                 self.history.append((updates, none_if_nan(float(scores[0]))))
                 if best_of(self.history) == self.history[-1]:
+                    self.kept = ranks
                     self.best = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
             model.train()
         scores = group.sum(scores.to(group.device)).cpu()  # where the other ranks wait

@@ -117,7 +117,8 @@ class SweepConfig(Section):
     parameters: dotted key -> list of values, or a range {low, high, log, integer, step}. search: `grid` tries every
     combination of the lists, `random` draws `trials` of them, `optuna` lets Optuna's TPE choose `trials` of them.
     variants: instead of parameters, name -> {dotted key: value}: a trial for each, in this order.
-    metric: the score that trials are compared by, the higher the better, mean over folds and label shares.
+    metric: the score that trials are compared by, the higher the better, mean over folds and label shares; a trial in
+    which it is undefined comes last.
     concurrency: trials at once (None: as many as the cluster's resources allow). seed: of random and optuna.
     """
 
@@ -125,7 +126,7 @@ class SweepConfig(Section):
     trials: Positive | None = None
     parameters: Annotated[dict[str, Choice], BeforeValidator(_flat)] = {}
     variants: Annotated[dict[str, Changes], BeforeValidator(none_as_empty)] = {}
-    metric: str = "AP/micro"
+    metric: str = "strict/mAP/micro"
     concurrency: Positive | None = None
     pruning: PruningConfig | None = None
     seed: int = Field(default=0, ge=0)
@@ -134,7 +135,9 @@ class SweepConfig(Section):
     @classmethod
     def _a_score(cls, metric: str) -> str:
         if not SCORES.match(metric):
-            raise ValueError(f"is {metric!r}; must be a score of the folds, for example AP/micro or strict/AP/macro")
+            raise ValueError(
+                f"is {metric!r}; must be a score of the folds, for example strict/mAP/micro or strict/AP/macro"
+            )
         return metric
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def run_trial(config: dict[str, Any], task: Task) -> None:
     done, run_id = found_or_begun(lambda: store.find("trial", mark), lambda: _begin(store, task, this, mark), print)
     if done is not None:
         score = score_of_run(metrics_of(done), task.metric, this.recipe.folds.label_shares)
-        tune.report({SCORE: score, "folds": len(this.recipe.folds.selected), "run_id": run_id})
+        tune.report({SCORE: score or 0.0, "folds": len(this.recipe.folds.selected), "run_id": run_id})
         return
     _run(task, this, sources, store, run_id)
 
@@ -132,15 +132,25 @@ def _begin(store: Store, task: Task, this: Trial, mark: str) -> str:
 
 
 def score_of(scores: Scores, metric: str) -> float:
-    """Mean of a metric over label shares of its mean over folds. Raises UserError where no fold has it."""
+    """Mean of a metric over label shares of its mean over folds; 0, the worst there is, where it is undefined, as
+    precision is where nothing is predicted. Raises UserError where no fold could ever have it."""
     means = []
     for folds in scores.values():
         found = summarise(folds).get(metric)
         if found is None:
-            known = [name for name in dict.fromkeys(name for fold in folds for name in fold) if "AP/" in name]
-            raise UserError(f"sweep.metric = {metric}: no fold has this score; there are {', '.join(known)}")
-        means.append(found.mean)
+            _check_known(metric, dict.fromkeys(name for fold in folds for name in fold))
+        means.append(found.mean if found else 0.0)
     return sum(means) / len(means)
+
+
+def _check_known(metric: str, there: Collection[str]) -> None:
+    """Raise UserError unless folds have scores of the kind of events and of the class that a metric is of."""
+    kind, _, of = metric.rpartition("/")
+    prefix = kind.rpartition("/")[0]
+    alike = [name for name in there if name.rpartition("/")[2] == of and name.startswith(prefix)]
+    if not alike:
+        known = [name for name in there if "AP/" in name]
+        raise UserError(f"sweep.metric = {metric}: no fold has this score; there are {', '.join(known)}")
 
 
 def score_of_run(metrics: Mapping[str, float], metric: str, shares: list[float]) -> float | None:

@@ -22,7 +22,7 @@ SCORES = re.compile(
     r"^(strict/)?(AP|mAP|F1|precision|recall)/.|^any_class/(strict/)?(AP|mAP|F1|precision|recall)$"
     r"|^timestep/(F1|precision|recall)$|^presence/(AP|mAP|F1|precision|recall)/."
 )
-FIXED = ("name", "variant", "sweep", "extends", "ray")  # what a trial is and where it runs, not what it tries
+FIXED = ("name", "variant", "sweep", "extends", "ray", "seeds")  # what a trial is and where it runs, not what it tries
 
 
 class Section(BaseModel):
@@ -105,7 +105,8 @@ def _flat(parameters: Any, prefix: str = "") -> Any:
 class PruningConfig(Section):
     """Trials that fall behind are stopped (ASHA) after `grace_folds`, then at folds `reduction_factor` times as many,
     and so on: one goes on where its mean score over the folds done so far is among the best 1 / reduction_factor of
-    the trials that came that far before it. Folds are the same for all trials, so their scores are comparable."""
+    the trials that came that far before it. Folds are the same for all trials, so their scores are comparable. With
+    `seeds`, each fold counts once for each seed, all folds of the first seed first."""
 
     grace_folds: Positive = 1
     reduction_factor: float = Field(default=2.0, gt=1)

@@ -35,6 +35,7 @@ from ..store.tags import (
     LABEL_SHARE,
     LOGGED,
     MODEL_RUN,
+    SEED,
     START,
     START_RUN,
     TRAINING,
@@ -286,7 +287,8 @@ def finetune(context: Context, step: Step[Any], corpus: Corpus, folds: Folds) ->
         if context.chain is not None:
             context.store.log_metrics(run_id, context.chain.metrics)
 
-    tags = {FOLD: str(step.fold), LABEL_SHARE: f"{step.share:g}", **detector_tags(context, stage, start)}
+    seed = {} if step.seed is None else {SEED: str(step.seed)}
+    tags = {FOLD: str(step.fold), LABEL_SHARE: f"{step.share:g}", **seed, **detector_tags(context, stage, start)}
     return run_stage(context, stage, step.inputs, work, tags)
 
 

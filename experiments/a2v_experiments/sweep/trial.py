@@ -22,8 +22,9 @@ from ..basics.fingerprint import fingerprint
 from ..recipe.files import RecipeFile
 from ..recipe.labelled import with_rules
 from ..recipe.sections import Recipe
-from ..stages.experiment import Scores, complete, log_means
+from ..stages.experiment import complete, log_means
 from ..stages.graph import Sources, find_sources
+from ..stages.seeds import BySeed, Scores, over_seeds
 from ..stages.specs import experiment_config
 from ..stages.stage import Context, ending, found_or_begun
 from ..store.lookup import metrics_of, share_prefix
@@ -79,7 +80,7 @@ def run_trial(config: dict[str, Any], task: Task) -> None:
     done, run_id = found_or_begun(lambda: store.find("trial", mark), lambda: _begin(store, task, this, mark), print)
     if done is not None:
         score = score_of_run(metrics_of(done), task.metric, this.recipe.folds.label_shares)
-        tune.report({SCORE: score or 0.0, "folds": len(this.recipe.folds.selected), "run_id": run_id})
+        tune.report({SCORE: score or 0.0, "folds": this.recipe.repeats, "run_id": run_id})
         return
     _run(task, this, sources, store, run_id)
 
@@ -90,15 +91,15 @@ def _run(task: Task, this: Trial, sources: Sources, store: Store, run_id: str) -
     said: list[str] = []
     context = Context(this.recipe, store, task.work, run_id, said.append, shared=task.parent)
 
-    def report(scores: Scores) -> None:
-        folds = len(next(iter(scores.values())))
+    def report(scores: Scores, folds: int) -> None:
         store.tag(run_id, FOLDS_DONE, str(folds))
         tune.report({SCORE: score_of(scores, task.metric), "folds": folds, "run_id": run_id})
 
-    def after_fold(scores: Scores) -> None:
-        log_means(context, scores)
+    def after_fold(by_seed: BySeed) -> None:
+        log_means(context, by_seed)
+        last_share = this.recipe.folds.label_shares[-1]
         try:
-            report(scores)
+            report(over_seeds(by_seed), sum(len(scores[last_share]) for scores in by_seed.values()))
         except SystemExit:  # how Ray Tune ends a trial that it prunes: its run is to read KILLED, as after Ctrl-C
             raise KeyboardInterrupt from None
 
@@ -115,7 +116,7 @@ def _run(task: Task, this: Trial, sources: Sources, store: Store, run_id: str) -
         raise
     finally:
         store.log_text(run_id, "\n".join(said), "log.txt")
-    report(scores)
+    report(scores, this.recipe.repeats)
 
 
 def _begin(store: Store, task: Task, this: Trial, mark: str) -> str:

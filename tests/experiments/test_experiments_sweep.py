@@ -126,6 +126,10 @@ def test_the_score_is_the_mean_over_shares_of_the_mean_over_folds():
     assert score_of(scores, "AP/micro") == pytest.approx((0.3 + 0.7) / 2)
     with pytest.raises(UserError, match=r"sweep\.metric = AP/cx: no fold has this score; there are AP/micro"):
         score_of(scores, "AP/cx")
+    nothing_predicted = {1.0: [{"strict/AP/micro": 0.0, "strict/mAP/micro": 0.0}]}
+    assert score_of(nothing_predicted, "AP/micro") == 0 == score_of(nothing_predicted, "strict/precision/micro")
+    with pytest.raises(UserError, match="presence/mAP/micro: no fold has this score"):
+        score_of(nothing_predicted, "presence/mAP/micro")
 
 
 def row(name: str, value: int, status: Any, mean: float | None, folds: int = 2) -> Row:
@@ -142,7 +146,7 @@ def row(name: str, value: int, status: Any, mean: float | None, folds: int = 2) 
 
 
 def test_the_table_names_the_best_whole_trial_and_why_others_failed(tmp_path):
-    recipe = make_recipe(tmp_path, sweep={"parameters": {"finetune.mask_length": [1, 2, 3, 4]}})
+    recipe = make_recipe(tmp_path, sweep={"parameters": {"finetune.mask_length": [1, 2, 3, 4]}, "metric": "AP/micro"})
     rows = [row("a", 1, "finished", 0.5), row("b", 2, "pruned", 0.9, 1), row("c", 3, "failed", None, 0)]
     rows += [row("d", 4, "finished", 0.625), row("e", 5, "not run", None, 0)]
     assert best_of(rows, "AP/micro", [1.0]).name == "d"
@@ -228,10 +232,13 @@ def test_a_sweep_from_end_to_end(tmp_path: Path, new_work: Callable[[str], Path]
         assert trial.data.params["finetune.mask_length"] == length and trial.data.params["pretrain.updates"] == "6"
         folds = [run for run in below(world, trial) if run.data.tags["a2v.stage"] == "finetune"]
         assert sorted(run.data.tags["fold"] for run in folds) == ["0", "1"]
-        mean = sum(run.data.metrics["AP/micro"] for run in folds) / 2
-        assert trial.data.metrics["AP/micro_mean"] == pytest.approx(mean) and "AP/micro_std" in trial.data.metrics
-    best = max(("short masks", "long masks"), key=lambda name: trials[name].data.metrics["AP/micro_mean"])
-    assert parent.data.tags["a2v.best_trial"] == best and f"best trial by AP/micro: {best}" in said.out
+        mean = sum(run.data.metrics["strict/mAP/micro"] for run in folds) / 2
+        assert (
+            trial.data.metrics["strict/mAP/micro_mean"] == pytest.approx(mean)
+            and "strict/mAP/micro_std" in trial.data.metrics
+        )
+    best = max(("short masks", "long masks"), key=lambda name: trials[name].data.metrics["strict/mAP/micro_mean"])
+    assert parent.data.tags["a2v.best_trial"] == best and f"best trial by strict/mAP/micro: {best}" in said.out
     figures = {"ap_against_parameters_paper.png", "ap_against_parameters_strict.png"}
     assert figures | {"sweep.csv", "sweep.txt", "sweep.json"} <= world.artifacts(parent)
     found = json.loads(world.fetch(parent, "sweep.json").read_text(encoding="utf-8"))

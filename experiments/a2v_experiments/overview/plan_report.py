@@ -154,7 +154,8 @@ def _title(plan: Plan, base: Recipe) -> str:
         return ", ".join([*parts, "pretraining only"])
     shares = ", ".join(f"{share:.0%}" for share in base.folds.label_shares)
     folds = len(base.folds.selected)
-    return ", ".join([*parts, f"{folds} fold{'s' if folds != 1 else ''}", f"{shares} of the labels"])
+    seeds = [f"{len(base.seeds)} seed{'s' if len(base.seeds) > 1 else ''}"] if base.seeds else []
+    return ", ".join([*parts, f"{folds} fold{'s' if folds != 1 else ''}", *seeds, f"{shares} of the labels"])
 
 
 def _table(plan: Plan, costs: Costs) -> str:

@@ -237,7 +237,9 @@ class Recipe(Section):
     pretrain_data: another corpus for pretraining, of which no label is read (None: that of `data`).
     backbone: instead of `pretrain`, the model to finetune: its folder, or its URI in MLflow (`runs:/RUN_ID`).
     finetune: None for pretraining only, without folds and scores. finetune_by_share: label share -> what differs from
-    `finetune` there. sweep: trials of this recipe.
+    `finetune` there. seeds: everything that is trained is trained with each of these (`pretrain.seed`,
+    `finetune.seed`), on the same folds, so that scores deviate over seeds and over folds apart; None: once, with the
+    seeds that stand there. sweep: trials of this recipe.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
@@ -251,6 +253,7 @@ class Recipe(Section):
     finetune: FinetuneStage | None
     finetune_by_share: Annotated[dict[Share, FinetuneStage], BeforeValidator(none_as_empty)] = Field(default={})
     evaluate: EvaluateStage = EvaluateStage()
+    seeds: tuple[int, ...] | None = Field(default=None, exclude_if=_left_out)
     sweep: SweepConfig | None = None
     ray: RayConfig = RayConfig()
 
@@ -305,6 +308,8 @@ class Recipe(Section):
                 raise ValueError("pretrain and finetune are both null: there is nothing to train")
             if self.finetune_by_share:
                 raise ValueError("finetune_by_share is given and finetune is null")
+            if self.seeds is not None:
+                raise ValueError("seeds are for scores to deviate over, and finetune is null; give pretrain.seed")
             if self.sweep is not None:
                 raise ValueError("sweep compares trials by their scores, so it needs finetune")
             if self.pretrain.hears == "train" and self.folds.holdout is None:
@@ -321,8 +326,20 @@ class Recipe(Section):
             )
         pruning = self.sweep.pruning if self.sweep is not None else None
         if pruning is not None:
-            pruning.check(len(self.folds.selected), self.validations, self.ray.num_workers)
+            pruning.check(self.repeats, self.validations, self.ray.num_workers)
+        if self.seeds is not None:
+            self._check_seeds(self.seeds)
         return self
+
+    def _check_seeds(self, seeds: tuple[int, ...]) -> None:
+        if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+            raise ValueError(f"seeds = {list(seeds)}: must be different whole numbers from 0 on, at least one")
+        swept: set[str] = set()
+        if self.sweep is not None:
+            swept = set(self.sweep.parameters) | {key for keys in self.sweep.variants.values() for key in keys}
+        for key in ("pretrain.seed", "finetune.seed"):
+            if key in swept:
+                raise ValueError(f"seeds are given and sweep changes {key}: leave one of the two out")
 
     def _check_start(self) -> None:
         """What finetuning goes on from has all its weights already, and is one model for all label shares."""
@@ -382,6 +399,24 @@ class Recipe(Section):
         """How many validations there are in the trainings of one fold, where none has its patience end."""
         stages = [self.at_share(share).finetune for share in self.folds.label_shares]
         return sum(-(-one.updates // one.validation.every) for one in stages if one and one.validation)
+
+    @property
+    def by_seed(self) -> list[Recipe]:
+        """The recipe once for each of its seeds, in their order; without `seeds` as it is."""
+        return [self] if self.seeds is None else [self._at_seed(seed) for seed in self.seeds]
+
+    def _at_seed(self, seed: int) -> Recipe:
+        def seeded(stage: Any) -> Any:
+            return stage and stage.model_copy(update={"seed": seed})
+
+        by_share = {share: seeded(stage) for share, stage in self.finetune_by_share.items()}
+        trainings = {"pretrain": seeded(self.pretrain), "finetune": seeded(self.finetune)}
+        return self.model_copy(update={**trainings, "finetune_by_share": by_share, "seeds": (seed,)})
+
+    @property
+    def repeats(self) -> int:
+        """How often it is trained and evaluated for each label share: folds x seeds."""
+        return len(self.folds.selected) * len(self.by_seed)
 
     def is_cross_fitted(self, share: float) -> bool:
         """Whether folds choose one another's thresholds, at which calls are counted: there are several, no validation,

@@ -74,7 +74,7 @@ def folds_spec(recipe: Recipe, data: str) -> StageSpec:
 def pretrain_spec(recipe: Recipe, audio: str, fold: int | None = None) -> StageSpec:
     """audio: fingerprint of what it hears (`heard.py`). Knows the audio only: correcting a label does not repeat a
     pretraining. fold: whose it is, where each fold has its own."""
-    name = "pretrain" if fold is None else f"pretrain fold {fold}"
+    name = ("pretrain" if fold is None else f"pretrain fold {fold}") + _seed(recipe)
     return StageSpec("pretrain", name, training_config(recipe, "pretrain"), {"audio": audio})
 
 
@@ -88,7 +88,8 @@ def finetune_spec(
     """
     config = {**training_config(recipe, "finetune"), **_chooses_by(recipe), "fold": fold, "label_share": share}
     trained = fingerprint("finetune", config, folds, start or "random")
-    name = f"finetune fold {fold}" + (f" labels {share:g}" if share != 1 else "") + _variant(recipe, in_trial)
+    name = f"finetune fold {fold}{_seed(recipe)}" + (f" labels {share:g}" if share != 1 else "")
+    name += _variant(recipe, in_trial)
     config = {**config, "evaluate": recipe.evaluate.model_dump(mode="json")}
     if recipe.is_cross_fitted(share):  # what its run says of calls depends on the other folds
         config["counted_over"] = sorted(recipe.folds.selected)
@@ -108,6 +109,11 @@ def refit_spec(recipe: Recipe, folds: Sequence[str], data: str, start: str | Non
     inputs = {"data": data, "pretrain": start or RANDOM_WEIGHTS}
     inputs |= {f"finetune {number}": mark for number, mark in enumerate(folds)}
     return StageSpec("refit", f"refit on all labels{_variant(recipe, in_trial)}", config, inputs, trained)
+
+
+def _seed(recipe: Recipe) -> str:
+    """What a name says of the seed, where the recipe has several. recipe: as one of `Recipe.by_seed`."""
+    return f" seed {recipe.seeds[0]}" if recipe.seeds else ""
 
 
 def _variant(recipe: Recipe, in_trial: bool) -> str:

@@ -18,8 +18,8 @@ from ..store.tracking import Store
 from .rounds import Chain
 from .specs import StageSpec
 
-# fold, label share, how many validations there were, and what ranks of the weights that are kept
-AfterLook = Callable[[int, float, int, Mapping[str, float]], None]
+# seed, fold, label share, how many validations there were, and what ranks of the weights that are kept
+AfterLook = Callable[[int | None, int, float, int, Mapping[str, float]], None]
 WAIT_S = 2.0  # between two looks at a stage that another process runs
 
 

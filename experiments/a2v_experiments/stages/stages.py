@@ -36,6 +36,7 @@ from ..store.tags import (
     LABEL_SHARE,
     LOGGED,
     MODEL_RUN,
+    SEED,
     START,
     START_RUN,
     TRAINING,
@@ -283,14 +284,15 @@ def finetune(context: Context, step: Step[Any], corpus: Corpus, folds: Folds) ->
         for notice in parts.notices:
             context.say(f"  {notice}")
         names, validation = parts.train, parts.validation or []
-        looked = partial(context.looked, step.fold, step.share) if context.looked else None
+        looked = partial(context.looked, step.seed, step.fold, step.share) if context.looked else None
         model_run = detector(context, stage, run_id, corpus, start, names, validation, looked)
         scored = replace(context, recipe=fitted(recipe, corpus, names))
         evaluate_model(scored, run_id, model_run, corpus, chosen, validation)
         if context.chain is not None:
             context.store.log_metrics(run_id, context.chain.metrics)
 
-    tags = {FOLD: str(step.fold), LABEL_SHARE: f"{step.share:g}", **detector_tags(context, stage, start)}
+    seed = {} if step.seed is None else {SEED: str(step.seed)}
+    tags = {FOLD: str(step.fold), LABEL_SHARE: f"{step.share:g}", **seed, **detector_tags(context, stage, start)}
     return run_stage(context, stage, step.inputs, work, tags)
 
 

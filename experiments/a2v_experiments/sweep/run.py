@@ -26,10 +26,11 @@ from ..recipe.sections import Recipe
 from ..stages import stages
 from ..stages.experiment import Outcome, model_run, scores_of_run
 from ..stages.graph import say_advice
+from ..stages.seeds import over_seeds
 from ..stages.specs import data_spec, folds_spec
 from ..stages.splits import check_validated
 from ..stages.stage import Context, begin_alone, ending
-from ..store.lookup import finetune_runs, has_model
+from ..store.lookup import has_model, seed_runs
 from ..store.tags import FINGERPRINT, STAGE, SWEEP, TRIALS, VARIANT, having
 from ..store.tracking import Store
 from .report import log_report, text_report
@@ -125,12 +126,18 @@ def best_trial(file: RecipeFile, rows: list[Row], store: Store) -> BestTrial | N
     row = best_of(rows, score_name(base), base.folds.label_shares)
     if row is None:
         return None
-    runs = finetune_runs(store.run(row.run_id))
-    by_share = {share: [by_fold[fold] for fold in sorted(by_fold)] for share, by_fold in runs.items()}
-    scores = {share: [scores_of_run(store, run_id) for run_id in folds] for share, folds in by_share.items()}
-    models = {share: [model_run(store, run_id) for run_id in folds] for share, folds in by_share.items()}
+    by_seed = {
+        seed: {share: [by_fold[fold] for fold in sorted(by_fold)] for share, by_fold in shares.items()}
+        for seed, shares in seed_runs(store.run(row.run_id)).items()
+    }
+    scores = {
+        seed: {share: [scores_of_run(store, run_id) for run_id in folds] for share, folds in shares.items()}
+        for seed, shares in by_seed.items()
+    }
     recipe = file.resolve(row.parameters, row.name)
-    return BestTrial(recipe, row.parameters, Outcome(row.run_id, scores, "", models))
+    first = by_seed[recipe.seeds[0] if recipe.seeds else None]
+    models = {share: [model_run(store, run_id) for run_id in folds] for share, folds in first.items()}
+    return BestTrial(recipe, row.parameters, Outcome(row.run_id, over_seeds(scores), "", models))
 
 
 def _left(task: Task, base: Recipe, rows: list[Row], complete: str | None = None) -> int:
@@ -147,7 +154,7 @@ def _run(task: Task, base: Recipe, store: Store, rows: list[Row], say: Callable[
     """Run what is left with Ray Tune; returns the trials that failed, with the reason."""
     from .watch import Watch, close_children
 
-    left, folds = _left(task, base, rows), len(base.folds.selected)
+    left, folds = _left(task, base, rows), base.repeats
     if left == 0:
         return {}
     done = sum(row.status in DONE for row in rows)
@@ -200,7 +207,7 @@ def _tune(task: Task, base: Recipe, rows: list[Row], left: int, watch: Watch) ->
         tune_config=tune.TuneConfig(
             num_samples=samples,
             search_alg=search,
-            scheduler=scheduler(sweep.pruning, len(base.folds.selected), base.validations),
+            scheduler=scheduler(sweep.pruning, base.repeats, base.validations),
             max_concurrent_trials=trials_at_once(base.ray, ray.cluster_resources(), sweep.concurrency),
         ),
         run_config=tune.RunConfig(name=name, storage_path=str(storage), verbose=0, callbacks=[watch]),

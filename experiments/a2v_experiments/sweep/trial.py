@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,9 @@ from ..basics.fingerprint import fingerprint
 from ..recipe.files import RecipeFile
 from ..recipe.labelled import with_rules
 from ..recipe.sections import Recipe
-from ..stages.experiment import Scores, complete, log_means
+from ..stages.experiment import complete, log_means
 from ..stages.graph import Sources, find_sources
+from ..stages.seeds import BySeed, Scores, over_seeds
 from ..stages.specs import experiment_config
 from ..stages.stage import Context, ending, found_or_begun
 from ..store.lookup import metrics_of, share_prefix
@@ -93,8 +94,8 @@ def run_trial(config: dict[str, Any], task: Task) -> None:
     done, run_id = found_or_begun(lambda: store.find("trial", mark), lambda: _begin(store, task, this, mark), print)
     if done is not None:
         score = score_of_run(metrics_of(done), task.metric, this.recipe.folds.label_shares)
-        folds = len(this.recipe.folds.selected)
-        tune.report({SCORE: score, TIME: task.validations * folds, "folds": folds, "run_id": run_id})
+        score, repeats = score or 0.0, this.recipe.repeats
+        tune.report({SCORE: score, TIME: task.validations * repeats, "folds": repeats, "run_id": run_id})
         return
     _run(task, this, sources, store, run_id)
 
@@ -105,19 +106,19 @@ def _run(task: Task, this: Trial, sources: Sources, store: Store, run_id: str) -
     said: list[str] = []
     pace = Pace(this.recipe, task.metric, task.validations)
 
-    def report(scores: Scores) -> None:
-        folds = len(next(iter(scores.values())))
+    def report(scores: Scores, folds: int) -> None:
         store.tag(run_id, FOLDS_DONE, str(folds))
-        pace.after_fold(scores)
-        tune.report({SCORE: score_of(scores, task.metric), TIME: pace.time, "folds": folds, "run_id": run_id})
+        score, time = score_of(scores, task.metric), task.validations * folds
+        tune.report({SCORE: score, TIME: time, "folds": folds, "run_id": run_id})
 
-    def after_fold(scores: Scores) -> None:
-        log_means(context, scores)
+    def after_fold(by_seed: BySeed) -> None:
+        log_means(context, by_seed)
+        pace.after_fold(by_seed)
         with _pruning():
-            report(scores)
+            report(over_seeds(by_seed), pace.folds)
 
-    def looked(fold: int, share: float, count: int, scores: Mapping[str, float]) -> None:
-        if pace.after_look(fold, share, count, scores):
+    def looked(seed: int | None, fold: int, share: float, count: int, scores: Mapping[str, float]) -> None:
+        if pace.after_look(seed, fold, share, count, scores):
             with _pruning():
                 tune.report({SCORE: pace.score, TIME: pace.time, "folds": pace.folds, "run_id": run_id})
 
@@ -138,7 +139,7 @@ def _run(task: Task, this: Trial, sources: Sources, store: Store, run_id: str) -
         raise
     finally:
         store.log_text(run_id, "\n".join(said), "log.txt")
-    report(scores)
+    report(scores, this.recipe.repeats)
 
 
 @contextmanager
@@ -164,19 +165,25 @@ def _begin(store: Store, task: Task, this: Trial, mark: str) -> str:
 
 
 def score_of(scores: Scores, metric: str) -> float:
-    """Mean of a metric over label shares of its mean over folds. Raises UserError where no fold has it."""
+    """Mean of a metric over label shares of its mean over folds; 0, the worst there is, where it is undefined, as
+    precision is where nothing is predicted. Raises UserError where no fold could ever have it."""
     means = []
     for folds in scores.values():
         found = summarise(folds).get(metric)
         if found is None:
-            known = [name for name in dict.fromkeys(name for fold in folds for name in fold) if "AP/" in name]
-            raise UserError(
-                f"sweep.metric = {metric.removeprefix(VALIDATION)}: no fold has this score"
-                f"{' of its validation recordings' if metric.startswith(VALIDATION) else ''}; there are"
-                f" {', '.join(known)}"
-            )
-        means.append(found.mean)
+            _check_known(metric, dict.fromkeys(name for fold in folds for name in fold))
+        means.append(found.mean if found else 0.0)
     return sum(means) / len(means)
+
+
+def _check_known(metric: str, there: Collection[str]) -> None:
+    """Raise UserError unless folds have scores of the kind of events and of the class that a metric is of."""
+    kind, _, of = metric.rpartition("/")
+    prefix = kind.rpartition("/")[0]
+    alike = [name for name in there if name.rpartition("/")[2] == of and name.startswith(prefix)]
+    if not alike:
+        known = [name for name in there if "AP/" in name]
+        raise UserError(f"sweep.metric = {metric}: no fold has this score; there are {', '.join(known)}")
 
 
 def score_of_run(metrics: Mapping[str, float], metric: str, shares: list[float]) -> float | None:

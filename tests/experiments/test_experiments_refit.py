@@ -56,10 +56,10 @@ def world(tmp_path_factory, empty_database, csv_source) -> World:
     heard: dict[str, list[str]] = {}
     train = stages._train
 
-    def spied(context, spec, run_id, name, label):
+    def spied(context, spec, run_id, name, label, *rest):
         heard[label] = list(spec.recordings)
         assert spec.validation == []
-        train(context, spec, run_id, name, label)
+        train(context, spec, run_id, name, label, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "_train", spied)

@@ -18,7 +18,7 @@ from a2v_eval.learned import learned
 from a2v_eval.thresholds import ThresholdScores
 from a2v_experiments.basics.errors import UserError
 from a2v_experiments.recipe.files import load_recipe
-from a2v_experiments.stages import cross_fit, refit, stages
+from a2v_experiments.stages import cross_fit, pooled, refit, stages
 from a2v_experiments.stages.figures import FigureData
 from a2v_experiments.stages.graph import find_sources
 from a2v_experiments.stages.specs import experiment_spec, finetune_spec, folds_spec, refit_spec
@@ -307,7 +307,7 @@ def test_a_class_that_a_folds_model_never_heard_is_not_judged_by_it(monkeypatch)
         )
         for run, predicted, labelled in (("a", [[3, 1], [0, 0]], [1, 1]), ("b", [[1, 1], [1, 0]], [1, 0]))
     }
-    monkeypatch.setattr(refit, "threshold_scores", lambda context, run: of_run[run])
+    monkeypatch.setattr(pooled, "threshold_scores", lambda context, run: of_run[run])
     monkeypatch.setattr(refit, "holds_for", lambda fitted, told: {"recordings": told})
     said: list[str] = []
     context = SimpleNamespace(recipe=SimpleNamespace(folds=SimpleNamespace(selected=[0, 1])), say=said.append)

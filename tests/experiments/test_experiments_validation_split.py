@@ -67,7 +67,7 @@ def test_the_share_alone_validates_every_hundred_updates_and_null_does_not(tmp_p
             ["folds.validation=0.2", "finetune.validation=null"],
             "for no validation write folds.validation: null instead",
         ),
-        (["folds.validation=1.0"], "folds.validation = 1.0: input should be less than 1"),
+        (["folds.validation=1.0"], "folds.validation: is 1.0; must be a share above 0 and below 1, or cross"),
         (
             ["folds.validation=0.2", "finetune.validation={evry: 2}"],
             "validation.evry: unknown key; did you mean 'every'",
@@ -184,7 +184,7 @@ def test_a_sweep_stops_before_it_trains_where_nothing_can_be_spared(tmp_path, co
 @pytest.mark.parametrize(
     "sets, said",
     [
-        ({}, "grace_validations = 2: there are no validations without folds.validation; say folds.validation: 0.2"),
+        ({}, "grace_validations = 2: there are no validations without a share in folds.validation; say 0.2 there"),
         ({"folds.validation": 0.2, "ray.num_workers": 2}, "say ray.num_workers: 0 (they are 2), or prune by folds"),
         ({"folds.validation": 0.2}, "must be below the number of validations of a trial, 2; after the last one"),
     ],

@@ -13,7 +13,7 @@ from a2v_eval.events import EventConfig
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig, check_together
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from .folds import FoldsConfig, Share
+from .folds import CROSS, FoldsConfig, Share
 from .sweep import Positive, Section, SweepConfig, none_as_empty
 from .validating import ValidationConfig, with_validation
 
@@ -384,20 +384,27 @@ class Recipe(Section):
 
     @property
     def validated_share(self) -> float | None:
-        """Which share of its training recordings a finetuning holds out; of a recipe `at_share`."""
+        """Which share of its training recordings a finetuning holds out, if it is one; of a recipe `at_share`."""
         validates = self.finetune is not None and self.finetune.validation is not None
-        return self.folds.validation if validates else None
+        share = self.folds.validation
+        return share if validates and isinstance(share, float) else None
+
+    @property
+    def crosses(self) -> bool:
+        """Whether inner folds validate each training recording (`folds.validation: cross`); of a recipe `at_share`."""
+        return self.finetune is not None and self.finetune.validation is not None and self.folds.validation == CROSS
 
     @property
     def is_validated(self) -> bool:
-        """Whether every finetuning holds out recordings for validation."""
-        shares = self.folds.label_shares
-        return self.finetune is not None and all(self.at_share(one).validated_share is not None for one in shares)
+        """Whether every finetuning has scores on recordings that neither it nor an inner model was trained on."""
+        stages = [self.at_share(one).finetune for one in self.folds.label_shares]
+        return self.folds.validation is not None and all(one and one.validation for one in stages)
 
     @property
     def validations(self) -> int:
-        """How many validations there are in the trainings of one fold, where none has its patience end."""
-        stages = [self.at_share(share).finetune for share in self.folds.label_shares]
+        """How many validations there are in the trainings of one fold, where none has its patience end; 0 too where
+        they are those of inner folds."""
+        stages = [] if self.crosses else [self.at_share(share).finetune for share in self.folds.label_shares]
         return sum(-(-one.updates // one.validation.every) for one in stages if one and one.validation)
 
     @property

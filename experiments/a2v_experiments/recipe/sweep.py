@@ -139,7 +139,7 @@ class PruningConfig(Section):
             return
         key = f"sweep.pruning.grace_validations = {self.grace_validations}"
         if not validations:
-            raise ValueError(f"{key}: there are no validations without folds.validation; say folds.validation: 0.2")
+            raise ValueError(f"{key}: there are no validations without a share in folds.validation; say 0.2 there")
         if workers:
             raise ValueError(
                 f"{key}: only a trial that trains in its own process learns of its validations; say ray.num_workers: 0"

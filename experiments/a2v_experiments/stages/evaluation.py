@@ -68,9 +68,21 @@ class Collectors:
         self.sweep.add(likelihood_TC, labels)
 
 
+@dataclass(frozen=True)
+class Crossed:
+    """What inner folds chose for a model that is trained on all of their recordings: thresholds of events and of
+    presence, as `write_thresholds` takes them, their `validation_metrics`, and for how many updates it is trained."""
+
+    thresholds: dict[str, Any]
+    presence: dict[str, Any] | None
+    metrics: dict[str, float]
+    updates: int
+
+
 def evaluate_model(
-    context: Context, run_id: str, model_run: str, corpus: Corpus, fold: Fold, validation: Sequence[str] = ()
-) -> None:
+    context: Context, run_id: str, model_run: str, corpus: Corpus, fold: Fold, validation: Sequence[str] = (),
+    crossed: Crossed | None = None,
+) -> None:  # fmt: skip
     """Score the fold's evaluation recordings, in one pass.
 
     Recordings that are labelled as a whole only (`Corpus.weak`) are scored by presence (`presence/...`, see
@@ -78,10 +90,10 @@ def evaluate_model(
     latter that is all there is.
 
     validation: held out training recordings, on which the threshold of each class is chosen; what counts calls of a
-    class (F1, precision, recall, found, ...) is then at these thresholds. Without any, it is at the recipe's (until the
-    folds choose one another's, see `cross_fit`), and the thresholds of the model are the best on the evaluation
-    recordings. What ranks (AP, mAP), what asks for no class (`any_class`, `timestep`), `scores.csv`, `evaluation.json`
-    and `example.png` have the recipe's.
+    class (F1, precision, recall, found, ...) is then at these thresholds. crossed: instead, what inner folds chose.
+    Without either, it is at the recipe's (until the folds choose one another's, see `cross_fit`), and the thresholds of
+    the model are the best on the evaluation recordings. What ranks (AP, mAP), what asks for no class (`any_class`,
+    `timestep`), `scores.csv`, `evaluation.json` and `example.png` have the recipe's.
 
     Metrics: both protocols (`AP/micro`, `strict/AP/micro`, ...), calls (`strict/found/CLASS`, `strict/predicted/CLASS`,
     `strict/labelled/CLASS`), events whatever their class (`any_class/F1`), timesteps (`timestep/F1`), sample sizes
@@ -99,7 +111,10 @@ def evaluate_model(
     settings = recipe.evaluate
     collected = Collectors.of(corpus.classes, frame_rate, settings)
     chosen = _chosen_on(context, run_id, len(validation), len(recordings))
-    thresholds, presence_at, validated = _choose(context, model, corpus, validation, chosen)
+    if crossed is None:
+        thresholds, presence_at, validated = _choose(context, model, corpus, validation, chosen)
+    else:
+        thresholds, presence_at, validated = crossed.thresholds, crossed.presence, crossed.metrics
     store.log_metrics(run_id, validated, recipe.finetune.updates, model_run)
     counted = None if thresholds is None else at_thresholds(thresholds["thresholds"], collected.by_class)
     presence = _presence_collector(corpus, frame_rate, settings)
@@ -108,7 +123,7 @@ def evaluate_model(
         if counted is not None:
             counted.add(likelihood_TC, labels)
     trained = [name for name in fold.train if name not in set(validation)]
-    metrics = sample_sizes(corpus, trained, validation, fold.evaluation)
+    metrics = sample_sizes(corpus, trained, trained if crossed else validation, fold.evaluation)
     best: dict[str, Any] | None = None
     if presence is not None:
         best = _log_presence(context, run_id, model_run, presence.result(), presence_at, chosen)

@@ -39,7 +39,8 @@ class TrainingSpec(BaseModel):
     finetuning starts from too, as far as it has the same classes. validation: names of recordings, others than those
     to train on, to score as `scoring` says, with windows of segment_s seconds that share overlap_s seconds; none for no
     validation.
-    probe: what a pretraining is probed with; None for no probe.
+    probe: what a pretraining is probed with; None for no probe. ends: the update after which training ends, of those
+    that its schedule is for (None: after the last).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +58,7 @@ class TrainingSpec(BaseModel):
     overlap_s: float = 0.5
     scoring: EvaluationConfig = EvaluationConfig()
     probe: ProbeSpec | None = None
+    ends: int | None = None
 
     @model_validator(mode="after")
     def _held_out(self) -> TrainingSpec:
@@ -70,6 +72,11 @@ class TrainingSpec(BaseModel):
     def looks(self) -> bool:
         """Whether rank 0 takes time now and then for what the other workers wait for."""
         return bool(self.validation) or self.probe is not None
+
+    @property
+    def end(self) -> int:
+        """The update after which training ends."""
+        return self.ends or self.loop.updates
 
     @property
     def loop(self) -> LoopConfig:

@@ -118,7 +118,7 @@ def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, nam
     if result.return_value:
         raise UserError(str(result.return_value), FAILED)
     last = Path(result.checkpoint.path) if result.checkpoint is not None else None
-    if last is None or not checkpoints.is_finished(checkpoints.read_state(last), spec.loop.updates):
+    if last is None or not checkpoints.is_finished(checkpoints.read_state(last), spec.end):
         raise KeyboardInterrupt  # aborted by Ctrl-C
     return last
 
@@ -178,7 +178,7 @@ def _train(
     spec = TrainingSpec.model_validate(payload["spec"])
     task = build_task(spec, group.device)
     if group.rank != 0:
-        train(task, spec.loop, group, resume, lambda update, metrics: None, save, list)
+        train(task, spec.loop, group, resume, lambda update, metrics: None, save, list, end=spec.end)
         return
     pending = checkpoints.read_state(resume)["pending_metrics"] if resume else []
     log = MetricLog(payload["uri"], payload["run_id"], pending, {NODES: nodes} if nodes else {})
@@ -194,10 +194,10 @@ def _train(
 
     try:
         if nodes:
-            train(task, spec.loop, group, resume, add, save, log.pending)
+            train(task, spec.loop, group, resume, add, save, log.pending, end=spec.end)
         else:
             with threads(own_threads(task.model, group.device)), finishing_update() as asked_to_stop:
-                train(task, spec.loop, group, resume, add, save, log.pending, asked_to_stop)
+                train(task, spec.loop, group, resume, add, save, log.pending, asked_to_stop, spec.end)
         patience_s = PATIENCE_S
     finally:
         machine.close()

@@ -153,6 +153,10 @@ class _Planner:
             return done[-1].mark
 
         walk(recipe, sources, hear, look, in_trial=trial is not None)
+        if recipe.crosses:
+            self.notes.append(
+                "a fold's own training ends where its inner ones were best: its time and updates are the most"
+            )
         if trial is None:
             self.whole(recipe, list(sources.values()))
         return done

@@ -31,7 +31,7 @@ WHAT = {
 }  # fmt: skip
 KINDS = {
     "prepare": "packing", "folds": "split into folds", "pretrain": "pretraining", "finetune": "finetuning",
-    "inner": "inner folds", "refit": "refit",
+    "inner": "inner training", "refit": "refit",
 }  # fmt: skip
 ONLY_THRESHOLDS = "only its thresholds"  # of a refit whose weights are there
 

@@ -339,6 +339,8 @@ def test_a_trial_is_pruned_within_a_training_by_its_validations(
     assert only.info.status == "KILLED"
     history = world.store.client.get_metric_history(only.info.run_id, "validation/strict/mAP/micro")
     assert [point.step for point in history] == [5, 10, 15]
+    # what Optuna would be told of it, if there were more trials to choose
+    assert pruned.data.metrics["validation/strict/mAP/micro_mean"] == pytest.approx(history[-1].value, abs=0.05)
     assert not list((work / "checkpoints").glob("*"))  # nobody goes on from where it stopped
     said = call_quietly("experiment", "run", recipe, "--work", work)
     assert said.code == 0 and "every trial: reused" in said.out

@@ -280,6 +280,7 @@ def finetune(
     assert step.fold is not None and step.share is not None
     whole = folds[step.fold]
     chosen = of_share(recipe, whole, step.share)
+    looked = partial(context.looked, step.seed, step.fold, step.share) if context.looked else None
 
     def work(run_id: str) -> None:
         context.store.name_classes(run_id, corpus.classes)
@@ -287,7 +288,6 @@ def finetune(
         for notice in parts.notices:
             context.say(f"  {notice}")
         names, validation = parts.train, parts.validation or []
-        looked = partial(context.looked, step.seed, step.fold, step.share) if context.looked else None
         given = crossed() if crossed else None
         ends = given.updates if given else None
         model_run = detector(context, stage, run_id, corpus, start, names, validation, looked, ends)

@@ -9,6 +9,7 @@ from ray.tune import Callback
 from tqdm import tqdm
 
 from ..basics.errors import UserError
+from ..store.lookup import share_prefix
 from ..store.tags import ERROR, PRUNED, TRIAL, having
 from ..store.tracking import Store
 from .trial import SCORE, TIME, Task
@@ -52,8 +53,16 @@ class Watch(Callback):
             after = f"{result['folds']} of {self.folds} folds"
             if self.task.validations:
                 after = f"{result[TIME]:g} of {self.task.validations * self.folds} validations"
+                self._keep_score(result)
             told = f"pruned, {self.task.metric} {result[SCORE]:.3f} after {after}"
         self.say(f"{self._name(trial)}: {told}")
+
+    def _keep_score(self, result: dict[str, Any]) -> None:
+        """Of a trial that was pruned within its first fold: a later call of Optuna is to know it."""
+        shares = self.task.file.resolve().folds.label_shares
+        names = [f"{share_prefix(share, len(shares))}{self.task.metric}_mean" for share in shares]
+        if result["folds"] == 0:
+            self.store.log_metrics(result["run_id"], dict.fromkeys(names, result[SCORE]))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name = self._name(trial)

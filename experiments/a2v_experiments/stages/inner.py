@@ -16,7 +16,7 @@ from a2v_data.folds import Fold, Folds
 
 from ..recipe.sections import Recipe
 from ..store import lookup
-from ..store.tags import FOLD, LABEL_SHARE
+from ..store.tags import FOLD, LABEL_SHARE, SEED
 from ..training.validation_report import BEST_UPDATE, validation_metrics
 from . import stages
 from .evaluation import Crossed, evaluate_model, holds_for
@@ -39,7 +39,8 @@ def train_without(context: Context, step: Step[Any], corpus: Corpus, folds: Fold
         scored = replace(context, recipe=_fitted(recipe, step, corpus, folds))
         evaluate_model(scored, run_id, model_run, corpus, part)
 
-    tags = {FOLD: str(step.fold), LABEL_SHARE: f"{step.share:g}", **stages.detector_tags(context, stage, start)}
+    seed = {} if step.seed is None else {SEED: str(step.seed)}
+    tags = {FOLD: str(step.fold), LABEL_SHARE: f"{step.share:g}", **seed, **stages.detector_tags(context, stage, start)}
     return run_stage(context, stage, step.inputs, work, tags)
 
 

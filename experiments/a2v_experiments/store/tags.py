@@ -35,9 +35,10 @@ PREVIOUS_RUN = "previous_run"  # the run of the model that it goes on from, or w
 NODES = "a2v.nodes"  # the machines that its workers were on
 FOLD = "fold"
 LABEL_SHARE = "label_share"
+SEED = "seed"  # where the recipe has several
 
 # an experiment or a trial
-FINETUNE_RUNS = "a2v.finetune_runs"  # {label share: {fold: run id}} of what is done
+FINETUNE_RUNS = "a2v.finetune_runs"  # {label share: {fold: run id}} of what is done; with seeds a tag for each, .SEED
 HEARD_LINE = "a2v.heard"  # what its pretraining heard of the evaluation recordings
 START_HEARD = "a2v.start_heard"  # how many of the evaluation recordings the model that it goes on from was trained on
 REFIT_RUN = "a2v.refit_run"  # the run id of its training on all labels, no fold of it

@@ -71,6 +71,13 @@ class Loud(BaseModel):
 def louder(waveform, target, sample_rate, config, rng):
     return waveform * config.factor, target
 """
+BACKWARDS = """
+from a2v_data.registry import register_augmentation
+
+@register_augmentation("backwards")
+def backwards(waveform, target, sample_rate, config, rng):
+    return waveform[::-1], target[::-1]
+"""
 
 
 @contextmanager

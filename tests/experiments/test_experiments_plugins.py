@@ -16,15 +16,15 @@ from a2v_experiments.stages.specs import experiment_config, finetune_spec, pretr
 from a2v_experiments.sweep.trials import trials_of
 from a2v_experiments.training.tasks import TrainingSpec
 from a2v_model.plugins import allowed
-from experiments_plugins import EVENTS, LOSS, PARTS, forget, nothing_stays
+from experiments_plugins import BACKWARDS, EVENTS, LOSS, PARTS, forget, nothing_stays
 from experiments_world import RATE, recipe_tree, training_spec, write_recipe
 
 ALL = {
-    "plugins": ["mine.py", "parts.py", "events.py"],
+    "plugins": ["mine.py", "parts.py", "events.py", "augmenting.py"],
     "model__front_end": {"kind": "blocks", "sample_rate": RATE},
     "finetune__loss": {"kind": "squares", "weight": 2},
     "finetune__head": {"kind": "two_layers"},
-    "finetune__augmentations": [{"kind": "louder", "factor": 2}],
+    "finetune__augmentations": [{"kind": "louder", "factor": 2}, {"kind": "backwards"}],
     "evaluate": {"events": {"method": "steps", "options": {"least": 2}}, "overlap_s": 0.3},
 }
 
@@ -37,7 +37,7 @@ def _nothing_stays():
 
 def write(folder: Path, **changes: object) -> Path:
     folder.mkdir(exist_ok=True, parents=True)
-    for name, text in (("mine", LOSS), ("parts", PARTS), ("events", EVENTS)):
+    for name, text in (("mine", LOSS), ("parts", PARTS), ("events", EVENTS), ("augmenting", BACKWARDS)):
         (folder / f"{name}.py").write_text(text)
     return write_recipe(folder / "small.yaml", recipe_tree(data__source="tones", **copy.deepcopy(changes)))
 
@@ -64,6 +64,8 @@ def test_an_edited_plugin_changes_the_fingerprints_of_what_it_concerns(tmp_path)
     assert changed("mine.py", LOSS) == set()
     assert changed("mine.py", LOSS.replace("** 2", "** 4")) == {"training", "finetune", "refit"}
     assert changed("parts.py", PARTS + "\n") == {"pretrain", "training", "finetune", "refit"}
+    edited = BACKWARDS.replace("[::-1]", "[::1]")
+    assert changed("augmenting.py", edited) == {"training", "finetune", "refit"}
     assert changed("events.py", EVENTS + "\n") == {"finetune", "refit"}  # of the model that is there
 
 
@@ -80,9 +82,9 @@ def test_files_lie_beside_the_recipe_that_names_them_whichever_extends_it(tmp_pa
     child = tmp_path / "own/child.yaml"
     child.write_text("extends: ../lab/small.yaml\nname: child\nfinetune: {loss: {weight: 7}}\n")
     recipe = load_recipe(str(child))
-    assert recipe.finetune.loss.config.weight == 7 and set(recipe.plugins) == {"mine", "parts", "events"}
+    assert recipe.finetune.loss.config.weight == 7 and set(recipe.plugins) == {"mine", "parts", "events", "augmenting"}
     monkeypatch.chdir(tmp_path / "lab")
-    assert load_recipe(str(child), ["plugins=[mine.py, parts.py, events.py]"]).plugins == recipe.plugins
+    assert load_recipe(str(child), ["plugins=[mine.py, parts.py, events.py, augmenting.py]"]).plugins == recipe.plugins
 
 
 def test_packages_modules_and_entry_points(tmp_path, monkeypatch):
@@ -111,12 +113,12 @@ def test_what_is_submitted_has_the_same_plugins(tmp_path, monkeypatch):
     (package / "__init__.py").write_text("")
     (package / "losses.py").write_text(LOSS)
     file = submission.for_cluster(read_recipe(str(write(tmp_path, **{**ALL, "plugins": [
-        "birds:losses", "parts.py", "events.py"]}))))  # fmt: skip
+        "birds:losses", "parts.py", "events.py", "augmenting.py"]}))))  # fmt: skip
     chosen = file.resolve()
     upload = tmp_path / "upload"
     upload.mkdir()
     submission.write_upload(upload, file, "job-1")
-    for name in ("parts.py", "events.py", "birds/losses.py"):
+    for name in ("parts.py", "events.py", "augmenting.py", "birds/losses.py"):
         (tmp_path / name).unlink()
     forget()
     assert load_recipe(str(upload / "recipe.yaml")) == chosen
@@ -172,7 +174,7 @@ def test_a_tiny_recipe_keeps_its_parts(tmp_path):
         ({"finetune__head": "bent"}, {}, "finetune.head = 'bent': input should be 'linear' or 'temporal'"),
         ({"model__front_end__stride": 41}, {}, "must be a whole number of frames of 0.01025 s"),
         ({"evaluate__events__method": "stairs"}, {}, "evaluate.events.method = 'stairs': input should be 'avg',"),
-        ({"plugins": ["parts.py", "events.py"]}, {}, "finetune.loss.kind = 'squares': must be the name of a loss that"),
+        ({"plugins": ["parts.py", "events.py", "augmenting.py"]}, {}, "loss.kind = 'squares': must be the name of a loss"),
         (
             {}, {"mine.py": LOSS.replace("(logits.sigmoid() - targets) ** 2", "logits.mean()")},
             "small.yaml: finetune.loss: loss squares of plugin mine: gives a tensor (); must be the loss of each",
@@ -219,7 +221,7 @@ def test_mistakes_are_one_line_before_anything_runs(tmp_path, changes, edit, tol
 def test_a_part_of_a_plugin_that_the_recipe_does_not_name_is_refused(tmp_path):
     load_recipe(str(write(tmp_path, **ALL)))  # and it is loaded from now on
     with pytest.raises(UserError, match="squares is registered by mine, which is none of the recipe's plugins"):
-        load_recipe(str(write(tmp_path, **{**ALL, "plugins": ["parts.py", "events.py"]})))
+        load_recipe(str(write(tmp_path, **{**ALL, "plugins": ["parts.py", "events.py", "augmenting.py"]})))
 
 
 def test_agreement_ends_with_the_command(a2v, tmp_path, monkeypatch):

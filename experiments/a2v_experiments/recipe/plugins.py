@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from a2v_eval.registry import EVENT_METHODS, own_runs
 from a2v_model.backbone import new_front_end
 from a2v_model.heads import apply_head, new_head
 from a2v_model.losses import own_loss
-from a2v_model.parts import OwnPart, Part
+from a2v_model.parts import OwnPart
 from a2v_model.plugins import MAIN, Plugin, loaded, plugin_of
 from a2v_model.registry import OwnFrontEndConfig, OwnHead, OwnLoss
 from pydantic import ValidationError
@@ -29,6 +30,8 @@ from .sections import FinetuneStage, Recipe
 GROUP = "a2v.plugins"
 DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 Stage = Literal["pretrain", "finetune", "evaluate"]
+STAGES: tuple[Stage, ...] = ("pretrain", "finetune", "evaluate")
+Part = Any  # of the `parts.py` of any of the packages
 
 
 def find_plugins(names: Any, folder: Path) -> tuple[Plugin, ...]:
@@ -109,7 +112,7 @@ def parts_of(recipe: Recipe, stage: Stage) -> list[Part]:
     own: list[Any] = [recipe.model.front_end]
     if stage == "finetune" and recipe.finetune is not None:
         own += [recipe.finetune.head, recipe.finetune.loss, *recipe.finetune.augmentations]
-    return [one.part for one in own if isinstance(one, OwnPart)]
+    return [one.part for one in own if isinstance(one, OwnPart | OwnAugmentation)]
 
 
 def digests(recipe: Recipe, stage: Stage) -> dict[str, str]:
@@ -136,7 +139,7 @@ def plugins_for(recipe: Recipe, *stages: Stage) -> list[Plugin]:
 def check_parts(recipe: Recipe, where: str) -> None:
     """Try every part of a plugin on something tiny. Raises UserError, naming recipe, key and plugin, for what does not
     give what it should. No random number that training would draw is drawn."""
-    stages = {"finetune": recipe.finetune}
+    stages: dict[str, FinetuneStage | None] = {"finetune": recipe.finetune}
     stages |= {f"finetune_by_share.{share:g}": stage for share, stage in recipe.finetune_by_share.items()}
     with torch.random.fork_rng(devices=[]):
         if isinstance(recipe.model.front_end, OwnFrontEndConfig):
@@ -147,8 +150,8 @@ def check_parts(recipe: Recipe, where: str) -> None:
         events = recipe.evaluate.events
         if events.is_own:
             _try(f"{where}: evaluate.events", EVENT_METHODS.get(events.method), lambda: _events(recipe))
-    for stage in ("pretrain", "finetune", "evaluate"):
-        digests(recipe, stage)
+    for of_recipe in STAGES:
+        digests(recipe, of_recipe)
 
 
 def _check_finetuning(where: str, stage: FinetuneStage, recipe: Recipe) -> None:
@@ -158,7 +161,7 @@ def _check_finetuning(where: str, stage: FinetuneStage, recipe: Recipe) -> None:
     if loss is not None:
         _try(f"{where}.loss", loss.part, lambda: _loss(loss))
     for number, own in enumerate(stage.augmentations):
-        _try(f"{where}.augmentations.{number}", own.part, lambda own=own: _augmentation(own, recipe))
+        _try(f"{where}.augmentations.{number}", own.part, partial(_augmentation, own, recipe))
 
 
 def _try(where: str, part: Part, check: Callable[[], None]) -> None:

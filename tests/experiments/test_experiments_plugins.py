@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
+import re
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from a2v_experiments.basics.errors import UserError
 from a2v_experiments.cluster import submission
@@ -15,7 +18,9 @@ from a2v_experiments.recipe.sections import Recipe
 from a2v_experiments.stages.specs import experiment_config, finetune_spec, pretrain_spec, refit_spec
 from a2v_experiments.sweep.trials import trials_of
 from a2v_experiments.training.tasks import TrainingSpec
-from a2v_model.plugins import allowed
+from a2v_model.losses import own_loss
+from a2v_model.plugins import Plugin, allowed, use
+from a2v_model.registry import OwnLoss
 from experiments_plugins import BACKWARDS, EVENTS, LOSS, PARTS, forget, nothing_stays
 from experiments_world import RATE, recipe_tree, training_spec, write_recipe
 
@@ -174,7 +179,7 @@ def test_a_tiny_recipe_keeps_its_parts(tmp_path):
         ({"finetune__head": "bent"}, {}, "finetune.head = 'bent': input should be 'linear' or 'temporal'"),
         ({"model__front_end__stride": 41}, {}, "must be a whole number of frames of 0.01025 s"),
         ({"evaluate__events__method": "stairs"}, {}, "evaluate.events.method = 'stairs': input should be 'avg',"),
-        ({"plugins": ["parts.py", "events.py", "augmenting.py"]}, {}, "loss.kind = 'squares': must be the name of a loss"),
+        ({"plugins": ["parts.py", "events.py", "augmenting.py"]}, {}, "kind = 'squares': must be the name of a loss"),
         (
             {}, {"mine.py": LOSS.replace("(logits.sigmoid() - targets) ** 2", "logits.mean()")},
             "small.yaml: finetune.loss: loss squares of plugin mine: gives a tensor (); must be the loss of each",
@@ -228,3 +233,12 @@ def test_agreement_ends_with_the_command(a2v, tmp_path, monkeypatch):
     monkeypatch.delenv("A2V_ALLOW_PLUGINS", raising=False)
     said = a2v("model", "export", str(tmp_path / "none"), str(tmp_path / "out.pt"), "--allow-plugins")
     assert said.code == 2 and not allowed()
+
+
+def test_the_loss_of_the_documentation_is_what_it_says():
+    page = (Path(__file__).parents[2] / "docs/plugins.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    use([Plugin(name="my_loss", files={"__init__.py": text})])
+    logits = torch.full((2,), math.log(3))  # likelihoods of 3/4
+    loss = own_loss(OwnLoss(kind="focal_asymmetric", gamma_positive=1), logits, torch.tensor([0.0, 1.0]))
+    assert loss.tolist() == pytest.approx([0.75**4 * -math.log(0.25), 0.25 * -math.log(0.75)])

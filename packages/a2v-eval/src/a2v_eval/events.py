@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from .canny import canny_runs, frames_below
 from .peaks import moving_maximum, split_runs
@@ -45,8 +44,8 @@ Seconds = Annotated[float, Field(gt=0)]
 def _a_method(name: str) -> str:
     if name in BUILT_IN or name in EVENT_METHODS.parts:
         return name
-    known = ", ".join(repr(one) for one in (*BUILT_IN[:-1], *sorted(EVENT_METHODS.parts)))
-    raise PydanticCustomError("event_method", f"Input should be {known} or {BUILT_IN[-1]!r}, or a plugin's method")
+    known = ", ".join([*BUILT_IN, *sorted(EVENT_METHODS.parts)])
+    raise ValueError(f"is {name!r}; must be one of {known}, or the name of a method that a plugin brings")
 
 
 class EventConfig(BaseModel):

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..basics.errors import UserError
-from ..basics.places import DEFAULT_WORK, command, ui_command
+from ..basics.places import DEFAULT_WORK, command, is_server, ui_address, ui_command
 from .options import Json, Override, RecipeName, ScaleChoice, Tracking, Work, check_new_figure, say
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-UI_ADDRESS = "http://127.0.0.1:5000"  # where `a2v ui` listens
 
 
 def list_(work: Work = DEFAULT_WORK, tracking_uri: Tracking = None, as_json: Json = False) -> None:
@@ -73,8 +71,7 @@ def compare(
     found, chosen = sides(client, names), metric or []
     compare_report.check_metrics(found, chosen)
     drawn = [] if figure is None else draw_curves(client, found, figure)
-    server = tracking_uri if tracking_uri and tracking_uri.startswith(("http://", "https://")) else None
-    address = server or UI_ADDRESS
+    server, address = is_server(tracking_uri), ui_address(tracking_uri)
     if as_json:
         say(json.dumps(compare_report.to_json(found, chosen, address), indent=1))
         return

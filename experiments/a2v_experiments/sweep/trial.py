@@ -35,6 +35,12 @@ from .trials import Trial, trial
 SCORE = "score"  # what Ray Tune compares: the sweep's metric, mean over folds and label shares so far
 
 
+def score_name(recipe: Recipe) -> str:
+    """By which score a sweep chooses."""
+    assert recipe.sweep is not None
+    return recipe.sweep.metric
+
+
 @dataclass(frozen=True)
 class Task:
     """What the process of a trial needs of its sweep; plain data.

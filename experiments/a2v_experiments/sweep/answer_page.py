@@ -18,7 +18,7 @@ from ..recipe.sections import Recipe
 from ..stages.stage import Context
 from ..store.lookup import share_prefix
 from ..store.names import unique_names
-from ..store.tags import ANSWER, COMMIT, DIRTY
+from ..store.tags import ANSWER, CHOSEN_BY, COMMIT, DIRTY
 from ..store.tracking import flatten
 from .answer import Answer, to_json, told
 from .answer_text import answer_lines, difference, metric_title, number, p_text, to_text, worth
@@ -65,6 +65,7 @@ def log_answer(context: Context, answer: Answer, rows: Sequence[Row]) -> None:
     run_url = f"{ui_address(store.uri)}/#/experiments/{store.experiment_id}/runs/"
     page = page_html(context.recipe, answer, rows, run_id, run_url, commit)
     store.log_text(run_id, page, "sweep.html")
+    store.tag(run_id, CHOSEN_BY, answer.chosen_by)
     store.tag(run_id, ANSWER, "\n".join(answer_lines(answer))[:LONGEST_TAG])
     store.log_metrics(run_id, effect_metrics(answer))
 
@@ -174,7 +175,7 @@ def _ticks(low: float, high: float) -> list[tuple[float, str]]:
     step = size * next(times for times in (1, 2, 5, 10) if times * size >= rough)
     digits = max(0, -math.floor(math.log10(step)))
     first, last = math.ceil(low / step), math.floor(high / step)
-    return [(count * step, number(count * step, digits)) for count in range(first, last + 1)]
+    return [(count * step, number(count * step, digits) if count else "0") for count in range(first, last + 1)]
 
 
 def _swept(recipe: Recipe) -> dict[str, str]:

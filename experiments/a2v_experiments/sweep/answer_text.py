@@ -17,7 +17,7 @@ NAMED = 6  # of trials in one line
 
 def answer_lines(answer: Answer) -> list[str]:
     """One line for each parameter, in the recipe's order, then one for the best trial. Without line breaks."""
-    keys = short_names(one.key for one in (*answer.parameters, *answer.unpaired))
+    keys = short_names([*(one.key for one in answer.parameters), *(one.key for one in answer.unpaired)])
     metric = metric_title(answer.metric)
     lines = [f"{keys[one.key]}: {_of_parameter(one, metric)}" for one in answer.parameters]
     lines += [f"{keys[one.key]}: {_unpaired(one, metric)}" for one in answer.unpaired]

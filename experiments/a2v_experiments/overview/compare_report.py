@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..basics.errors import UserError
 from ..basics.tables import text_table
 from ..stages.experiment import class_names, present_names
 from ..store.tags import STAGE, VARIANT
-from ..sweep.answer_text import difference, metric_title, named, number, p_text
+from ..sweep.answer_text import WIDTH, difference, metric_title, named, number, p_text
 from .compare import Side, differences, shares_together, summaries, ui_link
 from .compare_tests import RANKED_BY, Baseline, Pairing, Test, pairings
 
@@ -187,7 +188,7 @@ def _verdict(
         if (untested := [pair.second for pair in paired if pair.second not in known])
         else []
     )
-    return f"{who}: {'; '.join(parts)} (Holm)"
+    return textwrap.fill(f"{who}: {'; '.join(parts)} (Holm)", WIDTH, subsequent_indent="  ")
 
 
 def _tests(paired: Sequence[Pairing], names: dict[str, str]) -> list[str]:

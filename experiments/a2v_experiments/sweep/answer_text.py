@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from a2v_eval.effects import Compared, Effect
+from a2v_eval.effects import ALPHA, Compared, Effect
 from a2v_eval.parameter_effects import ParameterEffect, Unpaired
 
 from .answer import Answer, told
@@ -13,6 +13,7 @@ from .trials import short_names
 
 WIDTH = 100
 NAMED = 6  # of trials in one line
+FINE = 0.05  # width of an interval below which its ends have three digits
 
 
 def answer_lines(answer: Answer) -> list[str]:
@@ -99,16 +100,16 @@ def p_text(p: float | None) -> str:
         return "p unknown"
     if p < 0.001:
         return "p < .001"
-    return "p = 1" if p > 0.995 else f"p = {number(p, 3 if p < 0.01 or 0.045 <= p < 0.055 else 2)}"
+    fewest = 3 if p < 0.01 else 2
+    digits = next((n for n in range(fewest, 6) if (round(p, n) < ALPHA) == (p < ALPHA)), 6)
+    return "p = 1" if p > 0.995 else f"p = {number(p, digits)}"
 
 
 def difference(effect: Effect) -> str:
     """+.04 [.01, .07], with as many digits as tell its ends apart."""
-    ends = [effect.low, effect.high]
-    size = max(abs(end) for end in (effect.difference, *ends) if end is not None)
-    digits = 2 if size >= 0.1 else 3
     if effect.low is None or effect.high is None:
-        return signed(effect.difference, digits)
+        return signed(effect.difference, 3)
+    digits = 2 if effect.high - effect.low >= FINE else 3
     return f"{signed(effect.difference, digits)} [{number(effect.low, digits)}, {number(effect.high, digits)}]"
 
 

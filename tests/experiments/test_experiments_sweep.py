@@ -241,7 +241,13 @@ def test_a_sweep_from_end_to_end(tmp_path: Path, new_work: Callable[[str], Path]
     best = max(("short masks", "long masks"), key=lambda name: trials[name].data.metrics["strict/mAP/micro_mean"])
     assert parent.data.tags["a2v.best_trial"] == best and f"best trial by strict/mAP/micro: {best}" in said.out
     figures = {"ap_against_parameters_paper.png", "ap_against_parameters_strict.png"}
-    assert figures | {"sweep.csv", "sweep.txt", "sweep.json"} <= world.artifacts(parent)
+    answer = {"answer.txt", "answer.json", "sweep.html"}
+    assert figures | answer | {"sweep.csv", "sweep.txt", "sweep.json"} <= world.artifacts(parent)
+    words = world.fetch(parent, "answer.txt").read_text(encoding="utf-8").strip()
+    assert words in said.out and parent.data.tags["a2v.answer"].splitlines()[0][:40] in words
+    mask = f"effect/finetune.mask_length/{'2' if best == 'short masks' else '4'}"
+    means = [trials[name].data.metrics["strict/mAP/micro_mean"] for name in ("short masks", "long masks")]
+    assert parent.data.metrics[mask] == pytest.approx(abs(means[0] - means[1]))
     found = json.loads(world.fetch(parent, "sweep.json").read_text(encoding="utf-8"))
     assert [record["status"] for record in found["trials"]] == ["finished", "finished", "failed"]
 

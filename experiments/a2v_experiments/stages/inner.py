@@ -75,9 +75,7 @@ def _parts(recipe: Recipe, step: Step[Any], corpus: Corpus, folds: Folds) -> lis
     """The inner folds: each is trained on all parts but one, and evaluated on that one."""
     whole = _whole(recipe, step, folds)
     parts = inner_parts(recipe, corpus, whole)
-    return [
-        Fold(number, [name for name in whole if name not in set(held)], held) for number, held in enumerate(parts)
-    ]
+    return [Fold(number, [name for name in whole if name not in set(held)], held) for number, held in enumerate(parts)]
 
 
 def _whole(recipe: Recipe, step: Step[Any], folds: Folds) -> list[str]:

@@ -33,6 +33,8 @@ from ..stages.stage import Context, begin_alone, ending
 from ..store.lookup import has_model, seed_runs
 from ..store.tags import FINGERPRINT, STAGE, SWEEP, TRIALS, VARIANT, having
 from ..store.tracking import Store
+from .answer import Answer, answer_from
+from .answer_page import log_answer
 from .report import log_report, text_report
 from .rows import DONE, KnownSources, Row, best_of, rows_of
 from .search import Evaluated, bundle, optuna_search, scheduler, trials_at_once
@@ -54,12 +56,14 @@ class BestTrial:
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """A sweep's end: its run, the table over its trials, the trials that failed with the reason, and the best one."""
+    """A sweep's end: its run, the table over its trials, the trials that failed with the reason, the best one, and what
+    the sweep found out."""
 
     run_id: str
     table: str
     failed: dict[str, str]
     best: BestTrial | None
+    answer: Answer
 
 
 def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], None]) -> SweepOutcome:
@@ -91,7 +95,8 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
     rows = rows_of(task, store, sources)
     if found and _left(task, base, rows, found.data.tags.get(TRIALS)) == 0:
         say(f"every trial: reused, run {run_id}")
-        return SweepOutcome(run_id, text_report(base, rows), {}, best_trial(file, rows, store))
+        found_out = answer_from(store.client, base, rows)
+        return SweepOutcome(run_id, text_report(base, rows), {}, best_trial(file, rows, store), found_out)
     if found:
         store.reopen(run_id)
     with ending(store, run_id):
@@ -112,11 +117,13 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
                 _drop_checkpoints(task, store, row.run_id)
         rows += [Row(name, {}, "failed", why) for name, why in failed.items() if name not in {row.name for row in rows}]
         log_report(context, rows)
+        found_out = answer_from(store.client, base, rows)
+        log_answer(context, found_out, rows)
         if not failed:
             store.tag(run_id, TRIALS, str(sweep.trials or len(trials)))
     if failed:
         store.finish(run_id, "FAILED")
-    return SweepOutcome(run_id, text_report(base, rows), failed, best_trial(file, rows, store))
+    return SweepOutcome(run_id, text_report(base, rows), failed, best_trial(file, rows, store), found_out)
 
 
 def best_trial(file: RecipeFile, rows: list[Row], store: Store) -> BestTrial | None:

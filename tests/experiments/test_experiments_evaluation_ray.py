@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,27 +42,28 @@ def evaluated(world: Any, recipe: Recipe, name: str) -> tuple[dict[str, float], 
     context = Context(recipe, store, world.work, parent.info.run_id, lambda line: None)
     run_id = store.begin("finetune", name, name, {}, {FOLD: "0"}, parent.info.run_id)
     with ending(store, run_id):
-        evaluate_model(context, run_id, first.info.run_id, corpus, Fold(train, valid), train[:2])
+        evaluate_model(context, run_id, first.info.run_id, corpus, Fold(0, train, valid), train[:2])
     run = store.run(run_id)
     files = {path: world.fetch(run, path) for path in world.artifacts(run)}
     return dict(run.data.metrics), {path: file.read_bytes() for path, file in files.items() if file.is_file()}
 
 
-def dies_once(argument: tuple[Path, int]) -> int:
-    folder, number = argument
-    if number == 2:
-        try:
-            (folder / "died").touch(exist_ok=False)
+def local_work() -> tuple[Callable[[tuple[Path, int]], int], Callable[[int], int]]:
+    """One whose process dies the first time, and one that fails; made here since workers do not have this module."""
+
+    def dies_once(argument: tuple[Path, int]) -> int:
+        folder, number = argument
+        if number == 2 and not (folder / "died").exists():
+            (folder / "died").touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        except FileExistsError:
-            pass
-    return number**2
+        return number**2
 
+    def fails(argument: int) -> int:
+        if argument == 3:
+            raise RuntimeError("first line\nthe model does not fit")
+        return argument
 
-def fails(argument: int) -> int:
-    if argument == 3:
-        raise RuntimeError("first line\nthe model does not fit")
-    return argument
+    return dies_once, fails
 
 
 @pytest.mark.ray
@@ -81,7 +82,7 @@ def test_workers_give_the_same_bytes_as_one_process(world, tmp_path: Path, monke
     assert ray_metrics == metrics and "energy/AP/micro" in metrics
     assert ray_artifacts == artifacts and {"evaluation.json", "scores.csv", "example.png"} <= set(artifacts)
 
-    config = RayConfig(num_workers=2)
+    config, (dies_once, fails) = RayConfig(num_workers=2), local_work()
     squares = on_workers(config, dies_once, [(tmp_path, number) for number in range(5)], "trying", gpu=False)
     assert list(squares) == [0, 1, 4, 9, 16] and (tmp_path / "died").exists()
     with pytest.raises(UserError, match=r"^trying failed on a Ray worker: .*the model does not fit$"):

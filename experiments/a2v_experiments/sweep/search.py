@@ -33,7 +33,7 @@ def trials_at_once(ray: RayConfig, cluster: Mapping[str, float], concurrency: in
     return min(fits, concurrency or fits)
 
 
-TRIAL_BYTES = 100_000_000.0
+TRIAL_BYTES = 500_000_000.0  # about what a trial's own process takes: Ray puts it where most memory is left
 
 
 def bundle(ray: RayConfig, this_node: str | None) -> dict[str, float]:

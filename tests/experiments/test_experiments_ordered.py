@@ -9,9 +9,8 @@ import pytest
 from a2v_experiments.cluster.ordered import in_order
 from a2v_experiments.inference import BATCH, Stretch, Windows, cut, joined, recording_likelihoods, stretch_likelihoods
 from a2v_experiments.inference import recording_stretches as stretches_of
-from a2v_experiments.stages.listening import OnWorkers, _grouped
+from a2v_experiments.stages.listening import grouped, task_windows
 from experiments_predict import make_detector
-from experiments_world import make_recipe
 
 
 class Workers:
@@ -96,13 +95,10 @@ def test_in_parts_not_a_bit_of_the_likelihoods_differs(corpus, tmp_path):
         assert frames.tobytes() == expected.tobytes()
 
 
-def test_a_task_has_whole_batches_and_no_worker_is_left_without(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(OnWorkers, "__init__", lambda self, recipe: setattr(self, "recipe", recipe))
-    two = OnWorkers(make_recipe(tmp_path, ["ray.num_workers=2", "evaluate.overlap_s=0.5"]))  # type: ignore[call-arg]
-    stretches = [Stretch(0, Windows(0, 10, 0), 0, windows) for windows in (500, 140)]
-    assert two._task_windows(stretches, 160.0) == 320  # a window each half second: 160 s, and half of 640 windows
-    assert two._task_windows(stretches, 40.0) == 80
-    assert two._task_windows(stretches, 1.0) == BATCH
-    assert two._task_windows(stretches[1:], 3600.0) == 80  # 70 for each
-    assert list(_grouped(corpus, [3, 1, 2, 0], 6.0)) == [[3, 1], [2, 0]]  # of 3.1 s each
-    assert list(_grouped(corpus, [3, 1, 2], 3600.0)) == [[3, 1, 2]]
+def test_a_task_has_whole_batches_and_no_worker_is_left_without(corpus):
+    assert task_windows(640, workers=2, step_s=0.5, seconds=160.0) == 320  # a window each half second
+    assert task_windows(640, workers=2, step_s=0.5, seconds=40.0) == 80
+    assert task_windows(640, workers=2, step_s=0.5, seconds=1.0) == BATCH
+    assert task_windows(140, workers=2, step_s=0.5, seconds=3600.0) == 80  # 70 for each
+    assert list(grouped(corpus, [3, 1, 2, 0], 6.0)) == [[3, 1], [2, 0]]  # of 3.1 s each
+    assert list(grouped(corpus, [3, 1, 2], 3600.0)) == [[3, 1, 2]]

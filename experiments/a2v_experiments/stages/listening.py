@@ -7,11 +7,11 @@ them, as for training; this process need not have the GPU, nor the memory, that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -108,9 +108,11 @@ class OnWorkers:
         device = "cuda" if recipe.ray.use_gpu else "cpu"
         windows = recipe.data.segment_s, recipe.evaluate.overlap_s
         stretches = recording_stretches(self.corpus, recordings, self.front_end, *windows)
+        total, step_s = sum(stretch.last for stretch in stretches), windows[0] - windows[1]
+        size = task_windows(total, recipe.ray.num_workers, step_s, TASK_S[device])
         tasks = [
             _Task(self.model, self.store, part, recipe.finetune.precision, device, self.threads)
-            for part in cut(stretches, self._task_windows(stretches, TASK_S[device]))
+            for part in cut(stretches, size)
         ]
         results = self._run(_hear, tasks, doing, recipe.ray.use_gpu)
         return joined(
@@ -122,23 +124,25 @@ class OnWorkers:
     def loudness(self, recordings: Sequence[int]) -> Heard:
         tasks = [
             _LoudnessTask(self.store, part, self.frame_rate, self.threads)
-            for part in _grouped(self.corpus, recordings, LOUDNESS_TASK_S)
+            for part in grouped(self.corpus, recordings, LOUDNESS_TASK_S)
         ]
         results = self._run(_measure, tasks, "measuring loudness", gpu=False)
         for task, heard in zip(tasks, results, strict=True):
             yield from zip(task.recordings, heard, strict=True)
 
-    def _task_windows(self, stretches: Sequence[Stretch], seconds: float) -> int:
-        """Windows of a task, a multiple of the batch: `seconds` of audio, but no worker is left without any."""
-        step_s = self.recipe.data.segment_s - self.recipe.evaluate.overlap_s
-        total = sum(stretch.last for stretch in stretches)
-        share = -(-total // self.recipe.ray.num_workers)
-        return BATCH * max(1, min(round(seconds / step_s / BATCH), -(-share // BATCH)))
-
-    def _run(self, work: object, tasks: Sequence[object], doing: str, gpu: bool) -> Iterator[list[Frames]]:
+    def _run(
+        self, work: Callable[[Any], list[Frames]], tasks: Sequence[Any], doing: str, gpu: bool
+    ) -> Iterator[list[Frames]]:
         from ..cluster.ordered import on_workers
 
-        return on_workers(self.recipe.ray, work, tasks, doing, gpu)  # type: ignore[arg-type]
+        return on_workers(self.recipe.ray, work, tasks, doing, gpu)
+
+
+def task_windows(total: int, workers: int, step_s: float, seconds: float) -> int:
+    """How many of `total` windows, one each step_s, a task has: about `seconds` of audio, but no worker is left without
+    any. A multiple of the batch, see `cut`."""
+    share = -(-total // workers)
+    return BATCH * max(1, min(round(seconds / step_s / BATCH), -(-share // BATCH)))
 
 
 def _hear(task: _Task) -> list[Frames]:
@@ -185,7 +189,7 @@ def _front_end(folder: str) -> AnyFrontEnd:
     return ModelConfig.model_validate(read_description(folder)["model"]).front_end
 
 
-def _grouped(corpus: Corpus, recordings: Iterable[int], seconds: float) -> Iterator[list[int]]:
+def grouped(corpus: Corpus, recordings: Iterable[int], seconds: float) -> Iterator[list[int]]:
     """Recordings in order, so many together that they last `seconds`."""
     group: list[int] = []
     room = seconds * corpus.sample_rate

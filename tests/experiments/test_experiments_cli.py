@@ -32,7 +32,7 @@ EXPERIMENT = {
         "recipe", "--set", "--scale", "--measure", "--work", "--tracking-uri", "--allow-plugins", "--json",
     ],
     "experiment list": ["--work", "--tracking-uri", "--json"],
-    "experiment compare": ["names", "--metric", "--figure", "--work", "--tracking-uri", "--json"],
+    "experiment compare": ["names", "--metric", "--baseline", "--figure", "--work", "--tracking-uri", "--json"],
     "ui": ["--work", "--tracking-uri", "--host", "--port"],
 }  # fmt: skip
 DATA = {

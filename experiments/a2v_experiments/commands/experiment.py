@@ -48,10 +48,11 @@ def run(
         store = open_store(work, tracking_uri, chosen.name)
         say(f"experiment {chosen.name}, tracked in {store.uri}")
         if chosen.sweep:
+            from ..sweep.answer_text import to_text
             from ..sweep.run import run_sweep
 
             swept = run_sweep(file, work, store, say)
-            table, failed = swept.table, swept.failed
+            table, failed = f"{swept.table}\n\n{to_text(swept.answer)}", swept.failed
             if swept.best is not None and not scale:
                 next_ = after_sweep(swept.best, given, work, store.uri, tracking_uri)
         else:

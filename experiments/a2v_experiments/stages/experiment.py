@@ -13,6 +13,7 @@ from a2v_eval.presence import PRESENCE, presence_csv, presence_text
 from a2v_eval.summary import STRICT_FIRST, Spread, csv_table, metric_name, summarise, text_table
 
 from ..recipe.sections import Recipe
+from ..recipe.written import recipe_text
 from ..store import lookup
 from ..store.lookup import share_prefix
 from ..store.tags import PRETRAINED, VARIANT
@@ -21,6 +22,7 @@ from ..training.probe_report import PROBE
 from .cross_fit import OTHER_FOLDS, cross_fit
 from .figures import log_experiment
 from .graph import Results, Sources, find_sources, run_graph
+from .kept import keep_recipe
 from .presence import log_experiment_presence
 from .specs import experiment_spec
 from .stage import Context, Result, begin_alone, ending
@@ -57,6 +59,7 @@ def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str]
     if found:
         return complete(context, sources, finished=True)
     with ending(store, parent):
+        keep_recipe(store, parent, recipe_text(recipe))
         return complete(context, sources)
 
 

@@ -38,6 +38,8 @@ LABEL_SHARE = "label_share"
 
 # an experiment or a trial
 FINETUNE_RUNS = "a2v.finetune_runs"  # {label share: {fold: run id}} of what is done
+FOLDER = "a2v.folder"  # where relative paths of its recipe start
+SCALE = "a2v.scale"  # how small its recipe was made
 HEARD_LINE = "a2v.heard"  # what its pretraining heard of the evaluation recordings
 START_HEARD = "a2v.start_heard"  # how many of the evaluation recordings the model that it goes on from was trained on
 REFIT_RUN = "a2v.refit_run"  # the run id of its training on all labels, no fold of it

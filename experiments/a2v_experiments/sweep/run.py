@@ -23,9 +23,11 @@ from ..recipe.event_classes import check_event_classes
 from ..recipe.files import RecipeFile
 from ..recipe.labelled import with_rules
 from ..recipe.sections import Recipe
+from ..recipe.written import tree_text
 from ..stages import stages
 from ..stages.experiment import Outcome, model_run, scores_of_run
 from ..stages.graph import say_advice
+from ..stages.kept import keep_recipe
 from ..stages.specs import data_spec, folds_spec
 from ..stages.stage import Context, begin_alone, ending
 from ..store.lookup import finetune_runs
@@ -89,6 +91,7 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
     if found:
         store.reopen(run_id)
     with ending(store, run_id):
+        keep_recipe(store, run_id, tree_text(file.tree), file.scale)
         context = Context(base, store, work, run_id, say)
         origin = sources.of(base).data
         data, corpus = stages.prepare(context, data_spec(base.data, origin.fingerprint), origin)

@@ -22,8 +22,10 @@ from ..basics.fingerprint import fingerprint
 from ..recipe.files import RecipeFile
 from ..recipe.labelled import with_rules
 from ..recipe.sections import Recipe
+from ..recipe.written import recipe_text
 from ..stages.experiment import Scores, complete, log_means
 from ..stages.graph import Sources, find_sources
+from ..stages.kept import keep_recipe
 from ..stages.specs import experiment_config
 from ..stages.stage import Context, ending, found_or_begun
 from ..store.lookup import metrics_of, share_prefix
@@ -104,6 +106,7 @@ def _run(task: Task, this: Trial, sources: Sources, store: Store, run_id: str) -
 
     try:
         with ending(store, run_id):
+            keep_recipe(store, run_id, recipe_text(this.recipe), folder=task.folder)
             scores = complete(context, sources, after_fold).scores
             score_of(scores, task.metric)
     except KeyboardInterrupt:

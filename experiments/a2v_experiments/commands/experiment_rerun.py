@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,12 +13,12 @@ from .options import Tracking, Work, say
 
 
 def rerun(
-    run_id: Annotated[str, typer.Argument(help="Of an experiment, a trial or a stage of one; its beginning is enough.")],
+    run_id: Annotated[
+        str, typer.Argument(help="Of an experiment, a trial or a stage of one; its beginning is enough.")
+    ],
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
-    to: Annotated[
-        str | None, typer.Option("--to", help="Store for the new run, where nothing is reused; default: that of RUN_ID.")
-    ] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Store for the new run; default: that of RUN_ID.")] = None,
 ) -> None:
     """Repeat a run from the recipe that its store keeps, and compare the scores.
 

@@ -1,4 +1,4 @@
-"""A recipe as a file again: what every experiment and trial keeps as its artifact, so that the store alone repeats it."""
+"""A recipe as a file again: what every experiment and trial keeps, so that the store alone repeats it."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from ..recipe.files import RecipeFile
 from ..recipe.labelled import with_rules
 from ..recipe.sections import Recipe
 from ..recipe.written import recipe_text
+from ..stages.again import Swept
 from ..stages.experiment import Scores, complete, log_means
 from ..stages.graph import Sources, find_sources
 from ..stages.kept import keep_recipe
@@ -90,7 +91,8 @@ def _run(task: Task, this: Trial, sources: Sources, store: Store, run_id: str) -
     from ray import tune
 
     said: list[str] = []
-    context = Context(this.recipe, store, task.work, run_id, said.append, shared=task.parent)
+    swept = Swept(this.name, this.parameters)
+    context = Context(this.recipe, store, task.work, run_id, said.append, shared=task.parent, trial=swept)
 
     def report(scores: Scores) -> None:
         folds = len(next(iter(scores.values())))

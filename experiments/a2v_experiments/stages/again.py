@@ -1,7 +1,7 @@
 """Stages of a trial in MLflow: what they are called, and the folds that it did not run because they were there.
 
-A fold's run belongs to the trial that trained it. Another trial (or experiment) with the same fold shows it too, as a
-run below it that has the scores and says of which run they are: MLflow knows one parent for each run.
+A fold's run belongs to the trial that trained it. Another trial with the same fold shows it too, as a run below it that
+has the scores and says of which run they are: MLflow knows one parent for each run.
 """
 
 from __future__ import annotations
@@ -45,20 +45,23 @@ class Swept:
 
 
 def show_reused(context: Context, name: str, found: Run) -> None:
-    """A run below the context's for a fold that an earlier one has, once; none where it lies there already."""
-    store, parent, tags = context.store, context.parent, found.data.tags
-    if tags.get(MLFLOW_PARENT_RUN_ID) == parent or store.children(parent, having(REUSED, found.info.run_id)):
+    """A run below a trial's for a fold that an earlier one has, once; none where it lies there already."""
+    store, parent, trial, tags = context.store, context.parent, context.trial, found.data.tags
+    if (
+        trial is None
+        or tags.get(MLFLOW_PARENT_RUN_ID) == parent
+        or store.children(parent, having(REUSED, found.info.run_id))
+    ):
         return
     kept = {key: value for key, value in tags.items() if key.startswith(CLASS) or key in (FOLD, LABEL_SHARE)}
     kept |= {key: tags[key] for key in map(input_mark, ("data", "folds", "pretrain")) if key in tags}
-    params = {key: value for key, value in found.data.params.items() if key != TRIAL}
-    if context.trial is not None:
-        params |= context.trial.params
-        kept[TRIAL], name = context.trial.name, context.trial.run_name(name)
+    params = found.data.params | trial.params
     note = f"Reused: [run {found.info.run_id}]({_place(found)}) has the same configuration and inputs; these are its"
-    kept |= {STAGE: SHOWN, REUSED: found.info.run_id, VARIANT: context.recipe.variant}
+    kept |= {STAGE: SHOWN, TRIAL: trial.name, REUSED: found.info.run_id, VARIANT: context.recipe.variant}
     kept |= {MLFLOW_PARENT_RUN_ID: parent, NOTE: f"{note} scores.", **origin()}
-    run_id = store.client.create_run(store.experiment_id, tags=kept, run_name=f"{name} (reused)").info.run_id
+    run_id = store.client.create_run(
+        store.experiment_id, tags=kept, run_name=f"{trial.run_name(name)} (reused)"
+    ).info.run_id
     store.client.set_terminated(run_id)  # first, so that none is left RUNNING
     store.log_params(run_id, params)
     store.log_metrics(run_id, lookup.metrics_of(found))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..basics.errors import FAILED, INTERRUPTED, UserError
 from ..basics.places import DEFAULT_WORK, ui_command
-from .options import Override, RecipeName, Scale, Tracking, Work, say
+from .options import Override, RecipeName, Register, Scale, Tracking, Work, say
 
 if TYPE_CHECKING:
     from ..recipe.files import RecipeFile
@@ -21,6 +21,7 @@ def run(
     scale: Scale = None,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
+    register: Register = None,
 ) -> None:
     """Run a recipe: prepare, folds, pretrain, finetune, evaluate, summarise. What is done already is reused.
 
@@ -28,7 +29,8 @@ def run(
     """
     from ..recipe.files import read_recipe
 
-    execute(read_recipe(recipe, set_, scale.value if scale else None), work, tracking_uri, (recipe, set_ or []))
+    file = read_recipe(recipe, set_, scale.value if scale else None)
+    execute(file, work, tracking_uri, (recipe, set_ or []), register=register)
 
 
 def execute(
@@ -37,16 +39,23 @@ def execute(
     tracking_uri: str | None,
     given: tuple[str, list[str]] | None = None,
     folder: Path | None = None,
+    register: str | None = None,
 ) -> str:
     """Run a recipe and say what came of it; returns the run of the experiment. given: how the command line named the
     recipe and its `--set`s, for the commands that are next; None: it was not from a file. folder: where its relative
-    paths start (None: here)."""
+    paths start (None: here). register: the name under which its final model is registered."""
     from ..cluster.session import check_cluster, stop_ray
     from ..overview.next_steps import after_scale, after_sweep, next_steps
+    from ..overview.registering import register_outcome
     from ..store.tracking import open_store
 
     chosen, scale = file.resolve(), file.scale
+    if register is not None:
+        from ..store.registry import check_name
+
+        check_name(register)
     failed: dict[str, str] = {}
+    registered = None
     next_: list[str] = []
     try:
         with contextlib.chdir(folder or Path.cwd()):
@@ -59,6 +68,8 @@ def execute(
 
                 swept = run_sweep(file, work, store, say)
                 run_id, table, failed = swept.run_id, swept.table, swept.failed
+                if register and swept.best is not None and not failed:
+                    registered = register_outcome(store, register, swept.best.outcome, swept.best.recipe)
                 if swept.best is not None and given and not scale:
                     next_ = after_sweep(swept.best, given, work, store.uri, tracking_uri)
             else:
@@ -66,6 +77,8 @@ def execute(
 
                 outcome = run_experiment(chosen, work, store, say)
                 run_id, table = outcome.run_id, outcome.table
+                if register:
+                    registered = register_outcome(store, register, outcome, chosen)
                 if given and not scale:
                     next_ = next_steps(outcome, chosen, given, work, store.uri, tracking_uri)
         if given and scale:  # what is made small on purpose is not worth more updates, and its model is of no use
@@ -81,6 +94,8 @@ def execute(
         say("These numbers are from a synthetic corpus, a stand-in: they say nothing about real recordings.\n")
     if next_:
         say("\n".join([*next_, ""]))
+    if registered:
+        say(f"{registered}\n")
     say(f"tracking store: {store.uri}")
     say(f"compare the {'trials' if chosen.sweep else 'folds'}: {ui_command(work, tracking_uri)}")
     if failed:

@@ -81,7 +81,7 @@ def sides(client: MlflowClient, names: Sequence[str]) -> list[Side]:
         twice = next((side for side in found if side.run.info.run_id == run.info.run_id), None)
         if twice:
             raise UserError(f"{name}: is the same run as {twice.name} ({run.info.run_id}); name two different ones")
-        found.append(_side(client, _letter(number), name, run))
+        found.append(side_of(client, _letter(number), name, run))
     if len(found) < 2:
         raise UserError(f"{names[0]}: one run alone; name at least two to compare")
     return found
@@ -137,7 +137,8 @@ def _known(known: dict[str, str]) -> str:
     return f"experiments here: {', '.join(names)}" if names else "the store has none"
 
 
-def _side(client: MlflowClient, letter: str, name: str, run: Run) -> Side:
+def side_of(client: MlflowClient, letter: str, name: str, run: Run) -> Side:
+    """What a run is compared as. Raises UserError where it has no scores."""
     if run.data.tags[STAGE] == "finetune":
         share, fold = float(run.data.tags[LABEL_SHARE]), int(run.data.tags[FOLD])
         folds = {share: {fold: run}}

@@ -47,11 +47,9 @@ class Swept:
 def show_reused(context: Context, name: str, found: Run) -> None:
     """A run below a trial's for a fold that an earlier one has, once; none where it lies there already."""
     store, parent, trial, tags = context.store, context.parent, context.trial, found.data.tags
-    if (
-        trial is None
-        or tags.get(MLFLOW_PARENT_RUN_ID) == parent
-        or store.children(parent, having(REUSED, found.info.run_id))
-    ):
+    if trial is None or tags.get(MLFLOW_PARENT_RUN_ID) == parent:
+        return
+    if store.children(parent, having(REUSED, found.info.run_id)):
         return
     kept = {key: value for key, value in tags.items() if key.startswith(CLASS) or key in (FOLD, LABEL_SHARE)}
     kept |= {key: tags[key] for key in map(input_mark, ("data", "folds", "pretrain")) if key in tags}
@@ -59,9 +57,8 @@ def show_reused(context: Context, name: str, found: Run) -> None:
     note = f"Reused: [run {found.info.run_id}]({_place(found)}) has the same configuration and inputs; these are its"
     kept |= {STAGE: SHOWN, TRIAL: trial.name, REUSED: found.info.run_id, VARIANT: context.recipe.variant}
     kept |= {MLFLOW_PARENT_RUN_ID: parent, NOTE: f"{note} scores.", **origin()}
-    run_id = store.client.create_run(
-        store.experiment_id, tags=kept, run_name=f"{trial.run_name(name)} (reused)"
-    ).info.run_id
+    shown = store.client.create_run(store.experiment_id, tags=kept, run_name=f"{trial.run_name(name)} (reused)")
+    run_id = str(shown.info.run_id)
     store.client.set_terminated(run_id)  # first, so that none is left RUNNING
     store.log_params(run_id, params)
     store.log_metrics(run_id, lookup.metrics_of(found))

@@ -44,6 +44,11 @@ class Outcome:
     models: dict[float, list[str]] = field(default_factory=dict)
     refit: str | None = None
 
+    @property
+    def best_model(self) -> str | None:
+        """The run whose model is the one to use: trained on all labels, else of the first fold with most labels."""
+        return self.refit or (self.models[max(self.models)][0] if self.models else None)
+
 
 def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str], None]) -> Outcome:
     """Run or reuse every stage; returns when the parent run holds the summary. say(line) tells what happens."""

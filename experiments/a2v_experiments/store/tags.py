@@ -36,6 +36,9 @@ NODES = "a2v.nodes"  # the machines that its workers were on
 FOLD = "fold"
 LABEL_SHARE = "label_share"
 
+# a version in the registry
+SCORED_BY = "a2v.scored_by"  # the run of the experiment or trial whose scores it has
+
 # an experiment or a trial
 FINETUNE_RUNS = "a2v.finetune_runs"  # {label share: {fold: run id}} of what is done
 FOLDER = "a2v.folder"  # where relative paths of its recipe start

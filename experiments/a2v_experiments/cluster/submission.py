@@ -81,9 +81,10 @@ def write_upload(folder: Path, file: RecipeFile, job_id: str) -> None:
     (folder / "a2v_experiments" / ORIGIN).write_text(json.dumps(tags, indent=1), encoding="utf-8")
 
 
-def entrypoint(work: Path, scale: str | None) -> str:
+def entrypoint(work: Path, scale: str | None, register: str | None = None) -> str:
     """The job's command."""
     options = ["--work", os.path.abspath(work), *(["--scale", scale] if scale else [])]
+    options += ["--register", register] if register else []
     return pasted(["python", "-m", "a2v_experiments", "experiment", "run", RECIPE, *options])
 
 

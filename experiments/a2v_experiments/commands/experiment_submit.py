@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..basics.places import DEFAULT_WORK
-from .options import Override, RecipeName, Scale, Tracking, Work
+from .options import Override, RecipeName, Register, Scale, Tracking, Work
 
 Address = Annotated[
     str,
@@ -32,6 +32,7 @@ def submit(
         Path | None,
         typer.Option(help="Packages to install for the job: a requirements file.", exists=True, dir_okay=False),
     ] = None,
+    register: Register = None,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Follow the log, or print the job's id and end.")
     ] = True,
@@ -47,8 +48,11 @@ def submit(
     if file.resolve().sweep:
         trials_of(file)  # each of them is validated
     from ..cluster import jobs, submission
+    from ..store.registry import check_name
 
     submission.check_tracking(tracking_uri, address)
+    if register is not None:
+        check_name(register)
     variables = submission.parse_env(env or [])
     file = submission.for_cluster(file)
     chosen = file.resolve()
@@ -63,7 +67,7 @@ def submit(
         environment = submission.runtime_env(Path(folder), tracking_uri, variables, requirements)
         jobs.submit(
             client,
-            submission.entrypoint(work, scale.value if scale else None),
+            submission.entrypoint(work, scale.value if scale else None, register),
             job,
             environment,
             {"recipe": chosen.name},

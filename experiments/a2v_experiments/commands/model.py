@@ -16,9 +16,7 @@ group = typer.Typer(no_args_is_help=True, help="Look at models; exchange them wi
 OF_CLASS = ("F1", "precision", "recall", "labels")  # of `thresholds_from`: class -> number
 ModelSource = Annotated[
     str,
-    typer.Argument(
-        metavar="MODEL", help="A model's folder, or runs:/RUN_ID, models:/NAME@champion, models:/NAME/VERSION."
-    ),
+    typer.Argument(metavar="MODEL", help="A model's folder, or runs:/RUN_ID, models:/NAME@champion, models:/NAME/2."),
 ]
 
 

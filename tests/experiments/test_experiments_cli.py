@@ -29,6 +29,7 @@ EXPERIMENT = {
         "--register", "--wait", "--job-id",
     ],
     "experiment attach": ["job_id", "--address"],
+    "experiment stop": ["job_id", "--address"],
     "experiment plan": ["recipe", "--set", "--scale", "--measure", "--work", "--tracking-uri", "--json"],
     "experiment list": ["--work", "--tracking-uri", "--json"],
     "experiment compare": ["names", "--metric", "--figure", "--work", "--tracking-uri", "--json"],

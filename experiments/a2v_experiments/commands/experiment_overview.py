@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..basics.errors import UserError
-from ..basics.places import DEFAULT_WORK, command, ui_command
+from ..basics.places import DEFAULT_WORK, command
 from .options import Json, Override, RecipeName, ScaleChoice, Tracking, Work, check_new_figure, say
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-UI_ADDRESS = "http://127.0.0.1:5000"  # where `a2v ui` listens
 
 
 def list_(work: Work = DEFAULT_WORK, tracking_uri: Tracking = None, as_json: Json = False) -> None:
@@ -67,21 +65,21 @@ def compare(
     from ..overview import compare_report
     from ..overview.compare import sides, ui_link
     from ..overview.compare_figure import draw_curves, places
+    from ..store.links import ui_address, while_it_runs
 
     for place in places(figure).values() if figure is not None else ():
         check_new_figure(place)
     found, chosen = sides(client, names), metric or []
     compare_report.check_metrics(found, chosen)
     drawn = [] if figure is None else draw_curves(client, found, figure)
-    server = tracking_uri if tracking_uri and tracking_uri.startswith(("http://", "https://")) else None
-    address = server or UI_ADDRESS
+    address, first = ui_address(work, tracking_uri)
     if as_json:
         say(json.dumps(compare_report.to_json(found, chosen, address), indent=1))
         return
     say(compare_report.to_text(found, chosen))
     if drawn:
         say("\nprecision-recall curves: " + ", ".join(map(str, drawn)))
-    say("\nin MLflow" + ("" if server else f", while `{ui_command(work, tracking_uri)}` runs") + ":")
+    say(f"\nin MLflow{while_it_runs(first)}:")
     say(f"  runs   {ui_link(found, address, folds=False)}")
     say(f"  folds  {ui_link(found, address, folds=True)}")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..basics.errors import FAILED, INTERRUPTED, UserError
-from ..basics.places import DEFAULT_WORK, ui_command
+from ..basics.places import DEFAULT_WORK
 from .options import Override, RecipeName, Register, Scale, Tracking, Work, say
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def execute(
     from ..cluster.session import check_cluster, stop_ray
     from ..overview.next_steps import after_scale, after_sweep, next_steps
     from ..overview.registering import register_outcome
+    from ..store import links
     from ..store.tracking import open_store
 
     chosen, scale = file.resolve(), file.scale
@@ -97,7 +98,13 @@ def execute(
     if registered:
         say(f"{registered}\n")
     say(f"tracking store: {store.uri}")
-    say(f"compare the {'trials' if chosen.sweep else 'folds'}: {ui_command(work, tracking_uri)}")
+    address, first = links.ui_address(work, tracking_uri)
+    say(f"in MLflow{links.while_it_runs(first)}:")
+    say(f"  the run    {links.run_link(address, store.experiment_id, run_id)}")
+    if chosen.finetune is not None:
+        below = links.below(run_id, "trial" if chosen.sweep else "finetune")
+        what = "trials" if chosen.sweep else "folds "
+        say(f"  its {what} {links.experiment_link(address, store.experiment_id, below)}")
     if failed:
         raise UserError(
             f"failed: {len(failed)} of the trials ({', '.join(failed)}); the same command runs what is missing", FAILED

@@ -21,6 +21,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from ..basics.errors import FAILED, UserError
 from ..recipe.folds import USUAL_SHARE
 from ..store import lookup
+from ..store.links import VIEW
 from ..store.tags import COMMIT, FOLD, LABEL_SHARE, STAGE, SWEEP, VARIANT, input_mark
 
 STAGES = ("experiment", "trial", "finetune")
@@ -230,4 +231,4 @@ def ui_link(found: Sequence[Side], address: str, folds: bool) -> str:
         f"{key}={quote(json.dumps(value, separators=(',', ':')))}"
         for key, value in (("runs", ids), ("experiments", experiments))
     )
-    return f"{address.rstrip('/')}/#/compare-runs?{query}"
+    return f"{address.rstrip('/')}/#/compare-runs?{query}&{VIEW}"

@@ -87,7 +87,7 @@ class Store:
         self._classes: dict[str, ClassNames] = {}
 
     def _new_experiment(self, name: str, location: str | None) -> str:
-        kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens its view for training
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # of older UIs, see links.py
         try:
             return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
         except MlflowException as error:

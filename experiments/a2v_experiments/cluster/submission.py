@@ -52,8 +52,11 @@ def for_cluster(file: RecipeFile) -> RecipeFile:
     for stage in (tree.get("finetune"), *(tree.get("finetune_by_share") or {}).values()):
         if isinstance(stage, dict):
             _absolute(stage, "start")
-    if isinstance(tree.get("ray"), dict):
-        tree["ray"].pop("address", None)
+    ray = tree.get("ray")
+    if isinstance(ray, dict):
+        ray.pop("address", None)
+        if file.scale and ray.get("num_workers"):  # a recipe that names a cluster keeps its workers when made small
+            ray["address"] = "auto"
     return dataclasses.replace(file, tree=tree)
 
 

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from a2v_eval.labels import merge_touching, span_means
+from a2v_eval.bootstrap import confidence_intervals
+from a2v_eval.curves import precision_recall_curves
+from a2v_eval.evaluation import EvaluationConfig, evaluate
+from a2v_eval.labels import LABEL, merge_touching, span_means
 from a2v_eval.matching import SPAN, match, overlapping_pairs, pair_iou
 from a2v_eval.protocols import score_protocol
 from safetensors.numpy import load_file
@@ -76,7 +79,8 @@ class TestPaperGoldens:
         names = [f"c{i}" for i in range(n_classes)]
         n_frames = case.get("T", 2000) * (labels["recording"].max() + 1)
         thresholds_C = np.full(n_classes, case.get("metric_threshold", 0.15))
-        scores = score_protocol(labels, predictions, names, n_frames, thresholds_C, "paper", case["iou_threshold"])
+        iou = case["iou_threshold"]
+        scores = score_protocol(labels, predictions, names, n_frames, thresholds_C, "paper", iou, official=True)
         ap = [None if np.isnan(s.ap) else s.ap for s in scores.per_class.values()]
         assert ap == pytest.approx(wanted["per_class"], abs=1e-9)
         assert scores.micro.ap == pytest.approx(wanted["micro"], abs=1e-9)
@@ -223,3 +227,21 @@ def test_refusals():
         match(spans([]), spans([]), 1, "loose", 0.3)
     with pytest.raises(ValueError, match=r"iou_threshold: 1\.0"):
         match(spans([]), spans([]), 1, "strict", 1.0)
+
+
+def test_a_detector_that_predicts_nothing_has_no_ap_under_paper_rather_than_a_perfect_one():
+    classes, settings = ["cc", "sn"], EvaluationConfig()
+    likelihood_TC = np.full((400, 2), 0.01, np.float32)
+    labels = np.zeros(2, LABEL)
+    labels["onset_s"], labels["offset_s"], labels["class"] = [0.5, 1.2], [0.7, 1.4], [0, 1]
+    recordings = [(likelihood_TC, labels), (likelihood_TC, labels)]
+    silent = evaluate(recordings, classes, 200.0, settings)
+    metrics = silent.metrics()
+    assert not [name for name in metrics if name.startswith("AP/")]
+    assert metrics["strict/AP/micro"] == metrics["strict/mAP/micro"] == 0
+    assert "AP" not in confidence_intervals(silent, "paper", draws=20)
+    assert not precision_recall_curves(silent, "paper")
+    likelihood_TC = likelihood_TC.copy()
+    likelihood_TC[100:140, 0] = 0.9  # one class is found; of the other nothing is said
+    metrics = evaluate([(likelihood_TC, labels)], classes, 200.0, settings).metrics()
+    assert metrics["AP/cc"] == 1 == metrics["AP/macro"] and "AP/sn" not in metrics

@@ -75,7 +75,7 @@ def test_the_best_trial_is_found_with_its_models(world, first_runs, tmp_path: Pa
     file = read_recipe(str(write_recipe(tmp_path / "sweep.yaml", tree)))
     trials = [("lower", 1, 0.3, "no-run"), ("best", 2, 0.6, first_runs["experiment"][0].info.run_id)]
     rows = [
-        Row(name, {"finetune.mask_length": value}, "finished", "", run_id, 2, {"AP/micro_mean": score})
+        Row(name, {"finetune.mask_length": value}, "finished", "", run_id, 2, {"strict/mAP/micro_mean": score})
         for name, value, score, run_id in trials
     ]
     best = best_trial(file, rows, world.store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,10 @@ def test_the_score_is_the_mean_over_shares_of_the_mean_over_folds():
     assert score_of(scores, "AP/micro") == pytest.approx((0.3 + 0.7) / 2)
     with pytest.raises(UserError, match=r"sweep\.metric = AP/cx: no fold has this score; there are AP/micro"):
         score_of(scores, "AP/cx")
+    nothing_predicted = {1.0: [{"strict/AP/micro": 0.0, "strict/mAP/micro": 0.0}]}
+    assert score_of(nothing_predicted, "AP/micro") == 0 == score_of(nothing_predicted, "strict/precision/micro")
+    with pytest.raises(UserError, match="presence/mAP/micro: no fold has this score"):
+        score_of(nothing_predicted, "presence/mAP/micro")
 
 
 def row(name: str, value: int, status: Any, mean: float | None, folds: int = 2) -> Row:
@@ -142,7 +147,7 @@ def row(name: str, value: int, status: Any, mean: float | None, folds: int = 2) 
 
 
 def test_the_table_names_the_best_whole_trial_and_why_others_failed(tmp_path):
-    recipe = make_recipe(tmp_path, sweep={"parameters": {"finetune.mask_length": [1, 2, 3, 4]}})
+    recipe = make_recipe(tmp_path, sweep={"parameters": {"finetune.mask_length": [1, 2, 3, 4]}, "metric": "AP/micro"})
     rows = [row("a", 1, "finished", 0.5), row("b", 2, "pruned", 0.9, 1), row("c", 3, "failed", None, 0)]
     rows += [row("d", 4, "finished", 0.625), row("e", 5, "not run", None, 0)]
     assert best_of(rows, "AP/micro", [1.0]).name == "d"
@@ -228,10 +233,13 @@ def test_a_sweep_from_end_to_end(tmp_path: Path, new_work: Callable[[str], Path]
         assert trial.data.params["finetune.mask_length"] == length and trial.data.params["pretrain.updates"] == "6"
         folds = [run for run in below(world, trial) if run.data.tags["a2v.stage"] == "finetune"]
         assert sorted(run.data.tags["fold"] for run in folds) == ["0", "1"]
-        mean = sum(run.data.metrics["AP/micro"] for run in folds) / 2
-        assert trial.data.metrics["AP/micro_mean"] == pytest.approx(mean) and "AP/micro_std" in trial.data.metrics
-    best = max(("short masks", "long masks"), key=lambda name: trials[name].data.metrics["AP/micro_mean"])
-    assert parent.data.tags["a2v.best_trial"] == best and f"best trial by AP/micro: {best}" in said.out
+        mean = sum(run.data.metrics["strict/mAP/micro"] for run in folds) / 2
+        assert (
+            trial.data.metrics["strict/mAP/micro_mean"] == pytest.approx(mean)
+            and "strict/mAP/micro_std" in trial.data.metrics
+        )
+    best = max(("short masks", "long masks"), key=lambda name: trials[name].data.metrics["strict/mAP/micro_mean"])
+    assert parent.data.tags["a2v.best_trial"] == best and f"best trial by strict/mAP/micro: {best}" in said.out
     figures = {"ap_against_parameters_paper.png", "ap_against_parameters_strict.png"}
     assert figures | {"sweep.csv", "sweep.txt", "sweep.json"} <= world.artifacts(parent)
     found = json.loads(world.fetch(parent, "sweep.json").read_text(encoding="utf-8"))
@@ -284,3 +292,55 @@ def test_a_trial_that_falls_behind_is_pruned_and_stays_so(
     assert second.data.tags["a2v.input_run.model"] in {run.info.run_id for run in below(world, trials["0.0"])}
     said = call_quietly("experiment", "run", recipe, "--work", work)
     assert said.code == 0 and "every trial: reused" in said.out and "1    pruned" in said.out
+
+
+EAR = {
+    "front_end": {
+        "kind": "ear", "sample_rate": 4000, "filters": 16, "stem": [8, 8], "band_masks": 0, "time_mask_probability": 0,
+    },
+    "encoder": {"kind": "convolutions", "dim": 16, "depth": 2, "dropout": 0.0},
+}  # fmt: skip
+LEARNS = {
+    "average_layers": 1, "channel_mask_length": 0, "mask_length": 0, "head_only_updates": 0, "freeze_front_end": False,
+    "layerdrop": 0, "segments": 12, "micro_batches": 1, "bcl": None, "focal": False,
+    "optimizer": {"learning_rate": 0.01, "warmup_updates": 5}, "updates": 20, "log_every": 60, "checkpoint_every": 10,
+}  # fmt: skip
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("_ray")
+def test_a_trial_is_pruned_within_a_training_by_its_validations(
+    tmp_path: Path, new_work: Callable[[str], Path], csv_source: Path
+):
+    """One learns the tones at once; one whose steps are too small stops after 3 of its 4 validations of fold 0."""
+    sweep = {
+        "parameters": {"finetune.optimizer.learning_rate": [0.01, 1e-6]},
+        "pruning": {"grace_validations": 3}, "concurrency": 1,
+    }  # fmt: skip
+    tree = recipe_tree(
+        data__source=str(csv_source), pretrain=None, model=EAR, folds__validation=0.3, sweep=sweep,
+        evaluate={"fit_events": True, "overlap_s": 0.3},
+    )  # fmt: skip
+    tree["finetune"] |= {**LEARNS, "validation": {"every": 5}}
+    recipe, work = write_recipe(tmp_path / "prune.yaml", tree), new_work("prune")
+    said = call_quietly("experiment", "run", recipe, "--work", work)
+    assert said.code == 0, said.err
+    assert re.search(
+        r"learning_rate=1e-06: pruned, validation/strict/mAP/micro 0\.\d+ after 3 of 8 validations", said.out
+    )
+    assert "best trial by validation/strict/mAP/micro: learning_rate=0.01" in said.out
+    world = World(work, recipe, said)
+    trials = {run.data.params["finetune.optimizer.learning_rate"]: run for run in world.runs("trial")}
+    whole, pruned = trials["0.01"], trials["1e-06"]
+    assert whole.info.status == "FINISHED" and pruned.info.status == "KILLED"
+    assert pruned.data.tags["a2v.pruned"] == "true" and pruned.data.tags["a2v.folds"] == "0"
+    assert whole.data.metrics["validation/strict/mAP/micro_mean"] > 0.9
+    (only,) = below(world, pruned)
+    assert only.info.status == "KILLED"
+    history = world.store.client.get_metric_history(only.info.run_id, "validation/strict/mAP/micro")
+    assert [point.step for point in history] == [5, 10, 15]
+    # what Optuna would be told of it, if there were more trials to choose
+    assert pruned.data.metrics["validation/strict/mAP/micro_mean"] == pytest.approx(history[-1].value, abs=0.05)
+    assert not list((work / "checkpoints").glob("*"))  # nobody goes on from where it stopped
+    said = call_quietly("experiment", "run", recipe, "--work", work)
+    assert said.code == 0 and "every trial: reused" in said.out

@@ -26,9 +26,10 @@ PRESENCE_SCORE = "presence/mAP/micro"  # where recordings are labelled as a whol
 @dataclass(frozen=True)
 class Row:
     """One label share of an experiment's run, or of a trial's. sweep: the run id of the sweep that a trial belongs to;
-    trials: of a sweep, how many there are (it has no folds and scores of its own); scores: metric -> (mean, std or
-    None), over the folds done; started: ms since 1970; seconds: from its start to its end, or to now; gone: reads
-    RUNNING, but its process is no more; refit: the run with its model for new recordings, trained on all labels;
+    trials: of a sweep, how many there are (it has no folds and scores of its own); folds: with seeds, each fold counts
+    for each of them; scores: metric -> (mean, std or None), over the folds done; started: ms since 1970; seconds: from
+    its start to its end, or to now; gone: reads RUNNING, but its process is no more; refit: the run with its model for
+    new recordings, trained on all labels;
     round: of review, where it is one of several."""
 
     experiment: str
@@ -65,7 +66,7 @@ def _of_run(run: Run, names: dict[str, str], trials: int | None = None) -> list[
     shares, folds = planned(run)
     if trials is not None:
         shares, folds = [1.0], []
-    done, tags, info = lookup.finetune_runs(run), run.data.tags, run.info
+    done, tags, info = lookup.seed_runs(run), run.data.tags, run.info
     commit = tags.get(COMMIT)
     return [
         Row(
@@ -79,8 +80,8 @@ def _of_run(run: Run, names: dict[str, str], trials: int | None = None) -> list[
             started=info.start_time,
             seconds=((info.end_time or time.time() * 1000) - info.start_time) / 1000,
             label_share=share,
-            folds_done=len(done.get(share, {})),
-            folds=len(folds),
+            folds_done=sum(len(shares.get(share, {})) for shares in done.values()),
+            folds=len(folds) * max(1, len(json.loads(run.data.params.get("seeds", "[0]")))),
             scores=_scores(run, lookup.share_prefix(share, len(shares))),
             commit=commit,
             dirty=tags.get(DIRTY) == "true",

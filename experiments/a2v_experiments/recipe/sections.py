@@ -13,8 +13,9 @@ from a2v_eval.events import EventConfig
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig, check_together
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from .folds import FoldsConfig, Share
+from .folds import CROSS, FoldsConfig, Share
 from .sweep import Positive, Section, SweepConfig, none_as_empty
+from .validating import ValidationConfig, with_validation
 
 
 class SyntheticConfig(Section):
@@ -102,8 +103,8 @@ class PretrainStage(PretrainConfig, LoopConfig):
 
     sampling: prefer stretches in which something stands out; None: each segment once an epoch. probe: not part of a
     run's fingerprint; None: none. hears: `all` recordings, as in the paper, or `train`: a pretraining for each fold,
-    without its evaluation recordings and all others of their groups (`folds.group`), labelled or not. What
-    `folds.holdout` holds out is never heard.
+    without its evaluation and validation recordings and all others of their groups (`folds.group`), labelled or not.
+    What `folds.holdout` holds out is never heard.
     """
 
     hears: Literal["all", "train"] = Field(default="all", exclude_if=lambda heard: heard == "all")
@@ -114,19 +115,6 @@ class PretrainStage(PretrainConfig, LoopConfig):
     def _offsets_agree(self) -> PretrainStage:
         _check_offset(self.sampling, self.random_offset)
         return self
-
-
-class ValidationConfig(Section):
-    """Validation on held out training recordings, never on those that are evaluated.
-
-    share: of a fold's training recordings, in whole groups (`folds.group`); every: updates between two validations
-    (one more is at the end); patience: after so many validations in a row that are not as good as the best, within .02
-    of AP, training stops (None: never).
-    """
-
-    share: float = Field(default=0.2, gt=0, lt=1)
-    every: Positive = 100
-    patience: Positive | None = None
 
 
 def recordings_of(segments: int, recordings: int, windows: int) -> int:
@@ -153,10 +141,11 @@ class FinetuneStage(FinetuneConfig, LoopConfig):
     sampling: prefer stretches with events, and rare classes; None: each segment once an epoch. augment: events pasted
     into segments, backgrounds, levels; pasted classes are drawn by `sampling.class_power`, 0.5 without sampling.
     weight_average: decay of an exponential moving average of the weights (0: none), shorter in the first updates;
-    the average is what is validated and what becomes the model. validation: held out training recordings choose the
-    update whose weights become the model, by strict AP (None: the last). weak: recordings that are labelled as a whole
-    only, where there are some. start: a finetuned model to go on from, with all its weights: its folder, or its URI in
-    MLflow (`runs:/RUN_ID`); its head's classes are kept by their names (None: from `pretrain`, `backbone` or random).
+    the average is what is validated and what becomes the model. validation: how the recordings of `folds.validation`
+    choose the update whose weights become the model, by strict AP (None: there are none, and the last one does). weak:
+    recordings that are labelled as a whole only, where there are some. start: a finetuned model to go on from, with all
+    its weights: its folder, or its URI in MLflow (`runs:/RUN_ID`); its head's classes are kept by their names (None:
+    from `pretrain`, `backbone` or random).
     """
 
     start: str | None = Field(default=None, exclude_if=_left_out)
@@ -248,7 +237,9 @@ class Recipe(Section):
     pretrain_data: another corpus for pretraining, of which no label is read (None: that of `data`).
     backbone: instead of `pretrain`, the model to finetune: its folder, or its URI in MLflow (`runs:/RUN_ID`).
     finetune: None for pretraining only, without folds and scores. finetune_by_share: label share -> what differs from
-    `finetune` there. sweep: trials of this recipe.
+    `finetune` there. seeds: everything that is trained is trained with each of these (`pretrain.seed`,
+    `finetune.seed`), on the same folds, so that scores deviate over seeds and over folds apart; None: once, with the
+    seeds that stand there. sweep: trials of this recipe.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
@@ -262,8 +253,14 @@ class Recipe(Section):
     finetune: FinetuneStage | None
     finetune_by_share: Annotated[dict[Share, FinetuneStage], BeforeValidator(none_as_empty)] = Field(default={})
     evaluate: EvaluateStage = EvaluateStage()
+    seeds: tuple[int, ...] | None = Field(default=None, exclude_if=_left_out)
     sweep: SweepConfig | None = None
     ray: RayConfig = RayConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_validation(cls, tree: Any) -> Any:
+        return with_validation(tree) if isinstance(tree, dict) else tree
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Recipe:
@@ -311,6 +308,8 @@ class Recipe(Section):
                 raise ValueError("pretrain and finetune are both null: there is nothing to train")
             if self.finetune_by_share:
                 raise ValueError("finetune_by_share is given and finetune is null")
+            if self.seeds is not None:
+                raise ValueError("seeds are for scores to deviate over, and finetune is null; give pretrain.seed")
             if self.sweep is not None:
                 raise ValueError("sweep compares trials by their scores, so it needs finetune")
             if self.pretrain.hears == "train" and self.folds.holdout is None:
@@ -326,12 +325,21 @@ class Recipe(Section):
                 " false here, and refit the best trial's values without sweep"
             )
         pruning = self.sweep.pruning if self.sweep is not None else None
-        if pruning is not None and pruning.grace_folds >= len(self.folds.selected):
-            raise ValueError(
-                f"sweep.pruning.grace_folds = {pruning.grace_folds}: must be below the number of folds that run,"
-                f" {len(self.folds.selected)}; after the last one nothing is left to prune"
-            )
+        if pruning is not None:
+            pruning.check(self.repeats, self.validations, self.ray.num_workers)
+        if self.seeds is not None:
+            self._check_seeds(self.seeds)
         return self
+
+    def _check_seeds(self, seeds: tuple[int, ...]) -> None:
+        if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+            raise ValueError(f"seeds = {list(seeds)}: must be different whole numbers from 0 on, at least one")
+        swept: set[str] = set()
+        if self.sweep is not None:
+            swept = set(self.sweep.parameters) | {key for keys in self.sweep.variants.values() for key in keys}
+        for key in ("pretrain.seed", "finetune.seed"):
+            if key in swept:
+                raise ValueError(f"seeds are given and sweep changes {key}: leave one of the two out")
 
     def _check_start(self) -> None:
         """What finetuning goes on from has all its weights already, and is one model for all label shares."""
@@ -358,7 +366,12 @@ class Recipe(Section):
     @property
     def pretrains_by_fold(self) -> bool:
         """Whether each fold has a pretraining of its own, without its evaluation recordings."""
-        return self.pretrain is not None and self.pretrain.hears == "train" and self.folds.holdout is None
+        return self.hears_train and self.folds.holdout is None
+
+    @property
+    def hears_train(self) -> bool:
+        """Whether pretraining hears training recordings only."""
+        return self.pretrain is not None and self.pretrain.hears == "train"
 
     @property
     def pretrain_source(self) -> DataConfig:
@@ -368,6 +381,49 @@ class Recipe(Section):
     def at_share(self, share: float) -> Recipe:
         """The recipe with the finetuning settings of one label share."""
         return self.model_copy(update={"finetune": self.finetune_by_share.get(share, self.finetune)})
+
+    @property
+    def validated_share(self) -> float | None:
+        """Which share of its training recordings a finetuning holds out, if it is one; of a recipe `at_share`."""
+        validates = self.finetune is not None and self.finetune.validation is not None
+        share = self.folds.validation
+        return share if validates and isinstance(share, float) else None
+
+    @property
+    def crosses(self) -> bool:
+        """Whether inner folds validate each training recording (`folds.validation: cross`); of a recipe `at_share`."""
+        return self.finetune is not None and self.finetune.validation is not None and self.folds.validation == CROSS
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether every finetuning has scores on recordings that neither it nor an inner model was trained on."""
+        stages = [self.at_share(one).finetune for one in self.folds.label_shares]
+        return self.folds.validation is not None and all(one and one.validation for one in stages)
+
+    @property
+    def validations(self) -> int:
+        """How many validations there are in the trainings of one fold, where none has its patience end; 0 too where
+        they are those of inner folds."""
+        stages = [] if self.crosses else [self.at_share(share).finetune for share in self.folds.label_shares]
+        return sum(-(-one.updates // one.validation.every) for one in stages if one and one.validation)
+
+    @property
+    def by_seed(self) -> list[Recipe]:
+        """The recipe once for each of its seeds, in their order; without `seeds` as it is."""
+        return [self] if self.seeds is None else [self._at_seed(seed) for seed in self.seeds]
+
+    def _at_seed(self, seed: int) -> Recipe:
+        def seeded(stage: Any) -> Any:
+            return stage and stage.model_copy(update={"seed": seed})
+
+        by_share = {share: seeded(stage) for share, stage in self.finetune_by_share.items()}
+        trainings = {"pretrain": seeded(self.pretrain), "finetune": seeded(self.finetune)}
+        return self.model_copy(update={**trainings, "finetune_by_share": by_share, "seeds": (seed,)})
+
+    @property
+    def repeats(self) -> int:
+        """How often it is trained and evaluated for each label share: folds x seeds."""
+        return len(self.folds.selected) * len(self.by_seed)
 
     def is_cross_fitted(self, share: float) -> bool:
         """Whether folds choose one another's thresholds, at which calls are counted: there are several, no validation,

@@ -22,7 +22,7 @@ SCORES = re.compile(
     r"^(strict/)?(AP|mAP|F1|precision|recall)/.|^any_class/(strict/)?(AP|mAP|F1|precision|recall)$"
     r"|^timestep/(F1|precision|recall)$|^presence/(AP|mAP|F1|precision|recall)/."
 )
-FIXED = ("name", "variant", "sweep", "extends", "ray")  # what a trial is and where it runs, not what it tries
+FIXED = ("name", "variant", "sweep", "extends", "ray", "seeds")  # what a trial is and where it runs, not what it tries
 
 
 class Section(BaseModel):
@@ -114,10 +114,51 @@ def _wanted(parameters: Any) -> Any:
 class PruningConfig(Section):
     """Trials that fall behind are stopped (ASHA) after `grace_folds`, then at folds `reduction_factor` times as many,
     and so on: one goes on where its mean score over the folds done so far is among the best 1 / reduction_factor of
-    the trials that came that far before it. Folds are the same for all trials, so their scores are comparable."""
+    the trials that came that far before it. Folds are the same for all trials, so their scores are comparable. With
+    `seeds`, each fold counts once for each seed, all folds of the first seed first.
+
+    grace_validations: instead, trials are compared after each validation of their trainings (`finetune.validation`),
+    first after so many, then after `reduction_factor` times as many, by their scores on validation recordings so far
+    (None: after folds). A training counts as many validations as one of the sweep's own recipe, however long it is.
+    Needs `folds.validation`, and trials that train in their own process (`ray.num_workers: 0`).
+    """
 
     grace_folds: Positive = 1
+    grace_validations: Positive | None = Field(default=None, exclude_if=lambda number: number is None)
     reduction_factor: float = Field(default=2.0, gt=1)
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> Self:
+        if self.grace_validations is not None and self.grace_folds != 1:
+            raise ValueError("grace_folds and grace_validations exclude each other: trials are compared after either")
+        return self
+
+    def check(self, folds: int, validations: int, workers: int) -> None:
+        """Raise ValueError where nothing is left to prune after the grace, or trials could not be compared.
+
+        folds: those that run, for each seed; validations: of all trainings of a fold, 0 without any; workers:
+        `ray.num_workers`.
+        """
+        if self.grace_validations is None:
+            if self.grace_folds >= folds:
+                raise ValueError(
+                    f"sweep.pruning.grace_folds = {self.grace_folds}: must be below the number of folds that run,"
+                    f" {folds}; after the last one nothing is left to prune"
+                )
+            return
+        key = f"sweep.pruning.grace_validations = {self.grace_validations}"
+        if not validations:
+            raise ValueError(f"{key}: there are no validations without a share in folds.validation; say 0.2 there")
+        if workers:
+            raise ValueError(
+                f"{key}: only a trial that trains in its own process learns of its validations; say ray.num_workers: 0"
+                f" (they are {workers}), or prune by folds (grace_folds)"
+            )
+        if self.grace_validations >= folds * validations:
+            raise ValueError(
+                f"{key}: must be below the number of validations of a trial, {folds * validations}; after the last one"
+                " nothing is left to prune (finetune.validation.every)"
+            )
 
 
 class SweepConfig(Section):
@@ -127,7 +168,8 @@ class SweepConfig(Section):
     has. search: `grid` tries every
     combination of the lists, `random` draws `trials` of them, `optuna` lets Optuna's TPE choose `trials` of them.
     variants: instead of parameters, name -> {dotted key: value}: a trial for each, in this order.
-    metric: the score that trials are compared by, the higher the better, mean over folds and label shares.
+    metric: the score that trials are compared by, the higher the better, mean over folds and label shares; a trial in
+    which it is undefined comes last.
     concurrency: trials at once (None: as many as the cluster's resources allow). seed: of random and optuna.
     """
 
@@ -135,7 +177,7 @@ class SweepConfig(Section):
     trials: Positive | None = None
     parameters: Annotated[dict[str, Choice], BeforeValidator(_wanted)] = {}
     variants: Annotated[dict[str, Changes], BeforeValidator(none_as_empty)] = {}
-    metric: str = "AP/micro"
+    metric: str = "strict/mAP/micro"
     concurrency: Positive | None = None
     pruning: PruningConfig | None = None
     seed: int = Field(default=0, ge=0)
@@ -144,7 +186,9 @@ class SweepConfig(Section):
     @classmethod
     def _a_score(cls, metric: str) -> str:
         if not SCORES.match(metric):
-            raise ValueError(f"is {metric!r}; must be a score of the folds, for example AP/micro or strict/AP/macro")
+            raise ValueError(
+                f"is {metric!r}; must be a score of the folds, for example strict/mAP/micro or strict/AP/macro"
+            )
         return metric
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from ..store import lookup
 from ..store.environment import origin
 from ..store.names import flatten
-from ..store.tags import CLASS, FOLD, LABEL_SHARE, REUSED, STAGE, TRIAL, VARIANT, having, input_mark
+from ..store.tags import CLASS, FOLD, LABEL_SHARE, REUSED, SEED, STAGE, TRIAL, VARIANT, having, input_mark
 
 if TYPE_CHECKING:
     from .stage import Context
@@ -51,7 +51,7 @@ def show_reused(context: Context, name: str, found: Run) -> None:
         return
     if store.children(parent, having(REUSED, found.info.run_id)):
         return
-    kept = {key: value for key, value in tags.items() if key.startswith(CLASS) or key in (FOLD, LABEL_SHARE)}
+    kept = {key: value for key, value in tags.items() if key.startswith(CLASS) or key in (FOLD, LABEL_SHARE, SEED)}
     kept |= {key: tags[key] for key in map(input_mark, ("data", "folds", "pretrain")) if key in tags}
     params = found.data.params | trial.params
     note = f"Reused: [run {found.info.run_id}]({_place(found)}) has the same configuration and inputs; these are its"

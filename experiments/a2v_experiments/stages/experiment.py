@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,22 +21,23 @@ from ..store.tracking import Store
 from ..training.probe_report import PROBE
 from .cross_fit import OTHER_FOLDS, cross_fit
 from .figures import log_experiment
-from .graph import Results, Sources, find_sources, run_graph
+from .graph import BySeed as ResultsBySeed
+from .graph import Folds, Results, Sources, find_sources, run_graph
 from .kept import keep_recipe
 from .presence import log_experiment_presence
+from .seeds import BySeed, Scores, over_seeds, seed_metrics, seeds_named, seeds_text
 from .specs import experiment_spec
-from .stage import Context, Result, begin_alone, ending
+from .stage import Context, begin_alone, ending
 
-Scores = dict[float, list[dict[str, float]]]  # label share -> metrics of its folds, in their order
 VALIDATED = "thresholds chosen on validation recordings"
-AfterFold = Callable[[Scores], None]
+AfterFold = Callable[[BySeed], None]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """An experiment's end: its parent run, the scores of each (label share, fold) and the table over folds. models:
-    label share -> the runs that hold the models of its folds. refit: the run with the model for new recordings, trained
-    on all labels, where the recipe wants one."""
+    """An experiment's end: its parent run, the scores of each (label share, fold), as means over its seeds, and the
+    table over folds. models: label share -> the runs that hold the models of its folds, of the first seed. refit: the
+    run with the model for new recordings, trained on all labels, where the recipe wants one."""
 
     run_id: str
     scores: Scores
@@ -73,31 +74,37 @@ def complete(
 ) -> Outcome:
     """Every stage of the context's recipe, and the summary on its parent run.
 
-    after_fold(scores so far) is called after each fold but the last. finished: the parent has a summary already, which
-    is made again only if a stage ran.
+    after_fold(scores so far) is called after each fold of each seed but the last. finished: the parent has a summary
+    already, which is made again only if a stage ran.
     """
     results = run_graph(
         context, sources, lambda so_far: after_fold(_scores_of(context, so_far)) if after_fold else None
     )
     if context.recipe.finetune is None:
         return _pretrained(context, results)
-    scores = cross_fit(context, results.folds, _scores_of(context, results.folds))
-    reused = finished and all(result.reused for by_fold in results.folds.values() for result in by_fold)
+    by_seed = {
+        seed: cross_fit(context, folds, _scores_of_folds(context, folds)) for seed, folds in results.folds.items()
+    }
+    scores = over_seeds(by_seed)
+    runs = {share: [result.run_id for folds in results.folds.values() for result in folds[share]] for share in scores}
+    reused = finished and all(
+        result.reused for folds in results.folds.values() for by_fold in folds.values() for result in by_fold
+    )
     if not reused:
-        _summarise(context, scores, results.heard)
-        runs = {share: [result.run_id for result in by_fold] for share, by_fold in results.folds.items()}
+        _summarise(context, by_seed, results.heard)
         log_experiment(context, runs)
         if any(present_names(folds) for folds in scores.values()):
             log_experiment_presence(context, runs)
     else:
         context.say(f"summary: reused, run {context.parent}")
-    tables = [_titled_table(context.recipe, share, metrics) for share, metrics in scores.items()]
+    tables = [_titled_table(context.recipe, share, by_seed) for share in scores]
     if len(scores) > 1 and _all_classes(scores):
         tables.append(_share_tables(scores))
     if results.heard:
         tables.append(results.heard)
     store = context.store
-    models = {share: [model_run(store, one.run_id) for one in by_fold] for share, by_fold in results.folds.items()}
+    first = next(iter(results.folds.values()))
+    models = {share: [model_run(store, one.run_id) for one in by_fold] for share, by_fold in first.items()}
     refit = results.refit.run_id if results.refit else None
     return Outcome(context.parent, scores, "\n\n".join(tables), models, refit)
 
@@ -123,7 +130,11 @@ def _pretrained(context: Context, results: Results) -> Outcome:
     return Outcome(context.parent, {}, "\n".join(lines))
 
 
-def _scores_of(context: Context, folds: Mapping[float, list[Result]]) -> Scores:
+def _scores_of(context: Context, folds: ResultsBySeed) -> BySeed:
+    return {seed: _scores_of_folds(context, one) for seed, one in folds.items()}
+
+
+def _scores_of_folds(context: Context, folds: Folds) -> Scores:
     store = context.store
     return {share: [scores_of_run(store, result.run_id) for result in by_fold] for share, by_fold in folds.items()}
 
@@ -134,7 +145,8 @@ def scores_of_run(store: Store, run_id: str) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if "/" in name and not name.startswith("system/")}
 
 
-def _titled_table(recipe: Recipe, share: float, folds: list[dict[str, float]]) -> str:
+def _titled_table(recipe: Recipe, share: float, by_seed: BySeed) -> str:
+    folds = over_seeds(by_seed)[share]
     at = OTHER_FOLDS if recipe.is_cross_fitted(share) else _validated(folds)
     tables = []
     if class_names(folds):
@@ -142,8 +154,11 @@ def _titled_table(recipe: Recipe, share: float, folds: list[dict[str, float]]) -
     if present := present_names(folds):
         model, energy = _summaries(folds).values()
         tables.append(presence_text(model, present, at, {"energy": energy}))
-    table = "\n\n".join(tables)
-    return f"{share:.0%} of the labels\n{table}"
+    title = f"{share:.0%} of the labels"
+    if len(by_seed) > 1:
+        title += f", {seeds_named(list(by_seed))}"
+        tables.append(seeds_text(by_seed, share))
+    return "\n\n".join([f"{title}\n{tables[0]}", *tables[1:]])
 
 
 def _validated(folds: list[dict[str, float]]) -> str | None:
@@ -188,16 +203,16 @@ def present_names(folds: list[dict[str, float]]) -> list[str]:
     return list(dict.fromkeys(key.removeprefix(prefix) for fold in folds for key in fold if key.startswith(prefix)))
 
 
-def _summarise(context: Context, scores: Scores, heard: str | None) -> None:
+def _summarise(context: Context, by_seed: BySeed, heard: str | None) -> None:
     """Means and standard deviations as metrics of the parent, the table as text, and the figure. heard: said below the
     table, see `Results`."""
     from a2v_eval.figures import ap_per_class_figure
 
-    store, parent = context.store, context.parent
-    log_means(context, scores)
+    store, parent, scores = context.store, context.parent, over_seeds(by_seed)
+    log_means(context, by_seed)
     for share, folds in scores.items():
         prefix = share_prefix(share, len(scores))
-        table = "\n".join(filter(None, (_titled_table(context.recipe, share, folds), heard)))
+        table = "\n".join(filter(None, (_titled_table(context.recipe, share, by_seed), heard)))
         store.log_text(parent, table, f"{prefix}scores.txt")
         if present := present_names(folds):
             store.log_text(parent, presence_csv(_summaries(folds)["model"], present), f"{prefix}presence.csv")
@@ -215,12 +230,13 @@ def _summarise(context: Context, scores: Scores, heard: str | None) -> None:
         store.log_json(parent, share_rows(summaries, classes), "label_shares.json")
 
 
-def log_means(context: Context, scores: Scores) -> None:
-    """Means and standard deviations over the folds so far, as metrics of the parent."""
+def log_means(context: Context, by_seed: BySeed) -> None:
+    """Means and standard deviations over the folds and seeds so far, as metrics of the parent."""
+    scores = over_seeds(by_seed)
     for share, folds in scores.items():
         prefix = share_prefix(share, len(scores))
-        means = {f"{prefix}{key}": value for key, value in summary_metrics(folds).items()}
-        context.store.log_metrics(context.parent, means)
+        means = {**summary_metrics(folds), **seed_metrics(by_seed, share)}
+        context.store.log_metrics(context.parent, {f"{prefix}{key}": value for key, value in means.items()})
 
 
 def _compare_with_energy(context: Context, folds: list[dict[str, float]], prefix: str) -> None:
@@ -237,7 +253,8 @@ def _compare_with_energy(context: Context, folds: list[dict[str, float]], prefix
 
 
 def summary_metrics(folds: list[dict[str, float]]) -> dict[str, float]:
-    """`AP/micro_mean`, `AP/micro_std`, ... over folds; `_std` only where there is more than one value."""
+    """`AP/micro_mean`, `AP/micro_std`, ... over folds; `_std` only where there is more than one value. Of several seeds
+    each fold is their mean, and `seed_metrics` has the deviation over seeds."""
     metrics: dict[str, float] = {}
     for name, (mean, std, _) in summarise(folds).items():
         metrics[f"{name}_mean"] = mean

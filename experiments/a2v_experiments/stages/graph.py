@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from a2v_data.folds import Folds as StratifiedFolds
 
 from ..recipe.event_classes import check_event_classes
 from ..recipe.sections import DataConfig, Recipe
-from ..store.tags import FINETUNE_RUNS, HEARD_LINE, REFIT_RUN
-from . import refit, stages
+from ..store.lookup import finetune_runs_tag
+from ..store.tags import HEARD_LINE, REFIT_RUN
+from . import inner, refit, stages
 from .advice import advice_on, texts
 from .backbones import Backbone, find_backbone, kept_classes
 from .heard import Heard, check_backbone, heard_by, told
@@ -26,6 +27,7 @@ from .stages import Origin
 from .walk import Step, walk
 
 Folds = dict[float, list[Result]]  # label share -> its finetunings, in the order of the folds
+BySeed = Mapping[int | None, Folds]  # of each seed, in their order; None where the recipe has no seeds
 Input = Origin | Backbone | Heard | Result  # what a stage is made from
 
 
@@ -56,11 +58,11 @@ class Sources:
 
 @dataclass
 class Results:
-    """What the stages left so far. refit: the training on all labels, where the recipe wants it. heard: a line about
-    what of the evaluation recordings the pretraining heard, where there is one."""
+    """What the stages left so far. folds: the finetunings of each seed. refit: the training on all labels, where the
+    recipe wants it. heard: a line about what of the evaluation recordings the pretraining heard, where there is one."""
 
     pretrained: Result | None = None
-    folds: Folds = field(default_factory=dict)
+    folds: dict[int | None, Folds] = field(default_factory=dict)
     refit: Result | None = None
     heard: str | None = None
 
@@ -76,10 +78,10 @@ def find_sources(recipe: Recipe, work: Path, tracking_uri: str) -> Sources:
     return Sources(of(recipe.data), of(recipe.pretrain_data) if recipe.pretrain_data else None, backbone, manifests)
 
 
-def run_graph(context: Context, sources: Sources, after_fold: Callable[[Folds], None] | None = None) -> Results:
+def run_graph(context: Context, sources: Sources, after_fold: Callable[[BySeed], None] | None = None) -> Results:
     """Run or reuse every stage. Data and folds go under the context's shared run, all else under its parent.
 
-    after_fold(results so far) is called after each fold but the last, when all its label shares are done.
+    after_fold(results so far) is called after each fold of each seed but the last, when all its label shares are done.
     """
     graph = _Graph(context, sources, after_fold)
     walk(context.recipe, sources.inputs, graph.hear, graph.do, in_trial=context.shared is not None)
@@ -89,9 +91,9 @@ def run_graph(context: Context, sources: Sources, after_fold: Callable[[Folds], 
 class _Graph:
     """Does each step of one recipe. corpora: of `data`, and of `pretrain_data` where that is another."""
 
-    def __init__(self, context: Context, sources: Sources, after_fold: Callable[[Folds], None] | None) -> None:
+    def __init__(self, context: Context, sources: Sources, after_fold: Callable[[BySeed], None] | None) -> None:
         self.context, self.sources, self.after_fold = context, sources, after_fold
-        self.results = Results(folds={share: [] for share in context.recipe.folds.label_shares})
+        self.results = Results()
         self.corpora: list[Corpus] = []
         self.folds: StratifiedFolds | None = None
         self.chain: Chain | None = None
@@ -102,7 +104,7 @@ class _Graph:
     def do(self, step: Step[Any]) -> Result:
         work = {"prepare": self.prepare, "folds": self.split, "pretrain": self.pretrain, "finetune": self.finetune}
         context = replace(self.context, recipe=step.recipe, chain=self.chain)
-        return {**work, "refit": self.refit}[step.spec.stage](context, step)
+        return {**work, "inner": self.inner, "refit": self.refit}[step.spec.stage](context, step)
 
     def prepare(self, context: Context, step: Step[Any]) -> Result:
         result, corpus = stages.prepare(context.for_all, step.spec, step.inputs["source"])
@@ -147,25 +149,35 @@ class _Graph:
             self.results.pretrained = result
         return result
 
+    def inner(self, context: Context, step: Step[Any]) -> Result:
+        assert self.folds is not None
+        return inner.train_without(context, step, self.corpora[0], self.folds)
+
     def finetune(self, context: Context, step: Step[Any]) -> Result:
         assert self.folds is not None and step.share is not None
-        result = stages.finetune(context, step, self.corpora[0], self.folds)
+        crossed = inner.crossing(context, step, self.corpora[0], self.folds)
+        result = stages.finetune(context, step, self.corpora[0], self.folds, crossed)
         if result.reused:  # by an a2v that kept no names
             context.store.name_classes(result.run_id, self.corpora[0].classes)
-        folds, done = context.recipe.folds, self.results.folds
+        folds = context.recipe.folds
+        done = self.results.folds.setdefault(step.seed, {share: [] for share in folds.label_shares})
         done[step.share].append(result)
         by_fold = {
             f"{share:g}": {fold: one.run_id for fold, one in zip(folds.selected, results, strict=False)}
             for share, results in done.items()
         }  # of what is done, whichever call ran it
-        context.store.tag(context.parent, FINETUNE_RUNS, json.dumps(by_fold))
-        if self.after_fold and step.share == folds.label_shares[-1] and step.fold != folds.selected[-1]:
-            self.after_fold(done)
+        context.store.tag(context.parent, finetune_runs_tag(step.seed), json.dumps(by_fold))
+        if self.after_fold and step.share == folds.label_shares[-1] and not self.is_last(step):
+            self.after_fold(self.results.folds)
         return result
+
+    def is_last(self, step: Step[Any]) -> bool:
+        last_seed = (self.context.recipe.seeds or (None,))[-1]
+        return step.seed == last_seed and step.fold == step.recipe.folds.selected[-1]
 
     def refit(self, context: Context, step: Step[Any]) -> Result:
         assert self.folds is not None
-        finetuned = self.results.folds[context.recipe.folds.refit_share]
+        finetuned = self.results.folds[step.seed][context.recipe.folds.refit_share]
         self.results.refit = refit.refit(context, step, self.corpora[0], self.folds, finetuned)
         context.store.tag(context.parent, REFIT_RUN, self.results.refit.run_id)
         return self.results.refit

@@ -74,7 +74,7 @@ def folds_spec(recipe: Recipe, data: str) -> StageSpec:
 def pretrain_spec(recipe: Recipe, audio: str, fold: int | None = None) -> StageSpec:
     """audio: fingerprint of what it hears (`heard.py`). Knows the audio only: correcting a label does not repeat a
     pretraining. fold: whose it is, where each fold has its own."""
-    name = "pretrain" if fold is None else f"pretrain fold {fold}"
+    name = ("pretrain" if fold is None else f"pretrain fold {fold}") + _seed(recipe)
     return StageSpec("pretrain", name, training_config(recipe, "pretrain"), {"audio": audio})
 
 
@@ -88,12 +88,25 @@ def finetune_spec(
     """
     config = {**training_config(recipe, "finetune"), **_chooses_by(recipe), "fold": fold, "label_share": share}
     trained = fingerprint("finetune", config, folds, start or "random")
-    name = f"finetune fold {fold}" + (f" labels {share:g}" if share != 1 else "") + _variant(recipe, in_trial)
+    name = f"finetune fold {fold}{_seed(recipe)}" + (f" labels {share:g}" if share != 1 else "")
+    name += _variant(recipe, in_trial)
     config = {**config, "evaluate": recipe.evaluate.model_dump(mode="json")}
     if recipe.is_cross_fitted(share):  # what its run says of calls depends on the other folds
         config["counted_over"] = sorted(recipe.folds.selected)
     inputs = {"folds": folds, "pretrain": start or RANDOM_WEIGHTS, "data": data}
     return StageSpec("finetune", name, config, inputs, trained)
+
+
+def inner_spec(
+    recipe: Recipe, part: int, fold: int, share: float, data: str, folds: str, start: str | None, in_trial: bool = False
+) -> StageSpec:
+    """A fold's training on all parts of its training recordings but one, which it is validated on (`folds.validation:
+    cross`); all else as for `finetune_spec`."""
+    of_fold = finetune_spec(recipe, fold, share, data, folds, start, in_trial)
+    config = {**training_config(recipe, "finetune"), **_chooses_by(recipe), "fold": fold, "label_share": share}
+    trained = fingerprint("inner", config | {"part": part}, folds, start or "random")
+    name = f"{of_fold.name} without part {part + 1}"
+    return StageSpec("inner", name, {**of_fold.config, "part": part}, of_fold.inputs, trained)
 
 
 def refit_spec(recipe: Recipe, folds: Sequence[str], data: str, start: str | None, in_trial: bool = False) -> StageSpec:
@@ -108,6 +121,11 @@ def refit_spec(recipe: Recipe, folds: Sequence[str], data: str, start: str | Non
     inputs = {"data": data, "pretrain": start or RANDOM_WEIGHTS}
     inputs |= {f"finetune {number}": mark for number, mark in enumerate(folds)}
     return StageSpec("refit", f"refit on all labels{_variant(recipe, in_trial)}", config, inputs, trained)
+
+
+def _seed(recipe: Recipe) -> str:
+    """What a name says of the seed, where the recipe has several. recipe: as one of `Recipe.by_seed`."""
+    return f" seed {recipe.seeds[0]}" if recipe.seeds else ""
 
 
 def _variant(recipe: Recipe, in_trial: bool) -> str:
@@ -147,8 +165,7 @@ def training_config(recipe: Recipe, stage: str) -> dict[str, Any]:
     settings = getattr(recipe, stage)
     data = recipe.pretrain_source if stage == "pretrain" else recipe.data
     aside = {"log_every", "checkpoint_every", "gradient_checkpointing", "compile", "probe", "hears", "start"}
-    return {
-        "segment_s": data.segment_s,
-        "model": recipe.model.model_dump(mode="json"),
-        stage: settings.model_dump(mode="json", exclude=aside),
-    }
+    config = settings.model_dump(mode="json", exclude=aside)
+    if stage == "finetune" and config.get("validation") is not None and recipe.folds.validation is not None:
+        config["validation"]["share"] = recipe.folds.validation  # its training hears the others only
+    return {"segment_s": data.segment_s, "model": recipe.model.model_dump(mode="json"), stage: config}

@@ -19,6 +19,8 @@ from .again import Swept, show_reused
 from .rounds import Chain
 from .specs import StageSpec
 
+# seed, fold, label share, how many validations there were, and what ranks of the weights that are kept
+AfterLook = Callable[[int | None, int, float, int, Mapping[str, float]], None]
 WAIT_S = 2.0  # between two looks at a stage that another process runs
 
 
@@ -27,7 +29,8 @@ class Context:
     """What every stage needs: the recipe, the store, the work folder, the parent run, and where to say things.
 
     shared: the run under which stages go that a sweep's trials share (None: the parent). chain: where it stands in
-    rounds of review (None: there are none, or it is not known yet). trial: whose stages these are.
+    rounds of review (None: there are none, or it is not known yet). looked: called after each validation of a
+    finetuning that trains in this process. trial: whose stages these are.
     """
 
     recipe: Recipe
@@ -37,6 +40,7 @@ class Context:
     say: Callable[[str], None]
     shared: str | None = None
     chain: Chain | None = None
+    looked: AfterLook | None = None
     trial: Swept | None = None
 
     @property

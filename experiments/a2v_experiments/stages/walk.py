@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from ..recipe.folds import PARTS
 from ..recipe.sections import Recipe
-from .specs import StageSpec, data_spec, finetune_spec, folds_spec, pretrain_spec, refit_spec
+from .specs import StageSpec, data_spec, finetune_spec, folds_spec, inner_spec, pretrain_spec, refit_spec
 
 
 class Marked(Protocol):
@@ -24,13 +25,16 @@ M = TypeVar("M", bound=Marked)
 @dataclass(frozen=True)
 class Step(Generic[M]):
     """One stage. recipe: with the settings of its label share or refit; inputs: what it is made from, by the names that
-    its spec has for them, without what there is not (random weights); fold, share: those that it is of."""
+    its spec has for them, without what there is not (random weights); fold, share, seed: those that it is of; part:
+    of an inner training, that of the training recordings which it leaves out."""
 
     spec: StageSpec
     recipe: Recipe
     inputs: Mapping[str, M]
     fold: int | None = None
     share: float | None = None
+    seed: int | None = None
+    part: int | None = None
 
 
 def walk(
@@ -54,13 +58,30 @@ def walk(
     if recipe.finetune is not None or recipe.folds.decides_pretraining:
         folds = do(Step(folds_spec(recipe, data.fingerprint), recipe, {"data": data}))
 
+    for number, seeded in enumerate(recipe.by_seed):
+        _walk_trainings(seeded, sources, hear, do, in_trial, (data, heard, folds), refit=number == 0)
+
+
+def _walk_trainings(
+    recipe: Recipe,
+    sources: Mapping[str, M],
+    hear: Callable[[int | None, M, M, M | None], M],
+    do: Callable[[Step[M]], M],
+    in_trial: bool,
+    made: tuple[M, M, M | None],
+    refit: bool,
+) -> None:
+    """What is trained with one seed. made: data, pretraining data, folds; refit: whether on all labels too."""
+    data, heard, folds = made
+    seed = recipe.seeds[0] if recipe.seeds else None
+
     def start(fold: int | None = None) -> dict[str, M]:
         """What finetuning starts from, if it is not random weights."""
         if recipe.pretrain is None:
             return {"pretrain": sources["backbone"]} if "backbone" in sources else {}
         audio = hear(fold, data, heard, folds)
         spec = pretrain_spec(recipe, audio.fingerprint, fold)
-        return {"pretrain": do(Step(spec, recipe, {"audio": audio}, fold))}
+        return {"pretrain": do(Step(spec, recipe, {"audio": audio}, fold, seed=seed))}
 
     by_fold = recipe.pretrains_by_fold
     common = {} if by_fold else start()
@@ -73,15 +94,20 @@ def walk(
             chosen = recipe.at_share(share)
             marks = (data.fingerprint, folds.fingerprint, _mark(own), in_trial)
             inputs = {"folds": folds, **own, "data": data}
-            done = do(Step(finetune_spec(chosen, fold, share, *marks), chosen, inputs, fold, share))
+            inner = {}
+            for part in range(PARTS) if chosen.crosses else ():
+                spec = inner_spec(chosen, part, fold, share, *marks)
+                inner[f"inner {part}"] = do(Step(spec, chosen, inputs, fold, share, seed, part))
+            spec = finetune_spec(chosen, fold, share, *marks)
+            done = do(Step(spec, chosen, {**inputs, **inner}, fold, share, seed))
             if share == recipe.folds.refit_share:
                 finetuned[f"finetune {len(finetuned)}"] = done
-    if recipe.folds.refit:
+    if recipe.folds.refit and refit:  # one model for new recordings is enough: that of the first seed
         own = start() if by_fold else common  # it is not evaluated, so its pretraining hears all
         chosen = recipe.for_refit()
         marks_of_folds = [one.fingerprint for one in finetuned.values()]
         spec = refit_spec(chosen, marks_of_folds, data.fingerprint, _mark(own), in_trial)
-        do(Step(spec, chosen, {"data": data, **own, **finetuned}))
+        do(Step(spec, chosen, {"data": data, **own, **finetuned}, seed=seed))
 
 
 def _mark(start: Mapping[str, Marked]) -> str | None:

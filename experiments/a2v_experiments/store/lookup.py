@@ -92,12 +92,28 @@ def refit_run(run: Run) -> str | None:
     return tags.get(REFIT_RUN)
 
 
+def finetune_runs_tag(seed: int | None) -> str:
+    """The tag of an experiment or trial that names its finetunings, of one seed where its recipe has several."""
+    return FINETUNE_RUNS if seed is None else f"{FINETUNE_RUNS}.{seed}"
+
+
+def seed_runs(run: Run) -> dict[int | None, dict[float, dict[int, str]]]:
+    """Run ids of the finetunings that an experiment or trial has done or reused so far: seed (None where its recipe has
+    no `seeds`) -> label share -> fold -> id. Empty before the first is done."""
+    found = {}
+    for key, text in run.data.tags.items():
+        if key == FINETUNE_RUNS or key.startswith(f"{FINETUNE_RUNS}."):
+            seed = int(key.removeprefix(f"{FINETUNE_RUNS}.")) if key != FINETUNE_RUNS else None
+            found[seed] = {
+                float(share): {int(fold): str(run_id) for fold, run_id in by_fold.items()}
+                for share, by_fold in json.loads(text).items()
+            }
+    return dict(sorted(found.items(), key=lambda pair: -1 if pair[0] is None else pair[0]))
+
+
 def finetune_runs(run: Run) -> dict[float, dict[int, str]]:
-    """Run ids of the finetunings that an experiment or trial has done or reused so far: label share -> fold -> id."""
-    shares = json.loads(run.data.tags.get(FINETUNE_RUNS, "{}"))
-    return {
-        float(share): {int(fold): str(run_id) for fold, run_id in by_fold.items()} for share, by_fold in shares.items()
-    }
+    """The same, of the lowest seed."""
+    return next(iter(seed_runs(run).values()), {})
 
 
 def model_run(run: Run) -> str:

@@ -35,12 +35,13 @@ PREVIOUS_RUN = "previous_run"  # the run of the model that it goes on from, or w
 NODES = "a2v.nodes"  # the machines that its workers were on
 FOLD = "fold"
 LABEL_SHARE = "label_share"
+SEED = "seed"  # where the recipe has several
 
 # a version in the registry
 SCORED_BY = "a2v.scored_by"  # the run of the experiment or trial whose scores it has
 
 # an experiment or a trial
-FINETUNE_RUNS = "a2v.finetune_runs"  # {label share: {fold: run id}} of what is done
+FINETUNE_RUNS = "a2v.finetune_runs"  # {label share: {fold: run id}} of what is done; with seeds a tag for each, .SEED
 FOLDER = "a2v.folder"  # where relative paths of its recipe start
 SCALE = "a2v.scale"  # how small its recipe was made
 REUSED = "a2v.reused"  # of a run that only shows another one's scores below a second parent: the run id of that

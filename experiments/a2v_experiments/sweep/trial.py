@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +25,29 @@ from ..recipe.labelled import with_rules
 from ..recipe.sections import Recipe
 from ..recipe.written import recipe_text
 from ..stages.again import Swept
-from ..stages.experiment import Scores, complete, log_means
+from ..stages.experiment import complete, log_means
 from ..stages.graph import Sources, find_sources
 from ..stages.kept import keep_recipe
+from ..stages.seeds import BySeed, Scores, over_seeds
 from ..stages.specs import experiment_config
 from ..stages.stage import Context, ending, found_or_begun
 from ..store.lookup import metrics_of, share_prefix
 from ..store.tags import ERROR, FOLDS_DONE, PARAMETERS, TRIAL, VARIANT
 from ..store.tracking import Store
+from ..training.validation_report import RANKING, VALIDATION
+from .pace import Pace
 from .trials import Trial, trial
 
 SCORE = "score"  # what Ray Tune compares: the sweep's metric, mean over folds and label shares so far
+TIME = "validations"  # by what time, where trials are compared after each validation (`pace.py`)
+
+
+def score_name(recipe: Recipe) -> str:
+    """By which score a sweep chooses: its metric on validation recordings where every training holds some out, so that
+    the folds' own scores play no part in it. What is counted at thresholds is known of the folds alone."""
+    assert recipe.sweep is not None
+    metric = recipe.sweep.metric
+    return f"{VALIDATION}{metric}" if recipe.is_validated and RANKING.match(metric) else metric
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,8 @@ class Task:
     """What the process of a trial needs of its sweep; plain data.
 
     parent, mark: the sweep's run and its fingerprint. folder: where the command runs and relative paths start.
-    metric: the score that trials are compared by. known: the trials by number; empty where Optuna chooses the values.
+    metric: the score that trials are compared by (`score_name`). known: the trials by number; empty where Optuna
+    chooses the values. validations: of a fold, where trials are compared after each; 0 where they are after folds.
     """
 
     file: RecipeFile
@@ -54,6 +68,7 @@ class Task:
     folder: Path
     metric: str
     known: tuple[Trial, ...] = ()
+    validations: int = 0
 
     def trial(self, config: Mapping[str, Any]) -> Trial:
         """The trial that a configuration of Ray Tune stands for."""
@@ -82,7 +97,8 @@ def run_trial(config: dict[str, Any], task: Task) -> None:
     done, run_id = found_or_begun(lambda: store.find("trial", mark), lambda: _begin(store, task, this, mark), print)
     if done is not None:
         score = score_of_run(metrics_of(done), task.metric, this.recipe.folds.label_shares)
-        tune.report({SCORE: score, "folds": len(this.recipe.folds.selected), "run_id": run_id})
+        score, repeats = score or 0.0, this.recipe.repeats
+        tune.report({SCORE: score, TIME: task.validations * repeats, "folds": repeats, "run_id": run_id})
         return
     _run(task, this, sources, store, run_id)
 
@@ -91,21 +107,28 @@ def _run(task: Task, this: Trial, sources: Sources, store: Store, run_id: str) -
     from ray import tune
 
     said: list[str] = []
-    swept = Swept(this.name, this.parameters)
-    context = Context(this.recipe, store, task.work, run_id, said.append, shared=task.parent, trial=swept)
+    pace = Pace(this.recipe, task.metric, task.validations)
 
-    def report(scores: Scores) -> None:
-        folds = len(next(iter(scores.values())))
+    def report(scores: Scores, folds: int) -> None:
         store.tag(run_id, FOLDS_DONE, str(folds))
-        tune.report({SCORE: score_of(scores, task.metric), "folds": folds, "run_id": run_id})
+        score, time = score_of(scores, task.metric), task.validations * folds
+        tune.report({SCORE: score, TIME: time, "folds": folds, "run_id": run_id})
 
-    def after_fold(scores: Scores) -> None:
-        log_means(context, scores)
-        try:
-            report(scores)
-        except SystemExit:  # how Ray Tune ends a trial that it prunes: its run is to read KILLED, as after Ctrl-C
-            raise KeyboardInterrupt from None
+    def after_fold(by_seed: BySeed) -> None:
+        log_means(context, by_seed)
+        pace.after_fold(by_seed)
+        with _pruning():
+            report(over_seeds(by_seed), pace.folds)
 
+    def looked(seed: int | None, fold: int, share: float, count: int, scores: Mapping[str, float]) -> None:
+        if pace.after_look(seed, fold, share, count, scores):
+            with _pruning():
+                tune.report({SCORE: pace.score, TIME: pace.time, "folds": pace.folds, "run_id": run_id})
+
+    context = Context(
+        this.recipe, store, task.work, run_id, said.append, shared=task.parent,
+        looked=looked if task.validations else None, trial=Swept(this.name, this.parameters),
+    )  # fmt: skip
     try:
         with ending(store, run_id):
             keep_recipe(store, run_id, recipe_text(this.recipe), folder=task.folder)
@@ -120,7 +143,16 @@ def _run(task: Task, this: Trial, sources: Sources, store: Store, run_id: str) -
         raise
     finally:
         store.log_text(run_id, "\n".join(said), "log.txt")
-    report(scores)
+    report(scores, this.recipe.repeats)
+
+
+@contextmanager
+def _pruning() -> Iterator[None]:
+    """Ray Tune ends a trial that it prunes by SystemExit; its run is to read KILLED, as after Ctrl-C."""
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
 
 
 def _begin(store: Store, task: Task, this: Trial, mark: str) -> str:
@@ -137,15 +169,25 @@ def _begin(store: Store, task: Task, this: Trial, mark: str) -> str:
 
 
 def score_of(scores: Scores, metric: str) -> float:
-    """Mean of a metric over label shares of its mean over folds. Raises UserError where no fold has it."""
+    """Mean of a metric over label shares of its mean over folds; 0, the worst there is, where it is undefined, as
+    precision is where nothing is predicted. Raises UserError where no fold could ever have it."""
     means = []
     for folds in scores.values():
         found = summarise(folds).get(metric)
         if found is None:
-            known = [name for name in dict.fromkeys(name for fold in folds for name in fold) if "AP/" in name]
-            raise UserError(f"sweep.metric = {metric}: no fold has this score; there are {', '.join(known)}")
-        means.append(found.mean)
+            _check_known(metric, dict.fromkeys(name for fold in folds for name in fold))
+        means.append(found.mean if found else 0.0)
     return sum(means) / len(means)
+
+
+def _check_known(metric: str, there: Collection[str]) -> None:
+    """Raise UserError unless folds have scores of the kind of events and of the class that a metric is of."""
+    kind, _, of = metric.rpartition("/")
+    prefix = kind.rpartition("/")[0]
+    alike = [name for name in there if name.rpartition("/")[2] == of and name.startswith(prefix)]
+    if not alike:
+        known = [name for name in there if "AP/" in name]
+        raise UserError(f"sweep.metric = {metric}: no fold has this score; there are {', '.join(known)}")
 
 
 def score_of_run(metrics: Mapping[str, float], metric: str, shares: list[float]) -> float | None:

@@ -99,6 +99,12 @@ def _sampled(evaluation: Evaluation, protocol: Protocol, times_DR: np.ndarray) -
             rows = entries[entries["class"] == c]
             ap_DC[:, c] = _average_precision(rows, times_DR, positive_DC[:, c], frames_D)
         ap_micro_D = _average_precision(entries, times_DR, positive_DC.sum(axis=1), frames_D * n_classes)
+        if protocol == "paper":  # undefined in a draw in which nothing is predicted, see `Scores`
+            predicted = evaluation.predictions[protocol]
+            where = predicted["recording"].astype(np.int64) * n_classes + predicted["class"]
+            predicted_DC = times_DR @ np.bincount(where, minlength=n * n_classes).reshape(n, n_classes)
+            ap_DC[predicted_DC == 0] = np.nan
+            ap_micro_D[predicted_DC.sum(axis=1) == 0] = np.nan
     found = {"AP": _named(classes, ap_DC, ap_micro_D)}
     for score, part, whole in (
         ("precision", hits_DC, said_DC),

@@ -48,7 +48,7 @@ class Curve:
 
 def precision_recall_curves(evaluation: Evaluation, protocol: Protocol) -> dict[str, Curve]:
     """The curve behind every AP: class -> Curve, and `micro` for all classes pooled. A class whose AP is undefined
-    (no labels) has none.
+    (no labels, see `Scores`) has none.
 
     Under `strict` recall may end below 1: labels that no event matches are never recalled. Under `paper` frames
     without entry count as negatives of likelihood 0, as in AP.
@@ -57,7 +57,7 @@ def precision_recall_curves(evaluation: Evaluation, protocol: Protocol) -> dict[
     curves: dict[str, Curve] = {}
     for number, name in enumerate((*evaluation.classes, MICRO)):
         of = scores.micro if name == MICRO else scores.per_class[name]
-        if not of.positives:
+        if np.isnan(of.ap):
             continue
         rows = entries if name == MICRO else entries[entries["class"] == number]
         slots = evaluation.n_frames * (len(evaluation.classes) if name == MICRO else 1)

@@ -29,8 +29,9 @@ class BasicScores:
 class Scores(BasicScores):
     """Scores of one class, or of all classes pooled (micro).
 
-    ap            undefined without labels (`paper`: without positive entries), and where the predictions have no
-                  likelihoods to rank them by.
+    ap            undefined without labels (`paper`: without positive entries), where the predictions have no
+                  likelihoods to rank them by, and under `paper` where nothing is predicted: missed labels are all that
+                  is ranked then, which would read 1.00 for a detector that finds nothing.
     labels        events annotated; under `paper`, runs of labelled frames (labels that touch are one).
     predictions   events predicted at the operating point.
     positives     what recall is relative to: under `strict` all labels; under `paper` the positive entries.
@@ -58,7 +59,8 @@ class MacroScores(BasicScores):
 class ProtocolScores:
     """Scores of one protocol.
 
-    macro_ap_official  mean AP over all classes with 0 where it is undefined, as the original implementation has it.
+    macro_ap_official  mean AP over all classes with 0 where there are no positives, as the original implementation has
+                       it: a class of which nothing is predicted counts as 1.
     undefined          classes without labels (`paper`: without positive entries).
     """
 
@@ -89,6 +91,7 @@ def score_protocol(
     iou_threshold: float,
     ranked: bool = True,
     overlaps: Pairs | None = None,
+    official: bool = False,
 ) -> ProtocolScores:
     """Match SPANs and score them.
 
@@ -98,6 +101,7 @@ def score_protocol(
                   where all predictions have passed a threshold already.
     ranked        False where the predictions' likelihoods mean nothing: AP is then undefined.
     overlaps      as for `match`.
+    official      AP under `paper` as the original has it where nothing is predicted: 1, not undefined.
     Raises ValueError as `match` does.
     """
     matching = match(labels, predictions, len(classes), protocol, iou_threshold, overlaps)
@@ -109,24 +113,30 @@ def score_protocol(
     n_labels_C = np.bincount(labels["class"], minlength=len(classes))
     shown = predictions["likelihood"] > thresholds_C[predictions["class"]]
     n_predictions_C = np.bincount(predictions["class"][shown], minlength=len(classes))
+    n_ranked_C = np.bincount(predictions["class"], minlength=len(classes))
     splits_C, mergers_C = matching.splits, matching.mergers
     if not shown.all():  # those of the predictions at the operating point
         rest = match(labels, predictions[shown], len(classes), protocol, iou_threshold)
         splits_C, mergers_C = rest.splits, rest.mergers
 
-    def score(rows: np.ndarray, which: slice) -> Scores:
+    def positives_of(rows: np.ndarray, which: slice) -> int:
+        return int((entries["target"][rows] if paper else n_labels_C[which]).sum())
+
+    def ap_of(rows: np.ndarray, which: slice) -> float:
+        zeros = max(n_frames * len(n_labels_C[which]) - len(rows), 0) if paper else 0
         target, likelihood = entries["target"][rows], entries["likelihood"][rows]
-        n_labels = int(n_labels_C[which].sum())
-        positives = int(target.sum()) if paper else n_labels
-        slots = n_frames * len(n_labels_C[which])
+        return average_precision(target, likelihood, positives_of(rows, which), zeros)
+
+    def score(rows: np.ndarray, which: slice) -> Scores:
+        target, positives = entries["target"][rows], positives_of(rows, which)
         hits, predicted = int((target & said[rows]).sum()), int(said[rows].sum())
-        zeros = max(slots - len(rows), 0) if paper else 0
+        defined = ranked and (official or not paper or n_ranked_C[which].any())
         return Scores(
-            labels=n_labels,
+            labels=int(n_labels_C[which].sum()),
             predictions=int(n_predictions_C[which].sum()),
             positives=positives,
             hits=hits,
-            ap=average_precision(target, likelihood, positives, zeros) if ranked else UNDEFINED,
+            ap=ap_of(rows, which) if defined else UNDEFINED,
             precision=ratio(hits, predicted),
             recall=ratio(hits, positives),
             f1=f1_score(hits, predicted, positives),
@@ -134,15 +144,16 @@ def score_protocol(
             mergers=int(mergers_C[which].sum()),
         )
 
-    per_class = {name: score(order[first[c] : first[c + 1]], slice(c, c + 1)) for c, name in enumerate(classes)}
-    ap_C = np.array([s.ap for s in per_class.values()])
+    of_class = [(order[first[c] : first[c + 1]], slice(c, c + 1)) for c in range(len(classes))]
+    per_class = {name: score(*of) for name, of in zip(classes, of_class, strict=True)}
+    official_C = np.array([ap_of(*of) if ranked else UNDEFINED for of in of_class])
     return ProtocolScores(
         protocol=protocol,
         iou_threshold=iou_threshold,
         per_class=per_class,
         micro=score(np.arange(len(entries)), slice(None)),
         macro=_macro([s for s in per_class.values() if s.positives]),
-        macro_ap_official=float(np.nan_to_num(ap_C).mean()),
+        macro_ap_official=float(np.nan_to_num(official_C).mean()),
         undefined=tuple(name for name, s in per_class.items() if not s.positives),
     )
 

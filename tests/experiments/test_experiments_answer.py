@@ -169,7 +169,7 @@ def page(tmp_path, **options):
     recipe, rows, scores = swept(tmp_path, **options)
     answer = answer_of(recipe, rows, scores)
     return answer, page_html(
-        recipe, answer, rows, "0123456789", "http://x/#/experiments/1/runs/", ("abcdef1234567", True)
+        recipe, answer, rows, "0123456789", "http://x/#/experiments/1/runs/RUN", ("abcdef1234567", True)
     )
 
 

@@ -21,13 +21,15 @@ ONE_TABLE = [option for option in READING if option not in ("--tables", "--weak-
 OF_LABELS = ("--regions", "--region-label")
 PREDICTIONS = [f"--predictions-{option.removeprefix('--')}" for option in ONE_TABLE if option not in OF_LABELS]
 EXPERIMENT = {
-    "experiment run": ["recipe", "--set", "--scale", "--work", "--tracking-uri"],
+    "experiment run": ["recipe", "--set", "--scale", "--work", "--tracking-uri", "--register"],
+    "experiment rerun": ["run_id", "--work", "--tracking-uri", "--to"],
     "experiment suggest": ["folder", "--minutes", "--out", "--json", *READING],
     "experiment submit": [
-        "recipe", "--address", "--set", "--scale", "--work", "--tracking-uri", "--env", "--requirements", "--wait",
-        "--job-id",
+        "recipe", "--address", "--set", "--scale", "--work", "--tracking-uri", "--env", "--requirements",
+        "--register", "--wait", "--job-id",
     ],
     "experiment attach": ["job_id", "--address"],
+    "experiment stop": ["job_id", "--address"],
     "experiment plan": ["recipe", "--set", "--scale", "--measure", "--work", "--tracking-uri", "--json"],
     "experiment list": ["--work", "--tracking-uri", "--json"],
     "experiment compare": ["names", "--metric", "--baseline", "--figure", "--work", "--tracking-uri", "--json"],
@@ -84,6 +86,7 @@ MODEL = {
     "model import": ["file", "--out", "--ignore"],
     "model info": ["model", "--json", "--tracking-uri"],
     "model export": ["model", "out", "--tracking-uri"],
+    "model promote": ["name", "--version", "--metric", "--force", "--work", "--tracking-uri"],
 }
 EXPLAIN = {
     "explain filters": ["--model", "--out", "--audio", "--minutes", "--channel", "--npz", "--tracking-uri"],

@@ -89,7 +89,7 @@ def to_text(found: Sequence[Side], chosen: Sequence[str], baseline: Baseline) ->
         alike = len(set(shares)) == 1
         title = f"{shares[0]:.0%} of the labels" if alike else "labels: " + ", ".join(names.values())
         parts.append(f"{title}\n{_scores(found, shares, chosen, names)}")
-        parts += _tests(paired, names)
+        parts += tests_text(paired, names)
         missing = [side.letter for side, share in zip(found, shares, strict=True) if share not in side.shares]
         if missing:
             parts.append(f"no fold with {shares[0]:.0%} of the labels: {', '.join(missing)}")
@@ -191,7 +191,7 @@ def _verdict(
     return textwrap.fill(f"{who}: {'; '.join(parts)} (Holm)", WIDTH, subsequent_indent="  ")
 
 
-def _tests(paired: Sequence[Pairing], names: dict[str, str]) -> list[str]:
+def tests_text(paired: Sequence[Pairing], names: dict[str, str]) -> list[str]:
     """A table of what the baseline is tested against, metric by metric; a line for each side that it is not."""
     known = [pair for pair in paired if pair.tests]
     lines = [

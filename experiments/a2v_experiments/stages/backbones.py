@@ -20,7 +20,7 @@ from a2v_model.config import FinetuneConfig
 from ..basics.errors import UserError
 from ..models import fetch_model, is_uri
 from ..recipe.sections import Recipe
-from ..store.tracking import flatten
+from ..store.names import flatten
 
 START = "finetune.start"
 WITHOUT_SHAPE = (

@@ -1,8 +1,8 @@
 """A sweep: many trials of one recipe below one run, run by Ray Tune, ending with a table and figures over them.
 
 MLflow is the memory here too. Trials that are finished or pruned there are not run again, so the same command goes on
-with what is missing; with more `sweep.trials` it goes on further. When this process ends, no run below the sweep's
-reads RUNNING, whatever happened to the processes of its trials.
+with what is missing; with more `sweep.trials`, values or variants it goes on further (`identity.py`). When this
+process ends, no run below the sweep's reads RUNNING, whatever happened to the processes of its trials.
 """
 
 from __future__ import annotations
@@ -21,20 +21,22 @@ from ..basics.progress import bar
 from ..cluster.session import start_ray, stop_ray
 from ..recipe.event_classes import check_event_classes
 from ..recipe.files import RecipeFile
-from ..recipe.labelled import with_rules
 from ..recipe.sections import Recipe
+from ..recipe.written import tree_text
 from ..stages import stages
 from ..stages.experiment import Outcome, model_run, scores_of_run
 from ..stages.graph import say_advice
+from ..stages.kept import keep_recipe
 from ..stages.seeds import over_seeds
 from ..stages.specs import data_spec, folds_spec
 from ..stages.splits import check_validated
 from ..stages.stage import Context, begin_alone, ending
 from ..store.lookup import has_model, seed_runs
-from ..store.tags import FINGERPRINT, STAGE, SWEEP, TRIALS, VARIANT, having
+from ..store.tags import FINGERPRINT, SPACE, STAGE, SWEEP, TRIALS, VARIANT, having
 from ..store.tracking import Store
 from .answer import Answer, answer_from
 from .answer_page import log_answer
+from .identity import sweep_config
 from .placing import node_of_trials
 from .report import log_report, text_report
 from .rows import DONE, KnownSources, Row, best_of, rows_of
@@ -80,7 +82,7 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
     sources = KnownSources(work, store.uri)
     for recipe in [base, *(one.recipe for one in trials)]:
         sources.of(recipe)
-    config = with_rules(base).model_dump(mode="json", exclude={"ray": True, "sweep": {"trials", "concurrency"}})
+    config = sweep_config(base)
     mark = fingerprint("experiment", config, *sources.of(base).fingerprints)
     found = store.find("experiment", mark)
     tags = {VARIANT: base.variant, SWEEP: sweep.search}
@@ -101,6 +103,8 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
     if found:
         store.reopen(run_id)
     with ending(store, run_id):
+        keep_recipe(store, run_id, tree_text(file.tree), file.scale)
+        store.tag(run_id, SPACE, sweep.model_dump_json(include={"parameters", "variants"}))
         context = Context(base, store, work, run_id, say)
         origin = sources.of(base).data
         data, corpus = stages.prepare(context, data_spec(base.data, origin.fingerprint), origin)

@@ -10,7 +10,7 @@ import yaml
 from a2v_experiments.basics.errors import UserError
 from a2v_experiments.overview.rerun import kept_recipe, scores_again
 from a2v_experiments.recipe.files import BUNDLED, RecipeFile, load_recipe, read_recipe
-from a2v_experiments.recipe.written import RECIPE, recipe_text, tree_text
+from a2v_experiments.recipe.written import RECIPE, tree_text
 from experiments_runs import World
 from experiments_store import MadeUp, ap
 from mlflow import MlflowClient
@@ -21,7 +21,7 @@ NAMES = sorted(str(path.relative_to(BUNDLED).with_suffix("")) for path in BUNDLE
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_reads_back_as_it_was(name: str):
     recipe = load_recipe(name)
-    assert RecipeFile("again", yaml.safe_load(recipe_text(recipe))).resolve() == recipe
+    assert RecipeFile("again", yaml.safe_load(tree_text(recipe.model_dump(mode="json")))).resolve() == recipe
 
 
 def test_a_sweep_reads_back_with_all_its_trials():

@@ -4,6 +4,7 @@ The upload is one folder that Ray unpacks on every node and puts first on Python
 the code that submitted, whether its machines have a2v installed or only its dependencies:
 
     recipe.yaml     its parents and `--set` resolved
+    plugins/        the source of its plugins
     a2v_*/          the packages, with a2v_experiments/origin.json: who submitted which commit as which job
     *.dist-info/    their versions
 """
@@ -27,6 +28,7 @@ import yaml
 from ..basics.errors import UserError
 from ..basics.places import pasted
 from ..recipe.files import RecipeFile
+from ..recipe.plugins import write_files
 from ..recipe.sections import Recipe
 from ..store.environment import ORIGIN, origin
 from ..store.tags import JOB
@@ -69,7 +71,10 @@ def _absolute(section: dict[str, Any], key: str) -> None:
 
 def write_upload(folder: Path, file: RecipeFile, job_id: str) -> None:
     """Fill an empty folder with what the job needs."""
-    text = yaml.safe_dump(file.tree, sort_keys=False, allow_unicode=True)
+    tree = file.tree
+    if file.plugins:
+        tree = {**tree, "plugins": [write_files(plugin, folder) for plugin in file.plugins]}
+    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     (folder / RECIPE).write_text(text, encoding="utf-8")
     for distribution, package in PACKAGES.items():
         spec = importlib.util.find_spec(package)

@@ -12,7 +12,7 @@ import typer
 from ..basics.errors import INTERRUPTED, UserError
 from ..basics.places import DEFAULT_WORK, command
 from .annotation_options import table_options
-from .options import Json, Labelled, LabelledChoice, Tracking, Work, say
+from .options import AllowPlugins, Json, Labelled, LabelledChoice, Tracking, Work, say
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig
@@ -38,6 +38,7 @@ def adapt(
     labelled: Labelled = LabelledChoice.auto,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
+    allow_plugins: AllowPlugins = False,
     as_json: Json = False,
     *,
     annotations: AnnotationConfig,

@@ -10,7 +10,7 @@ import typer
 
 from ..basics.errors import UserError
 from ..basics.places import DEFAULT_WORK, command
-from .options import Json, Override, RecipeName, ScaleChoice, Tracking, Work, check_new_figure, say
+from .options import AllowPlugins, Json, Override, RecipeName, ScaleChoice, Tracking, Work, check_new_figure, say
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -103,6 +103,7 @@ def plan(
     ] = True,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
+    allow_plugins: AllowPlugins = False,
     as_json: Json = False,
 ) -> None:
     """Tell what `run` would run and what it would reuse, with an estimate of time and disk. Runs and writes nothing."""

@@ -9,7 +9,7 @@ import typer
 from ..basics.errors import UserError
 from ..basics.places import DEFAULT_WORK
 from .experiment_run import execute
-from .options import Tracking, Work, say
+from .options import AllowPlugins, Tracking, Work, say
 
 
 def rerun(
@@ -19,6 +19,7 @@ def rerun(
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
     to: Annotated[str | None, typer.Option("--to", help="Store for the new run; default: that of RUN_ID.")] = None,
+    allow_plugins: AllowPlugins = False,
 ) -> None:
     """Repeat a run from the recipe that its store keeps, and compare the scores.
 

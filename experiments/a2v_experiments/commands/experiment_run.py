@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..basics.errors import FAILED, INTERRUPTED, UserError
 from ..basics.places import DEFAULT_WORK
-from .options import Override, RecipeName, Register, Scale, Tracking, Work, say
+from .options import AllowPlugins, Override, RecipeName, Register, Scale, Tracking, Work, say
 
 if TYPE_CHECKING:
     from ..recipe.files import RecipeFile
@@ -22,6 +22,7 @@ def run(
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
     register: Register = None,
+    allow_plugins: AllowPlugins = False,
 ) -> None:
     """Run a recipe: prepare, folds, pretrain, finetune, evaluate, summarise. What is done already is reused.
 

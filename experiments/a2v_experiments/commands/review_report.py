@@ -9,7 +9,7 @@ import typer
 
 from ..basics.errors import UserError, light_install
 from ..basics.places import DEFAULT_WORK, command
-from .options import Json, Tracking, Work, say
+from .options import AllowPlugins, Json, Tracking, Work, say
 
 
 def report(
@@ -38,6 +38,7 @@ def report(
     track: Annotated[bool, typer.Option("--track/--no-track", help="Log a run to the experiment `review`.")] = True,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
+    allow_plugins: AllowPlugins = False,
     as_json: Json = False,
 ) -> None:
     """Precision with intervals, calibration, thresholds, misses and counts per day, from what was decided."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from a2v_model.plugins import allowed
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -15,7 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from ..basics.errors import FAILED, UserError
 from ..recipe.files import RecipeFile, Scale
-from ..recipe.written import RECIPE, read_written
+from ..recipe.written import PLUGINS, RECIPE, read_written
 from ..store import lookup
 from ..store.environment import origin
 from ..store.tags import COMMIT, DIRTY, FOLDER, SCALE, STAGE, TRIAL
@@ -47,16 +48,23 @@ def kept_recipe(client: MlflowClient, name: str) -> Kept:
     run_id = run.info.run_id
     told = f"recipe of run {run_id}"
     with tempfile.TemporaryDirectory(prefix="a2v-") as aside:
-        if not any(item.path == RECIPE for item in client.list_artifacts(run_id)):
+        there = {item.path for item in client.list_artifacts(run_id)}
+        if RECIPE not in there:
             raise UserError(
                 f"{asked.info.run_id}: run {run_id} keeps no {RECIPE}: it was made by an older a2v; run the recipe"
                 " that it was made from"
             )
         try:
             path = Path(client.download_artifacts(run_id, RECIPE, aside))
+            if PLUGINS in there:
+                client.download_artifacts(run_id, PLUGINS, aside)
         except (MlflowException, OSError) as error:
             raise UserError(f"{told} cannot be read: {' '.join(str(error).split())[:300]}", FAILED) from None
         file = read_written(path, told, cast("Scale | None", run.data.tags.get(SCALE)))
+    if file.plugins and not allowed():
+        raise UserError(
+            f"run {run_id} brings code of its own: look at its artifacts in {PLUGINS}/, and run it with --allow-plugins"
+        )
     folder = run.data.tags.get(FOLDER)
     return Kept(run, file, Path(folder) if folder else None)
 

@@ -77,7 +77,9 @@ def _shrink_folds(folds: Tree) -> None:
 
 def _shrink_model(model: Tree) -> None:
     front_end, encoder = model["front_end"], model["encoder"]
-    if front_end.get("kind") == "ear":
+    if front_end.get("kind") not in (None, "waveform", "ear"):
+        pass  # a plugin's stays as it is
+    elif front_end.get("kind") == "ear":
         front_end["stem"] = [min(width, WIDTH) for width in front_end["stem"]]
         halved = 2 ** len(front_end["stem"])
         front_end["filters"] = min(front_end["filters"], max(1, WIDTH // halved) * halved)

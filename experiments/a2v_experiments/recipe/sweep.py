@@ -22,7 +22,8 @@ SCORES = re.compile(
     r"^(strict/)?(AP|mAP|F1|precision|recall)/.|^any_class/(strict/)?(AP|mAP|F1|precision|recall)$"
     r"|^timestep/(F1|precision|recall)$|^presence/(AP|mAP|F1|precision|recall)/."
 )
-FIXED = ("name", "variant", "sweep", "extends", "ray", "seeds")  # what a trial is and where it runs, not what it tries
+# what a trial is and where it runs, not what it tries
+FIXED = ("name", "variant", "sweep", "extends", "ray", "seeds", "plugins")
 
 
 class Section(BaseModel):

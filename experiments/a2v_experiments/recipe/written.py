@@ -10,21 +10,15 @@ import yaml
 
 from ..basics.errors import UserError
 from .files import RecipeFile, Scale, read_recipe
-from .sections import Recipe
 
 RECIPE = "recipe.yaml"
+PLUGINS = "plugins"  # the folder beside it with their source
 LOGIN = re.compile(r"(?<=://)[^/@\s]*@")  # of a URI
-
-
-def recipe_text(recipe: Recipe) -> str:
-    """Everything that a recipe says, presets and defaults included, as YAML that reads as this very recipe. URIs stand
-    there without user and password."""
-    return tree_text(recipe.model_dump(mode="json"))
 
 
 def tree_text(tree: dict[str, Any]) -> str:
     """A recipe's keys as YAML. A sweep's are kept as they were written, parents and `--set` resolved: what a preset or
-    `finetune` says of a trial depends on what the trial changes."""
+    `finetune` says of a trial depends on what the trial changes. URIs stand there without user and password."""
     return yaml.safe_dump(_without_logins(tree), sort_keys=False, allow_unicode=True)
 
 
@@ -32,7 +26,8 @@ def read_written(path: Path, told: str, scale: Scale | None = None) -> RecipeFil
     """The recipe of an artifact. told: what messages call it. Raises UserError as `read_recipe` does."""
     if not path.is_file():
         raise UserError(f"{told}: no {RECIPE} there")
-    return RecipeFile(told, read_recipe(str(path)).tree, scale)
+    found = read_recipe(str(path))
+    return RecipeFile(told, found.tree, scale, found.plugins)
 
 
 def _without_logins(value: Any) -> Any:

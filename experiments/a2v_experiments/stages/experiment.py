@@ -13,7 +13,6 @@ from a2v_eval.presence import PRESENCE, presence_csv, presence_text
 from a2v_eval.summary import STRICT_FIRST, Spread, csv_table, metric_name, summarise, text_table
 
 from ..recipe.sections import Recipe
-from ..recipe.written import recipe_text
 from ..store import lookup
 from ..store.lookup import share_prefix
 from ..store.tags import PRETRAINED, VARIANT
@@ -65,7 +64,7 @@ def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str]
     if found:
         return complete(context, sources, finished=True)
     with ending(store, parent):
-        keep_recipe(store, parent, recipe_text(recipe))
+        keep_recipe(store, parent, recipe)
         return complete(context, sources)
 
 

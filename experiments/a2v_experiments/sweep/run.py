@@ -22,7 +22,6 @@ from ..cluster.session import start_ray, stop_ray
 from ..recipe.event_classes import check_event_classes
 from ..recipe.files import RecipeFile
 from ..recipe.sections import Recipe
-from ..recipe.written import tree_text
 from ..stages import stages
 from ..stages.experiment import Outcome, model_run, scores_of_run
 from ..stages.graph import say_advice
@@ -103,7 +102,7 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
     if found:
         store.reopen(run_id)
     with ending(store, run_id):
-        keep_recipe(store, run_id, tree_text(file.tree), file.scale)
+        keep_recipe(store, run_id, base, file.tree, file.scale)
         store.tag(run_id, SPACE, sweep.model_dump_json(include={"parameters", "variants"}))
         context = Context(base, store, work, run_id, say)
         origin = sources.of(base).data

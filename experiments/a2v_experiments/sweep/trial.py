@@ -23,7 +23,6 @@ from ..basics.fingerprint import fingerprint
 from ..recipe.files import RecipeFile
 from ..recipe.labelled import with_rules
 from ..recipe.sections import Recipe
-from ..recipe.written import recipe_text
 from ..stages.again import Swept
 from ..stages.experiment import complete, log_means
 from ..stages.graph import Sources, find_sources
@@ -87,6 +86,7 @@ def run_trial(config: dict[str, Any], task: Task) -> None:
 
     if task.folder.is_dir():
         os.chdir(task.folder)
+    task.file.load_plugins()  # which what is in `known` is said in
     this = task.trial(config)
     ray = this.recipe.ray
     torch.set_num_threads(1 if ray.num_workers else max(1, int(ray.cpus_per_worker)))  # workers compute elsewhere
@@ -131,7 +131,7 @@ def _run(task: Task, this: Trial, sources: Sources, store: Store, run_id: str) -
     )  # fmt: skip
     try:
         with ending(store, run_id):
-            keep_recipe(store, run_id, recipe_text(this.recipe), folder=task.folder)
+            keep_recipe(store, run_id, this.recipe, folder=task.folder)
             scores = complete(context, sources, after_fold).scores
             score_of(scores, task.metric)
     except KeyboardInterrupt:

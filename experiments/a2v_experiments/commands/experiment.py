@@ -51,7 +51,7 @@ def run(
             from ..sweep.run import run_sweep
 
             swept = run_sweep(file, work, store, say)
-            table, failed = f"{swept.table}\n\n{to_text(swept.answer)}", swept.failed
+            table, failed = f"{swept.table}\n\n{to_text(swept.answer)}\nas a page: {swept.page}", swept.failed
             if swept.best is not None and not scale:
                 next_ = after_sweep(swept.best, given, work, store.uri, tracking_uri)
         else:

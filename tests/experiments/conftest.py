@@ -29,7 +29,7 @@ QUICK = frozenset(
         "answer", "cli", "data_annotations", "data_import", "evaluate", "fingerprint", "inference", "model_names",
         "name_groups", "one_reader", "pinned", "predict_settings", "predict_stream", "recipe", "review_export",
         "review_report", "review_server", "review_state", "review_suggest", "scale", "segments", "short_recordings",
-        "submission", "suggest", "sweep_config",
+        "submission", "suggest", "sweep_config", "validation_split",
     )
 )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -297,3 +298,55 @@ def test_a_trial_that_falls_behind_is_pruned_and_stays_so(
     assert second.data.tags["a2v.input_run.model"] in {run.info.run_id for run in below(world, trials["0.0"])}
     said = call_quietly("experiment", "run", recipe, "--work", work)
     assert said.code == 0 and "every trial: reused" in said.out and "1    pruned" in said.out
+
+
+EAR = {
+    "front_end": {
+        "kind": "ear", "sample_rate": 4000, "filters": 16, "stem": [8, 8], "band_masks": 0, "time_mask_probability": 0,
+    },
+    "encoder": {"kind": "convolutions", "dim": 16, "depth": 2, "dropout": 0.0},
+}  # fmt: skip
+LEARNS = {
+    "average_layers": 1, "channel_mask_length": 0, "mask_length": 0, "head_only_updates": 0, "freeze_front_end": False,
+    "layerdrop": 0, "segments": 12, "micro_batches": 1, "bcl": None, "focal": False,
+    "optimizer": {"learning_rate": 0.01, "warmup_updates": 5}, "updates": 20, "log_every": 60, "checkpoint_every": 10,
+}  # fmt: skip
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("_ray")
+def test_a_trial_is_pruned_within_a_training_by_its_validations(
+    tmp_path: Path, new_work: Callable[[str], Path], csv_source: Path
+):
+    """One learns the tones at once; one whose steps are too small stops after 3 of its 4 validations of fold 0."""
+    sweep = {
+        "parameters": {"finetune.optimizer.learning_rate": [0.01, 1e-6]},
+        "pruning": {"grace_validations": 3}, "concurrency": 1,
+    }  # fmt: skip
+    tree = recipe_tree(
+        data__source=str(csv_source), pretrain=None, model=EAR, folds__validation=0.3, sweep=sweep,
+        evaluate={"fit_events": True, "overlap_s": 0.3},
+    )  # fmt: skip
+    tree["finetune"] |= {**LEARNS, "validation": {"every": 5}}
+    recipe, work = write_recipe(tmp_path / "prune.yaml", tree), new_work("prune")
+    said = call_quietly("experiment", "run", recipe, "--work", work)
+    assert said.code == 0, said.err
+    assert re.search(
+        r"learning_rate=1e-06: pruned, validation/strict/mAP/micro 0\.\d+ after 3 of 8 validations", said.out
+    )
+    assert "best trial by validation/strict/mAP/micro: learning_rate=0.01" in said.out
+    world = World(work, recipe, said)
+    trials = {run.data.params["finetune.optimizer.learning_rate"]: run for run in world.runs("trial")}
+    whole, pruned = trials["0.01"], trials["1e-06"]
+    assert whole.info.status == "FINISHED" and pruned.info.status == "KILLED"
+    assert pruned.data.tags["a2v.pruned"] == "true" and pruned.data.tags["a2v.folds"] == "0"
+    assert whole.data.metrics["validation/strict/mAP/micro_mean"] > 0.9
+    (only,) = below(world, pruned)
+    assert only.info.status == "KILLED"
+    history = world.store.client.get_metric_history(only.info.run_id, "validation/strict/mAP/micro")
+    assert [point.step for point in history] == [5, 10, 15]
+    # what Optuna would be told of it, if there were more trials to choose
+    assert pruned.data.metrics["validation/strict/mAP/micro_mean"] == pytest.approx(history[-1].value, abs=0.05)
+    assert not list((work / "checkpoints").glob("*"))  # nobody goes on from where it stopped
+    said = call_quietly("experiment", "run", recipe, "--work", work)
+    assert said.code == 0 and "every trial: reused" in said.out

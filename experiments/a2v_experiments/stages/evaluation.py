@@ -30,6 +30,7 @@ from ..inference import recording_likelihoods
 from ..recipe.sections import Recipe
 from ..store.logged_models import MODEL
 from ..store.tags import FOLD
+from ..training.validation_report import validation_metrics
 from .figures import FigureData, best_thresholds, log_fold
 from .presence import SCORE as PRESENCE_SCORE
 from .presence import Found, by_kind, filled, log_presence, where_known
@@ -67,9 +68,21 @@ class Collectors:
         self.sweep.add(likelihood_TC, labels)
 
 
+@dataclass(frozen=True)
+class Crossed:
+    """What inner folds chose for a model that is trained on all of their recordings: thresholds of events and of
+    presence, as `write_thresholds` takes them, their `validation_metrics`, and for how many updates it is trained."""
+
+    thresholds: dict[str, Any]
+    presence: dict[str, Any] | None
+    metrics: dict[str, float]
+    updates: int
+
+
 def evaluate_model(
-    context: Context, run_id: str, model_run: str, corpus: Corpus, fold: Fold, validation: Sequence[str] = ()
-) -> None:
+    context: Context, run_id: str, model_run: str, corpus: Corpus, fold: Fold, validation: Sequence[str] = (),
+    crossed: Crossed | None = None,
+) -> None:  # fmt: skip
     """Score the fold's evaluation recordings, in one pass.
 
     Recordings that are labelled as a whole only (`Corpus.weak`) are scored by presence (`presence/...`, see
@@ -77,15 +90,16 @@ def evaluate_model(
     latter that is all there is.
 
     validation: held out training recordings, on which the threshold of each class is chosen; what counts calls of a
-    class (F1, precision, recall, found, ...) is then at these thresholds. Without any, it is at the recipe's (until the
-    folds choose one another's, see `cross_fit`), and the thresholds of the model are the best on the evaluation
-    recordings. What ranks (AP, mAP), what asks for no class (`any_class`, `timestep`), `scores.csv`, `evaluation.json`
-    and `example.png` have the recipe's.
+    class (F1, precision, recall, found, ...) is then at these thresholds. crossed: instead, what inner folds chose.
+    Without either, it is at the recipe's (until the folds choose one another's, see `cross_fit`), and the thresholds of
+    the model are the best on the evaluation recordings. What ranks (AP, mAP), what asks for no class (`any_class`,
+    `timestep`), `scores.csv`, `evaluation.json` and `example.png` have the recipe's.
 
     Metrics: both protocols (`AP/micro`, `strict/AP/micro`, ...), calls (`strict/found/CLASS`, `strict/predicted/CLASS`,
     `strict/labelled/CLASS`), events whatever their class (`any_class/F1`), timesteps (`timestep/F1`), sample sizes
-    (`labels/train/CLASS` of what was trained on, `labels/validation/CLASS`, `labels/evaluation/CLASS`), and
-    `energy/...` for the baseline. Artifacts: tables, confidence intervals over recordings, figures.
+    (`labels/train/CLASS` of what was trained on, `labels/validation/CLASS`, `labels/evaluation/CLASS`),
+    `validation/...` for what ranks on the validation recordings (`validation/strict/mAP/micro`), and `energy/...` for
+    the baseline. Artifacts: tables, confidence intervals over recordings, figures.
     """
     recipe, store = context.recipe, context.store
     assert recipe.finetune is not None
@@ -97,7 +111,11 @@ def evaluate_model(
     settings = recipe.evaluate
     collected = Collectors.of(corpus.classes, frame_rate, settings)
     chosen = _chosen_on(context, run_id, len(validation), len(recordings))
-    thresholds, presence_at = _choose(context, model, corpus, validation, chosen)
+    if crossed is None:
+        thresholds, presence_at, validated = _choose(context, model, corpus, validation, chosen)
+    else:
+        thresholds, presence_at, validated = crossed.thresholds, crossed.presence, crossed.metrics
+    store.log_metrics(run_id, validated, recipe.finetune.updates, model_run)
     counted = None if thresholds is None else at_thresholds(thresholds["thresholds"], collected.by_class)
     presence = _presence_collector(corpus, frame_rate, settings)
     for likelihood_TC, labels in _with_labels(context, model, corpus, recordings, presence=presence):
@@ -105,7 +123,7 @@ def evaluate_model(
         if counted is not None:
             counted.add(likelihood_TC, labels)
     trained = [name for name in fold.train if name not in set(validation)]
-    metrics = sample_sizes(corpus, trained, validation, fold.evaluation)
+    metrics = sample_sizes(corpus, trained, trained if crossed else validation, fold.evaluation)
     best: dict[str, Any] | None = None
     if presence is not None:
         best = _log_presence(context, run_id, model_run, presence.result(), presence_at, chosen)
@@ -126,21 +144,28 @@ def evaluate_model(
 
 def _choose(
     context: Context, model: Detector, corpus: Corpus, validation: Sequence[str], chosen: dict[str, Any]
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None, dict[str, float]]:
     """Thresholds that are the best on the validation recordings, for events and for presence per recording, as
-    `write_thresholds` takes them; None without any. Those for events are those for presence where no recording has
-    events, and for classes of which there is no event."""
+    `write_thresholds` takes them, and `validation_metrics`; None without any. Thresholds for events are those for
+    presence where no recording has events, and for classes of which there is no event."""
     if not validation:
-        return None, None
+        return None, None, {}
     settings, frame_rate = context.recipe.evaluate, model.model_config.front_end.frame_rate
     presence = _presence_collector(corpus, frame_rate, settings)
-    labelled = _with_labels(context, model, corpus, corpus.indices(validation), "choosing thresholds", presence)
-    of_events = choose_thresholds(labelled, corpus.classes, frame_rate, settings, chosen)
-    if presence is None:
-        return of_events, None
-    of_presence = best_thresholds(presence.result().thresholds(), {**chosen, "score": PRESENCE_SCORE}, SHARED_LABELS)
+    events = Collector(corpus.classes, frame_rate, settings)
+    sweep = ThresholdSweep(corpus.classes, frame_rate, settings)
+    for labelled in _with_labels(context, model, corpus, corpus.indices(validation), "choosing thresholds", presence):
+        events.add(*labelled)
+        sweep.add(*labelled)
     strong = by_kind(corpus, validation)[0]
-    return (filled(of_events, of_presence) if strong else of_presence), of_presence
+    scores = events.evaluation().metrics() if strong else {}
+    of_events = best_thresholds(sweep.result(), chosen, SHARED_LABELS)
+    if presence is None:
+        return of_events, None, validation_metrics(scores)
+    found = presence.result()
+    of_presence = best_thresholds(found.thresholds(), {**chosen, "score": PRESENCE_SCORE}, SHARED_LABELS)
+    best = filled(of_events, of_presence) if strong else of_presence
+    return best, of_presence, validation_metrics(scores | found.metrics())
 
 
 def _presence_collector(corpus: Corpus, frame_rate: float, settings: EvaluationConfig) -> PresenceCollector | None:

@@ -51,6 +51,10 @@ def worth(answer: Answer) -> list[str]:
             + (", of this split of the recordings alone" if tested[0].over == "seeds" else "")
             + f"; tie: p, corrected for {family(answer)} (Holm), is .05 or more"
         )
+        if answer.seeds == 1:
+            lines.append(
+                "one seed of each: a part of a difference may be the seed's, which `seeds: [0, 1, 2]` would tell"
+            )
     return lines + answer.notes
 
 

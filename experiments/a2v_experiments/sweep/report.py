@@ -15,7 +15,9 @@ from ..recipe.sweep import SweepConfig
 from ..stages.stage import Context
 from ..store.lookup import share_prefix
 from ..store.tags import BEST_RUN, BEST_TRIAL
+from ..training.validation_report import VALIDATION
 from .rows import Row, best_of
+from .trial import score_name
 from .trials import short_names, shown
 
 STAGES = {"pretrain": "pretraining", "finetune": "finetuning", "evaluate": "evaluation"}
@@ -31,10 +33,11 @@ def text_report(recipe: Recipe, rows: list[Row]) -> str:
         prefix = share_prefix(share, len(shares))
         table = text_table(*_cells(sweep, rows, prefix))
         parts.append(table if len(shares) == 1 else f"{100 * share:g} % of the labels\n{table}")
-    best = best_of(rows, sweep.metric, shares)
+    name = score_name(recipe)
+    best = best_of(rows, name, shares)
     notes = [f"AP: mean ± standard deviation over folds of {recipe.name}"]
     if best is not None:
-        notes.append(f"best trial by {sweep.metric}: {best.name}, run {best.run_id}")
+        notes.append(f"best trial by {name}: {best.name}, run {best.run_id}")
     notes += _heard(rows)
     notes += [f"{row.name}: failed: {row.reason}" for row in rows if row.status == "failed"]
     return "\n\n".join([*parts, "\n".join(notes)])
@@ -81,6 +84,8 @@ def records(recipe: Recipe, rows: list[Row]) -> list[dict[str, Any]]:
                     name = metric_name(protocol, "AP", of)
                     record |= {f"{name}_mean": spread.mean if spread else None}
                     record |= {f"{name}_std": spread.std if spread else None}
+            if (chosen := score_name(recipe)).startswith(VALIDATION):
+                record |= {f"{chosen}_mean": row.metrics.get(f"{share_prefix(share, len(shares))}{chosen}_mean")}
             found.append({**record, "run_id": row.run_id, "reason": row.reason})
     return found
 
@@ -90,10 +95,11 @@ def log_report(context: Context, rows: list[Row]) -> None:
     recipe, store, run_id = context.recipe, context.store, context.parent
     sweep, shares = _sweep(recipe), recipe.folds.label_shares
     found = records(recipe, rows)
-    best = best_of(rows, sweep.metric, shares)
+    name = score_name(recipe)
+    best = best_of(rows, name, shares)
     store.log_text(run_id, text_report(recipe, rows) + "\n", "sweep.txt")
     store.log_text(run_id, csv_text([_plain(record) for record in found]), "sweep.csv")
-    store.log_json(run_id, {"metric": sweep.metric, "best": best.name if best else None, "trials": found}, "sweep.json")
+    store.log_json(run_id, {"metric": name, "best": best.name if best else None, "trials": found}, "sweep.json")
     if best is not None:
         store.tag(run_id, BEST_TRIAL, best.name)
         store.tag(run_id, BEST_RUN, best.run_id)

@@ -28,16 +28,17 @@ from ..stages.experiment import Outcome, model_run, scores_of_run
 from ..stages.graph import say_advice
 from ..stages.seeds import over_seeds
 from ..stages.specs import data_spec, folds_spec
+from ..stages.splits import check_validated
 from ..stages.stage import Context, begin_alone, ending
-from ..store.lookup import seed_runs
-from ..store.tags import SWEEP, TRIALS, VARIANT
+from ..store.lookup import has_model, seed_runs
+from ..store.tags import FINGERPRINT, STAGE, SWEEP, TRIALS, VARIANT, having
 from ..store.tracking import Store
 from .answer import Answer, answer_from
 from .answer_page import log_answer, page_of
 from .report import log_report, text_report
 from .rows import DONE, KnownSources, Row, best_of, rows_of
 from .search import Evaluated, bundle, optuna_search, scheduler, trials_at_once
-from .trial import Task, run_trial
+from .trial import Task, run_trial, score_name
 from .trials import trials_of
 
 if TYPE_CHECKING:
@@ -87,7 +88,11 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
         run_id = str(found.info.run_id)
     else:
         run_id = begin_alone(lambda: store.begin("experiment", mark, base.name, config, tags, None), say)
-    task = Task(file, work.resolve(), store.uri, base.name, run_id, mark, Path.cwd(), sweep.metric, tuple(trials))
+    by_validation = sweep.pruning is not None and sweep.pruning.grace_validations is not None
+    task = Task(
+        file, work.resolve(), store.uri, base.name, run_id, mark, Path.cwd(), score_name(base), tuple(trials),
+        base.validations if by_validation else 0,
+    )  # fmt: skip
     rows = rows_of(task, store, sources)
     if found and _left(task, base, rows, found.data.tags.get(TRIALS)) == 0:
         say(f"every trial: reused, run {run_id}")
@@ -106,9 +111,13 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
             if one.recipe.data == base.data:  # else the trial does it, once its corpus is packed
                 check_event_classes(one.recipe, corpus.classes, f"trial {one.name}: ")
         _, folds = stages.make_folds(context, folds_spec(base, data.fingerprint), data, corpus)
+        check_validated(base, corpus, folds)
         say_advice(context, corpus, folds)
         failed = _run(task, base, store, rows, say)
         rows = rows_of(task, store, sources)
+        for row in rows:
+            if row.status == "pruned":
+                _drop_checkpoints(task, store, row.run_id)
         rows += [Row(name, {}, "failed", why) for name, why in failed.items() if name not in {row.name for row in rows}]
         log_report(context, rows)
         found_out = answer_from(store.client, base, rows)
@@ -126,7 +135,7 @@ def best_trial(file: RecipeFile, rows: list[Row], store: Store) -> BestTrial | N
     """The best of the trials that are finished, with what its folds left in the store."""
     base = file.resolve()
     assert base.sweep is not None
-    row = best_of(rows, base.sweep.metric, base.folds.label_shares)
+    row = best_of(rows, score_name(base), base.folds.label_shares)
     if row is None:
         return None
     by_seed = {
@@ -176,6 +185,14 @@ def _run(task: Task, base: Recipe, store: Store, rows: list[Row], say: Callable[
     return watch.failed
 
 
+def _drop_checkpoints(task: Task, store: Store, run_id: str) -> None:
+    """Of trainings within which a trial was pruned: nobody goes on from there, as it is not run again."""
+    for child in store.children(run_id, having(STAGE, "finetune")):
+        if child.info.status == "KILLED" and not has_model(child):
+            name = f"finetune-{child.data.tags[FINGERPRINT][:16]}"
+            shutil.rmtree(task.work / "checkpoints" / name, ignore_errors=True)
+
+
 def _tune(task: Task, base: Recipe, rows: list[Row], left: int, watch: Watch) -> None:
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is an exception, as everywhere here
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new one prints a box even where it is to say nothing
@@ -202,7 +219,7 @@ def _tune(task: Task, base: Recipe, rows: list[Row], left: int, watch: Watch) ->
         tune_config=tune.TuneConfig(
             num_samples=samples,
             search_alg=search,
-            scheduler=scheduler(sweep.pruning, base.repeats),
+            scheduler=scheduler(sweep.pruning, base.repeats, base.validations),
             max_concurrent_trials=trials_at_once(base.ray, ray.cluster_resources(), sweep.concurrency),
         ),
         run_config=tune.RunConfig(name=name, storage_path=str(storage), verbose=0, callbacks=[watch]),
@@ -216,5 +233,5 @@ def _tune(task: Task, base: Recipe, rows: list[Row], left: int, watch: Watch) ->
 def _evaluated(base: Recipe, rows: list[Row]) -> Evaluated:
     """Values and scores of the trials that are done, for Optuna to go on from."""
     assert base.sweep is not None
-    scored = [(row, row.score(base.sweep.metric, base.folds.label_shares)) for row in rows if row.status in DONE]
+    scored = [(row, row.score(score_name(base), base.folds.label_shares)) for row in rows if row.status in DONE]
     return [(row.parameters, score) for row, score in scored if score is not None]

@@ -8,7 +8,7 @@ from typing import Any
 from ..basics.errors import UserError
 from ..recipe.sections import RayConfig
 from ..recipe.sweep import Choice, PruningConfig, Range, SweepConfig
-from .trial import SCORE
+from .trial import SCORE, TIME
 
 Evaluated = Sequence[tuple[Mapping[str, Any], float]]  # values and score of trials that an earlier call finished
 
@@ -38,12 +38,17 @@ def bundle(ray: RayConfig, this_node: str) -> dict[str, float]:
     return needs(ray) if ray.num_workers == 0 else {f"node:{this_node}": 0.001}
 
 
-def scheduler(pruning: PruningConfig | None, folds: int) -> Any:
-    """ASHA over the folds done so far, or none."""
+def scheduler(pruning: PruningConfig | None, folds: int, validations: int = 0) -> Any:
+    """ASHA over the folds done so far, or over the validations, or none. validations: of a fold."""
     if pruning is None:
         return None
     from ray.tune.schedulers import ASHAScheduler
 
+    if pruning.grace_validations is not None:
+        return ASHAScheduler(
+            time_attr=TIME, metric=SCORE, mode="max", max_t=folds * validations + 1,
+            grace_period=pruning.grace_validations, reduction_factor=pruning.reduction_factor,
+        )  # fmt: skip
     return ASHAScheduler(
         time_attr="training_iteration", metric=SCORE, mode="max", max_t=folds + 1,
         grace_period=pruning.grace_folds, reduction_factor=pruning.reduction_factor,

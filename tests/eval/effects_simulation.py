@@ -83,7 +83,7 @@ def false_winners(variants: int, shape: tuple[int, int], count: int, seed: int =
     rng, highest = np.random.default_rng(seed), [0.0, 0.0]
     folds = shape[0]
     for variances in (one for one in VARIANCES if shape[1] > 1 or not one[1]):
-        drawn = [draw(count, shape, variances, 0.0, rng)[0] for _ in range(variants)]
+        drawn = [draw(count, shape, variances, 1 / folds, rng)[0] for _ in range(variants)]
         score_NVSF = np.stack(drawn, axis=1)
         best_N = score_NVSF.mean(axis=(2, 3)).argmax(axis=1)
         smallest_N = np.ones(count)
@@ -114,7 +114,7 @@ def main(count: int = 10_000) -> None:
     print("|---|---|---|---|")
     for shape in ((5, 1), (10, 1), (5, 3)):
         for variants in (3, 6, 18):
-            others, pairs = false_winners(variants, shape, count // 20)
+            others, pairs = false_winners(variants, shape, max(count // 20, 1))
             print(f"| {shape[0]} x {shape[1]} | {variants} | {others:.3f} | {pairs:.3f} |")
 
 

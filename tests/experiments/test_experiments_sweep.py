@@ -13,6 +13,7 @@ from a2v_experiments.basics.errors import UserError
 from a2v_experiments.cluster import session as ray_session
 from a2v_experiments.recipe.sections import RayConfig
 from a2v_experiments.recipe.sweep import PruningConfig, Range, SweepConfig
+from a2v_experiments.sweep.placing import needed
 from a2v_experiments.sweep.report import axis_label, records, text_report
 from a2v_experiments.sweep.rows import Row, best_of
 from a2v_experiments.sweep.search import bundle, optuna_search, scheduler, trials_at_once
@@ -48,8 +49,17 @@ def test_a_trial_that_never_fits_is_said_so():
 
 def test_a_trial_reserves_its_processors_itself_only_without_workers():
     """With workers Ray Train reserves them: were they reserved twice, two workers would wait forever on 2 cores."""
-    assert bundle(RayConfig(cpus_per_worker=2), "10.0.0.1") == {"CPU": 2}
+    assert bundle(RayConfig(cpus_per_worker=2), None) == {"CPU": 2}
+    assert bundle(RayConfig(num_workers=2), None).keys() == {"memory"}
     assert bundle(RayConfig(num_workers=2), "10.0.0.1") == {"node:10.0.0.1": 0.001}
+
+
+def test_what_a_trial_reads_has_to_be_seen_where_it_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one = make_recipe(tmp_path, ["data.annotations.mapping=map.csv"], data__source="/corpora/a")
+    other = make_recipe(tmp_path, [], data__source="/corpora/b", backbone="runs:/1", pretrain=None)
+    assert needed([one, other, one]) == [Path(p) for p in (tmp_path, "/corpora/a", tmp_path / "map.csv", "/corpora/b")]
+    assert needed([other]) == [Path("/corpora/b")]  # then it does not matter where the command was called
 
 
 # --- which go on, and where Optuna goes on from

@@ -53,7 +53,7 @@ def worth(answer: Answer) -> list[str]:
         )
         if answer.seeds == 1:
             lines.append(
-                "one seed of each: a part of a difference may be the seed's, which `seeds: [0, 1, 2]` would tell"
+                "one seed of each: a part of a difference may be the seed's, which seeds: [0, 1, 2] would tell"
             )
     return lines + answer.notes
 

@@ -35,6 +35,7 @@ from ..store.tags import FINGERPRINT, STAGE, SWEEP, TRIALS, VARIANT, having
 from ..store.tracking import Store
 from .answer import Answer, answer_from
 from .answer_page import log_answer, page_of
+from .placing import node_of_trials
 from .report import log_report, text_report
 from .rows import DONE, KnownSources, Row, best_of, rows_of
 from .search import Evaluated, bundle, optuna_search, scheduler, trials_at_once
@@ -208,10 +209,12 @@ def _tune(task: Task, base: Recipe, rows: list[Row], left: int, watch: Watch) ->
         space, samples, search = {"trial": tune.grid_search(numbers)}, 1, None
     else:
         space, samples, search = {}, left, optuna_search(sweep, _evaluated(base, rows))
+    recipes = [base, *(one.recipe for one in task.known)]
+    node = node_of_trials(recipes, watch.say) if base.ray.num_workers else None
     storage, name = task.work / "tune", f"{task.mark[:16]}-{time.time_ns()}"
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, task=task),
-        tune.PlacementGroupFactory([bundle(base.ray, ray.util.get_node_ip_address())]),
+        tune.PlacementGroupFactory([bundle(base.ray, node)]),
     )
     tuner = tune.Tuner(
         trainable,

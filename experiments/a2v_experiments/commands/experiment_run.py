@@ -71,7 +71,7 @@ def execute(
 
                 swept = run_sweep(file, work, store, say)
                 run_id, failed = swept.run_id, swept.failed
-                table = f"{swept.table}\n\n{to_text(swept.answer)}"
+                table = f"{swept.table}\n\n{to_text(swept.answer)}\nas a page: {swept.page}"
                 if register and swept.best is not None and not failed:
                     registered = register_outcome(store, register, swept.best.outcome, swept.best.recipe)
                 if swept.best is not None and given and not scale:

@@ -16,6 +16,7 @@ from ..basics.tables import text_table
 from ..stages.experiment import class_names, present_names
 from ..store.tags import STAGE, VARIANT
 from ..sweep.answer_text import WIDTH, difference, metric_title, named, number, p_text
+from ..training.validation_report import VALIDATION
 from .compare import Side, differences, shares_together, summaries, ui_link
 from .compare_tests import RANKED_BY, Baseline, Pairing, Test, pairings
 
@@ -151,7 +152,7 @@ def _verdict(
 ) -> str:
     """`B, the best by strict mAP: better than A by +.04 [.01, .07], p = .02 (Holm)`, of the metric that counts."""
     letter = baseline.side.letter
-    metric = baseline.by.removeprefix("validation/") or next(
+    metric = baseline.by.removeprefix(VALIDATION) or next(
         (
             test.metric
             for name in (chosen or RANKED_BY)

@@ -16,16 +16,17 @@ from a2v_eval.summary import STRICT_FIRST, metric_name
 from ..recipe.sections import Recipe
 from ..stages.stage import Context
 from ..store import links
+from ..store.logged_models import local_place
 from ..store.lookup import share_prefix
 from ..store.names import unique_names
 from ..store.tags import ANSWER, CHOSEN_BY, COMMIT, DIRTY
-from ..store.tracking import flatten
+from ..store.tracking import Store, flatten
 from .answer import Answer, to_json, told
 from .answer_text import answer_lines, difference, metric_title, number, p_text, to_text, worth
 from .rows import Row
 from .trials import short_names
 
-TEMPLATE = "sweep.html.j2"
+PAGE, TEMPLATE = "sweep.html", "sweep.html.j2"
 MOST_BARS = 40  # trials beside the best one in the figure
 LONGEST_TAG = 5000
 TICKS = 4
@@ -66,10 +67,16 @@ def log_answer(context: Context, answer: Answer, rows: Sequence[Row]) -> None:
     address, _ = links.ui_address(context.work, store.uri)
     run_url = links.run_link(address, store.experiment_id, RUN)
     page = page_html(context.recipe, answer, rows, run_id, run_url, commit)
-    store.log_text(run_id, page, "sweep.html")
+    store.log_text(run_id, page, PAGE)
     store.tag(run_id, CHOSEN_BY, answer.chosen_by)
     store.tag(run_id, ANSWER, "\n".join(answer_lines(answer))[:LONGEST_TAG])
     store.log_metrics(run_id, effect_metrics(answer))
+
+
+def page_of(store: Store, run_id: str) -> str:
+    """Where a sweep's page is: its file on this machine's disk, or what to open in MLflow."""
+    place = local_place(store.client, run_id, PAGE)
+    return str(place) if place is not None else f"{PAGE} among the artifacts of run {run_id}"
 
 
 def effect_metrics(answer: Answer) -> dict[str, float]:

@@ -34,7 +34,7 @@ from ..store.lookup import has_model, seed_runs
 from ..store.tags import FINGERPRINT, SPACE, STAGE, SWEEP, TRIALS, VARIANT, having
 from ..store.tracking import Store
 from .answer import Answer, answer_from
-from .answer_page import log_answer
+from .answer_page import log_answer, page_of
 from .identity import sweep_config
 from .placing import node_of_trials
 from .report import log_report, text_report
@@ -59,13 +59,14 @@ class BestTrial:
 @dataclass(frozen=True)
 class SweepOutcome:
     """A sweep's end: its run, the table over its trials, the trials that failed with the reason, the best one, and what
-    the sweep found out."""
+    the sweep found out, which `page` shows: its file, or what to open in MLflow."""
 
     run_id: str
     table: str
     failed: dict[str, str]
     best: BestTrial | None
     answer: Answer
+    page: str
 
 
 def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], None]) -> SweepOutcome:
@@ -98,7 +99,9 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
     if found and _left(task, base, rows, found.data.tags.get(TRIALS)) == 0:
         say(f"every trial: reused, run {run_id}")
         found_out = answer_from(store.client, base, rows)
-        return SweepOutcome(run_id, text_report(base, rows), {}, best_trial(file, rows, store), found_out)
+        return SweepOutcome(
+            run_id, text_report(base, rows), {}, best_trial(file, rows, store), found_out, page_of(store, run_id)
+        )
     if found:
         store.reopen(run_id)
     with ending(store, run_id):
@@ -127,7 +130,9 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
             store.tag(run_id, TRIALS, str(sweep.trials or len(trials)))
     if failed:
         store.finish(run_id, "FAILED")
-    return SweepOutcome(run_id, text_report(base, rows), failed, best_trial(file, rows, store), found_out)
+    return SweepOutcome(
+        run_id, text_report(base, rows), failed, best_trial(file, rows, store), found_out, page_of(store, run_id)
+    )
 
 
 def best_trial(file: RecipeFile, rows: list[Row], store: Store) -> BestTrial | None:

@@ -13,6 +13,7 @@ from a2v_experiments.basics.errors import UserError
 from a2v_experiments.cluster import session as ray_session
 from a2v_experiments.recipe.sections import RayConfig
 from a2v_experiments.recipe.sweep import PruningConfig, Range, SweepConfig
+from a2v_experiments.sweep.placing import needed
 from a2v_experiments.sweep.report import axis_label, records, text_report
 from a2v_experiments.sweep.rows import Row, best_of
 from a2v_experiments.sweep.search import bundle, optuna_search, scheduler, trials_at_once
@@ -48,8 +49,17 @@ def test_a_trial_that_never_fits_is_said_so():
 
 def test_a_trial_reserves_its_processors_itself_only_without_workers():
     """With workers Ray Train reserves them: were they reserved twice, two workers would wait forever on 2 cores."""
-    assert bundle(RayConfig(cpus_per_worker=2), "10.0.0.1") == {"CPU": 2}
+    assert bundle(RayConfig(cpus_per_worker=2), None) == {"CPU": 2}
+    assert bundle(RayConfig(num_workers=2), None).keys() == {"memory"}
     assert bundle(RayConfig(num_workers=2), "10.0.0.1") == {"node:10.0.0.1": 0.001}
+
+
+def test_what_a_trial_reads_has_to_be_seen_where_it_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one = make_recipe(tmp_path, ["data.annotations.mapping=map.csv"], data__source="/corpora/a")
+    other = make_recipe(tmp_path, [], data__source="/corpora/b", backbone="runs:/1", pretrain=None)
+    assert needed([one, other, one]) == [Path(p) for p in (tmp_path, "/corpora/a", tmp_path / "map.csv", "/corpora/b")]
+    assert needed([other]) == [Path("/corpora/b")]  # then it does not matter where the command was called
 
 
 # --- which go on, and where Optuna goes on from
@@ -241,7 +251,13 @@ def test_a_sweep_from_end_to_end(tmp_path: Path, new_work: Callable[[str], Path]
     best = max(("short masks", "long masks"), key=lambda name: trials[name].data.metrics["strict/mAP/micro_mean"])
     assert parent.data.tags["a2v.best_trial"] == best and f"best trial by strict/mAP/micro: {best}" in said.out
     figures = {"ap_against_parameters_paper.png", "ap_against_parameters_strict.png"}
-    assert figures | {"sweep.csv", "sweep.txt", "sweep.json"} <= world.artifacts(parent)
+    answer = {"answer.txt", "answer.json", "sweep.html"}
+    assert figures | answer | {"sweep.csv", "sweep.txt", "sweep.json"} <= world.artifacts(parent)
+    words = world.fetch(parent, "answer.txt").read_text(encoding="utf-8").strip()
+    assert words in said.out and parent.data.tags["a2v.answer"].splitlines()[0][:40] in words
+    mask = f"effect/finetune.mask_length/{'2' if best == 'short masks' else '4'}"
+    means = [trials[name].data.metrics["strict/mAP/micro_mean"] for name in ("short masks", "long masks")]
+    assert parent.data.metrics[mask] == pytest.approx(abs(means[0] - means[1]))
     found = json.loads(world.fetch(parent, "sweep.json").read_text(encoding="utf-8"))
     assert [record["status"] for record in found["trials"]] == ["finished", "finished", "failed"]
 

@@ -158,9 +158,8 @@ def test_a_sweep_chooses_on_validation_recordings_where_every_training_has_some(
     assert best is not None and best.name == "b"
     lines = text_report(chosen, rows).splitlines()
     assert "best trial by validation/strict/AP/cc: b, run b" in lines
-    assert "it was chosen on validation recordings; the scores above are of folds that played no part in it" in lines
     plain = text_report(sweep_file(tmp_path, {}, metric="strict/AP/cc").resolve(), rows)
-    assert "best trial by strict/AP/cc: a" in plain and "its score is somewhat too good" in plain
+    assert "best trial by strict/AP/cc: a" in plain
 
 
 def test_trials_all_have_validation_recordings_or_none(tmp_path):

@@ -65,10 +65,12 @@ def execute(
             store = open_store(work, tracking_uri, chosen.name)
             say(f"experiment {chosen.name}, tracked in {store.uri}")
             if chosen.sweep:
+                from ..sweep.answer_text import to_text
                 from ..sweep.run import run_sweep
 
                 swept = run_sweep(file, work, store, say)
-                run_id, table, failed = swept.run_id, swept.table, swept.failed
+                run_id, failed = swept.run_id, swept.failed
+                table = f"{swept.table}\n\n{to_text(swept.answer)}"
                 if register and swept.best is not None and not failed:
                     registered = register_outcome(store, register, swept.best.outcome, swept.best.recipe)
                 if swept.best is not None and given and not scale:

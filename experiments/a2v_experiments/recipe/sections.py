@@ -207,7 +207,8 @@ class EvaluateStage(EvaluationConfig):
 
 
 class RayConfig(Section):
-    """num_workers 0 trains in this process; 1 or more starts Ray Train workers (address None: a local Ray).
+    """num_workers 0 trains and evaluates in this process; 1 or more starts Ray Train workers, and as many tasks at once
+    evaluate (address None: a local Ray).
 
     In this process, on a CPU, a model with fewer than 5 million trained parameters computes with one thread: more
     would mostly wait for one another. Others have as many as torch takes (OMP_NUM_THREADS).

@@ -56,6 +56,8 @@ SPACE = "a2v.sweep_space"  # the values or variants that it tries, as the newest
 TRIALS = "a2v.trials"  # how many it wants
 BEST_TRIAL = "a2v.best_trial"
 BEST_RUN = "a2v.best_run"
+CHOSEN_BY = "a2v.chosen_by"  # the score by which that is the best
+ANSWER = "a2v.answer"  # which value of each parameter wins, in words
 
 # a trial
 TRIAL = "trial"  # its name; also of its stages

@@ -34,7 +34,10 @@ from ..stages.stage import Context, begin_alone, ending
 from ..store.lookup import has_model, seed_runs
 from ..store.tags import FINGERPRINT, SPACE, STAGE, SWEEP, TRIALS, VARIANT, having
 from ..store.tracking import Store
+from .answer import Answer, answer_from
+from .answer_page import log_answer
 from .identity import sweep_config
+from .placing import node_of_trials
 from .report import log_report, text_report
 from .rows import DONE, KnownSources, Row, best_of, rows_of
 from .search import Evaluated, bundle, optuna_search, scheduler, trials_at_once
@@ -56,12 +59,14 @@ class BestTrial:
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """A sweep's end: its run, the table over its trials, the trials that failed with the reason, and the best one."""
+    """A sweep's end: its run, the table over its trials, the trials that failed with the reason, the best one, and what
+    the sweep found out."""
 
     run_id: str
     table: str
     failed: dict[str, str]
     best: BestTrial | None
+    answer: Answer
 
 
 def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], None]) -> SweepOutcome:
@@ -93,7 +98,8 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
     rows = rows_of(task, store, sources)
     if found and _left(task, base, rows, found.data.tags.get(TRIALS)) == 0:
         say(f"every trial: reused, run {run_id}")
-        return SweepOutcome(run_id, text_report(base, rows), {}, best_trial(file, rows, store))
+        found_out = answer_from(store.client, base, rows)
+        return SweepOutcome(run_id, text_report(base, rows), {}, best_trial(file, rows, store), found_out)
     if found:
         store.reopen(run_id)
     with ending(store, run_id):
@@ -116,11 +122,13 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
                 _drop_checkpoints(task, store, row.run_id)
         rows += [Row(name, {}, "failed", why) for name, why in failed.items() if name not in {row.name for row in rows}]
         log_report(context, rows)
+        found_out = answer_from(store.client, base, rows)
+        log_answer(context, found_out, rows)
         if not failed:
             store.tag(run_id, TRIALS, str(sweep.trials or len(trials)))
     if failed:
         store.finish(run_id, "FAILED")
-    return SweepOutcome(run_id, text_report(base, rows), failed, best_trial(file, rows, store))
+    return SweepOutcome(run_id, text_report(base, rows), failed, best_trial(file, rows, store), found_out)
 
 
 def best_trial(file: RecipeFile, rows: list[Row], store: Store) -> BestTrial | None:
@@ -200,10 +208,12 @@ def _tune(task: Task, base: Recipe, rows: list[Row], left: int, watch: Watch) ->
         space, samples, search = {"trial": tune.grid_search(numbers)}, 1, None
     else:
         space, samples, search = {}, left, optuna_search(sweep, _evaluated(base, rows))
+    recipes = [base, *(one.recipe for one in task.known)]
+    node = node_of_trials(recipes, watch.say) if base.ray.num_workers else None
     storage, name = task.work / "tune", f"{task.mark[:16]}-{time.time_ns()}"
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, task=task),
-        tune.PlacementGroupFactory([bundle(base.ray, ray.util.get_node_ip_address())]),
+        tune.PlacementGroupFactory([bundle(base.ray, node)]),
     )
     tuner = tune.Tuner(
         trainable,

@@ -89,7 +89,7 @@ def run_trial(config: dict[str, Any], task: Task) -> None:
         os.chdir(task.folder)
     this = task.trial(config)
     ray = this.recipe.ray
-    torch.set_num_threads(max(1, int(max(ray.num_workers, 1) * ray.cpus_per_worker)))
+    torch.set_num_threads(1 if ray.num_workers else max(1, int(ray.cpus_per_worker)))  # workers compute elsewhere
     store = Store(task.uri, task.experiment, None)
     sources = find_sources(this.recipe, task.work, task.uri)
     mark = trial_mark(this.recipe, sources, task.mark)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from a2v_eval.comparison import comparison_text
+from a2v_eval.comparison import compare_folds, comparison_text
 from a2v_eval.summary import UNDEFINED_MARK, Spread, summarise
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -18,7 +19,8 @@ from ..stages.experiment import Outcome
 from ..store.registry import CANDIDATE, CHAMPION, champion_of, register, version_of
 from ..store.tags import LABEL_SHARE, PRETRAINED, SCORED_BY, VARIANT, input_mark
 from ..store.tracking import Store
-from .compare import Side, pairings, side_of
+from .compare import Side, side_of
+from .compare_tests import made
 
 RANKED_BY = ("strict/mAP/micro", "presence/mAP/micro")  # the first that a version has says which one is better
 TOLD = re.compile(r"(strict/|presence/)?(mAP|AP|F1|precision|recall)/(micro|macro)")
@@ -85,10 +87,10 @@ def look_at(client: MlflowClient, name: str, version: str | None, metric: str | 
     scores = [_means(side).get(key) for side in (candidate, champion)]
     if scores[0] is None or scores[1] is None:
         return Promotion(number, lines, f"they cannot be compared: not both have {key}")
-    shares = (_share(candidate), _share(champion))
-    (pairing,) = pairings([candidate, champion], shares, list(dict.fromkeys([key, *BESIDE])))
-    if pairing.tests:
-        lines += ["", comparison_text(pairing.tests, "candidate", "champion")]
+    folds, others = (side.scores(_share(side)) for side in (candidate, champion))
+    tests = compare_folds(folds, others, list(dict.fromkeys([key, *BESIDE])), made(candidate, len(folds)))
+    if tests:
+        lines += ["", comparison_text(tests, "candidate", "champion")]
     better = scores[0].mean >= scores[1].mean
     worse = f"its {key} is {scores[0].mean:.3f}, the champion's {scores[1].mean:.3f}, over the same folds"
     return Promotion(number, lines, None if better else worse)
@@ -110,13 +112,20 @@ def _side(client: MlflowClient, letter: str, version: ModelVersion) -> Side | st
         side = side_of(client, letter, named, client.get_run(run_id))
     except (MlflowException, UserError):
         return f"the runs of {named}'s scores are gone"
-    if float(share) not in side.folds:
+    if float(share) not in side.shares:
         return f"the runs of {named}'s scores are gone"
-    return Side(letter, named, side.run, {float(share): side.folds[float(share)]}, side.config)
+    seeds = {
+        seed: {float(share): shares[float(share)]} for seed, shares in side.seeds.items() if float(share) in shares
+    }
+    return Side(letter, named, side.run, seeds, side.config)
 
 
 def _share(side: Side) -> float:
-    return next(iter(side.folds))
+    return side.shares[0]
+
+
+def _runs(side: Side) -> list[Run]:
+    return [run for shares in side.seeds.values() for by_fold in shares.values() for run in by_fold.values()]
 
 
 def _means(side: Side) -> dict[str, Spread]:
@@ -129,19 +138,19 @@ def _incomparable(candidate: Side | str, champion: Side | str) -> str | None:
         if isinstance(side, str):
             return side
     assert not isinstance(candidate, str) and not isinstance(champion, str)
-    a, b = (side.folds[_share(side)] for side in (candidate, champion))
     for mark, what in (("data", "recordings or labels are"), ("folds", "folds are")):
-        marks = [{run.data.tags.get(input_mark(mark)) for run in folds.values()} for folds in (a, b)]
+        marks = [{run.data.tags.get(input_mark(mark)) for run in _runs(side)} for side in (candidate, champion)]
         if marks[0] != marks[1]:
             return f"their {what} not the same"
-    if set(a) != set(b):
+    a, b = (side.folds(_share(side)) for side in (candidate, champion))
+    if a != b:
         return f"one has the folds {_numbers(a)}, the other {_numbers(b)}"
     counted = [side.config.get("evaluate.iou_threshold") for side in (candidate, champion)]
     return None if counted[0] == counted[1] else f"evaluate.iou_threshold is {counted[0]} and {counted[1]}"
 
 
-def _numbers(folds: object) -> str:
-    return ", ".join(map(str, sorted(folds)))  # type: ignore[call-overload]
+def _numbers(folds: list[int]) -> str:
+    return ", ".join(map(str, folds))
 
 
 def _table(sides: list[Side | str], metric: str | None) -> list[str]:

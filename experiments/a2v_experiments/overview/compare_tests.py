@@ -130,7 +130,7 @@ def pairings(
     first = next((place for place, (side, _) in enumerate(there) if side is baseline.side), None)
     if first is None:
         return []
-    k_folds = _made(baseline.side, len(there[first][0].folds(there[first][1])))
+    k_folds = made(baseline.side, len(there[first][0].folds(there[first][1])))
     tests: dict[int, list[Test]] = {place: [] for place in range(len(there))}
     splits: dict[str, int] = {}
     for metric in tested:
@@ -168,7 +168,7 @@ def _apart(side: Side, share: float, metric: str, splits: dict[str, int]) -> Cel
     }
 
 
-def _made(side: Side, folds: int) -> float:
+def made(side: Side, folds: int) -> float:
     """How many folds the recordings were split into."""
     config = side.config
     if config.get("folds.scheme") == "shuffle":

@@ -21,13 +21,15 @@ ONE_TABLE = [option for option in READING if option not in ("--tables", "--weak-
 OF_LABELS = ("--regions", "--region-label")
 PREDICTIONS = [f"--predictions-{option.removeprefix('--')}" for option in ONE_TABLE if option not in OF_LABELS]
 EXPERIMENT = {
-    "experiment run": ["recipe", "--set", "--scale", "--work", "--tracking-uri", "--allow-plugins"],
+    "experiment run": ["recipe", "--set", "--scale", "--work", "--tracking-uri", "--register", "--allow-plugins"],
+    "experiment rerun": ["run_id", "--work", "--tracking-uri", "--to", "--allow-plugins"],
     "experiment suggest": ["folder", "--minutes", "--out", "--json", *READING],
     "experiment submit": [
-        "recipe", "--address", "--set", "--scale", "--work", "--tracking-uri", "--env", "--requirements", "--wait",
-        "--job-id",
+        "recipe", "--address", "--set", "--scale", "--work", "--tracking-uri", "--env", "--requirements",
+        "--register", "--wait", "--job-id",
     ],
     "experiment attach": ["job_id", "--address"],
+    "experiment stop": ["job_id", "--address"],
     "experiment plan": [
         "recipe", "--set", "--scale", "--measure", "--work", "--tracking-uri", "--allow-plugins", "--json",
     ],
@@ -86,6 +88,7 @@ MODEL = {
     "model import": ["file", "--out", "--ignore"],
     "model info": ["model", "--json", "--tracking-uri"],
     "model export": ["model", "out", "--tracking-uri", "--allow-plugins"],
+    "model promote": ["name", "--version", "--metric", "--force", "--work", "--tracking-uri"],
 }
 EXPLAIN = {
     "explain filters": [

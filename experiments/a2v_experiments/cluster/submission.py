@@ -54,8 +54,11 @@ def for_cluster(file: RecipeFile) -> RecipeFile:
     for stage in (tree.get("finetune"), *(tree.get("finetune_by_share") or {}).values()):
         if isinstance(stage, dict):
             _absolute(stage, "start")
-    if isinstance(tree.get("ray"), dict):
-        tree["ray"].pop("address", None)
+    ray = tree.get("ray")
+    if isinstance(ray, dict):
+        ray.pop("address", None)
+        if file.scale and ray.get("num_workers"):  # a recipe that names a cluster keeps its workers when made small
+            ray["address"] = "auto"
     return dataclasses.replace(file, tree=tree)
 
 
@@ -86,9 +89,10 @@ def write_upload(folder: Path, file: RecipeFile, job_id: str) -> None:
     (folder / "a2v_experiments" / ORIGIN).write_text(json.dumps(tags, indent=1), encoding="utf-8")
 
 
-def entrypoint(work: Path, scale: str | None) -> str:
+def entrypoint(work: Path, scale: str | None, register: str | None = None) -> str:
     """The job's command."""
     options = ["--work", os.path.abspath(work), *(["--scale", scale] if scale else [])]
+    options += ["--register", register] if register else []
     return pasted(["python", "-m", "a2v_experiments", "experiment", "run", RECIPE, *options])
 
 

@@ -9,12 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
+from .model_promote import promote
 from .options import AllowPlugins, Tracking, say
 
 group = typer.Typer(no_args_is_help=True, help="Look at models; exchange them with the original animal2vec.")
 OF_CLASS = ("F1", "precision", "recall", "labels")  # of `thresholds_from`: class -> number
 ModelSource = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A model's folder, or runs:/RUN_ID, models:/NAME/VERSION.")
+    str,
+    typer.Argument(metavar="MODEL", help="A model's folder, or runs:/RUN_ID, models:/NAME@champion, models:/NAME/2."),
 ]
 
 
@@ -215,3 +217,6 @@ def _origin(provenance: dict[str, Any]) -> list[tuple[str, str]]:
     if imported["dropped"]:
         rows.append(("left out", ", ".join(imported["dropped"])))
     return rows + [("not taken over", note) for note in imported["not_taken_over"]]
+
+
+group.command("promote")(promote)

@@ -19,6 +19,10 @@ Tracking = Annotated[
 ]
 RecipeName = Annotated[str, typer.Argument(help="A recipe file, or the name of a bundled one.")]
 Override = Annotated[list[str] | None, typer.Option("--set", help="Override a key: pretrain.mask_probability=0.5")]
+Register = Annotated[
+    str | None,
+    typer.Option("--register", help="Register the final model under this name in MLflow, as its candidate."),
+]
 
 
 def _agree(context: typer.Context, wanted: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..basics.errors import UserError, light_install
-from ..basics.places import DEFAULT_WORK, command, ui_command
+from ..basics.places import DEFAULT_WORK, command
 from .options import AllowPlugins, Json, Tracking, Work, say
 
 
@@ -86,7 +86,9 @@ def report(
         return
     lines.append(f"tables and figures: {folder}")
     if run_id:
-        lines.append(f"run {run_id} in the experiment review: {ui_command(work, tracking_uri)}")
+        from ..store.links import run_hint
+
+        lines.append(f"run {run_id} in the experiment review: {run_hint(work, tracking_uri, run_id)}")
     lines.append("next:")
     if detector is not None:
         named = model_out or f"runs:/{run_id}"

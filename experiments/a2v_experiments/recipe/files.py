@@ -78,7 +78,9 @@ class RecipeFile:
         except ValidationError as error:
             raise UserError(explain(error, Recipe, where)) from None
         check_parts(recipe, where)
-        return tiny(recipe) if self.scale == "tiny" else recipe
+        if self.scale != "tiny":
+            return recipe
+        return tiny(recipe, lambda values: self.resolve(values, "made tiny"))
 
 
 def read_recipe(name: str, overrides: list[str] | None = None, scale: Scale | None = None) -> RecipeFile:
@@ -136,11 +138,19 @@ def _with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     parent = tree.pop("extends", None)
     if parent is None:
         return tree
-    beside = path.parent / str(parent)
-    base = _with_parents(beside if beside.is_file() else find_recipe(str(parent)), (*seen, path.resolve()))
+    base = _with_parents(_beside(path, str(parent)) or find_recipe(str(parent)), (*seen, path.resolve()))
     if isinstance(base.get("model"), str):  # so that what this recipe says of the model stands on top of the preset
         base["model"] = {"preset": base["model"]}
     return merge(base, tree)
+
+
+def _beside(path: Path, parent: str) -> Path | None:
+    """A file beside this one, by its name with or without `.yaml`; a recipe that extends the bundled one of its own
+    name means that."""
+    if (path.parent / parent).is_file():
+        return path.parent / parent
+    places = [path.parent / f"{parent}{ending}" for ending in (".yaml", ".yml")]
+    return next((one for one in places if one.is_file() and one.resolve() != path.resolve()), None)
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from a2v_model.saved_plugins import load_brought, needed_parts
 from ..basics.errors import UserError
 from ..models import fetch_model, is_uri
 from ..recipe.sections import Recipe
-from ..store.tracking import flatten
+from ..store.names import flatten
 
 START = "finetune.start"
 WITHOUT_SHAPE = (

@@ -25,59 +25,37 @@ def run(
     A recipe with a sweep runs all its trials, several at once.
     """
     from ..recipe.files import read_recipe
-    from ..sweep.trials import trials_of
 
     file = read_recipe(recipe, set_, scale.value if scale else None)
     chosen = file.resolve()
-    trials = trials_of(file) if chosen.sweep else []
-    from ..cluster.session import check_cluster, stop_ray
     from ..overview.next_steps import after_scale, after_sweep, next_steps
-    from ..stages.stages import check_source
-    from ..store.tracking import open_store
+    from ..sweep.start import run_recipe
 
-    check_source(chosen)  # before anything is written
-    for one in trials:
-        if one.recipe.data != chosen.data or one.recipe.pretrain_data != chosen.pretrain_data:
-            check_source(one.recipe)
-    failed: dict[str, str] = {}
     next_: list[str] = []
     given = (recipe, set_ or [])
     try:
-        check_cluster(chosen.ray, work)
-        store = open_store(work, tracking_uri, chosen.name)
-        say(f"experiment {chosen.name}, tracked in {store.uri}")
-        if chosen.sweep:
-            from ..sweep.run import run_sweep
-
-            swept = run_sweep(file, work, store, say)
-            table, failed = swept.table, swept.failed
-            if swept.best is not None and not scale:
-                next_ = after_sweep(swept.best, given, work, store.uri, tracking_uri)
-        else:
-            from ..stages.experiment import run_experiment
-
-            outcome = run_experiment(chosen, work, store, say)
-            table = outcome.table
-            if not scale:
-                next_ = next_steps(outcome, chosen, given, work, store.uri, tracking_uri)
+        ran = run_recipe(file, work, tracking_uri, say)
         if scale:  # what is made small on purpose is not worth more updates, and its model is of no use
             next_ = after_scale(file, given, work, tracking_uri)
+        elif ran.best is not None:
+            next_ = after_sweep(ran.best, given, work, ran.store, tracking_uri)
+        elif ran.outcome is not None:
+            next_ = next_steps(ran.outcome, chosen, given, work, ran.store, tracking_uri)
     except KeyboardInterrupt:
         raise UserError("stopped; the same command goes on from the last checkpoint", INTERRUPTED) from None
-    finally:
-        stop_ray()
-    say(f"\n{table}\n")
+    say(f"\n{ran.table}\n")
     if scale:
         say(f"All was made {scale.value}, on a synthetic corpus, to see that it runs: its scores mean nothing.\n")
     elif chosen.data.source == "synthetic":
         say("These numbers are from a synthetic corpus, a stand-in: they say nothing about real recordings.\n")
     if next_:
         say("\n".join([*next_, ""]))
-    say(f"tracking store: {store.uri}")
+    say(f"tracking store: {ran.store}")
     say(f"compare the {'trials' if chosen.sweep else 'folds'}: {ui_command(work, tracking_uri)}")
-    if failed:
+    if ran.failed:
         raise UserError(
-            f"failed: {len(failed)} of the trials ({', '.join(failed)}); the same command runs what is missing", FAILED
+            f"failed: {len(ran.failed)} of the trials ({', '.join(ran.failed)}); the same command runs what is missing",
+            FAILED,
         )
 
 

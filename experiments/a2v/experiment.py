@@ -266,8 +266,8 @@ class Experiment:
             return event_table(model, chosen, found).rename(columns={"file": "recording"})
 
     def __repr__(self) -> str:
-        what = repr(self.recipe) if self.recipe else f"run {self._run_id}"
-        return f"Experiment({what}, work={os.path.relpath(self.work)!r})"
+        what = self.recipe.name if self.recipe else f"run {self._run_id}"
+        return f"Experiment({what!r}, work={os.path.relpath(self.work)!r})"
 
     def _tracking(self) -> AbstractContextManager[None]:
         """MLflow is told of this store in the block, and of what it knew before after it: other experiments, and what

@@ -101,10 +101,7 @@ class Recipe:
         return self if self.parent is None else self.parent._first
 
     def _differing(self, other: Recipe) -> Iterator[tuple[str, Any, Any]]:
-        mine, others = _flat(self._tree), _flat(other._tree)
-        for key in dict.fromkeys([*mine, *others]):
-            if mine.get(key) != others.get(key):
-                yield key, mine.get(key), others.get(key)
+        return _differing(self._tree, other._tree, "")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it as a file for `a2v experiment run`, with what was changed in it. Raises UserError where one is."""
@@ -117,17 +114,22 @@ class Recipe:
 
     def __repr__(self) -> str:
         """Its name, and what differs from the recipe that it was first loaded from."""
-        changes = [f"{key}: {there!r} -> {here!r}" for key, here, there in self._differing(self._first)]
+        changes = [f"{key}: {_shown(there)} -> {_shown(here)}" for key, here, there in self._differing(self._first)]
         more = [f"... {len(changes) - SHOWN} more"] if len(changes) > SHOWN else []
         scale = f", scale={self.file.scale!r}" if self.file.scale else ""
         told = "".join(f"\n  {line}" for line in [*changes[:SHOWN], *more])
         return f"Recipe({self.file.name!r}{scale})" + (f" with{told}" if told else "")
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> value."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        nested = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
-        flat |= nested
-    return flat
+def _differing(mine: Mapping[str, Any], others: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any, Any]]:
+    """Dotted key and both values, of the smallest parts that differ."""
+    for key in dict.fromkeys([*mine, *others]):
+        here, there = mine.get(key), others.get(key)
+        if isinstance(here, dict) and isinstance(there, dict):
+            yield from _differing(here, there, f"{prefix}{key}.")
+        elif here != there:
+            yield f"{prefix}{key}", here, there
+
+
+def _shown(value: Any) -> str:
+    return "{...}" if isinstance(value, dict) and value else repr(value)

@@ -27,9 +27,9 @@ QUICK = frozenset(
     f"test_experiments_{name}.py"
     for name in (
         "cli", "data_annotations", "data_import", "evaluate", "fingerprint", "inference", "model_names",
-        "name_groups", "one_reader", "pinned", "predict_settings", "predict_stream", "recipe", "review_export",
-        "review_report", "review_server", "review_state", "review_suggest", "scale", "segments", "short_recordings",
-        "submission", "suggest", "sweep_config",
+        "name_groups", "one_reader", "ordered", "pinned", "predict_settings", "predict_stream", "recipe",
+        "review_export", "review_report", "review_server", "review_state", "review_suggest", "scale",
+        "segments", "short_recordings", "submission", "suggest", "sweep_config", "validation_split",
     )
 )  # fmt: skip
 

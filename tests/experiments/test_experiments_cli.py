@@ -30,7 +30,7 @@ EXPERIMENT = {
     "experiment attach": ["job_id", "--address"],
     "experiment plan": ["recipe", "--set", "--scale", "--measure", "--work", "--tracking-uri", "--json"],
     "experiment list": ["--work", "--tracking-uri", "--json"],
-    "experiment compare": ["names", "--metric", "--figure", "--work", "--tracking-uri", "--json"],
+    "experiment compare": ["names", "--metric", "--baseline", "--figure", "--work", "--tracking-uri", "--json"],
     "ui": ["--work", "--tracking-uri", "--host", "--port"],
 }  # fmt: skip
 DATA = {

@@ -167,7 +167,7 @@ def recipe_for(
     updates = max(1, options.unfreeze_updates)
     stage = FinetuneStage(
         **config.model_dump(), updates=updates, segments=UNFREEZE_SEGMENTS, sampling=SamplingConfig(),
-        weight_average=0.99, validation=ValidationConfig(share=SHARE, every=max(1, updates // UNFREEZE_LOOKS)),
+        weight_average=0.99, validation=ValidationConfig(every=max(1, updates // UNFREEZE_LOOKS)),
         optimizer=OptimizerConfig(learning_rate=UNFREEZE_RATE, warmup_updates=updates // 10), seed=options.seed,
         log_every=max(1, updates // 50),
     )  # fmt: skip

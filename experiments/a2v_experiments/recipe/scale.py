@@ -103,6 +103,8 @@ def _shrink_pretraining(stage: Tree, depth: int) -> None:
 
 def _shrink_finetuning(stage: Tree, depth: int, dim: int) -> None:
     _shrink_loop(stage, FINETUNE_UPDATES)
+    if stage.get("validation") is not None:
+        _cap(stage["validation"], every=FINETUNE_UPDATES // 2)
     _cap(stage, average_layers=depth, head_only_updates=2, channel_mask_length=dim // 4)
     stage.pop("start", None)
 
@@ -125,4 +127,6 @@ def _shrink_sweep(sweep: Tree, recipe: Recipe) -> None:
             sweep["parameters"][key] = [choice[0], choice[-1]]
     if sweep["pruning"] is not None:
         several = recipe.folds.holdout is None and len(recipe.folds.selected) > 1
-        sweep["pruning"] = {**sweep["pruning"], "grace_folds": 1} if several else None
+        grace = "grace_validations" if sweep["pruning"].get("grace_validations") else "grace_folds"
+        several = several or grace == "grace_validations"  # a training has two of them
+        sweep["pruning"] = {**sweep["pruning"], grace: 1} if several else None

@@ -106,10 +106,50 @@ class PruningConfig(Section):
     """Trials that fall behind are stopped (ASHA) after `grace_folds`, then at folds `reduction_factor` times as many,
     and so on: one goes on where its mean score over the folds done so far is among the best 1 / reduction_factor of
     the trials that came that far before it. Folds are the same for all trials, so their scores are comparable. With
-    `seeds`, each fold counts once for each seed, all folds of the first seed first."""
+    `seeds`, each fold counts once for each seed, all folds of the first seed first.
+
+    grace_validations: instead, trials are compared after each validation of their trainings (`finetune.validation`),
+    first after so many, then after `reduction_factor` times as many, by their scores on validation recordings so far
+    (None: after folds). A training counts as many validations as one of the sweep's own recipe, however long it is.
+    Needs `folds.validation`, and trials that train in their own process (`ray.num_workers: 0`).
+    """
 
     grace_folds: Positive = 1
+    grace_validations: Positive | None = Field(default=None, exclude_if=lambda number: number is None)
     reduction_factor: float = Field(default=2.0, gt=1)
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> Self:
+        if self.grace_validations is not None and self.grace_folds != 1:
+            raise ValueError("grace_folds and grace_validations exclude each other: trials are compared after either")
+        return self
+
+    def check(self, folds: int, validations: int, workers: int) -> None:
+        """Raise ValueError where nothing is left to prune after the grace, or trials could not be compared.
+
+        folds: those that run, for each seed; validations: of all trainings of a fold, 0 without any; workers:
+        `ray.num_workers`.
+        """
+        if self.grace_validations is None:
+            if self.grace_folds >= folds:
+                raise ValueError(
+                    f"sweep.pruning.grace_folds = {self.grace_folds}: must be below the number of folds that run,"
+                    f" {folds}; after the last one nothing is left to prune"
+                )
+            return
+        key = f"sweep.pruning.grace_validations = {self.grace_validations}"
+        if not validations:
+            raise ValueError(f"{key}: there are no validations without a share in folds.validation; say 0.2 there")
+        if workers:
+            raise ValueError(
+                f"{key}: only a trial that trains in its own process learns of its validations; say ray.num_workers: 0"
+                f" (they are {workers}), or prune by folds (grace_folds)"
+            )
+        if self.grace_validations >= folds * validations:
+            raise ValueError(
+                f"{key}: must be below the number of validations of a trial, {folds * validations}; after the last one"
+                " nothing is left to prune (finetune.validation.every)"
+            )
 
 
 class SweepConfig(Section):

@@ -97,6 +97,18 @@ def finetune_spec(
     return StageSpec("finetune", name, config, inputs, trained)
 
 
+def inner_spec(
+    recipe: Recipe, part: int, fold: int, share: float, data: str, folds: str, start: str | None, in_trial: bool = False
+) -> StageSpec:
+    """A fold's training on all parts of its training recordings but one, which it is validated on (`folds.validation:
+    cross`); all else as for `finetune_spec`."""
+    of_fold = finetune_spec(recipe, fold, share, data, folds, start, in_trial)
+    config = {**training_config(recipe, "finetune"), **_chooses_by(recipe), "fold": fold, "label_share": share}
+    trained = fingerprint("inner", config | {"part": part}, folds, start or "random")
+    name = f"{of_fold.name} without part {part + 1}"
+    return StageSpec("inner", name, {**of_fold.config, "part": part}, of_fold.inputs, trained)
+
+
 def refit_spec(recipe: Recipe, folds: Sequence[str], data: str, start: str | None, in_trial: bool = False) -> StageSpec:
     """The training on all labelled recordings. recipe: as `Recipe.for_refit` has it.
 
@@ -153,8 +165,7 @@ def training_config(recipe: Recipe, stage: str) -> dict[str, Any]:
     settings = getattr(recipe, stage)
     data = recipe.pretrain_source if stage == "pretrain" else recipe.data
     aside = {"log_every", "checkpoint_every", "gradient_checkpointing", "compile", "probe", "hears", "start"}
-    return {
-        "segment_s": data.segment_s,
-        "model": recipe.model.model_dump(mode="json"),
-        stage: settings.model_dump(mode="json", exclude=aside),
-    }
+    config = settings.model_dump(mode="json", exclude=aside)
+    if stage == "finetune" and config.get("validation") is not None and recipe.folds.validation is not None:
+        config["validation"]["share"] = recipe.folds.validation  # its training hears the others only
+    return {"segment_s": data.segment_s, "model": recipe.model.model_dump(mode="json"), stage: config}

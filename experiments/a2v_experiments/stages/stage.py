@@ -18,6 +18,8 @@ from ..store.tracking import Store
 from .rounds import Chain
 from .specs import StageSpec
 
+# seed, fold, label share, how many validations there were, and what ranks of the weights that are kept
+AfterLook = Callable[[int | None, int, float, int, Mapping[str, float]], None]
 WAIT_S = 2.0  # between two looks at a stage that another process runs
 
 
@@ -26,7 +28,8 @@ class Context:
     """What every stage needs: the recipe, the store, the work folder, the parent run, and where to say things.
 
     shared: the run under which stages go that a sweep's trials share (None: the parent). chain: where it stands in
-    rounds of review (None: there are none, or it is not known yet).
+    rounds of review (None: there are none, or it is not known yet). looked: called after each validation of a
+    finetuning that trains in this process.
     """
 
     recipe: Recipe
@@ -36,6 +39,7 @@ class Context:
     say: Callable[[str], None]
     shared: str | None = None
     chain: Chain | None = None
+    looked: AfterLook | None = None
 
     @property
     def for_all(self) -> Context:

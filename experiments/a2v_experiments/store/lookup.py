@@ -13,6 +13,7 @@ from .names import ClassNames
 from .tags import FINETUNE_RUNS, FINGERPRINT, HAS_MODEL, LOGGED, MODEL_RUN, REFIT_RUN, STAGE, TRAINING, having
 
 NEWEST_FIRST = ["attributes.start_time DESC"]
+IDS_AT_ONCE = 100  # in one query
 
 
 def experiment_names(client: MlflowClient) -> dict[str, str]:
@@ -39,6 +40,15 @@ def search(client: MlflowClient, query: str, most: int | None = None) -> list[Ru
         if not token or (most and len(found) >= most):
             break
     return found
+
+
+def by_id(client: MlflowClient, run_ids: Iterable[str]) -> dict[str, Run]:
+    """Runs of these ids, few requests for many; an id that the store does not have is left out."""
+    wanted, found = list(dict.fromkeys(run_ids)), []
+    for start in range(0, len(wanted), IDS_AT_ONCE):
+        ids = ", ".join(f"'{run_id}'" for run_id in wanted[start : start + IDS_AT_ONCE])
+        found += search(client, f"attributes.run_id IN ({ids})")
+    return {str(run.info.run_id): run for run in found}
 
 
 def of_stage(client: MlflowClient, stage: str) -> list[Run]:

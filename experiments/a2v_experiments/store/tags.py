@@ -49,6 +49,8 @@ SWEEP = "a2v.sweep"  # how it searches
 TRIALS = "a2v.trials"  # how many it wants
 BEST_TRIAL = "a2v.best_trial"
 BEST_RUN = "a2v.best_run"
+CHOSEN_BY = "a2v.chosen_by"  # the score by which that is the best
+ANSWER = "a2v.answer"  # which value of each parameter wins, in words
 
 # a trial
 TRIAL = "trial"  # its name

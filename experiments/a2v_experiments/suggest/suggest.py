@@ -111,8 +111,6 @@ def suggest(
         *_front_end(base.model.front_end, front_end, facts),
     ]
     for stage in ("pretrain", "finetune"):
-        if stage == "finetune" and base.finetune is not None and _units(facts)[0] < FEW_UNITS:
-            settings.append(Setting("finetune.validation", None, _no_validation(facts)))
         if trainable is not None and stage in trainable:
             settings += _training(base, stage, trainable[stage], minutes, _trainings(facts))
     if not base.evaluate.fit_events:  # else each class's follows from its labels
@@ -287,10 +285,12 @@ def _folds(facts: CorpusFacts) -> list[Setting]:
         told = f"null: all {count} folds are trained and scored, so that each of the {units} {what} is scored on once"
         run = Setting("folds.run", None, f"{told}, by a model that never heard it")
     told = "then the model for new recordings is trained on all labels; its scores and thresholds are those of the"
+    validation = [Setting("folds.validation", None, _no_validation(facts))] if units < FEW_UNITS else []
     return [
         Setting("folds.count", count, f"{units} {what}: each fold keeps 1 in {count} of them apart, to score on"),
         run,
         Setting("folds.group", found.pattern, _why_group(found)),
+        *validation,
         Setting("folds.refit", True, f"{told} fold{'s' if run.value is None else ''}, in which some are kept apart"),
     ]
 

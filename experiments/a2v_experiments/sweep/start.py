@@ -12,6 +12,7 @@ from ..recipe.files import RecipeFile
 from ..stages.experiment import Outcome, run_experiment
 from ..stages.stages import check_source
 from ..store.tracking import open_store
+from .answer_text import to_text
 from .run import run_sweep
 from .trials import trials_of
 
@@ -51,7 +52,8 @@ def run_recipe(file: RecipeFile, work: Path, tracking_uri: str | None, say: Call
         say(f"experiment {recipe.name}, tracked in {store.uri}")
         if recipe.sweep:
             swept = run_sweep(file, work, store, say)
-            return Ran(swept.run_id, swept.table, store.uri, best=swept.best, failed=swept.failed)
+            table = f"{swept.table}\n\n{to_text(swept.answer)}"
+            return Ran(swept.run_id, table, store.uri, best=swept.best, failed=swept.failed)
         outcome = run_experiment(recipe, work, store, say)
         return Ran(outcome.run_id, outcome.table, store.uri, outcome)
     finally:

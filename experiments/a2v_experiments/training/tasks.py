@@ -13,8 +13,7 @@ from a2v_data.bcl import mix
 from a2v_data.corpus import Corpus
 from a2v_data.sampling import SamplingConfig
 from a2v_data.training_part import TrainingPart
-from a2v_eval.evaluation import Evaluation, EvaluationConfig
-from a2v_eval.presence import PresenceScores
+from a2v_eval.evaluation import EvaluationConfig
 from a2v_model import Detector, Pretrainer, ema_decay, load_model, normalise, padded_lengths
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from .loop import Step, TrainingStopped
 from .probe import Probe
 from .probe_recordings import ProbeSpec
 from .segments import DrawnSampler, SegmentSampler
-from .validation import Validation, score_validation
+from .validation import Look, Validation, score_validation
 from .weak_bags import Bags, BagSampler
 
 Part = TypeVar("Part", bound=BaseModel)
@@ -40,7 +39,8 @@ class TrainingSpec(BaseModel):
     finetuning starts from too, as far as it has the same classes. validation: names of recordings, others than those
     to train on, to score as `scoring` says, with windows of segment_s seconds that share overlap_s seconds; none for no
     validation.
-    probe: what a pretraining is probed with; None for no probe.
+    probe: what a pretraining is probed with; None for no probe. ends: the update after which training ends, of those
+    that its schedule is for (None: after the last).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +58,7 @@ class TrainingSpec(BaseModel):
     overlap_s: float = 0.5
     scoring: EvaluationConfig = EvaluationConfig()
     probe: ProbeSpec | None = None
+    ends: int | None = None
 
     @model_validator(mode="after")
     def _held_out(self) -> TrainingSpec:
@@ -71,6 +72,11 @@ class TrainingSpec(BaseModel):
     def looks(self) -> bool:
         """Whether rank 0 takes time now and then for what the other workers wait for."""
         return bool(self.validation) or self.probe is not None
+
+    @property
+    def end(self) -> int:
+        """The update after which training ends."""
+        return self.ends or self.loop.updates
 
     @property
     def loop(self) -> LoopConfig:
@@ -211,7 +217,7 @@ class FinetuneTask(_TaskBase):
         self.weak_segments = weak_segments
         super()._draw_from(strong or recordings, self.strong_segments or segments)
 
-    def score(self, model: Detector) -> Evaluation | PresenceScores:
+    def score(self, model: Detector) -> Look:
         """On the validation recordings."""
         spec, recordings = self.spec, self.corpus.indices(self.spec.validation)
         precision = self.config.precision

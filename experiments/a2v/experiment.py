@@ -290,10 +290,13 @@ class Experiment:
     def _compared_by(self, run: Run) -> str:
         """What a sweep's trials are compared by."""
         from a2v_experiments.recipe.sweep import SweepConfig
+        from a2v_experiments.store.tags import CHOSEN_BY
+        from a2v_experiments.sweep.trial import score_name
 
         if self.recipe is not None and self.recipe.resolved.sweep is not None:
-            return self.recipe.resolved.sweep.metric
-        return run.data.params.get("sweep.metric") or str(SweepConfig.model_fields["metric"].default)
+            return score_name(self.recipe.resolved)
+        default = str(SweepConfig.model_fields["metric"].default)
+        return str(run.data.tags.get(CHOSEN_BY) or run.data.params.get("sweep.metric") or default)
 
     def _scored(self) -> list[Scored]:
         from .scores import Scored

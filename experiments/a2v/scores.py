@@ -14,14 +14,10 @@ if TYPE_CHECKING:
 
 SCORES = ("AP", "mAP", "F1", "precision", "recall", "found", "predicted", "labelled")
 KINDS = ("labels/train/", "labels/validation/", "labels/evaluation/")  # sample sizes, of a class each
-BASELINE, WHOLE_EVENTS = (
-    "energy",
-    "any_class",
-)  # before a score: of the energy threshold; of events whatever their class
+BEFORE = {"energy", "any_class", "validation", "best"}  # a score: of what it is, where it is not the folds' own
 
-ByFold = Mapping[
-    int | None, Mapping[float, Mapping[int, Mapping[str, float]]]
-]  # seed -> label share -> fold -> metrics
+# seed -> label share -> fold -> metrics
+ByFold = Mapping[int | None, Mapping[float, Mapping[int, Mapping[str, float]]]]
 
 
 class Meant(NamedTuple):
@@ -52,7 +48,7 @@ def meant(name: str) -> Meant:
         return Meant("", "", name)
     before, of = parts[:place], "/".join(parts[place + 1 :])
     kept = [part for part in before if part != "strict"]
-    protocol = "strict" if "strict" in before else "paper" if set(kept) <= {BASELINE, WHOLE_EVENTS} else ""
+    protocol = "strict" if "strict" in before else "paper" if set(kept) <= BEFORE else ""
     return Meant(of, protocol, "/".join([*kept, parts[place]]))
 
 

@@ -74,17 +74,16 @@ class Stored:
 
     def metrics(self, run: Run) -> Scores:
         """Scores and sample sizes of every fold that is done."""
+        seeds = lookup.seed_runs(run)
+        wanted = [run_id for shares in seeds.values() for folds in shares.values() for run_id in folds.values()]
+        runs = lookup.by_id(self.client, wanted)
         return {
             seed: {
-                share: {fold: self._scores(run_id) for fold, run_id in sorted(folds.items())}
+                share: {fold: _scores(runs[run_id]) for fold, run_id in sorted(folds.items()) if run_id in runs}
                 for share, folds in shares.items()
             }
-            for seed, shares in lookup.seed_runs(run).items()
+            for seed, shares in seeds.items()
         }
-
-    def _scores(self, run_id: str) -> dict[str, float]:
-        found = lookup.defined_metrics(self.client.get_run(run_id))
-        return {name: value for name, value in found.items() if "/" in name and not name.startswith("system/")}
 
     def load(self, run_id: str) -> Detector | Pretrainer:
         """The model of a training's run."""
@@ -109,6 +108,11 @@ class Stored:
         folder = Path(data.data.tags[CORPUS])
         here = self.work / "corpora" / folder.name
         return Packed.open(here if here.is_dir() else folder)
+
+
+def _scores(run: Run) -> dict[str, float]:
+    found = lookup.defined_metrics(run)
+    return {name: value for name, value in found.items() if "/" in name and not name.startswith("system/")}
 
 
 def _chosen(there: Mapping[Any, Any], wanted: Any, what: str, usual: Any) -> Any:

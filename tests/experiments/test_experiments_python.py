@@ -162,6 +162,7 @@ def test_names_of_metrics_are_taken_apart():
     assert meant("energy/strict/AP/micro") == ("micro", "strict", "energy/AP")
     assert meant("presence/mAP/macro") == ("macro", "", "presence/mAP")
     assert meant("labels/evaluation/F1") == ("F1", "", "labels/evaluation")
+    assert meant("validation/strict/mAP/micro") == ("micro", "strict", "validation/mAP")
     assert meant("validation/loss") == ("", "", "validation/loss")
 
 

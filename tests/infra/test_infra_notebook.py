@@ -14,6 +14,7 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbformat.v4 import new_output
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
@@ -38,10 +39,10 @@ def write(notebook: Any, folder: Path) -> None:
     for cell in notebook.cells:
         cell.metadata = {}
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-            for output in cell.outputs:
-                if "text" in output:
-                    output["text"] = output["text"].replace(f"{folder}/", "")
+            told = "".join(output["text"] for output in cell.outputs if output.get("name") == "stdout")
+            shown = [output for output in cell.outputs if output.output_type != "stream"]
+            first = [new_output("stream", name="stdout", text=told.replace(f"{folder}/", ""))] if told else []
+            cell.outputs = first + shown
     nbformat.write(notebook, NOTEBOOK)
 
 

@@ -48,7 +48,8 @@ class Experiment:
     """A recipe in a work folder and a tracking store.
 
     What is run is looked up in the store: the same recipe in the same work folder is never computed twice, whether the
-    command line or Python ran it. `recipe` is None where an experiment was opened that keeps none.
+    command line or Python ran it. `recipe` is None where an experiment was opened that keeps none, or brings code
+    of its own that nobody allowed.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Experiment:
         self.recipe: Recipe | None = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
         self._place(work, tracking_uri)
         self._run_id: str | None = None
+        self._why = ""
 
     def _place(self, work: str | os.PathLike[str] | None, tracking_uri: str | None) -> None:
         self.work = work_folder(work)
@@ -74,18 +76,23 @@ class Experiment:
         the run id of an experiment or trial, finished or not. Raises UserError for a name that the store does not know.
         """
         experiment = cls.__new__(cls)
-        experiment.recipe = None
         experiment._place(work, tracking_uri)
         with in_one_line():
             from a2v_experiments.overview.compare import resolve
+            from a2v_experiments.overview.rerun import kept_recipe
             from a2v_experiments.store.tags import STAGE
 
             from .stored import reader
 
-            run = resolve(reader(experiment.work, experiment.tracking_uri), name)
+            client = reader(experiment.work, experiment.tracking_uri)
+            run = resolve(client, name)
             if run.data.tags[STAGE] == "finetune":
                 parent = run.data.tags.get("mlflow.parentRunId")
                 raise UserError(f"{name}: is one fold of an experiment; open that, run {parent}")
+            try:
+                experiment.recipe = Recipe(kept_recipe(client, run.info.run_id).file)
+            except UserError as error:
+                experiment.recipe, experiment._why = None, str(error)
         experiment._run_id = str(run.info.run_id)
         return experiment
 
@@ -279,7 +286,7 @@ class Experiment:
 
     def _recipe(self) -> Recipe:
         if self.recipe is None:
-            raise UserError(f"run {self._run_id} was opened without its recipe: make Experiment(RECIPE) to plan or run")
+            raise UserError(f"opened without its recipe: {self._why}")
         return self.recipe
 
     def _stored(self) -> Stored:

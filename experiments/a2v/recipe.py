@@ -6,11 +6,13 @@ import copy
 import difflib
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from a2v_experiments.basics.errors import UserError
 from a2v_experiments.recipe.files import RecipeFile, Scale, merge, read_recipe, set_key
+from a2v_experiments.recipe.plugins import find_plugins
 
 from .telling import in_one_line
 
@@ -50,7 +52,7 @@ class Recipe:
         tree = dict(tree)
         parent = tree.pop("extends", None)
         if parent is None:
-            return cls(RecipeFile(name, copy.deepcopy(tree)))
+            return cls(RecipeFile(name, copy.deepcopy(tree), plugins=find_plugins(tree.get("plugins"), Path.cwd())))
         return cls.load(parent, tree)
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
@@ -67,7 +69,8 @@ class Recipe:
         tree = copy.deepcopy(self.file.tree)
         if isinstance(tree.get("model"), str):  # so that what is said of the model stands on top of its preset
             tree["model"] = {"preset": tree["model"]}
-        return Recipe(RecipeFile(self.file.name, merge(tree, over), self.file.scale), self)
+        plugins = find_plugins(over["plugins"], Path.cwd()) if "plugins" in over else self.file.plugins
+        return Recipe(replace(self.file, tree=merge(tree, over), plugins=plugins), self)
 
     @property
     def name(self) -> str:

@@ -76,6 +76,27 @@ def coverage(test: Test, shape: tuple[int, int], count: int, seed: int = 0) -> l
     return found
 
 
+def false_winners(variants: int, shape: tuple[int, int], count: int, seed: int = 0) -> tuple[float, float]:
+    """Share of sweeps over variants that are all alike in which the best one 'wins' over another, at most over the
+    settings: with its p adjusted for as many tests as there are others, and for all pairs of variants. With one seed
+    only settings in which seeds do not matter: else they are what differs."""
+    rng, highest = np.random.default_rng(seed), [0.0, 0.0]
+    folds = shape[0]
+    for variances in (one for one in VARIANCES if shape[1] > 1 or not one[1]):
+        drawn = [draw(count, shape, variances, 1 / folds, rng)[0] for _ in range(variants)]
+        score_NVSF = np.stack(drawn, axis=1)
+        best_N = score_NVSF.mean(axis=(2, 3)).argmax(axis=1)
+        smallest_N = np.ones(count)
+        for other in range(variants):
+            those = np.flatnonzero(best_N != other)
+            d = score_NVSF[those, best_N[those]] - score_NVSF[those, other]
+            variance, df = ours(d, folds)
+            smallest_N[those] = np.minimum(smallest_N[those], 2 * t.sf(d.mean(axis=(1, 2)) / np.sqrt(variance), df))
+        for place, tests in enumerate((variants - 1, variants * (variants - 1) / 2)):
+            highest[place] = max(highest[place], float((smallest_N * tests < 0.05).mean()))
+    return highest[0], highest[1]
+
+
 def main(count: int = 10_000) -> None:
     print("| folds x seeds | test | lowest coverage | mean | half width | type 1 error, highest |")
     print("|---|---|---|---|---|---|")
@@ -88,6 +109,13 @@ def main(count: int = 10_000) -> None:
                 f"| {shape[0]} x {shape[1]} | {name} | {covered.min():.3f} | {covered.mean():.3f} |"
                 f" {width.mean():.2f} | {1 - covered.min():.3f} |"
             )
+    print()
+    print("| folds x seeds | variants, all alike | a winner, p for n - 1 tests | p for all pairs |")
+    print("|---|---|---|---|")
+    for shape in ((5, 1), (10, 1), (5, 3)):
+        for variants in (3, 6, 18):
+            others, pairs = false_winners(variants, shape, max(count // 20, 1))
+            print(f"| {shape[0]} x {shape[1]} | {variants} | {others:.3f} | {pairs:.3f} |")
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ def page(tmp_path, **options):
     recipe, rows, scores = swept(tmp_path, **options)
     answer = answer_of(recipe, rows, scores)
     return answer, page_html(
-        recipe, answer, rows, "0123456789", "http://x/#/experiments/1/runs/", ("abcdef1234567", True)
+        recipe, answer, rows, "0123456789", "http://x/#/experiments/1/runs/RUN", ("abcdef1234567", True)
     )
 
 
@@ -181,7 +181,10 @@ def test_the_page_says_the_answer_first_and_loads_nothing(tmp_path):
     text = " ".join(outline.text.split())
     first = answer_lines(answer)[0]
     assert first in text and text.index(first) < text.index("Differences in strict mAP") < text.index("Trials")
-    assert "http://x/#/experiments/1/runs/run0" in outline.links and "abcdef123456 with uncommitted changes" in text
+    assert (
+        any(one.startswith("http://x/#/experiments/1/runs/run0?workflowType=m") for one in outline.links)
+        and "abcdef123456 with uncommitted changes" in text
+    )
     assert "no <b>memory" in outline.text and "<b>memory" not in html and "<i>bad" in outline.text
     assert html.count('<circle class="wins"') + html.count('<circle class="ties"') == 2 + 1 + 5
     json.dumps(to_json(answer))

@@ -270,7 +270,7 @@ def test_a_sweep_from_end_to_end(tmp_path: Path, new_work: Callable[[str], Path]
     failed = trials["long segments"]
     assert again <= {parent.info.run_id, failed.info.run_id} | {run.info.run_id for run in below(world, failed)}
 
-    # without it, the sweep is another one whose stages are all there
+    # without it, the sweep is whole
     tree["sweep"]["variants"].pop("long segments")
     write_recipe(recipe, tree)
     trained = len(world.runs("finetune"))

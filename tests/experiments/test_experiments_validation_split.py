@@ -17,6 +17,8 @@ from a2v_experiments.recipe.sweep import PruningConfig
 from a2v_experiments.stages import splits
 from a2v_experiments.stages.heard import heard_by
 from a2v_experiments.stages.specs import finetune_spec, folds_spec
+from a2v_experiments.sweep.answer import answer_of
+from a2v_experiments.sweep.answer_text import to_text
 from a2v_experiments.sweep.pace import Pace
 from a2v_experiments.sweep.report import text_report
 from a2v_experiments.sweep.rows import Row, best_of
@@ -156,10 +158,13 @@ def test_a_sweep_chooses_on_validation_recordings_where_every_training_has_some(
     rows = [row("a", 0.9, 0.4), row("b", 0.1, 0.5)]
     best = best_of(rows, score_name(chosen), [1.0])
     assert best is not None and best.name == "b"
-    lines = text_report(chosen, rows).splitlines()
-    assert "best trial by validation/strict/AP/cc: b, run b" in lines
-    plain = text_report(sweep_file(tmp_path, {}, metric="strict/AP/cc").resolve(), rows)
-    assert "best trial by strict/AP/cc: a" in plain
+    assert "best trial by validation/strict/AP/cc: b, run b" in text_report(chosen, rows).splitlines()
+    scores = {"a": {None: {0: 0.9}}, "b": {None: {0: 0.1}}}
+    told = to_text(answer_of(chosen, rows, scores))
+    assert "best trial: b" in told and "chosen on validation recordings; the folds that it is tested on" in told
+    other = sweep_file(tmp_path, {}, metric="strict/AP/cc").resolve()
+    assert "best trial by strict/AP/cc: a" in text_report(other, rows)
+    assert "its score is somewhat too good" in to_text(answer_of(other, rows, scores))
 
 
 def test_trials_all_have_validation_recordings_or_none(tmp_path):

@@ -149,7 +149,9 @@ def head_config(source: Pretrainer | Detector, head: Literal["linear", "temporal
     else:
         dim = source.model_config.encoder.dim
         kept = {"average_layers": source.averaged, "channel_mask_length": min(64, dim // 4)}
-    return FinetuneConfig(**{**kept, "head": head, "head_prior": PRIOR, "focal": False, "head_only_updates": 0})
+    return FinetuneConfig(
+        **{**kept, "head": head, "head_prior": PRIOR, "focal": False, "loss": None, "head_only_updates": 0}
+    )
 
 
 def recipe_for(

@@ -146,6 +146,7 @@ def train_head(
     start = copy.deepcopy(detector.head).cpu()
     temporal = start if isinstance(start, TemporalHead) else None
     first = start.project if isinstance(start, TemporalHead) else start
+    assert isinstance(first, nn.Linear), "adapted heads are built in"
     mean_D, spread_D = moments(features, train, temporal.norm if temporal else nn.Identity())
     standardised = _Standardised(first, mean_D, spread_D, detector.config.head_dropout, new)
     head: nn.Module = standardised

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 DEFAULT_WORK = Path("a2v-runs")
-UI_ADDRESS = "http://127.0.0.1:5000"  # where `a2v ui` listens
 
 
 def command(*arguments: object) -> str:
@@ -30,13 +29,3 @@ def a2v_command() -> str:
 def ui_command(work: Path, tracking_uri: str | None) -> str:
     """The `a2v ui` call that shows this store, as it can be pasted here."""
     return command("ui", *(("--tracking-uri", tracking_uri) if tracking_uri else ("--work", work)))
-
-
-def ui_address(tracking_uri: str | None) -> str:
-    """Where MLflow's pages of a store are: at its server, else where `a2v ui` shows them."""
-    return tracking_uri.rstrip("/") if tracking_uri and is_server(tracking_uri) else UI_ADDRESS
-
-
-def is_server(tracking_uri: str | None) -> bool:
-    """Whether a store is behind a server of MLflow."""
-    return bool(tracking_uri and tracking_uri.startswith(("http://", "https://")))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..basics.errors import UserError
-from ..basics.places import DEFAULT_WORK, command, is_server, ui_address, ui_command
-from .options import Json, Override, RecipeName, ScaleChoice, Tracking, Work, check_new_figure, say
+from ..basics.places import DEFAULT_WORK, command
+from .options import AllowPlugins, Json, Override, RecipeName, ScaleChoice, Tracking, Work, check_new_figure, say
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -74,6 +74,7 @@ def compare(
     from ..overview.compare import sides, ui_link
     from ..overview.compare_figure import draw_curves, places
     from ..overview.compare_tests import baseline_of
+    from ..store.links import ui_address, while_it_runs
 
     for place in places(figure).values() if figure is not None else ():
         check_new_figure(place)
@@ -81,14 +82,14 @@ def compare(
     compare_report.check_metrics(found, chosen)
     against = baseline_of(client, found, baseline, chosen)
     drawn = [] if figure is None else draw_curves(client, found, figure)
-    server, address = is_server(tracking_uri), ui_address(tracking_uri)
+    address, first = ui_address(work, tracking_uri)
     if as_json:
         say(json.dumps(compare_report.to_json(found, chosen, address, against), indent=1))
         return
     say(compare_report.to_text(found, chosen, against))
     if drawn:
         say("\nprecision-recall curves: " + ", ".join(map(str, drawn)))
-    say("\nin MLflow" + ("" if server else f", while `{ui_command(work, tracking_uri)}` runs") + ":")
+    say(f"\nin MLflow{while_it_runs(first)}:")
     say(f"  runs   {ui_link(found, address, folds=False)}")
     say(f"  folds  {ui_link(found, address, folds=True)}")
 
@@ -102,6 +103,7 @@ def plan(
     ] = True,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
+    allow_plugins: AllowPlugins = False,
     as_json: Json = False,
 ) -> None:
     """Tell what `run` would run and what it would reuse, with an estimate of time and disk. Runs and writes nothing."""

@@ -21,6 +21,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from ..basics.errors import FAILED, UserError
 from ..stages.seeds import over_seeds
 from ..store import lookup
+from ..store.links import VIEW
 from ..store.tags import COMMIT, FOLD, LABEL_SHARE, STAGE, SWEEP, VARIANT, input_mark
 
 STAGES = ("experiment", "trial", "finetune")
@@ -95,7 +96,7 @@ def sides(client: MlflowClient, names: Sequence[str]) -> list[Side]:
         twice = next((side for side in found if side.run.info.run_id == run.info.run_id), None)
         if twice:
             raise UserError(f"{name}: is the same run as {twice.name} ({run.info.run_id}); name two different ones")
-        found.append(_side(client, _letter(number), name, run))
+        found.append(side_of(client, _letter(number), name, run))
     if len(found) < 2:
         raise UserError(f"{names[0]}: one run alone; name at least two to compare")
     return found
@@ -151,7 +152,8 @@ def _known(known: dict[str, str]) -> str:
     return f"experiments here: {', '.join(names)}" if names else "the store has none"
 
 
-def _side(client: MlflowClient, letter: str, name: str, run: Run) -> Side:
+def side_of(client: MlflowClient, letter: str, name: str, run: Run) -> Side:
+    """What a run is compared as. Raises UserError where it has no scores."""
     if run.data.tags[STAGE] == "finetune":
         share, fold = float(run.data.tags[LABEL_SHARE]), int(run.data.tags[FOLD])
         seeds: Mapping[int | None, Mapping[float, Mapping[int, Run]]] = {None: {share: {fold: run}}}
@@ -220,4 +222,4 @@ def ui_link(found: Sequence[Side], address: str, folds: bool) -> str:
         f"{key}={quote(json.dumps(value, separators=(',', ':')))}"
         for key, value in (("runs", ids), ("experiments", experiments))
     )
-    return f"{address.rstrip('/')}/#/compare-runs?{query}"
+    return f"{address.rstrip('/')}/#/compare-runs?{query}&{VIEW}"

@@ -16,6 +16,7 @@ from ..basics.tables import text_table
 from ..stages.experiment import class_names, present_names
 from ..store.tags import STAGE, VARIANT
 from ..sweep.answer_text import WIDTH, difference, metric_title, named, number, p_text
+from ..training.validation_report import VALIDATION
 from .compare import Side, differences, shares_together, summaries, ui_link
 from .compare_tests import RANKED_BY, Baseline, Pairing, Test, pairings
 
@@ -89,7 +90,7 @@ def to_text(found: Sequence[Side], chosen: Sequence[str], baseline: Baseline) ->
         alike = len(set(shares)) == 1
         title = f"{shares[0]:.0%} of the labels" if alike else "labels: " + ", ".join(names.values())
         parts.append(f"{title}\n{_scores(found, shares, chosen, names)}")
-        parts += _tests(paired, names)
+        parts += tests_text(paired, names)
         missing = [side.letter for side, share in zip(found, shares, strict=True) if share not in side.shares]
         if missing:
             parts.append(f"no fold with {shares[0]:.0%} of the labels: {', '.join(missing)}")
@@ -151,7 +152,7 @@ def _verdict(
 ) -> str:
     """`B, the best by strict mAP: better than A by +.04 [.01, .07], p = .02 (Holm)`, of the metric that counts."""
     letter = baseline.side.letter
-    metric = baseline.by.removeprefix("validation/") or next(
+    metric = baseline.by.removeprefix(VALIDATION) or next(
         (
             test.metric
             for name in (chosen or RANKED_BY)
@@ -191,7 +192,7 @@ def _verdict(
     return textwrap.fill(f"{who}: {'; '.join(parts)} (Holm)", WIDTH, subsequent_indent="  ")
 
 
-def _tests(paired: Sequence[Pairing], names: dict[str, str]) -> list[str]:
+def tests_text(paired: Sequence[Pairing], names: dict[str, str]) -> list[str]:
     """A table of what the baseline is tested against, metric by metric; a line for each side that it is not."""
     known = [pair for pair in paired if pair.tests]
     lines = [

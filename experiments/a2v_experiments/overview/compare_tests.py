@@ -17,6 +17,7 @@ from ..basics.errors import UserError
 from ..recipe.folds import USUAL_SHARE
 from ..store.tags import BEST_RUN, CHOSEN_BY, STAGE, VARIANT, input_mark
 from ..sweep.answer import OTHER_FOLDS
+from ..training.validation_report import VALIDATION
 from .compare import Side, shares_together
 
 RANKED_BY = ("strict/mAP/micro", metric_name("strict", "AP", "micro"), "presence/mAP/micro", "AP/micro")
@@ -80,7 +81,7 @@ def baseline_of(client: MlflowClient, found: Sequence[Side], named: str | None, 
         tags = client.get_run(parent).data.tags
         best = next((side for side in found if side.run.info.run_id == tags.get(BEST_RUN)), None)
         if best is not None and CHOSEN_BY in tags:
-            return Baseline(best, tags[CHOSEN_BY], not tags[CHOSEN_BY].startswith("validation/"))
+            return Baseline(best, tags[CHOSEN_BY], not tags[CHOSEN_BY].startswith(VALIDATION))
     there = {name for side in found for share in side.shares for fold in side.scores(share) for name in fold}
     metric = next((name for name in (*chosen, *RANKED_BY) if name in there), min(there))
     together = [shares for shares in shares_together(found) if _all_have(found, shares)] or shares_together(found)[:1]
@@ -129,7 +130,7 @@ def pairings(
     first = next((place for place, (side, _) in enumerate(there) if side is baseline.side), None)
     if first is None:
         return []
-    k_folds = _made(baseline.side, len(there[first][0].folds(there[first][1])))
+    k_folds = made(baseline.side, len(there[first][0].folds(there[first][1])))
     tests: dict[int, list[Test]] = {place: [] for place in range(len(there))}
     splits: dict[str, int] = {}
     for metric in tested:
@@ -167,7 +168,7 @@ def _apart(side: Side, share: float, metric: str, splits: dict[str, int]) -> Cel
     }
 
 
-def _made(side: Side, folds: int) -> float:
+def made(side: Side, folds: int) -> float:
     """How many folds the recordings were split into."""
     config = side.config
     if config.get("folds.scheme") == "shuffle":

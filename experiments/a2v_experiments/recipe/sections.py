@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from a2v_data.augment import AugmentConfig
 from a2v_data.bcl import BclConfig
 from a2v_data.pack import PackConfig
+from a2v_data.registry import OwnAugmentation
 from a2v_data.sampling import ActiveConfig, SamplingConfig
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_eval.events import EventConfig
@@ -140,6 +141,7 @@ class FinetuneStage(FinetuneConfig, LoopConfig):
 
     sampling: prefer stretches with events, and rare classes; None: each segment once an epoch. augment: events pasted
     into segments, backgrounds, levels; pasted classes are drawn by `sampling.class_power`, 0.5 without sampling.
+    augmentations: of plugins, {kind: NAME, ...}, after backgrounds and pasted events, before the level is changed.
     weight_average: decay of an exponential moving average of the weights (0: none), shorter in the first updates;
     the average is what is validated and what becomes the model. validation: how the recordings of `folds.validation`
     choose the update whose weights become the model, by strict AP (None: there are none, and the last one does). weak:
@@ -151,7 +153,7 @@ class FinetuneStage(FinetuneConfig, LoopConfig):
     start: str | None = Field(default=None, exclude_if=_left_out)
     sampling: SamplingConfig | None = Field(default=None, exclude_if=_left_out)
     augment: AugmentConfig | None = Field(default=None, exclude_if=_left_out)
-
+    augmentations: tuple[OwnAugmentation, ...] = Field(default=(), exclude_if=lambda own: not own)
     weight_average: float = Field(default=0.0, ge=0, lt=1, exclude_if=lambda decay: decay == 0)
     validation: ValidationConfig | None = Field(default=None, exclude_if=_left_out)
     weak: WeakConfig = Field(default=WeakConfig(), exclude_if=lambda weak: weak == WeakConfig())
@@ -201,6 +203,10 @@ class EvaluateStage(EvaluationConfig):
             )
         if self.fit_events and self.events.method == "canny":
             raise ValueError("fit_events = true: canny has one window for all classes; leave one of the two out")
+        if self.fit_events and self.events.is_own:
+            raise ValueError(
+                "fit_events = true: a plugin's method has no window to be fitted; leave one of the two out"
+            )
         return self
 
     overlap_s: float = Field(default=0.5, ge=0)
@@ -240,7 +246,8 @@ class Recipe(Section):
     finetune: None for pretraining only, without folds and scores. finetune_by_share: label share -> what differs from
     `finetune` there. seeds: everything that is trained is trained with each of these (`pretrain.seed`,
     `finetune.seed`), on the same folds, so that scores deviate over seeds and over folds apart; None: once, with the
-    seeds that stand there. sweep: trials of this recipe.
+    seeds that stand there. sweep: trials of this recipe. plugins: name -> digest of the source of each; a recipe file
+    has a list of files, entry points or modules (`plugins.py`).
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
@@ -257,6 +264,7 @@ class Recipe(Section):
     seeds: tuple[int, ...] | None = Field(default=None, exclude_if=_left_out)
     sweep: SweepConfig | None = None
     ray: RayConfig = RayConfig()
+    plugins: dict[str, str] = Field(default={}, exclude_if=lambda plugins: not plugins)
 
     @model_validator(mode="before")
     @classmethod

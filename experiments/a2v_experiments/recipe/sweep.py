@@ -22,7 +22,8 @@ SCORES = re.compile(
     r"^(strict/)?(AP|mAP|F1|precision|recall)/.|^any_class/(strict/)?(AP|mAP|F1|precision|recall)$"
     r"|^timestep/(F1|precision|recall)$|^presence/(AP|mAP|F1|precision|recall)/."
 )
-FIXED = ("name", "variant", "sweep", "extends", "ray", "seeds")  # what a trial is and where it runs, not what it tries
+# what a trial is and where it runs, not what it tries
+FIXED = ("name", "variant", "sweep", "extends", "ray", "seeds", "plugins")
 
 
 class Section(BaseModel):
@@ -102,6 +103,15 @@ def _flat(parameters: Any, prefix: str = "") -> Any:
     return flat
 
 
+def _wanted(parameters: Any) -> Any:
+    """The same without those that null drops, which a parent has: a key, or all that begin with it."""
+    flat = _flat(parameters)
+    if not isinstance(flat, dict):
+        return flat
+    gone = [key for key, value in flat.items() if value is None]
+    return {key: value for key, value in flat.items() if not any(f"{key}.".startswith(f"{one}.") for one in gone)}
+
+
 class PruningConfig(Section):
     """Trials that fall behind are stopped (ASHA) after `grace_folds`, then at folds `reduction_factor` times as many,
     and so on: one goes on where its mean score over the folds done so far is among the best 1 / reduction_factor of
@@ -155,7 +165,8 @@ class PruningConfig(Section):
 class SweepConfig(Section):
     """Many trials of one recipe, each with some keys changed.
 
-    parameters: dotted key -> list of values, or a range {low, high, log, integer, step}. search: `grid` tries every
+    parameters: dotted key -> list of values, or a range {low, high, log, integer, step}; null drops one that a parent
+    has. search: `grid` tries every
     combination of the lists, `random` draws `trials` of them, `optuna` lets Optuna's TPE choose `trials` of them.
     variants: instead of parameters, name -> {dotted key: value}: a trial for each, in this order.
     metric: the score that trials are compared by, the higher the better, mean over folds and label shares; a trial in
@@ -165,7 +176,7 @@ class SweepConfig(Section):
 
     search: Literal["grid", "random", "optuna"] = "grid"
     trials: Positive | None = None
-    parameters: Annotated[dict[str, Choice], BeforeValidator(_flat)] = {}
+    parameters: Annotated[dict[str, Choice], BeforeValidator(_wanted)] = {}
     variants: Annotated[dict[str, Changes], BeforeValidator(none_as_empty)] = {}
     metric: str = "strict/mAP/micro"
     concurrency: Positive | None = None

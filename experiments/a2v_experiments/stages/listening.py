@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from ..basics.errors import FAILED, UserError
 from ..inference import BATCH, Frames, Stretch, cut, joined, recording_likelihoods, recording_stretches
 from ..inference import stretch_likelihoods as likelihoods_in
+from ..recipe.plugins import digests
 from ..recipe.sections import Recipe
 
 # Seconds of audio of a task: seconds of work, whose likelihoods fit in memory many times. Each GPU task has a new
@@ -74,7 +75,7 @@ class InProcess:
 
 @dataclass(frozen=True)
 class _Task:
-    """What a worker needs; the corpus is opened there."""
+    """What a worker needs; the corpus is opened there. plugins: digests of the recipe's, which the model brings."""
 
     model: str
     corpus: Path
@@ -82,6 +83,7 @@ class _Task:
     precision: str
     device: str
     threads: int
+    plugins: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,10 @@ class OnWorkers:
         windows = recipe.data.segment_s, recipe.evaluate.overlap_s
         stretches = recording_stretches(self.corpus, recordings, self.front_end, *windows)
         total, step_s = sum(stretch.last for stretch in stretches), windows[0] - windows[1]
+        plugins = tuple(digests(recipe, "finetune").values())
         size = task_windows(total, recipe.ray.num_workers, step_s, TASK_S[device])
         tasks = [
-            _Task(self.model, self.store, part, recipe.finetune.precision, device, self.threads)
+            _Task(self.model, self.store, part, recipe.finetune.precision, device, self.threads, plugins)
             for part in cut(stretches, size)
         ]
         results = self._run(_hear, tasks, doing, recipe.ray.use_gpu)
@@ -156,7 +159,7 @@ def _hear(task: _Task) -> list[Frames]:
             " torch that fits the driver there",
             FAILED,
         )
-    model, corpus = _on_device(task.model, task.device), _opened(task.corpus)
+    model, corpus = _on_device(task.model, task.device, task.plugins), _opened(task.corpus)
     with threads(task.threads):
         return [frames for _, frames in likelihoods_in(model, corpus, task.stretches, BATCH, task.precision)]
 
@@ -168,9 +171,9 @@ def _measure(task: _LoudnessTask) -> list[Frames]:
 
 
 @lru_cache(maxsize=1)
-def _on_device(folder: str, device: str) -> Detector:
+def _on_device(folder: str, device: str, plugins: tuple[str, ...]) -> Detector:
     """Once in a worker's process, however many tasks it does."""
-    return _load(folder).to(device)
+    return _load(folder, plugins).to(device)
 
 
 @lru_cache(maxsize=1)
@@ -178,8 +181,8 @@ def _opened(folder: Path) -> Corpus:
     return Corpus.open(folder)
 
 
-def _load(folder: str) -> Detector:
-    model = load_model(folder)
+def _load(folder: str, plugins: tuple[str, ...] = ()) -> Detector:
+    model = load_model(folder, plugins)
     assert isinstance(model, Detector)
     return model
 

@@ -15,6 +15,7 @@ from a2v_data.corpus import Corpus
 from a2v_data.folds import Folds
 from a2v_model import Detector, load_model
 from a2v_model.checkpoints import DESCRIPTION, WEIGHTS
+from a2v_model.saved_plugins import FOLDER as PLUGINS
 
 from ..pyfunc import log_detector
 from ..recipe.sections import Recipe
@@ -81,6 +82,8 @@ def _copy(context: Context, source: str, run_id: str) -> None:
         folder.mkdir()
         for name in (WEIGHTS, DESCRIPTION):
             shutil.copy(Path(context.store.fetch(source, MODEL, context.work)) / name, folder)
+        if (kept := Path(context.store.fetch(source, MODEL, context.work)) / PLUGINS).is_dir():
+            shutil.copytree(kept, folder / PLUGINS)
         model = load_model(folder)
         assert isinstance(model, Detector)
         log_detector(context.store, run_id, model, folder)

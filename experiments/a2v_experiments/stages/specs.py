@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from a2v_data.manifests import manifests_digest
 from a2v_data.pack import PackConfig
@@ -15,6 +15,7 @@ from a2v_data.pack import PackConfig
 from ..basics.errors import UserError
 from ..basics.fingerprint import fingerprint
 from ..recipe.labelled import with_rule, with_rules
+from ..recipe.plugins import Stage, digests
 from ..recipe.sections import DataConfig, Recipe
 
 RANDOM_WEIGHTS = "random weights"
@@ -90,7 +91,7 @@ def finetune_spec(
     trained = fingerprint("finetune", config, folds, start or "random")
     name = f"finetune fold {fold}{_seed(recipe)}" + (f" labels {share:g}" if share != 1 else "")
     name += _variant(recipe, in_trial)
-    config = {**config, "evaluate": recipe.evaluate.model_dump(mode="json")}
+    config = {**config, "evaluate": {**recipe.evaluate.model_dump(mode="json"), **_plugins(recipe, "evaluate")}}
     if recipe.is_cross_fitted(share):  # what its run says of calls depends on the other folds
         config["counted_over"] = sorted(recipe.folds.selected)
     inputs = {"folds": folds, "pretrain": start or RANDOM_WEIGHTS, "data": data}
@@ -117,7 +118,7 @@ def refit_spec(recipe: Recipe, folds: Sequence[str], data: str, start: str | Non
     """
     config = training_config(recipe, "finetune")
     trained = fingerprint("refit", config, data, start or "random")
-    config = {**config, "evaluate": recipe.evaluate.model_dump(mode="json")}
+    config = {**config, "evaluate": {**recipe.evaluate.model_dump(mode="json"), **_plugins(recipe, "evaluate")}}
     inputs = {"data": data, "pretrain": start or RANDOM_WEIGHTS}
     inputs |= {f"finetune {number}": mark for number, mark in enumerate(folds)}
     return StageSpec("refit", f"refit on all labels{_variant(recipe, in_trial)}", config, inputs, trained)
@@ -143,6 +144,7 @@ def _chooses_by(recipe: Recipe) -> dict[str, Any]:
     events = validation_events(settings.events).model_dump(mode="json")
     scoring = {"events": events, "iou": settings.iou_threshold, "overlap_s": settings.overlap_s}
     scoring |= settings.model_dump(mode="json", include={"fit_events"})  # in no dump where it is off
+    scoring |= _plugins(recipe, "evaluate")
     return {"scoring": scoring}
 
 
@@ -158,7 +160,7 @@ def experiment_spec(recipe: Recipe, sources: Sequence[str]) -> StageSpec:
     return StageSpec("experiment", recipe.name, experiment_config(recipe), marks)
 
 
-def training_config(recipe: Recipe, stage: str) -> dict[str, Any]:
+def training_config(recipe: Recipe, stage: Literal["pretrain", "finetune"]) -> dict[str, Any]:
     """What a training's result depends on: not when it logs, saves and probes, nor how memory and time are traded. What
     a pretraining hears is in the fingerprint of its audio, and the model that finetuning goes on from in that of its
     start, wherever it lies."""
@@ -168,4 +170,15 @@ def training_config(recipe: Recipe, stage: str) -> dict[str, Any]:
     config = settings.model_dump(mode="json", exclude=aside)
     if stage == "finetune" and config.get("validation") is not None and recipe.folds.validation is not None:
         config["validation"]["share"] = recipe.folds.validation  # its training hears the others only
-    return {"segment_s": data.segment_s, "model": recipe.model.model_dump(mode="json"), stage: config}
+    return {
+        "segment_s": data.segment_s,
+        "model": recipe.model.model_dump(mode="json"),
+        stage: config,
+        **_plugins(recipe, stage),
+    }
+
+
+def _plugins(recipe: Recipe, stage: Stage) -> dict[str, Any]:
+    """Digests of the plugins that the stage's result depends on, where there are some."""
+    found = digests(recipe, stage)
+    return {"plugins": found} if found else {}

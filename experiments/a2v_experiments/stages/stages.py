@@ -21,8 +21,10 @@ from a2v_data.folds import Folds
 from a2v_data.manifests import read_manifests, write_manifests
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_eval.fitting import fit_events
+from a2v_model.plugins import allowed
 
 from ..basics.errors import FAILED, UserError, naming_full_disk
+from ..recipe.plugins import plugins_for
 from ..recipe.sections import Recipe
 from ..store import lookup
 from ..store.claims import owner_of
@@ -134,7 +136,7 @@ def pretrain(
         context.store.log_json(run_id, heard_json(corpus, heard.names), HEARD)
         training = TrainingSpec(
             corpus=str(corpus.folder.resolve()), recordings=heard.names, segment_s=recipe.pretrain_source.segment_s,
-            model=recipe.model, pretrain=recipe.pretrain, probe=probe,
+            model=recipe.model, pretrain=recipe.pretrain, probe=probe, plugins=tuple(plugins_for(recipe, "pretrain")),
         )  # fmt: skip
         _train(context, training, run_id, spec.storage, "pretraining")
 
@@ -171,7 +173,7 @@ def _train(
     with scratch() as aside:
         folder = Path(aside) / MODEL
         with naming_full_disk(Path(aside)):
-            save_model(model, folder, provenance)
+            save_model(model, folder, provenance, spec.plugins)
         if isinstance(model, Detector):
             log_detector(context.store, run_id, model, folder)
         else:
@@ -286,6 +288,7 @@ def detector(
         backbone=_folder_of(context, start), keep_head=isinstance(start, Backbone) and start.goes_on,
         validation=validation, overlap_s=recipe.evaluate.overlap_s,
         scoring=part(fitted(recipe, corpus, names).evaluate, EvaluationConfig), ends=ends,
+        plugins=tuple(plugins_for(recipe, "finetune", "evaluate")), allow_plugins=allowed(),
     )  # fmt: skip
     context.store.log_json(run_id, heard_json(corpus, [*names, *validation]), HEARD)
     _train(context, spec, run_id, stage.storage, stage.name, looked)

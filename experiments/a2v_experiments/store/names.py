@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from .tags import CLASS
 
@@ -40,6 +41,21 @@ def unique_names(names: Iterable[str], longest: int = LONGEST) -> dict[str, str]
         taken.add(chosen)
         found[name] = chosen
     return found
+
+
+def flatten(tree: dict[str, Any]) -> dict[str, str]:
+    """Nested configuration as dotted parameters, so that MLflow can filter and compare them."""
+    flat = _dotted(tree, "")
+    names = unique_names(flat)
+    return {names[key]: value for key, value in flat.items()}
+
+
+def _dotted(tree: dict[str, Any], prefix: str) -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat.update(_dotted(value, f"{name}.") if isinstance(value, dict) else {name: str(value)})
+    return flat
 
 
 @dataclass(frozen=True)

@@ -211,6 +211,7 @@ def front_end_at(base: AnyFrontEnd, rate: int) -> AnyFrontEnd:
         if "kernel" in scaled:
             scaled["kernel"] = max(3, scaled["kernel"] // 2 * 2 + 1)
         return EarConfig.model_validate({**base.model_dump(), **scaled, "sample_rate": rate})
+    assert isinstance(base, FrontEndConfig), "recipes are suggested from presets, whose front ends are built in"
     layers = list(base.layers)
     for place, (width, kernel, stride) in enumerate(layers):
         if (stride * ratio).denominator == 1:
@@ -251,7 +252,7 @@ def _front_end(base: AnyFrontEnd, changed: AnyFrontEnd, facts: CorpusFacts) -> l
                 told += f" {1000 * shortest.lengths.p5_s:.3g} ms (5 %), fewer than {SHORT_FRAMES} of the usual"
                 told += f" {1000 * usual.stride / usual.sample_rate:.3g} ms; it hears finer, and an update takes longer"
             settings.append(Setting(f"model.front_end.{key}", value, told))
-    elif isinstance(base, FrontEndConfig) and changed.layers != base.layers:
+    elif isinstance(base, FrontEndConfig) and isinstance(changed, FrontEndConfig) and changed.layers != base.layers:
         told = f"(filters, kernel, stride): strides of {changed.stride} samples in all, a frame is {frame_ms:.3g} ms as"
         told += " in the recipe that this one extends"
         settings.append(Setting("model.front_end.layers", [list(layer) for layer in changed.layers], told))

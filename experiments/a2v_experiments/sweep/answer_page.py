@@ -13,22 +13,24 @@ from a2v_eval.effects import Compared, Effect
 from a2v_eval.events import Protocol
 from a2v_eval.summary import STRICT_FIRST, metric_name
 
-from ..basics.places import ui_address
 from ..recipe.sections import Recipe
 from ..stages.stage import Context
+from ..store import links
+from ..store.logged_models import local_place
 from ..store.lookup import share_prefix
 from ..store.names import unique_names
 from ..store.tags import ANSWER, CHOSEN_BY, COMMIT, DIRTY
-from ..store.tracking import flatten
+from ..store.tracking import Store, flatten
 from .answer import Answer, to_json, told
 from .answer_text import answer_lines, difference, metric_title, number, p_text, to_text, worth
 from .rows import Row
 from .trials import short_names
 
-TEMPLATE = "sweep.html.j2"
+PAGE, TEMPLATE = "sweep.html", "sweep.html.j2"
 MOST_BARS = 40  # trials beside the best one in the figure
 LONGEST_TAG = 5000
 TICKS = 4
+RUN = "RUN"  # in a link, in place of an id
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,19 @@ def log_answer(context: Context, answer: Answer, rows: Sequence[Row]) -> None:
     store.log_json(run_id, to_json(answer), "answer.json")
     tags = store.run(run_id).data.tags
     commit = (tags.get(COMMIT), tags.get(DIRTY) == "true")
-    run_url = f"{ui_address(store.uri)}/#/experiments/{store.experiment_id}/runs/"
+    address, _ = links.ui_address(context.work, store.uri)
+    run_url = links.run_link(address, store.experiment_id, RUN)
     page = page_html(context.recipe, answer, rows, run_id, run_url, commit)
-    store.log_text(run_id, page, "sweep.html")
+    store.log_text(run_id, page, PAGE)
     store.tag(run_id, CHOSEN_BY, answer.chosen_by)
     store.tag(run_id, ANSWER, "\n".join(answer_lines(answer))[:LONGEST_TAG])
     store.log_metrics(run_id, effect_metrics(answer))
+
+
+def page_of(store: Store, run_id: str) -> str:
+    """Where a sweep's page is: its file on this machine's disk, or what to open in MLflow."""
+    place = local_place(store.client, run_id, PAGE)
+    return str(place) if place is not None else f"{PAGE} among the artifacts of run {run_id}"
 
 
 def effect_metrics(answer: Answer) -> dict[str, float]:
@@ -90,7 +99,7 @@ def page_html(
     run_url: str,
     commit: tuple[str | None, bool],
 ) -> str:
-    """The page. run_url: what a run's id is appended to for its page in MLflow; commit: and whether there were changes
+    """The page. run_url: of a run's page in MLflow, with RUN for its id; commit: and whether there were changes
     that were not committed."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -113,7 +122,7 @@ def page_html(
         trials=[_trial(answer, recipe, row, rows) for row in rows],
         lost=[row for row in rows if row.status != "finished"],
         run_id=run_id,
-        run_url=run_url,
+        run_url=lambda of: run_url.replace(RUN, of),
         commit=commit[0],
         dirty=commit[1],
         recipe=flatten(recipe.model_dump(mode="json", exclude={"sweep": True}, exclude_defaults=True)),

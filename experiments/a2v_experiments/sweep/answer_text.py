@@ -51,6 +51,10 @@ def worth(answer: Answer) -> list[str]:
             + (", of this split of the recordings alone" if tested[0].over == "seeds" else "")
             + f"; tie: p, corrected for {family(answer)} (Holm), is .05 or more"
         )
+        if answer.seeds == 1:
+            lines.append(
+                "one seed of each: a part of a difference may be the seed's, which seeds: [0, 1, 2] would tell"
+            )
     return lines + answer.notes
 
 
@@ -107,7 +111,7 @@ def p_text(p: float | None) -> str:
 
 def difference(effect: Effect) -> str:
     """+.04 [.01, .07], with as many digits as tell its ends apart."""
-    if effect.low is None or effect.high is None:
+    if effect.low is None or effect.high is None or effect.low == effect.high:
         return signed(effect.difference, 3)
     digits = 2 if effect.high - effect.low >= FINE else 3
     return f"{signed(effect.difference, digits)} [{number(effect.low, digits)}, {number(effect.high, digits)}]"
@@ -132,6 +136,8 @@ def _of_parameter(one: ParameterEffect, metric: str) -> str:
     tied, beaten = [p for p in pairs if p.tie], [p for p in pairs if not p.tie]
     if not beaten:
         first = pairs[0]
+        if all(pair.effect.difference == 0 for pair in pairs):
+            return f"tie of {named([best, *names.values()])}: equal scores"
         every = named([best, *(names[pair.second] for pair in tied)])
         ahead = f"{best} is ahead of {names[first.second]} by" if len(pairs) > 1 else f"{best} is ahead by"
         return f"tie of {every}; {ahead} {_by(first, metric)}, {_p(first)}"
@@ -183,6 +189,8 @@ def _of_best(answer: Answer, metric: str) -> list[str]:
         first = ranked[0]
         everyone = "the other one" if len(names) == 2 else f"all {len(names) - 1} others"
         told_ = f"{names[first.second]}: {difference(first.effect)}, {p_text(first.p)}, Holm"
+        if all(one.effect.difference == 0 for one in ranked):
+            told_ = "equal scores"
         return [f"{line}; tied with {everyone} ({told_})"]
     nearest = beaten[0]
     won = f"better than {len(beaten)} of the {len(names) - 1} others, the nearest {names[nearest.second]}"

@@ -1,8 +1,8 @@
 """A sweep: many trials of one recipe below one run, run by Ray Tune, ending with a table and figures over them.
 
 MLflow is the memory here too. Trials that are finished or pruned there are not run again, so the same command goes on
-with what is missing; with more `sweep.trials` it goes on further. When this process ends, no run below the sweep's
-reads RUNNING, whatever happened to the processes of its trials.
+with what is missing; with more `sweep.trials`, values or variants it goes on further (`identity.py`). When this
+process ends, no run below the sweep's reads RUNNING, whatever happened to the processes of its trials.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from ..basics.progress import bar
 from ..cluster.session import start_ray, stop_ray
 from ..recipe.event_classes import check_event_classes
 from ..recipe.files import RecipeFile
-from ..recipe.labelled import with_rules
 from ..recipe.sections import Recipe
 from ..stages import stages
 from ..stages.experiment import Outcome, model_run, scores_of_run
 from ..stages.graph import say_advice
+from ..stages.kept import keep_recipe
 from ..stages.seeds import over_seeds
 from ..stages.specs import data_spec, folds_spec
 from ..stages.splits import check_validated
 from ..stages.stage import Context, begin_alone, ending
 from ..store.lookup import has_model, seed_runs
-from ..store.tags import FINGERPRINT, STAGE, SWEEP, TRIALS, VARIANT, having
+from ..store.tags import FINGERPRINT, SPACE, STAGE, SWEEP, TRIALS, VARIANT, having
 from ..store.tracking import Store
 from .answer import Answer, answer_from
-from .answer_page import log_answer
+from .answer_page import log_answer, page_of
+from .identity import sweep_config
 from .placing import node_of_trials
 from .report import log_report, text_report
 from .rows import DONE, KnownSources, Row, best_of, rows_of
@@ -58,13 +59,14 @@ class BestTrial:
 @dataclass(frozen=True)
 class SweepOutcome:
     """A sweep's end: its run, the table over its trials, the trials that failed with the reason, the best one, and what
-    the sweep found out."""
+    the sweep found out, which `page` shows: its file, or what to open in MLflow."""
 
     run_id: str
     table: str
     failed: dict[str, str]
     best: BestTrial | None
     answer: Answer
+    page: str
 
 
 def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], None]) -> SweepOutcome:
@@ -80,7 +82,7 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
     sources = KnownSources(work, store.uri)
     for recipe in [base, *(one.recipe for one in trials)]:
         sources.of(recipe)
-    config = with_rules(base).model_dump(mode="json", exclude={"ray": True, "sweep": {"trials", "concurrency"}})
+    config = sweep_config(base)
     mark = fingerprint("experiment", config, *sources.of(base).fingerprints)
     found = store.find("experiment", mark)
     tags = {VARIANT: base.variant, SWEEP: sweep.search}
@@ -97,10 +99,14 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
     if found and _left(task, base, rows, found.data.tags.get(TRIALS)) == 0:
         say(f"every trial: reused, run {run_id}")
         found_out = answer_from(store.client, base, rows)
-        return SweepOutcome(run_id, text_report(base, rows), {}, best_trial(file, rows, store), found_out)
+        return SweepOutcome(
+            run_id, text_report(base, rows), {}, best_trial(file, rows, store), found_out, page_of(store, run_id)
+        )
     if found:
         store.reopen(run_id)
     with ending(store, run_id):
+        keep_recipe(store, run_id, base, file.tree, file.scale)
+        store.tag(run_id, SPACE, sweep.model_dump_json(include={"parameters", "variants"}))
         context = Context(base, store, work, run_id, say)
         origin = sources.of(base).data
         data, corpus = stages.prepare(context, data_spec(base.data, origin.fingerprint), origin)
@@ -124,7 +130,9 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
             store.tag(run_id, TRIALS, str(sweep.trials or len(trials)))
     if failed:
         store.finish(run_id, "FAILED")
-    return SweepOutcome(run_id, text_report(base, rows), failed, best_trial(file, rows, store), found_out)
+    return SweepOutcome(
+        run_id, text_report(base, rows), failed, best_trial(file, rows, store), found_out, page_of(store, run_id)
+    )
 
 
 def best_trial(file: RecipeFile, rows: list[Row], store: Store) -> BestTrial | None:

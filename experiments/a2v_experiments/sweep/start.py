@@ -11,7 +11,7 @@ from ..cluster.session import check_cluster, ray_is_up, stop_ray
 from ..recipe.files import RecipeFile
 from ..stages.experiment import Outcome, run_experiment
 from ..stages.stages import check_source
-from ..store.tracking import open_store
+from ..store.tracking import Store, open_store
 from .answer_text import to_text
 from .run import run_sweep
 from .trials import trials_of
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ran:
-    """What came of a recipe: its run, the table over folds or trials, and where the store is. outcome: of a recipe
+    """What came of a recipe: its run, the table over folds or trials, and the store. outcome: of a recipe
     without a sweep; best: the best trial of a sweep; failed: its trials that failed, with the reason."""
 
     run_id: str
     table: str
-    store: str
+    store: Store
     outcome: Outcome | None = None
     best: BestTrial | None = None
     failed: Mapping[str, str] = field(default_factory=dict)
@@ -52,10 +52,10 @@ def run_recipe(file: RecipeFile, work: Path, tracking_uri: str | None, say: Call
         say(f"experiment {recipe.name}, tracked in {store.uri}")
         if recipe.sweep:
             swept = run_sweep(file, work, store, say)
-            table = f"{swept.table}\n\n{to_text(swept.answer)}"
-            return Ran(swept.run_id, table, store.uri, best=swept.best, failed=swept.failed)
+            table = f"{swept.table}\n\n{to_text(swept.answer)}\nas a page: {swept.page}"
+            return Ran(swept.run_id, table, store, best=swept.best, failed=swept.failed)
         outcome = run_experiment(recipe, work, store, say)
-        return Ran(outcome.run_id, outcome.table, store.uri, outcome)
+        return Ran(outcome.run_id, outcome.table, store, outcome)
     finally:
         if not was_up:
             stop_ray()

@@ -23,8 +23,10 @@ from ..basics.fingerprint import fingerprint
 from ..recipe.files import RecipeFile
 from ..recipe.labelled import with_rules
 from ..recipe.sections import Recipe
+from ..stages.again import Swept
 from ..stages.experiment import complete, log_means
 from ..stages.graph import Sources, find_sources
+from ..stages.kept import keep_recipe
 from ..stages.seeds import BySeed, Scores, over_seeds
 from ..stages.specs import experiment_config
 from ..stages.stage import Context, ending, found_or_begun
@@ -84,6 +86,7 @@ def run_trial(config: dict[str, Any], task: Task) -> None:
 
     if task.folder.is_dir():
         os.chdir(task.folder)
+    task.file.load_plugins()  # which what is in `known` is said in
     this = task.trial(config)
     ray = this.recipe.ray
     torch.set_num_threads(1 if ray.num_workers else max(1, int(ray.cpus_per_worker)))  # workers compute elsewhere
@@ -124,10 +127,11 @@ def _run(task: Task, this: Trial, sources: Sources, store: Store, run_id: str) -
 
     context = Context(
         this.recipe, store, task.work, run_id, said.append, shared=task.parent,
-        looked=looked if task.validations else None,
+        looked=looked if task.validations else None, trial=Swept(this.name, this.parameters),
     )  # fmt: skip
     try:
         with ending(store, run_id):
+            keep_recipe(store, run_id, this.recipe, folder=task.folder)
             scores = complete(context, sources, after_fold).scores
             score_of(scores, task.metric)
     except KeyboardInterrupt:

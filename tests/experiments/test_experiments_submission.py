@@ -299,20 +299,21 @@ class FakeNodes:
         return lambda function: self
 
     def options(self, scheduling_strategy: str) -> SimpleNamespace:
-        return SimpleNamespace(remote=lambda path: self.ask(scheduling_strategy, Path(path)))
+        return SimpleNamespace(remote=lambda paths: self.ask(scheduling_strategy, paths))
 
-    def ask(self, node: str, path: Path) -> str:
-        assert path.is_file()
+    def ask(self, node: str, paths: list[str]) -> str:
+        (self.path,) = paths
+        assert Path(self.path).is_file()
         self.asked.append(node)
         return node
 
     def wait(self, references: list[str], **settings: object) -> tuple[list[str], list[str]]:
         return references, []
 
-    def get(self, node: str) -> bool:
+    def get(self, node: str) -> str | None:
         if node == self.gone:
             raise ZeroDivisionError
-        return node != self.blind
+        return self.path if node == self.blind else None
 
 
 def test_a_node_that_does_not_see_the_work_folder_is_named(tmp_path, monkeypatch):

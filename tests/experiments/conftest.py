@@ -26,10 +26,10 @@ Command = Callable[..., Said]
 QUICK = frozenset(
     f"test_experiments_{name}.py"
     for name in (
-        "cli", "data_annotations", "data_import", "evaluate", "fingerprint", "inference", "model_names",
-        "name_groups", "one_reader", "pinned", "predict_settings", "predict_stream", "recipe", "review_export",
-        "review_report", "review_server", "review_state", "review_suggest", "scale", "segments", "short_recordings",
-        "submission", "suggest", "sweep_config",
+        "cli", "code", "data_annotations", "data_import", "evaluate", "fingerprint", "inference", "left_out",
+        "model_names", "name_groups", "one_reader", "pinned", "predict_settings", "predict_stream", "recipe",
+        "review_export", "review_report", "review_server", "review_state", "review_suggest", "scale", "segments",
+        "short_recordings", "submission", "suggest", "sweep_config",
     )
 )  # fmt: skip
 

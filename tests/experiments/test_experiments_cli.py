@@ -20,15 +20,16 @@ READING = [
 ONE_TABLE = [option for option in READING if option not in ("--tables", "--weak-labels")]
 OF_LABELS = ("--regions", "--region-label")
 PREDICTIONS = [f"--predictions-{option.removeprefix('--')}" for option in ONE_TABLE if option not in OF_LABELS]
+REUSE = ["--trust-code", "--force"]
 EXPERIMENT = {
-    "experiment run": ["recipe", "--set", "--scale", "--work", "--tracking-uri"],
+    "experiment run": ["recipe", "--set", "--scale", "--work", "--tracking-uri", *REUSE],
     "experiment suggest": ["folder", "--minutes", "--out", "--json", *READING],
     "experiment submit": [
-        "recipe", "--address", "--set", "--scale", "--work", "--tracking-uri", "--env", "--requirements", "--wait",
-        "--job-id",
+        "recipe", "--address", "--set", "--scale", "--work", "--tracking-uri", *REUSE, "--env", "--requirements",
+        "--wait", "--job-id",
     ],
     "experiment attach": ["job_id", "--address"],
-    "experiment plan": ["recipe", "--set", "--scale", "--measure", "--work", "--tracking-uri", "--json"],
+    "experiment plan": ["recipe", "--set", "--scale", "--measure", "--work", "--tracking-uri", *REUSE, "--json"],
     "experiment list": ["--work", "--tracking-uri", "--json"],
     "experiment compare": ["names", "--metric", "--figure", "--work", "--tracking-uri", "--json"],
     "ui": ["--work", "--tracking-uri", "--host", "--port"],

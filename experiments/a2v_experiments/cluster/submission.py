@@ -17,6 +17,7 @@ import ipaddress
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,10 @@ def write_upload(folder: Path, file: RecipeFile, job_id: str) -> None:
     (folder / "a2v_experiments" / ORIGIN).write_text(json.dumps(tags, indent=1), encoding="utf-8")
 
 
-def entrypoint(work: Path, scale: str | None) -> str:
+def entrypoint(work: Path, scale: str | None, trust_code: bool = False, force: Sequence[str] = ()) -> str:
     """The job's command."""
     options = ["--work", os.path.abspath(work), *(["--scale", scale] if scale else [])]
+    options += ["--trust-code"] * trust_code + [text for stage in force for text in ("--force", stage)]
     return pasted(["python", "-m", "a2v_experiments", "experiment", "run", RECIPE, *options])
 
 

@@ -7,7 +7,7 @@ import typer
 from ..basics.errors import FAILED, INTERRUPTED, UserError
 from ..basics.places import DEFAULT_WORK, ui_command
 from .experiment_overview import compare, list_, plan
-from .options import Override, RecipeName, Scale, Tracking, Work, say
+from .options import Force, Override, RecipeName, Scale, Tracking, TrustCode, Work, say
 
 group = typer.Typer(no_args_is_help=True, help="Run recipes, and look at what was run.")
 
@@ -19,14 +19,18 @@ def run(
     scale: Scale = None,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
+    trust_code: TrustCode = False,
+    force: Force = None,
 ) -> None:
     """Run a recipe: prepare, folds, pretrain, finetune, evaluate, summarise. What is done already is reused.
 
     A recipe with a sweep runs all its trials, several at once.
     """
     from ..recipe.files import read_recipe
+    from ..store.reuse import Reuse
     from ..sweep.trials import trials_of
 
+    reuse = Reuse.of(trust_code, force)
     file = read_recipe(recipe, set_, scale.value if scale else None)
     chosen = file.resolve()
     trials = trials_of(file) if chosen.sweep else []
@@ -44,7 +48,7 @@ def run(
     given = (recipe, set_ or [])
     try:
         check_cluster(chosen.ray, work)
-        store = open_store(work, tracking_uri, chosen.name)
+        store = open_store(work, tracking_uri, chosen.name, reuse)
         say(f"experiment {chosen.name}, tracked in {store.uri}")
         if chosen.sweep:
             from ..sweep.run import run_sweep

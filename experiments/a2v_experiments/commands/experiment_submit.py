@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..basics.places import DEFAULT_WORK
-from .options import Override, RecipeName, Scale, Tracking, Work
+from .options import Force, Override, RecipeName, Scale, Tracking, TrustCode, Work
 
 Address = Annotated[
     str,
@@ -25,6 +25,8 @@ def submit(
     scale: Scale = None,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
+    trust_code: TrustCode = False,
+    force: Force = None,
     env: Annotated[
         list[str] | None, typer.Option("--env", help="KEY=VALUE for the job, or KEY for its value here.")
     ] = None,
@@ -41,8 +43,10 @@ def submit(
 ) -> None:
     """Run a recipe on a Ray cluster, with the code that is installed here. It goes on when this command ends."""
     from ..recipe.files import read_recipe
+    from ..store.reuse import Reuse
     from ..sweep.trials import trials_of
 
+    Reuse.of(trust_code, force)  # refuses a stage that there is not
     file = read_recipe(recipe, set_, scale.value if scale else None)
     if file.resolve().sweep:
         trials_of(file)  # each of them is validated
@@ -63,7 +67,7 @@ def submit(
         environment = submission.runtime_env(Path(folder), tracking_uri, variables, requirements)
         jobs.submit(
             client,
-            submission.entrypoint(work, scale.value if scale else None),
+            submission.entrypoint(work, scale.value if scale else None, trust_code, force or []),
             job,
             environment,
             {"recipe": chosen.name},

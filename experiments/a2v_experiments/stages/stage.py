@@ -15,6 +15,8 @@ from ..recipe.sections import Recipe
 from ..store.claims import DEAD_AFTER_S, StageBusy, StageLost
 from ..store.tags import VARIANT, input_mark, input_run
 from ..store.tracking import Store
+from . import code
+from .reused import mark_of, whence, why_not_reused
 from .rounds import Chain
 from .specs import StageSpec
 
@@ -71,13 +73,15 @@ def run_stage(
     tags = {VARIANT: context.recipe.variant, **origin, **runs, **(tags or {})}
     found, run_id = found_or_begun(
         lambda: context.store.find(stage, mark),
-        lambda: context.store.begin(stage, mark, name, spec.config, tags, context.parent),
+        lambda: context.store.begin(stage, mark, name, spec.config, tags, context.parent, code.record(spec.code)),
         lambda line: context.say(f"{name}: {line}"),
     )
     if found:
-        context.say(f"{name}: reused, run {run_id}")
-        return Result(mark, run_id, True)
+        context.say(f"{name}: reused, run {run_id}{whence(found, spec)}")
+        return Result(mark_of(found, mark), run_id, True)
     context.say(f"{name}: run {run_id}")
+    if why := why_not_reused(context.store.client, spec):
+        context.say(f"  {why}")
     with ending(context.store, run_id):
         work(run_id)
     return Result(mark, run_id, False)

@@ -39,6 +39,7 @@ from ..store.tags import (
     START,
     START_RUN,
     TRAINING,
+    TRAINING_IDENTITY,
 )
 from ..store.tracking import scratch
 from ..training import checkpoints
@@ -126,9 +127,7 @@ def prepare(context: Context, spec: StageSpec, source: Origin) -> tuple[Result, 
     from a2v_data.scheduling import on_cores
     from a2v_data.stats import corpus_statistics
 
-    folder = corpus_folder(context.work, spec.fingerprint)
-
-    def pack() -> Corpus:
+    def pack(folder: Path) -> Corpus:
         if not (folder / "corpus.json").is_file():
             for left in folder.parent.glob(f".{folder.name}.partial-*"):
                 if not psutil.pid_exists(int(left.name.split("-")[-2])):  # of a process that was killed
@@ -139,7 +138,10 @@ def prepare(context: Context, spec: StageSpec, source: Origin) -> tuple[Result, 
         return Corpus.open(folder)
 
     def work(run_id: str) -> None:
-        corpus = pack()
+        folder = corpus_folder(context.work, spec.fingerprint)
+        if context.store.reuse.forces("prepare"):
+            shutil.rmtree(folder, ignore_errors=True)
+        corpus = pack(folder)
         for problem in corpus.problems:
             context.say(f"  left out: {problem}")
         for notice in (line for line in corpus.notices if line != corpus.meta.get("unheard")):  # the advice has it
@@ -151,7 +153,8 @@ def prepare(context: Context, spec: StageSpec, source: Origin) -> tuple[Result, 
         context.store.log_metrics(run_id, numbers)
 
     result = run_stage(context, spec, {}, work, {"source": source.named})
-    return result, pack()  # packed again where this machine has not got it
+    # packed again where this machine has not got it
+    return result, pack(corpus_folder(context.work, result.fingerprint))
 
 
 def make_folds(context: Context, spec: StageSpec, data: Result, corpus: Corpus) -> tuple[Result, Folds]:
@@ -197,7 +200,7 @@ def pretrain(
             corpus=str(corpus.folder.resolve()), recordings=heard.names, segment_s=recipe.pretrain_source.segment_s,
             model=recipe.model, pretrain=recipe.pretrain, probe=probe,
         )  # fmt: skip
-        _train(context, training, run_id, spec.storage, "pretraining")
+        _train(context, training, run_id, spec, "pretraining")
 
     result = run_stage(context, spec, {}, work)
     if probe and result.reused and PROBE not in context.store.run(result.run_id).data.metrics:
@@ -205,7 +208,7 @@ def pretrain(
     return result
 
 
-def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: str) -> None:
+def _train(context: Context, spec: TrainingSpec, run_id: str, stage: StageSpec, label: str) -> None:
     """Train, log the model folder as the run's artifact, then drop the checkpoints."""
     import torch
     from a2v_model import Detector, save_model
@@ -215,7 +218,9 @@ def _train(context: Context, spec: TrainingSpec, run_id: str, name: str, label: 
 
     if lookup.has_model(context.store.run(run_id)):
         return
-    storage = context.work / "checkpoints"
+    storage, name = context.work / "checkpoints", stage.storage
+    if stage.stage in context.store.reuse.forced:
+        shutil.rmtree(storage / name, ignore_errors=True)
     _say_where_it_goes_on(context, run_id, checkpoints.newest(storage / name), spec.loop.updates)
     with watching(context.store, run_id, label, spec.loop.updates, context.say):
         last = run_training(spec, context.recipe.ray, storage, name, context.store.uri, run_id)
@@ -295,7 +300,8 @@ def finetune(context: Context, step: Step[Any], corpus: Corpus, folds: Folds) ->
 def detector_tags(context: Context, stage: StageSpec, start: Result | Backbone | None) -> dict[str, str]:
     """What a detector's run is tagged with, whatever it is trained on."""
     assert stage.training is not None
-    tags = {TRAINING: stage.training, **(context.chain.tags if context.chain else {})}
+    tags = {TRAINING: stage.training, TRAINING_IDENTITY: stage.training.identity}
+    tags |= context.chain.tags if context.chain else {}
     if not isinstance(start, Backbone):
         return tags
     if not start.goes_on:
@@ -316,14 +322,14 @@ def detector(
     the same training with another evaluation. Raises UserError where nothing is labelled."""
     recipe, trained = context.recipe, stage.training
     assert trained is not None
-    model_run = context.store.trained(trained)
+    model_run = context.store.trained(trained, stage.stage)
     told = ""
     while model_run is None and (other := context.store.training_before(trained, run_id)):
         if owner_of(other) != told:
             told = owner_of(other)
             context.say(f"  its model: process {told} is training it (run {other.info.run_id}); waiting for it")
         time.sleep(WAIT_S)
-        model_run = context.store.trained(trained)
+        model_run = context.store.trained(trained, stage.stage)
     if model_run and model_run != run_id:
         context.say(f"  its model: reused, run {model_run}")
         context.store.tag(run_id, MODEL_RUN, model_run)
@@ -338,7 +344,7 @@ def detector(
         scoring=part(fitted(recipe, corpus, names).evaluate, EvaluationConfig),
     )  # fmt: skip
     context.store.log_json(run_id, heard_json(corpus, [*names, *validation]), HEARD)
-    _train(context, spec, run_id, stage.storage, stage.name)
+    _train(context, spec, run_id, stage, stage.name)
     return run_id
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 # every run
 STAGE = "a2v.stage"
 FINGERPRINT = "a2v.fingerprint"
+IDENTITY = "a2v.identity"  # the same without the code, its own and that of its inputs
 VARIANT = "variant"
 COMMIT = "mlflow.source.git.commit"
 DIRTY = "git.dirty"  # true: the checkout had uncommitted changes
@@ -23,6 +24,7 @@ CORPUS = "a2v.corpus"  # the folder of the packed corpus
 
 # a training
 TRAINING = "a2v.training"  # fingerprint of a detector's training alone, which other evaluations share
+TRAINING_IDENTITY = "a2v.training_identity"  # the same without the code
 HAS_MODEL = "a2v.model"  # LOGGED once its trained model is stored
 LOGGED = "logged"
 MODEL_RUN = "a2v.input_run.model"  # the run that holds the model, where that is another: only the evaluation is new

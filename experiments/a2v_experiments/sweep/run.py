@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..basics.fingerprint import fingerprint
+from ..basics.left_out import without_usual
 from ..basics.progress import bar
 from ..cluster.session import start_ray, stop_ray
 from ..recipe.event_classes import check_event_classes
@@ -24,10 +25,12 @@ from ..recipe.files import RecipeFile
 from ..recipe.labelled import with_rules
 from ..recipe.sections import Recipe
 from ..stages import stages
+from ..stages.code import marks, record
 from ..stages.experiment import Outcome, model_run, scores_of_run
 from ..stages.graph import say_advice
+from ..stages.reused import mark_of
 from ..stages.seeds import over_seeds
-from ..stages.specs import data_spec, folds_spec
+from ..stages.specs import code_of, data_spec, folds_spec, whole
 from ..stages.stage import Context, begin_alone, ending
 from ..store.lookup import seed_runs
 from ..store.tags import SWEEP, TRIALS, VARIANT
@@ -72,17 +75,21 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
     sweep = base.sweep
     assert sweep is not None
     sources = KnownSources(work, store.uri)
-    for recipe in [base, *(one.recipe for one in trials)]:
+    recipes = [base, *(one.recipe for one in trials)]
+    for recipe in recipes:
         sources.of(recipe)
-    config = with_rules(base).model_dump(mode="json", exclude={"ray": True, "sweep": {"trials", "concurrency"}})
-    mark = fingerprint("experiment", config, *sources.of(base).fingerprints)
+    aside: dict[str, Any] = {"ray": True, "sweep": {"trials", "concurrency"}}
+    config, marked = (dump(with_rules(base), exclude=aside) for dump in (whole, without_usual))
+    code = tuple(dict.fromkeys(part for recipe in recipes for part in code_of(recipe)))
+    mark = fingerprint("experiment", marked, *sources.of(base).fingerprints, code=marks(code))
     found = store.find("experiment", mark)
     tags = {VARIANT: base.variant, SWEEP: sweep.search}
     if found:
-        run_id = str(found.info.run_id)
+        run_id, mark = str(found.info.run_id), mark_of(found, mark)
     else:
-        run_id = begin_alone(lambda: store.begin("experiment", mark, base.name, config, tags, None), say)
-    task = Task(file, work.resolve(), store.uri, base.name, run_id, mark, Path.cwd(), sweep.metric, tuple(trials))
+        run_id = begin_alone(lambda: store.begin("experiment", mark, base.name, config, tags, None, record(code)), say)
+    place = (file, work.resolve(), store.uri, base.name, run_id, mark, Path.cwd())
+    task = Task(*place, sweep.metric, tuple(trials), store.reuse)
     rows = rows_of(task, store, sources)
     if found and _left(task, base, rows, found.data.tags.get(TRIALS)) == 0:
         say(f"every trial: reused, run {run_id}")

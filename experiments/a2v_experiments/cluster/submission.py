@@ -4,7 +4,8 @@ The upload is one folder that Ray unpacks on every node and puts first on Python
 the code that submitted, whether its machines have a2v installed or only its dependencies:
 
     recipe.yaml     its parents and `--set` resolved
-    a2v_*/          the packages, with a2v_experiments/origin.json: who submitted which commit as which job
+    a2v_*/          the packages, with a2v_experiments/origin.json: who submitted which commit as which job, and
+                    uncommitted.diff where something was changed since
     *.dist-info/    their versions
 """
 
@@ -29,7 +30,7 @@ from ..basics.errors import UserError
 from ..basics.places import pasted
 from ..recipe.files import RecipeFile
 from ..recipe.sections import Recipe
-from ..store.environment import ORIGIN, origin
+from ..store.environment import ORIGIN, UNCOMMITTED, origin, uncommitted
 from ..store.tags import JOB
 
 PACKAGES = {
@@ -80,6 +81,8 @@ def write_upload(folder: Path, file: RecipeFile, job_id: str) -> None:
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {number}\n")
     tags = {**origin(), JOB: job_id}
     (folder / "a2v_experiments" / ORIGIN).write_text(json.dumps(tags, indent=1), encoding="utf-8")
+    if changes := uncommitted():
+        (folder / "a2v_experiments" / UNCOMMITTED).write_text(changes, encoding="utf-8")
 
 
 def entrypoint(work: Path, scale: str | None, trust_code: bool = False, force: Sequence[str] = ()) -> str:

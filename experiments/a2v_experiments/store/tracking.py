@@ -38,8 +38,8 @@ from .claims import (
     order,
     this_process,
 )
-from .database import check_name, default_uri, is_sqlite, sqlite_path, sqlite_uri
-from .environment import describe_environment, origin
+from .database import check_name, default_uri, is_sqlite, make_database, sqlite_path
+from .environment import UNCOMMITTED, describe_environment, origin, process_tags, uncommitted
 from .logged_models import MAX_PARAM_CHARACTERS, MODEL, begin_model, finish_model, local_place, model_of
 from .moved import ARTIFACTS, put_right
 from .names import ClassNames, unique_names
@@ -65,7 +65,7 @@ class Store:
         quiet_loggers()
         self.outage = outage = Outage(uri)
         try:
-            _make_database(uri)
+            make_database(uri)
             self.client = _patient(uri, outage, OPENING_S)
             found = self.client.get_experiment_by_name(experiment)
             if found is None:
@@ -129,6 +129,7 @@ class Store:
         process has the same stage.
         """
         tags = {**tags, STAGE: stage, FINGERPRINT: fingerprint, IDENTITY: identity_of(fingerprint), **origin()}
+        tags |= process_tags()
         forced = self.reuse.forces(stage)
         if parent:
             tags[MLFLOW_PARENT_RUN_ID] = parent
@@ -164,6 +165,8 @@ class Store:
             self.log_json(run_id, describe_environment(), "environment.json")
             if code:
                 self.log_json(run_id, code, CODE)
+            if changes := uncommitted():
+                self.log_text(run_id, changes, UNCOMMITTED)
         return run_id
 
     def _own(self, run_id: str, tags: dict[str, str]) -> None:
@@ -326,24 +329,6 @@ def _dotted(tree: dict[str, Any], prefix: str) -> dict[str, str]:
         name = f"{prefix}{key}"
         flat.update(_dotted(value, f"{name}.") if isinstance(value, dict) else {name: str(value)})
     return flat
-
-
-def _make_database(uri: str) -> None:
-    """A sqlite database that is not there is made aside, as its hundred steps cannot be resumed or done by two."""
-    path = sqlite_path(uri)
-    if path is None or path.exists() or not path.parent.is_dir():
-        return
-    aside = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        MlflowClient(sqlite_uri(aside.resolve()))
-        os.link(aside, path)
-    except FileExistsError:  # another process was faster
-        return
-    except PermissionError:  # a file system without links
-        aside.rename(path)
-    finally:
-        aside.unlink(missing_ok=True)
-        aside.with_name(f"{aside.name}-journal").unlink(missing_ok=True)
 
 
 def _patient(uri: str, outage: Outage, patience_s: float) -> MlflowClient:

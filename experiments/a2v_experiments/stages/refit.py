@@ -26,6 +26,7 @@ from ..store.logged_models import MODEL
 from ..store.tags import FOLD, HAS_MODEL, LABEL_SHARE, LOGGED
 from ..store.tracking import scratch
 from . import stages
+from .datasets import datasets_of
 from .evaluation import SHARED_LABELS, holds_for, keep_thresholds, sample_sizes
 from .figures import best_thresholds, threshold_scores
 from .presence import SCORE as PRESENCE_SCORE
@@ -45,6 +46,7 @@ def refit(context: Context, step: Step[Any], corpus: Corpus, folds: Folds, finet
 
     def work(run_id: str) -> None:
         context.store.name_classes(run_id, corpus.classes)
+        context.store.log_inputs(run_id, datasets_of(corpus, recipe.data.source, training=names))
         fitted = stages.fitted(recipe, corpus, names)
         chosen = out_of_fold(context, fitted, corpus, folds, finetuned)  # before hours are spent
         model_run = stages.detector(context, stage, run_id, corpus, start, names, [])

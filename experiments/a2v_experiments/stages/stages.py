@@ -50,6 +50,7 @@ from ..training.validation_report import summary
 from ..training.watching import watching
 from ..training.workers import run_training
 from .backbones import Backbone
+from .datasets import dataset, datasets_of
 from .evaluation import evaluate_model
 from .heard import HEARD, Heard, heard_json
 from .specs import StageSpec
@@ -148,6 +149,7 @@ def prepare(context: Context, spec: StageSpec, source: Origin) -> tuple[Result, 
             context.say(f"  {notice}")
         statistics = corpus_statistics(corpus)
         context.store.log_json(run_id, statistics, "statistics.json")
+        context.store.log_inputs(run_id, [dataset(corpus, source.named, "corpus")])
         context.store.tag(run_id, CORPUS, str(folder))
         numbers = {key: value for key, value in statistics.items() if isinstance(value, int | float)}
         context.store.log_metrics(run_id, numbers)
@@ -196,6 +198,7 @@ def pretrain(
         for notice in (*heard.notices, *([probed] if probed else [])):
             context.say(f"  {notice}")
         context.store.log_json(run_id, heard_json(corpus, heard.names), HEARD)
+        context.store.log_inputs(run_id, datasets_of(corpus, recipe.pretrain_source.source, training=heard.names))
         training = TrainingSpec(
             corpus=str(corpus.folder.resolve()), recordings=heard.names, segment_s=recipe.pretrain_source.segment_s,
             model=recipe.model, pretrain=recipe.pretrain, probe=probe,
@@ -282,10 +285,12 @@ def finetune(context: Context, step: Step[Any], corpus: Corpus, folds: Folds) ->
 
     def work(run_id: str) -> None:
         context.store.name_classes(run_id, corpus.classes)
-        parts = held_out(recipe, corpus, chosen.train)
-        for notice in parts.notices:
+        held = held_out(recipe, corpus, chosen.train)
+        for notice in held.notices:
             context.say(f"  {notice}")
-        names, validation = parts.train, parts.validation or []
+        names, validation = held.train, held.validation or []
+        of = {"training": names, "validation": validation, "evaluation": chosen.evaluation}
+        context.store.log_inputs(run_id, datasets_of(corpus, recipe.data.source, **of))
         model_run = detector(context, stage, run_id, corpus, start, names, validation)
         scored = replace(context, recipe=fitted(recipe, corpus, names))
         evaluate_model(scored, run_id, model_run, corpus, chosen, validation)

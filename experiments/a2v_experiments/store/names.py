@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from .tags import CLASS
 
@@ -94,3 +95,18 @@ def _renamed(metric: str, pairs: Sequence[tuple[str, str]]) -> str:
             if metric.endswith(f"/{old}{suffix}"):
                 return metric[: len(metric) - len(old) - len(suffix)] + new + suffix
     return metric
+
+
+def flatten(tree: dict[str, Any]) -> dict[str, str]:
+    """Nested configuration as dotted parameters, so that MLflow can filter and compare them."""
+    flat = _dotted(tree, "")
+    names = unique_names(flat)
+    return {names[key]: value for key, value in flat.items()}
+
+
+def _dotted(tree: dict[str, Any], prefix: str) -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat.update(_dotted(value, f"{name}.") if isinstance(value, dict) else {name: str(value)})
+    return flat

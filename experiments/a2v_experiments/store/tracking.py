@@ -17,7 +17,7 @@ from typing import Any, cast
 import mlflow
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import DatasetInput, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
@@ -42,7 +42,7 @@ from .database import check_name, default_uri, is_sqlite, make_database, sqlite_
 from .environment import UNCOMMITTED, describe_environment, origin, process_tags, uncommitted
 from .logged_models import MAX_PARAM_CHARACTERS, MODEL, begin_model, finish_model, local_place, model_of
 from .moved import ARTIFACTS, put_right
-from .names import ClassNames, unique_names
+from .names import ClassNames, flatten
 from .outage import PATIENCE_S, Outage, PatientClient, quiet_loggers, tell
 from .reuse import AS_USUAL, Reuse
 from .tags import FINGERPRINT, IDENTITY, STAGE, TRAINING, having
@@ -230,6 +230,10 @@ class Store:
     def log_folder(self, run_id: str, folder: Path, name: str) -> None:
         self.client.log_artifacts(run_id, str(folder), name)
 
+    def log_inputs(self, run_id: str, datasets: Sequence[DatasetInput]) -> None:
+        """Datasets that a run is of; what it names already stays as it is."""
+        self.client.log_inputs(run_id, list(datasets))
+
     def begin_model(self, run_id: str, kind: str, facts: dict[str, str]) -> str:
         """The id of the run's model in MLflow, see `logged_models.begin_model`."""
         return begin_model(self.client, run_id, kind, facts)
@@ -314,21 +318,6 @@ class Store:
                 if not place.exists():
                     raise
         return place
-
-
-def flatten(tree: dict[str, Any]) -> dict[str, str]:
-    """Nested configuration as dotted parameters, so that MLflow can filter and compare them."""
-    flat = _dotted(tree, "")
-    names = unique_names(flat)
-    return {names[key]: value for key, value in flat.items()}
-
-
-def _dotted(tree: dict[str, Any], prefix: str) -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        flat.update(_dotted(value, f"{name}.") if isinstance(value, dict) else {name: str(value)})
-    return flat
 
 
 def _patient(uri: str, outage: Outage, patience_s: float) -> MlflowClient:

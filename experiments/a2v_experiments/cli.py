@@ -37,6 +37,7 @@ app = typer.Typer(
 experiment.group.command("suggest")(experiment_suggest.suggest)
 experiment.group.command("submit")(experiment_submit.submit)
 experiment.group.command("attach")(experiment_submit.attach)
+experiment.group.command("stop")(experiment_submit.stop)
 app.add_typer(experiment.group, name="experiment")
 app.add_typer(data.group, name="data")
 app.add_typer(bench.group, name="bench")

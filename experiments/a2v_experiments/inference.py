@@ -23,6 +23,7 @@ from a2v_model.config import AnyFrontEnd
 from numpy.typing import NDArray
 
 Frames = NDArray[np.float32]
+BATCH = 16  # windows that the model sees at once
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def recording_likelihoods(
     recordings: Iterable[int],
     segment_s: float,
     overlap_s: float,
-    batch: int = 16,
+    batch: int = BATCH,
     precision: str = "auto",
     progress: Callable[[int], Any] = lambda done: None,
 ) -> Iterator[tuple[int, Frames]]:
@@ -177,6 +178,70 @@ def recording_features_and_likelihoods(
         yield recording, both[:, : -len(model.classes)], both[:, -len(model.classes) :]
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Windows `first` to `last` - 1 of a recording of a packed corpus."""
+
+    recording: int
+    windows: Windows
+    first: int
+    last: int
+
+    @property
+    def is_end(self) -> bool:
+        """Whether the recording ends here."""
+        return self.last == len(self.windows)
+
+
+def recording_stretches(
+    corpus: Corpus, recordings: Iterable[int], front_end: AnyFrontEnd, segment_s: float, overlap_s: float
+) -> list[Stretch]:
+    """All windows of recordings, a stretch for each of them."""
+    samples = ((recording, corpus.recordings[recording].n_samples) for recording in recordings)
+    every = ((recording, Windows.of(count, front_end, segment_s, overlap_s)) for recording, count in samples)
+    return [Stretch(recording, windows, 0, len(windows)) for recording, windows in every]
+
+
+def cut(stretches: Iterable[Stretch], size: int) -> Iterator[list[Stretch]]:
+    """The same windows in the same order, `size` of them at a time. Where `size` is a multiple of the batch, each part
+    has its batches, with the same windows side by side, so that not a bit differs from all of it at once."""
+    part: list[Stretch] = []
+    room = size
+    for stretch in stretches:
+        first = stretch.first
+        while first < stretch.last:
+            last = min(first + room, stretch.last)
+            part.append(Stretch(stretch.recording, stretch.windows, first, last))
+            room -= last - first
+            first = last
+            if room == 0:
+                yield part
+                part, room = [], size
+    if part:
+        yield part
+
+
+def joined(pieces: Iterable[tuple[Stretch, Frames]]) -> Iterator[tuple[int, Frames]]:
+    """(recording, frames of all of it) from what consecutive stretches gave."""
+    pending: list[Frames] = []
+    for stretch, frames in pieces:
+        pending.append(frames)
+        if stretch.is_end:
+            yield stretch.recording, np.concatenate(pending)
+            pending = []
+
+
+def stretch_likelihoods(
+    model: Detector, corpus: Corpus, stretches: Iterable[Stretch], batch: int, precision: str
+) -> Iterator[tuple[Stretch, Frames]]:
+    """(stretch, likelihoods (T, C) of the frames that its windows give)."""
+
+    def outputs(waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Frames:
+        return window_outputs(model, waveform_BN, lengths_B, precision)[0]
+
+    return _stretch_outputs(model, corpus, stretches, batch, lambda done: None, outputs)
+
+
 def _recording_outputs(
     model: Detector,
     corpus: Corpus,
@@ -187,27 +252,34 @@ def _recording_outputs(
     progress: Callable[[int], Any],
     outputs: Callable[[NDArray[np.float32], NDArray[np.int64]], Frames],
 ) -> Iterator[tuple[int, Frames]]:
-    front_end = model.model_config.front_end
+    every = recording_stretches(corpus, recordings, model.model_config.front_end, segment_s, overlap_s)
+    return joined(_stretch_outputs(model, corpus, every, batch, progress, outputs))
+
+
+def _stretch_outputs(
+    model: Detector,
+    corpus: Corpus,
+    stretches: Iterable[Stretch],
+    batch: int,
+    progress: Callable[[int], Any],
+    outputs: Callable[[NDArray[np.float32], NDArray[np.int64]], Frames],
+) -> Iterator[tuple[Stretch, Frames]]:
+    stride = model.model_config.front_end.stride
     model.eval()
-
-    def places() -> Iterator[tuple[int, Windows, int]]:
-        for recording in recordings:
-            windows = Windows.of(corpus.recordings[recording].n_samples, front_end, segment_s, overlap_s)
-            yield from ((recording, windows, index) for index in range(len(windows)))
-
+    places = ((stretch, index) for stretch in stretches for index in range(stretch.first, stretch.last))
     pending: list[Frames] = []
-    for group in _batches(places(), batch):
-        starts = [(recording, windows.start(index) * front_end.stride) for recording, windows, index in group]
-        samples = group[0][1].size * front_end.stride
+    for group in _batches(places, batch):
+        starts = [(stretch.recording, stretch.windows.start(index) * stride) for stretch, index in group]
+        samples = group[0][0].windows.size * stride
         waveform_BN, lengths_B = corpus.waveforms(np.array(starts, dtype=SEGMENT_DTYPE), samples)
-        for (recording, windows, index), output in zip(group, outputs(waveform_BN, lengths_B), strict=True):
+        for (stretch, index), output in zip(group, outputs(waveform_BN, lengths_B), strict=True):
             pending.append(output)
-            if index == len(windows) - 1:
-                yield recording, stitch(windows, 0, pending)
+            if index == stretch.last - 1:
+                yield stretch, stitch(stretch.windows, stretch.first, pending)
                 pending = []
         progress(len(group))
 
 
-def _batches(items: Iterator[tuple[int, Windows, int]], size: int) -> Iterator[list[tuple[int, Windows, int]]]:
+def _batches(items: Iterator[tuple[Stretch, int]], size: int) -> Iterator[list[tuple[Stretch, int]]]:
     while batch := list(islice(items, size)):
         yield batch

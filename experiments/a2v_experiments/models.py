@@ -11,6 +11,7 @@ from pathlib import Path
 
 from a2v_model import Detector, Pretrainer
 from a2v_model import load_model as load_folder
+from a2v_model.plugins import ALLOW, loaded
 
 from .basics.errors import FAILED, UserError, light_install
 from .basics.places import DEFAULT_WORK
@@ -19,16 +20,31 @@ SCHEME = re.compile(r"^[a-z][a-z0-9+-]+:/")
 NAMED = re.compile(r"(?P<name>.+)@(?P<digest>[0-9a-f]{8})")
 
 
-def load_model(source: str | os.PathLike[str], tracking_uri: str | None = None) -> Pretrainer | Detector:
+def load_model(
+    source: str | os.PathLike[str], tracking_uri: str | None = None, allow_plugins: bool = False
+) -> Pretrainer | Detector:
     """A model in eval mode on the CPU, from a folder that holds model.safetensors and model.json, or an MLflow URI:
     `runs:/RUN_ID` (its artifact `model`), `models:/NAME/VERSION`, or an artifact's own (`s3://...`).
 
     tracking_uri: the MLflow store; None: MLFLOW_TRACKING_URI, else the one in the work folder (A2V_WORK or a2v-runs).
+    allow_plugins: whether code that it brings may be run (see `a2v_model.load_model`).
     Its methods `embed`, `likelihoods` and `attention_maps` take waveforms (a2v_model.inference). Raises ValueError
     where the folder is no model, UserError where the URI cannot be fetched.
     """
     with model_folder(source, tracking_uri) as folder:
-        return load_folder(folder)
+        return load_folder(folder, allow_plugins)
+
+
+def check_event_method(model: Detector, method: str) -> None:
+    """Raise ValueError where events are to be found by a plugin's method that the model brings and that is not
+    loaded: nobody agreed to it, or another source of it is in its place."""
+    for plugin in model.plugins:
+        if method in plugin.registers.get("event_method", []) and loaded(plugin.digest) is None:
+            raise ValueError(
+                f"the model's thresholds are for the event method {method}, code of its own which would be run: look at"
+                f" plugins/{plugin.name} in its folder, then allow it with --allow-plugins or {ALLOW}=1, or find events"
+                " in another way (predict --method avg)"
+            )
 
 
 @contextmanager

@@ -82,6 +82,6 @@ def test_plan_refuses_folds_that_cannot_be_made(a2v, csv_source, tmp_path):
 
 def test_recordings_that_only_validate_are_not_heard(a2v, csv_source, tmp_path):
     """8 recordings of 4 calls and 4 segments; a quarter is held out: 6 are left, 24 segments, of which 36 are drawn."""
-    tree = recipe_tree(data__source=str(csv_source), finetune__validation={"share": 0.25})
+    tree = recipe_tree(data__source=str(csv_source), folds__validation=0.25)
     said = a2v("experiment", "plan", write_recipe(tmp_path / "r.yaml", tree), "--work", tmp_path / "w", "--no-measure")
     assert "of labelled audio 1.5 times; 24 labelled calls: cc 12, sn 12" in said.out

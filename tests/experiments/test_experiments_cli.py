@@ -22,16 +22,22 @@ OF_LABELS = ("--regions", "--region-label")
 PREDICTIONS = [f"--predictions-{option.removeprefix('--')}" for option in ONE_TABLE if option not in OF_LABELS]
 REUSE = ["--trust-code", "--force"]
 EXPERIMENT = {
-    "experiment run": ["recipe", "--set", "--scale", "--work", "--tracking-uri", *REUSE],
+    "experiment run": [
+        "recipe", "--set", "--scale", "--work", "--tracking-uri", *REUSE, "--register", "--allow-plugins",
+    ],
+    "experiment rerun": ["run_id", "--work", "--tracking-uri", "--to", "--allow-plugins"],
     "experiment suggest": ["folder", "--minutes", "--out", "--json", *READING],
     "experiment submit": [
         "recipe", "--address", "--set", "--scale", "--work", "--tracking-uri", *REUSE, "--env", "--requirements",
-        "--wait", "--job-id",
+        "--register", "--wait", "--job-id",
     ],
     "experiment attach": ["job_id", "--address"],
-    "experiment plan": ["recipe", "--set", "--scale", "--measure", "--work", "--tracking-uri", *REUSE, "--json"],
+    "experiment stop": ["job_id", "--address"],
+    "experiment plan": [
+        "recipe", "--set", "--scale", "--measure", "--work", "--tracking-uri", *REUSE, "--allow-plugins", "--json",
+    ],
     "experiment list": ["--work", "--tracking-uri", "--json"],
-    "experiment compare": ["names", "--metric", "--figure", "--work", "--tracking-uri", "--json"],
+    "experiment compare": ["names", "--metric", "--baseline", "--figure", "--work", "--tracking-uri", "--json"],
     "ui": ["--work", "--tracking-uri", "--host", "--port"],
 }  # fmt: skip
 DATA = {
@@ -84,13 +90,16 @@ BENCH = {
 MODEL = {
     "model import": ["file", "--out", "--ignore"],
     "model info": ["model", "--json", "--tracking-uri"],
-    "model export": ["model", "out", "--tracking-uri"],
+    "model export": ["model", "out", "--tracking-uri", "--allow-plugins"],
+    "model promote": ["name", "--version", "--metric", "--force", "--work", "--tracking-uri"],
 }
 EXPLAIN = {
-    "explain filters": ["--model", "--out", "--audio", "--minutes", "--channel", "--npz", "--tracking-uri"],
+    "explain filters": [
+        "--model", "--out", "--audio", "--minutes", "--channel", "--npz", "--tracking-uri", "--allow-plugins",
+    ],
     "explain attention": [
         "file", "--model", "--start", "--end", "--out", "--layer", "--head", "--annotations", "--threshold",
-        "--channel", "--npz", "--tracking-uri", *ONE_TABLE,
+        "--channel", "--npz", "--tracking-uri", "--allow-plugins", *ONE_TABLE,
     ],
     "explain masks": [
         "recipe", "--stage", "--mask-probability", "--mask-length", "--frames", "--rows", "--draws", "--set", "--out",
@@ -108,29 +117,29 @@ PREDICT = {
         "recordings", "--model", "--out", "--format", "--likelihoods", "--embeddings", "--thresholds", "--threshold",
         "--classes", "--all-classes", "--min-duration", "--max-duration", "--merge-gap", "--method", "--window-s",
         "--peak-share", "--segment-s", "--overlap-s", "--channel", "--device", "--precision", "--batch", "--processes",
-        "--ray", "--address", "--figures", "--report", "--tracking-uri", "--json",
+        "--ray", "--address", "--figures", "--report", "--tracking-uri", "--allow-plugins", "--json",
     ],
 }  # fmt: skip
 ADAPT = {
     "adapt": [
         "folder", "--model", "--out", "--minutes", "--head", "--unfreeze-updates", "--labelled", "--work",
-        "--tracking-uri", "--json", *READING,
+        "--tracking-uri", "--allow-plugins", "--json", *READING,
     ],
 }  # fmt: skip
 SEARCH = {
     "search": [
         "clip", "--in", "--recordings", "--start", "--end", "--top", "--model", "--out", "--label", "--processes",
-        "--tracking-uri", "--json",
+        "--tracking-uri", "--allow-plugins", "--json",
     ],
 }  # fmt: skip
 REVIEW = {
     "review page": [
         "calls", "--recordings", "--order", "--per-band", "--windows", "--window-s", "--class", "--suggest", "--model",
-        "--slow", "--reviewer", "--port", "--no-browser", "--tracking-uri",
+        "--slow", "--reviewer", "--port", "--no-browser", "--tracking-uri", "--allow-plugins",
     ],
     "review report": [
         "calls", "--recordings", "--precision", "--sure", "--window-s", "--out", "--model", "--model-out", "--track",
-        "--work", "--tracking-uri", "--json",
+        "--work", "--tracking-uri", "--allow-plugins", "--json",
     ],
     "review export": [
         "calls", "--out", "--recordings", "--format", "--with", "--json",

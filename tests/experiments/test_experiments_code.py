@@ -60,12 +60,12 @@ def test_a_change_is_known_to_the_stages_that_compute_with_it(copied):
         "pretrain"
     }
     assert (
-        {"evaluate", "validate", "refit"}
+        {"evaluate", "validate", "cross", "refit"}
         >= changed_by(copied, "a2v_eval/matching.py", ("return ", "return 0 or "))
         >= {"evaluate", "validate"}
     )
     assert changed_by(copied, "a2v_data/stratification.py", ("return ", "return 0 or ")) == {
-        "folds", "finetune", "validate",  # subsets of the labels, recordings to validate on
+        "folds", "finetune", "validate", "cross",  # subsets of the labels, recordings to validate on
     }  # fmt: skip
     assert "prepare" in changed_by(copied, "a2v_data/resampling.py", ("return ", "return 0 or "))
 
@@ -92,7 +92,7 @@ def test_what_is_around_is_no_code_of_a_stage(copied):
 
 
 def fingerprints(source: Path) -> dict[str, tuple[str, str | None]]:
-    recipe = load_recipe("few_calls", [f"data.source={source}", "finetune.validation=null"])
+    recipe = load_recipe("few_calls", [f"data.source={source}", "folds.validation=null"])
     data = data_spec(recipe.data, "recordings")
     folds = folds_spec(recipe, data.fingerprint)
     tuned = finetune_spec(recipe.at_share(1.0), 0, 1.0, data.fingerprint, folds.fingerprint, None)

@@ -6,6 +6,8 @@ import json
 from urllib.parse import parse_qs, unquote, urlparse
 
 import pytest
+from a2v_eval.comparison import paired_test
+from a2v_eval.effects import holm
 from experiments_store import MadeUp, ap, disown
 
 FIRST = {0: ap(0.5, sn=0.4), 1: ap(0.6, sn=0.5), 2: ap(0.7, sn=0.6)}
@@ -39,8 +41,12 @@ def test_a_paired_test_over_the_folds_that_both_have(a2v, made):
     (pair,) = found["paired"]
     assert pair["folds"] == [0, 1, 2] and pair["reason"] == ""
     micro = next(test for test in pair["tests"] if test["metric"] == "AP/micro")
-    assert micro["difference"] == pytest.approx(-(0.1 + 0.2 + 0.2) / 3)
+    assert (pair["first"], pair["second"], found["baseline"]) == ("B", "A", {"side": "B", "best_by": "strict/AP/micro"})
+    assert micro["difference"] == pytest.approx((0.1 + 0.2 + 0.2) / 3)
     assert micro["p_sign_flips"] == micro["smallest_p"] == 0.25  # all three have the same sign: 2 of 8
+    oracle = paired_test([0.6, 0.8, 0.9], [0.5, 0.6, 0.7], k_folds=5)
+    assert micro["p"] == micro["p_adjusted"] == pytest.approx(oracle.p_corrected_t) and micro["tie"] is True
+    assert micro["low"] < 0 < micro["difference"] < micro["high"]
     assert {test["metric"] for test in pair["tests"]} == {"AP/micro", "strict/AP/micro", "AP/macro", "strict/AP/macro"}
     mean = {s["side"]: s["mean"] for s in found["scores"] if s["metric"] == "AP/micro"}
     assert mean == pytest.approx({"A": (0.5 + 0.6 + 0.7 + 0.1) / 4, "B": (0.6 + 0.8 + 0.9) / 3})
@@ -55,7 +61,8 @@ def test_text_shows_what_differs_scores_and_where_to_look(a2v, made):
     assert "model.dim" not in said.out
     row = next(line for line in lines if line.startswith("sn "))
     assert row.split("  ")[0] == "sn" and "0.50 ± 0.10" in row and "0.60 ± 0.26" in row
-    assert "A against B, paired over folds 0, 1, 2" in said.out and "p sign flips" in said.out
+    assert lines[0].startswith("B, the best by strict AP: tied with A (+.08 [") and lines[0].endswith("(Holm)")
+    assert "B against A, paired over folds 0, 1, 2" in said.out and "p sign flips" in said.out
     assert f"a2v ui --work {made.work}" in said.out and "/#/compare-runs?runs=" in said.out
 
 
@@ -76,7 +83,7 @@ def test_other_folds_are_not_paired(a2v, made):
     (pair,) = compare(a2v, made, a, b)["paired"]
     assert pair["tests"] == [] and "not the same recordings" in pair["reason"]
     said = a2v("experiment", "compare", a, b, "--work", made.work)
-    assert "A against B: no paired test: their folds are not the same recordings" in said.out
+    assert "B against A: no paired test: their folds are not the same recordings" in said.out
 
 
 def test_single_folds_stand_side_by_side_without_a_test(a2v, made):
@@ -95,7 +102,8 @@ def test_label_shares_stand_beside_equal_ones(a2v, made):
     found = compare(a2v, made, a, b)
     assert [pair["shares"] for pair in found["paired"]] == [[1.0, 1.0], [0.25, 0.25]]
     by_share = {pair["shares"][0]: pair["tests"][0]["difference"] for pair in found["paired"]}
-    assert by_share[1.0] == pytest.approx(-0.5 / 3) and by_share[0.25] == pytest.approx(0.5 / 3)
+    sign = -1 if found["baseline"]["side"] == "A" else 1  # both are as good as each other over the shares of both
+    assert by_share[1.0] == pytest.approx(sign * 0.25 / 3) and by_share[0.25] == pytest.approx(-sign * 0.25 / 3)
     said = a2v("experiment", "compare", a, b, "--work", made.work)
     assert "no fold with 1% of the labels: A" in said.out
 
@@ -103,7 +111,49 @@ def test_label_shares_stand_beside_equal_ones(a2v, made):
 def test_one_share_each_is_compared_whatever_it_is(a2v, made):
     a, b = made.experiment({1.0: FIRST}), made.experiment({0.25: SECOND})
     (pair,) = compare(a2v, made, a, b)["paired"]
-    assert pair["shares"] == [1.0, 0.25] and len(pair["tests"]) == 4
+    assert pair["shares"] == [0.25, 1.0] and len(pair["tests"]) == 4
+
+
+def test_a_baseline_is_tested_against_all_others_and_corrected_for_their_number(a2v, made):
+    scores = [
+        {1.0: {fold: ap(0.3 + 0.05 * fold + gain + 0.004 * (fold % 2) * number) for fold in range(5)}}
+        for number, gain in enumerate((0.0, 0.1, 0.2, 0.001))
+    ]
+    base, *others = [made.experiment(one, variant=f"v{number}") for number, one in enumerate(scores)]
+    found = compare(a2v, made, *others, base, baseline="v0")
+    assert found["baseline"] == {"side": "D", "best_by": None}
+    assert [(pair["first"], pair["second"]) for pair in found["paired"]] == [("D", "A"), ("D", "B"), ("D", "C")]
+    tests = [next(t for t in pair["tests"] if t["metric"] == "strict/AP/micro") for pair in found["paired"]]
+    assert [t["p_adjusted"] for t in tests] == pytest.approx(holm([t["p"] for t in tests]))
+    assert [t["tie"] for t in tests] == [False, False, True]
+    said = a2v("experiment", "compare", base, *others, "--baseline", "A", "--work", made.work)
+    assert max(map(len, said.out.splitlines()[:2])) <= 100
+    first = " ".join(said.out.split("\n\n")[0].split())
+    assert first.startswith("A, in strict AP: worse than B by -.05") and "; tied with D (" in first
+    best = compare(a2v, made, base, *others)
+    assert best["baseline"]["side"] == "C"
+    tests = [next(t for t in pair["tests"] if t["metric"] == "strict/AP/micro") for pair in best["paired"]]
+    assert min(t["p_adjusted"] for t in tests) == pytest.approx(6 * min(t["p"] for t in tests))  # all six pairs
+    said = a2v("experiment", "compare", base, *others, "--baseline", "v9", "--work", made.work)
+    assert said.code == 2 and "--baseline v9: is none of what is compared; give one of the letters: A (v0)" in said.err
+
+
+def test_seeds_are_paired_too(a2v, made):
+    store, runs = made.store("birds"), []
+    for gain in (0.0, 0.1):
+        tags = {}
+        for seed in (0, 1):
+            folds = {fold: ap(0.4 + gain + 0.1 * fold + 0.01 * seed * fold + 0.02 * gain * seed) for fold in range(2)}
+            run = store.run(made.experiment({1.0: folds}, variant=f"{gain} {seed}"))
+            tags[f"a2v.finetune_runs.{seed}"] = run.data.tags["a2v.finetune_runs"]
+        runs.append(made.experiment({}, variant=f"{gain} both", tags=tags))
+        store.client.delete_tag(runs[-1], "a2v.finetune_runs")
+    found = compare(a2v, made, *runs)
+    test = next(t for t in found["paired"][0]["tests"] if t["metric"] == "AP/micro")
+    assert (test["folds"], test["seeds"], test["difference"]) == (2, 2, pytest.approx(0.101))
+    mean = {s["side"]: (s["mean"], s["n"]) for s in found["scores"] if s["metric"] == "AP/micro"}
+    assert mean["A"] == (pytest.approx(0.4 + (0.1 + 0.11) / 4), 2)
+    assert set(found["sides"][0]["seeds"]) == {"0", "1"}
 
 
 def test_a_chosen_metric_is_shown_and_tested(a2v, made):

@@ -166,7 +166,7 @@ def test_folds_that_overlap_do_not_choose_one_anothers_thresholds(world, csv_sou
     sets = ["folds.scheme=shuffle", "folds.run=null", "folds.count=5"]
     folds = splits.split(make_recipe(tmp_path, sets, data__source=str(csv_source)), corpus)
     assert folds.overlap
-    with pytest.raises(UserError, match=r"evaluated in several folds.*finetune\.validation.*scheme: partition"):
+    with pytest.raises(UserError, match=r"evaluated in several folds.*folds\.validation.*scheme: partition"):
         splits.split(
             make_recipe(
                 tmp_path,

@@ -16,9 +16,9 @@ from a2v_experiments.stages.specs import data_spec, finetune_spec, folds_spec, p
 PINNED = {
     "few_calls: data": "880697f6ddec7ac8",
     "few_calls: folds": "bf5f3f72c727080b",
-    "few_calls: finetune": "b21502ed9777fdce",
-    "few_calls: its model": "1207c90bbb999d67",
-    "few_calls: refit": "ba09746ea0cfc6d4",
+    "few_calls: finetune": "7ccc2f2caa8090ee",
+    "few_calls: its model": "9726461366cdf534",
+    "few_calls: refit": "a2303f1b63bd5970",
     "few_calls: its refitted model": "99714ab808859fad",
     "quickstart: pretrain": "45d81e56cca6b2f1",
 }

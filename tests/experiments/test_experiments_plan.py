@@ -47,7 +47,8 @@ def states(found):
 
 def what_run_said(said):
     """Stage -> 'reused' or 'run', and its run's id, as `run` prints them."""
-    return {name: (how, run) for name, how, run in re.findall(r"^(\S.*): (reused, run|run) (\w{32})(?: \(.*\))?$", said.out, re.M)}
+    found = re.findall(r"^(\S.*): (reused, run|run) (\w{32})(?: \(.*\))?$", said.out, re.M)
+    return {name: (how, run) for name, how, run in found}
 
 
 def files(folder: Path):
@@ -249,9 +250,9 @@ def test_evaluation_takes_the_held_out_share(tmp_path, known_speed):
 def test_validation_takes_its_share_as_often_as_it_looks(tmp_path, known_speed, left, looks):
     """10 updates, every 4: at 4, 8 and 10; and once more for thresholds, which a model that is there has left, too.
     Of 280 s labelled 3 in 4 are to train on, half of these labels are used, and a fifth of them validates: 21 s."""
-    stage = {"updates": 10, "validation": {"every": 4, "share": 0.2}}
+    stage = {"updates": 10, "validation": {"every": 4}}
     tree = recipe_tree()["finetune"] | stage
-    recipe = make_recipe(tmp_path, folds={"holdout": 0.25}, data__source="x", finetune=tree)
+    recipe = make_recipe(tmp_path, folds={"holdout": 0.25, "validation": 0.2}, data__source="x", finetune=tree)
     one = replace(planned(recipe, "finetune", left), share=0.5)
     seconds = Clock(lambda line: None).validation_s(one, Audio(1000.0, 280.0, True))
     assert seconds == pytest.approx((looks + 1) * (21 / 0.7 * 0.1 + 21 * 0.004))

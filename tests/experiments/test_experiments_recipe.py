@@ -355,3 +355,17 @@ def test_the_command_says_it_in_one_line_with_exit_code_2_and_writes_nothing(
     assert said.code == 2 and said.out == ""
     assert said.only_line().startswith(told)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_extends_finds_a_file_beside_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    write_recipe(folder / "mine.yaml", recipe_tree(finetune__updates=11))
+    for name in ("mine", "mine.yaml"):
+        child = folder / "child.yaml"
+        child.write_text(f"extends: {name}\n")
+        assert load_recipe(str(child)).finetune.updates == 11
+    own = folder / "quickstart.yaml"
+    own.write_text("extends: quickstart\nfinetune: {updates: 12}\n")  # the bundled one, not itself
+    assert load_recipe(str(own)).finetune.updates == 12

@@ -18,7 +18,7 @@ from a2v_eval.learned import learned
 from a2v_eval.thresholds import ThresholdScores
 from a2v_experiments.basics.errors import UserError
 from a2v_experiments.recipe.files import load_recipe
-from a2v_experiments.stages import cross_fit, refit, stages
+from a2v_experiments.stages import cross_fit, pooled, refit, stages
 from a2v_experiments.stages.figures import FigureData
 from a2v_experiments.stages.graph import find_sources
 from a2v_experiments.stages.specs import experiment_spec, finetune_spec, folds_spec, refit_spec
@@ -56,10 +56,10 @@ def world(tmp_path_factory, empty_database, csv_source) -> World:
     heard: dict[str, list[str]] = {}
     train = stages._train
 
-    def spied(context, spec, run_id, name, label):
+    def spied(context, spec, run_id, name, label, *rest):
         heard[label] = list(spec.recordings)
         assert spec.validation == []
-        train(context, spec, run_id, name, label)
+        train(context, spec, run_id, name, label, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "_train", spied)
@@ -182,7 +182,7 @@ def test_what_is_no_longer_defined_is_left_out(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "sets, wanted",
     [(["folds.refit=true"], True), (["evaluate={fit_events: true}"], True), ([], False),
-     (["folds.refit=true", "folds.run=[1]"], False), (["folds.refit=true", "finetune.validation={}"], False)],
+     (["folds.refit=true", "folds.run=[1]"], False), (["folds.refit=true", "folds.validation=0.2"], False)],
 )  # fmt: skip
 def test_where_folds_choose_for_one_another(tmp_path, sets, wanted):
     """Where there are several, no validation, and no threshold that the recipe says to count at."""
@@ -276,7 +276,7 @@ def test_a_run_is_of_the_folds_that_choose_its_thresholds(tmp_path):
 
 
 def test_its_model_depends_on_the_data_and_not_on_the_folds(tmp_path):
-    recipe = make_recipe(tmp_path, finetune__validation={"every": 2}, folds__refit=True).for_refit()
+    recipe = make_recipe(tmp_path, folds__validation=0.2, folds__refit=True).for_refit()
     assert recipe.finetune.validation is None
     one, other = refit_spec(recipe, ["a", "b"], "data", None), refit_spec(recipe, ["a"], "data", None)
     assert one.fingerprint != other.fingerprint and one.training == other.training
@@ -307,7 +307,7 @@ def test_a_class_that_a_folds_model_never_heard_is_not_judged_by_it(monkeypatch)
         )
         for run, predicted, labelled in (("a", [[3, 1], [0, 0]], [1, 1]), ("b", [[1, 1], [1, 0]], [1, 0]))
     }
-    monkeypatch.setattr(refit, "threshold_scores", lambda context, run: of_run[run])
+    monkeypatch.setattr(pooled, "threshold_scores", lambda context, run: of_run[run])
     monkeypatch.setattr(refit, "holds_for", lambda fitted, told: {"recordings": told})
     said: list[str] = []
     context = SimpleNamespace(recipe=SimpleNamespace(folds=SimpleNamespace(selected=[0, 1])), say=said.append)

@@ -223,7 +223,8 @@ def test_the_command_ends_with_table_store_and_how_to_look_at_it(world):
     rows = [line.split()[0] for line in out.splitlines() if line.split()[:1] in (["cc"], ["sn"], ["micro"], ["macro"])]
     assert sorted(rows) == ["cc", "macro", "micro", "sn"] and " ± " in out
     assert f"tracking store: sqlite:///{world.work}/mlflow.db" in out
-    assert f"a2v ui --work {world.work}" in out
+    assert "in MLflow, while `" in out and f"a2v ui --work {world.work}` runs:" in out
+    assert f"/runs/{world.first_runs()['experiment'][0].info.run_id}?workflowType=machine_learning" in out
     assert "synthetic" not in out
 
 

@@ -109,4 +109,42 @@ def test_what_belongs_to_other_recordings_is_left_out(tmp_path):
     recipe = load_recipe(str(write_recipe(tmp_path / "s.yaml", tree)), scale="tiny")
     assert recipe.data.classes is None and recipe.evaluate.events.threshold == 0.2 and recipe.backbone is None
     assert recipe.folds.group == "^(r[0-9]+)_" and recipe.folds.holdout == 0.25 and recipe.folds.selected == [0]
-    assert recipe.ray.num_workers == 0 and recipe.ray.address == "host:1"
+    assert recipe.ray.num_workers == 2 and recipe.ray.address == "host:1"  # a cluster: Ray Train is tried too
+    assert recipe.finetune.micro_batches == 2  # one for each worker
+
+
+def test_without_a_cluster_it_trains_in_this_process(tmp_path):
+    path = write_recipe(tmp_path / "s.yaml", recipe_tree(ray={"num_workers": 2}))
+    recipe = load_recipe(str(path), scale="tiny")
+    assert recipe.ray.num_workers == 0 and recipe.finetune.micro_batches == 1
+
+
+@pytest.mark.parametrize(
+    "sweep, key, expected",
+    [
+        ({"parameters": {"finetune.updates": [100, 1000]}}, "finetune.updates", [4, 8]),
+        ({"parameters": {"finetune.updates": [5, 1000]}}, "finetune.updates", [5, 8]),
+        ({"parameters": {"finetune.updates": [1000, 300, 100]}}, "finetune.updates", [8, 4]),
+        ({"parameters": {"pretrain.clones": [4, 16]}}, "pretrain.clones", [1, 2]),
+        ({"parameters": {"finetune.mask_length": [2, 9]}}, "finetune.mask_length", [2, 9]),  # is not capped
+        (
+            {"variants": {"a": {"finetune.updates": 50}, "b": {"finetune.updates": 60}, "c": {"finetune.focal": True}}},
+            "finetune.updates",
+            [4, 8, 6],
+        ),
+    ],
+)
+def test_swept_values_stay_distinct(tmp_path, sweep, key, expected):
+    file = read_recipe(str(write_recipe(tmp_path / "s.yaml", recipe_tree(sweep=sweep))), scale="tiny")
+    stage, field = key.split(".")
+    trials = trials_of(file)
+    assert [getattr(getattr(one.recipe, stage), field) for one in trials] == expected
+    assert len({one.name for one in trials}) == len(trials)
+
+
+def test_a_swept_range_stays_one(tmp_path):
+    sweep = {"search": "random", "trials": 3, "parameters": {"finetune.updates": {"low": 50, "high": 900}}}
+    sweep["parameters"]["finetune.updates"] |= {"integer": True, "step": 50}
+    file = read_recipe(str(write_recipe(tmp_path / "s.yaml", recipe_tree(sweep=sweep))), scale="tiny")
+    assert file.resolve().sweep.parameters["finetune.updates"].ends == [4, 8]
+    assert len({one.recipe.finetune.updates for one in trials_of(file)}) == 3

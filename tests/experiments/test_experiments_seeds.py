@@ -1,4 +1,4 @@
-"""`seeds` of a recipe: everything is trained with each, on the same folds; deviation over seeds and over folds apart."""
+"""`seeds` of a recipe: everything is trained with each, on the same folds; both deviations apart."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ def test_every_seed_has_its_runs_below_one_parent_and_one_model_for_new_recordin
 
 def test_the_plan_has_every_seed(world, first_runs):
     said = call_quietly(
-        "experiment", "plan", world.recipe, "--work", world.work, "--set", "seeds=[0, 7]", "--set", "variant=p", "--json",
-        "--no-measure",
+        "experiment", "plan", world.recipe, "--work", world.work, "--set", "seeds=[0, 7]", "--set", "variant=p",
+        "--json", "--no-measure",
     )  # fmt: skip
     assert said.code == 0, said.err
     planned = json.loads(said.out)["stages"]

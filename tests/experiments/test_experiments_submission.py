@@ -180,6 +180,9 @@ class Details:
     status: str
     driver_exit_code: int | None = None
     message: str = ""
+    metadata: dict[str, str] | None = None
+    submission_id: str = "job"
+    start_time: int = 0
 
 
 @dataclass
@@ -195,6 +198,14 @@ class FakeClient:
         if job_id == "unknown":
             raise RuntimeError("Request failed with status code 404: Job unknown does not exist.")
         return self.end if self.ended else Details("RUNNING")
+
+    def stop_job(self, job_id: str) -> bool:
+        self.get_job_info(job_id)
+        self.ended = True
+        return True
+
+    def list_jobs(self) -> list[Details]:
+        return [Details("RUNNING", submission_id=name, start_time=n) for n, name in enumerate(("older", "newer"))]
 
     async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
         await asyncio.sleep(0)
@@ -244,7 +255,23 @@ def test_following_ends_as_the_job_ends(end, code, told):
 
 def test_an_unknown_job_is_one_line():
     error = followed(FakeClient(Details("SUCCEEDED")), "unknown")[1]
-    assert error is not None and error.code == 2 and "no job with this id" in str(error)
+    assert error is not None and error.code == 2
+    assert str(error) == "job unknown: the cluster has no job with this id; the newest: newer, older"
+
+
+def test_a_job_is_stopped_and_how_it_goes_on_is_said(a2v, monkeypatch):
+    again = "a2v experiment submit small.yaml --address http://head:8265"
+    client = FakeClient(Details("STOPPED", -15, metadata={"recipe": "small", "a2v.again": again}))
+    monkeypatch.setattr(jobs, "connect", lambda address: client)
+    said = a2v("experiment", "stop", "job", "--address", ADDRESS)
+    assert said.code == 0 and client.ended and said.out.splitlines()[-2:] == [
+        "it goes on from the last checkpoints:", f"  {again}",
+    ]  # fmt: skip
+    client.end = Details("SUCCEEDED", 0)
+    said = a2v("experiment", "stop", "job", "--address", ADDRESS)
+    assert said.code == 0 and said.out == "job job had ended before: SUCCEEDED\n"
+    said = a2v("experiment", "stop", "unknown", "--address", ADDRESS)
+    assert said.code == 2 and "no job with this id; the newest: newer, older" in said.only_line()
 
 
 def test_fewer_workers_than_the_least_are_refused(tmp_path):

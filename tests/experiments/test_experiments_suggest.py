@@ -219,7 +219,7 @@ def test_a_short_training_has_a_short_warm_up(bases, updates, warm_up):
     found = suggest(facts_with(some(16000)), bases, 20, {"finetune": Trainable(updates, 1.0)})
     said = {setting.key: setting.value for setting in found.settings if setting.key.startswith("finetune.")}
     expected = {} if warm_up is None else {"finetune.optimizer.warmup_updates": warm_up}
-    assert said == {"finetune.updates": updates, "finetune.validation": None, **expected}
+    assert said == {"finetune.updates": updates, **expected}
 
 
 def test_each_stage_has_a_warm_up_of_its_own(waveform_bases):

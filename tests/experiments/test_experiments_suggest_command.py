@@ -42,7 +42,7 @@ def test_all_labels_train_the_model_for_new_recordings(a2v, tmp_path, count, fol
     told = " ".join(text.replace("#", " ").split())
     assert found.folds.refit and len(found.folds.selected) == folds
     assert found.finetune.updates == pytest.approx(2 * 60 * 0.7 / 0.3 / (folds + 1), abs=1)
-    assert (found.finetune.validation is None) == (count < 10)
+    assert (found.folds.validation is None) == (count < 10)
     why_none = f"{count} labelled recordings are too few to keep some apart; thresholds are chosen across the folds"
     assert (why_none in told) == (count < 10)
     assert f"for {folds + 1} trainings ({folds} fold{'s' if folds > 1 else ''} and the final model)" in told

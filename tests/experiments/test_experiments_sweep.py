@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from a2v_experiments.basics.errors import UserError
 from a2v_experiments.cluster import session as ray_session
 from a2v_experiments.recipe.sections import RayConfig
 from a2v_experiments.recipe.sweep import PruningConfig, Range, SweepConfig
+from a2v_experiments.sweep.placing import needed
 from a2v_experiments.sweep.report import axis_label, records, text_report
 from a2v_experiments.sweep.rows import Row, best_of
 from a2v_experiments.sweep.search import bundle, optuna_search, scheduler, trials_at_once
@@ -47,8 +49,17 @@ def test_a_trial_that_never_fits_is_said_so():
 
 def test_a_trial_reserves_its_processors_itself_only_without_workers():
     """With workers Ray Train reserves them: were they reserved twice, two workers would wait forever on 2 cores."""
-    assert bundle(RayConfig(cpus_per_worker=2), "10.0.0.1") == {"CPU": 2}
+    assert bundle(RayConfig(cpus_per_worker=2), None) == {"CPU": 2}
+    assert bundle(RayConfig(num_workers=2), None).keys() == {"memory"}
     assert bundle(RayConfig(num_workers=2), "10.0.0.1") == {"node:10.0.0.1": 0.001}
+
+
+def test_what_a_trial_reads_has_to_be_seen_where_it_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one = make_recipe(tmp_path, ["data.annotations.mapping=map.csv"], data__source="/corpora/a")
+    other = make_recipe(tmp_path, [], data__source="/corpora/b", backbone="runs:/1", pretrain=None)
+    assert needed([one, other, one]) == [Path(p) for p in (tmp_path, "/corpora/a", tmp_path / "map.csv", "/corpora/b")]
+    assert needed([other]) == [Path("/corpora/b")]  # then it does not matter where the command was called
 
 
 # --- which go on, and where Optuna goes on from
@@ -240,7 +251,13 @@ def test_a_sweep_from_end_to_end(tmp_path: Path, new_work: Callable[[str], Path]
     best = max(("short masks", "long masks"), key=lambda name: trials[name].data.metrics["strict/mAP/micro_mean"])
     assert parent.data.tags["a2v.best_trial"] == best and f"best trial by strict/mAP/micro: {best}" in said.out
     figures = {"ap_against_parameters_paper.png", "ap_against_parameters_strict.png"}
-    assert figures | {"sweep.csv", "sweep.txt", "sweep.json"} <= world.artifacts(parent)
+    answer = {"answer.txt", "answer.json", "sweep.html"}
+    assert figures | answer | {"sweep.csv", "sweep.txt", "sweep.json"} <= world.artifacts(parent)
+    words = world.fetch(parent, "answer.txt").read_text(encoding="utf-8").strip()
+    assert words in said.out and parent.data.tags["a2v.answer"].splitlines()[0][:40] in words
+    mask = f"effect/finetune.mask_length/{'2' if best == 'short masks' else '4'}"
+    means = [trials[name].data.metrics["strict/mAP/micro_mean"] for name in ("short masks", "long masks")]
+    assert parent.data.metrics[mask] == pytest.approx(abs(means[0] - means[1]))
     found = json.loads(world.fetch(parent, "sweep.json").read_text(encoding="utf-8"))
     assert [record["status"] for record in found["trials"]] == ["finished", "finished", "failed"]
 
@@ -253,7 +270,7 @@ def test_a_sweep_from_end_to_end(tmp_path: Path, new_work: Callable[[str], Path]
     failed = trials["long segments"]
     assert again <= {parent.info.run_id, failed.info.run_id} | {run.info.run_id for run in below(world, failed)}
 
-    # without it, the sweep is another one whose stages are all there
+    # without it, the sweep is whole
     tree["sweep"]["variants"].pop("long segments")
     write_recipe(recipe, tree)
     trained = len(world.runs("finetune"))
@@ -291,3 +308,55 @@ def test_a_trial_that_falls_behind_is_pruned_and_stays_so(
     assert second.data.tags["a2v.input_run.model"] in {run.info.run_id for run in below(world, trials["0.0"])}
     said = call_quietly("experiment", "run", recipe, "--work", work)
     assert said.code == 0 and "every trial: reused" in said.out and "1    pruned" in said.out
+
+
+EAR = {
+    "front_end": {
+        "kind": "ear", "sample_rate": 4000, "filters": 16, "stem": [8, 8], "band_masks": 0, "time_mask_probability": 0,
+    },
+    "encoder": {"kind": "convolutions", "dim": 16, "depth": 2, "dropout": 0.0},
+}  # fmt: skip
+LEARNS = {
+    "average_layers": 1, "channel_mask_length": 0, "mask_length": 0, "head_only_updates": 0, "freeze_front_end": False,
+    "layerdrop": 0, "segments": 12, "micro_batches": 1, "bcl": None, "focal": False,
+    "optimizer": {"learning_rate": 0.01, "warmup_updates": 5}, "updates": 20, "log_every": 60, "checkpoint_every": 10,
+}  # fmt: skip
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("_ray")
+def test_a_trial_is_pruned_within_a_training_by_its_validations(
+    tmp_path: Path, new_work: Callable[[str], Path], csv_source: Path
+):
+    """One learns the tones at once; one whose steps are too small stops after 3 of its 4 validations of fold 0."""
+    sweep = {
+        "parameters": {"finetune.optimizer.learning_rate": [0.01, 1e-6]},
+        "pruning": {"grace_validations": 3}, "concurrency": 1,
+    }  # fmt: skip
+    tree = recipe_tree(
+        data__source=str(csv_source), pretrain=None, model=EAR, folds__validation=0.3, sweep=sweep,
+        evaluate={"fit_events": True, "overlap_s": 0.3},
+    )  # fmt: skip
+    tree["finetune"] |= {**LEARNS, "validation": {"every": 5}}
+    recipe, work = write_recipe(tmp_path / "prune.yaml", tree), new_work("prune")
+    said = call_quietly("experiment", "run", recipe, "--work", work)
+    assert said.code == 0, said.err
+    assert re.search(
+        r"learning_rate=1e-06: pruned, validation/strict/mAP/micro 0\.\d+ after 3 of 8 validations", said.out
+    )
+    assert "best trial by validation/strict/mAP/micro: learning_rate=0.01" in said.out
+    world = World(work, recipe, said)
+    trials = {run.data.params["finetune.optimizer.learning_rate"]: run for run in world.runs("trial")}
+    whole, pruned = trials["0.01"], trials["1e-06"]
+    assert whole.info.status == "FINISHED" and pruned.info.status == "KILLED"
+    assert pruned.data.tags["a2v.pruned"] == "true" and pruned.data.tags["a2v.folds"] == "0"
+    assert whole.data.metrics["validation/strict/mAP/micro_mean"] > 0.9
+    (only,) = below(world, pruned)
+    assert only.info.status == "KILLED"
+    history = world.store.client.get_metric_history(only.info.run_id, "validation/strict/mAP/micro")
+    assert [point.step for point in history] == [5, 10, 15]
+    # what Optuna would be told of it, if there were more trials to choose
+    assert pruned.data.metrics["validation/strict/mAP/micro_mean"] == pytest.approx(history[-1].value, abs=0.05)
+    assert not list((work / "checkpoints").glob("*"))  # nobody goes on from where it stopped
+    said = call_quietly("experiment", "run", recipe, "--work", work)
+    assert said.code == 0 and "every trial: reused" in said.out

@@ -217,3 +217,17 @@ def test_settings_of_a_label_share_stand_on_those_of_finetuning(tmp_path):
         0.1,
         2,
     )
+
+
+def test_null_drops_what_a_parent_sweeps(tmp_path):
+    parameters = {"finetune.mask_length": [2, 4], "finetune.focal": [True, False], "pretrain.clones": [1, 2]}
+    write_recipe(tmp_path / "base.yaml", recipe_tree(sweep={"parameters": parameters}))
+    child = tmp_path / "child.yaml"
+    child.write_text("extends: base\nsweep: {parameters: {finetune.focal: null}}\n")
+    assert list(read_recipe(str(child)).resolve().sweep.parameters) == ["finetune.mask_length", "pretrain.clones"]
+    dropped = read_recipe(str(child), ["sweep.parameters.finetune=null"]).resolve().sweep
+    assert list(dropped.parameters) == ["pretrain.clones"]
+    nested = read_recipe(str(child), ["sweep.parameters.pretrain.clones=null"]).resolve().sweep
+    assert list(nested.parameters) == ["finetune.mask_length"]
+    with pytest.raises(UserError, match="name either parameters"):
+        read_recipe(str(child), ["sweep.parameters.finetune=null", "sweep.parameters.pretrain=null"]).resolve()

@@ -12,24 +12,27 @@ import numpy as np
 import pytest
 import torch
 from a2v_data.corpus import Corpus
+from a2v_eval.evaluation import EvaluationConfig, evaluate
 from a2v_eval.events import EventConfig
 from a2v_experiments.basics.stopping import finishing_update
+from a2v_experiments.inference import recording_likelihoods
 from a2v_experiments.stages import stages
 from a2v_experiments.training import checkpoints, tasks
 from a2v_experiments.training.checkpoints import AVERAGE, BEST, MODEL, read_state, read_weights
 from a2v_experiments.training.tasks import TrainingSpec, build_task
 from a2v_experiments.training.validation import validation_events
 from a2v_experiments.training.validation_report import summary
+from a2v_model import load_model
 from experiments_faults import run_terminated
 from experiments_training import Training, run_loop
-from experiments_world import RECORDINGS, make_recipe, training_spec
+from experiments_world import CLASSES, RECORDINGS, calls, make_recipe, training_spec
 
 NAMES = [f"rec{n:02d}.wav" for n in range(RECORDINGS)]
 
 
 def spec(folder: Path, corpus: Corpus, *overrides: str, held: int = 3) -> TrainingSpec:
     """Trains on all recordings but the last `held` ones, which validate."""
-    recipe = make_recipe(folder, [f"finetune.{override}" for override in overrides])
+    recipe = make_recipe(folder, ["folds.validation=0.2", *(f"finetune.{override}" for override in overrides)])
     plain = training_spec(recipe, "finetune", corpus.folder, NAMES[: RECORDINGS - held])
     return plain.model_copy(update={"validation": NAMES[RECORDINGS - held :], "overlap_s": 0.3})
 
@@ -79,8 +82,9 @@ def scored(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     left = iter(values)
 
     def score(*arguments: object) -> SimpleNamespace:
-        value = SimpleNamespace(ap=next(left))
-        return SimpleNamespace(strict=SimpleNamespace(micro=value, macro=value))
+        value = next(left)
+        found = {} if np.isnan(value) else {f"strict/AP/{of}": value for of in ("micro", "macro")}
+        return SimpleNamespace(scores=SimpleNamespace(metrics=lambda: found), loss=0.5)
 
     monkeypatch.setattr(tasks, "score_validation", score)
 
@@ -115,6 +119,27 @@ def test_without_patience_left_it_stops_and_stays_stopped(tmp_path, corpus, monk
     assert run_loop(one, tmp_path / "t", checkpoints.newest(training.folder)).metrics == {}
 
 
+def test_validation_has_the_loss_of_the_frames_that_it_hears(tmp_path, corpus):
+    """Focal loss of the likelihoods: alpha_t (1 - p_t)^2 -log p_t, summed over classes, mean over frames."""
+    one = spec(tmp_path, corpus, "validation={every: 3}", "focal=true")
+    training = run_loop(one, tmp_path / "t")
+    assert all(np.isfinite(training.metrics[update]["validation/loss"]) for update in (3, 6))
+    task = build_task(one, torch.device("cpu"))
+    task.model.load_state_dict(training.weights(6))
+    losses = []
+    for number, likelihood_TC in recording_likelihoods(
+        task.model, corpus, corpus.indices(one.validation), 1.0, 0.3, precision="float32"
+    ):
+        target_TC = np.zeros_like(likelihood_TC, dtype=bool)
+        for label, start, end in calls(number):  # 40 samples a frame; it is of the call where its centre is
+            frames = np.arange(len(target_TC)) * 40 + 20
+            target_TC[(frames >= start) & (frames < end), CLASSES.index(label)] = True
+        right = np.where(target_TC, likelihood_TC, 1 - likelihood_TC).astype(float)
+        losses.append(-np.where(target_TC, 0.25, 0.75) * (1 - right) ** 2 * np.log(right))
+    expected = np.concatenate(losses).sum(1).mean()
+    assert training.metrics[6]["validation/loss"] == pytest.approx(expected, rel=1e-3)
+
+
 def test_validation_ranks_by_a_low_threshold_unless_thresholds_were_chosen():
     assert validation_events(EventConfig(threshold=0.4)).threshold == 0.05
     assert validation_events(EventConfig(threshold=0.01)).threshold == 0.01
@@ -131,8 +156,8 @@ def test_an_experiment_validates_on_whole_groups_of_training_recordings(world, m
         return run(spec, *rest)
 
     monkeypatch.setattr(stages, "run_training", training)
-    changes = ["finetune.validation={every: 3, share: 0.3}", "finetune.weight_average=0.9", "variant=validated"]
-    said = world.call(*changes, r"folds.group=^rec\d(\d)")
+    changes = ["finetune.validation={every: 3}", "finetune.weight_average=0.9", "variant=validated"]
+    said = world.call(*changes, "folds.validation=0.3", r"folds.group=^rec\d(\d)", "evaluate.events.threshold=0.3")
     assert said.code == 0, said.err
     runs = [run for run in world.runs("finetune") if run.data.tags["variant"] == "validated"]
     (folds,) = [run for run in world.runs("folds") if run.info.run_id == runs[0].data.tags["a2v.input_run.folds"]]
@@ -147,7 +172,20 @@ def test_an_experiment_validates_on_whole_groups_of_training_recordings(world, m
         best = one.data.metrics["validation/best_update"]
         described = json.loads((world.fetch(one, "model") / "model.json").read_text(encoding="utf-8"))
         assert described["extra"]["updates"] == best
-        assert one.data.metrics["validation/strict/AP/micro"] <= one.data.metrics["validation/best/strict/AP/micro"]
+        # what ranks, of the model that the run keeps, with the evaluation's settings
+        corpus = Corpus.open(spec.corpus)
+        model = load_model(world.fetch(one, "model"))
+        heard = recording_likelihoods(model, corpus, corpus.indices(spec.validation), 1.0, 0.3, precision="float32")
+        settings = EvaluationConfig(events=EventConfig(threshold=0.3, window_s=0.03))
+        scores = evaluate(((found, corpus.truth(number)) for number, found in heard), corpus.classes, 100.0, settings)
+        ranks = {name: value for name, value in scores.metrics().items() if "AP/" in name}
+        assert {"strict/mAP/micro", "strict/AP/micro", "strict/AP/cc", "strict/mAP/macro"} <= ranks.keys()
+        assert {name: one.data.metrics[f"validation/{name}"] for name in ranks} == pytest.approx(ranks)
+        assert not [name for name in one.data.metrics if name.startswith("validation/") and "/F1/" in name]
+    (parent,) = [run for run in world.runs("experiment") if run.data.tags["variant"] == "validated"]
+    means = [run.data.metrics["validation/strict/mAP/micro"] for run in runs]
+    assert parent.data.metrics["validation/strict/mAP/micro_mean"] == pytest.approx(np.mean(means))
+    assert parent.data.metrics["validation/strict/mAP/micro_std"] == pytest.approx(np.std(means, ddof=1))
     lines = said.out.splitlines()
     assert sum(line.startswith("  validation: strict AP ") for line in lines) == 4  # two folds, at 3 and 6 updates
     assert sum(line.startswith("  validation AP was ") for line in lines) == 2

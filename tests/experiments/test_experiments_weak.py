@@ -172,7 +172,7 @@ def test_presence_is_learned_from_labels_of_whole_recordings_alone(tmp_path: Pat
         training = run_loop(one, tmp_path / str(seed))
         task = build_task(one.model_copy(update={"validation": held}), torch.device("cpu"))
         task.model.load_state_dict(training.weights(40))
-        found.append(task.score(task.model).micro)
+        found.append(task.score(task.model).scores.micro)
         places.append(_hits(task.model, weak, list(range(20, CLIPS))))
     assert chance == 0.5 and min(found) > 0.8, found
     assert np.mean(places) > 0.6, places  # and when it calls, though nobody said it: a call is 6 % of a clip
@@ -246,7 +246,7 @@ def world(source: Path, empty_database: Path, tmp_path_factory: pytest.TempPathF
     tree = recipe_tree(
         pretrain=None, model=EAR, data__source=str(folder / "source"), data__labelled="auto",
         data__annotations={"weak": "clips.csv", "mapping": "map.csv"},
-        folds={"count": 3, "run": [0, 1], "refit": True},
+        folds={"count": 3, "run": [0, 1], "refit": True, "validation": 0.2},
         evaluate={"fit_events": True, "overlap_s": 0.3},
     )  # fmt: skip
     tree["finetune"] |= {**LEARNS, "updates": 20, "validation": {"every": 10}}

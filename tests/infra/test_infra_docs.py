@@ -80,11 +80,14 @@ def test_wrong_commands_would_be_found() -> None:
 
 
 def test_recipes_are_as_shown(tmp_path: Path) -> None:
-    shown = [text for page in SHOWN for text in blocks(page, "yaml")]
+    shown = [(page, text) for page in SHOWN for text in blocks(page, "yaml")]
     assert len(shown) >= 2
-    for number, text in enumerate(shown):
+    for number, (page, text) in enumerate(shown):
         path = tmp_path / f"shown{number}.yaml"
         path.write_text(text, encoding="utf-8")
+        for name in yaml.safe_load(text).get("plugins", []):  # the code that its page shows
+            code = next(block for block in blocks(page, "python") if "@register_" in block)
+            (tmp_path / name).write_text(code, encoding="utf-8")
         assert load_recipe(str(path), [f"data.source={tmp_path}"]).name == yaml.safe_load(text)["name"]
 
 

@@ -149,7 +149,9 @@ def head_config(source: Pretrainer | Detector, head: Literal["linear", "temporal
     else:
         dim = source.model_config.encoder.dim
         kept = {"average_layers": source.averaged, "channel_mask_length": min(64, dim // 4)}
-    return FinetuneConfig(**{**kept, "head": head, "head_prior": PRIOR, "focal": False, "head_only_updates": 0})
+    return FinetuneConfig(
+        **{**kept, "head": head, "head_prior": PRIOR, "focal": False, "loss": None, "head_only_updates": 0}
+    )
 
 
 def recipe_for(
@@ -167,7 +169,7 @@ def recipe_for(
     updates = max(1, options.unfreeze_updates)
     stage = FinetuneStage(
         **config.model_dump(), updates=updates, segments=UNFREEZE_SEGMENTS, sampling=SamplingConfig(),
-        weight_average=0.99, validation=ValidationConfig(share=SHARE, every=max(1, updates // UNFREEZE_LOOKS)),
+        weight_average=0.99, validation=ValidationConfig(every=max(1, updates // UNFREEZE_LOOKS)),
         optimizer=OptimizerConfig(learning_rate=UNFREEZE_RATE, warmup_updates=updates // 10), seed=options.seed,
         log_every=max(1, updates // 50),
     )  # fmt: skip

@@ -19,7 +19,7 @@ import torch
 from a2v_data.corpus import Corpus
 from a2v_data.sampling import SamplingConfig, draw_segments
 from a2v_data.training_part import TrainingPart
-from a2v_eval.evaluation import Evaluation, EvaluationConfig, evaluate
+from a2v_eval.evaluation import EvaluationConfig, evaluate
 from a2v_model import Detector, own_threads, threads, weight_decay_groups
 from a2v_model.config import AnyFrontEnd
 from a2v_model.heads import TemporalHead, apply_head
@@ -31,7 +31,7 @@ from ..recipe.sections import OptimizerConfig
 from ..training.average import Average
 from ..training.group import Group
 from ..training.loop import learning_rate, seeded
-from ..training.validation import Validation, best_of, validation_events
+from ..training.validation import Look, Validation, best_of, validation_events
 from .features import Features
 
 FRAMES_AT_ONCE = 50_000  # of a recording, whose likelihoods are computed
@@ -146,16 +146,17 @@ def train_head(
     start = copy.deepcopy(detector.head).cpu()
     temporal = start if isinstance(start, TemporalHead) else None
     first = start.project if isinstance(start, TemporalHead) else start
+    assert isinstance(first, nn.Linear), "adapted heads are built in"
     mean_D, spread_D = moments(features, train, temporal.norm if temporal else nn.Identity())
     standardised = _Standardised(first, mean_D, spread_D, detector.config.head_dropout, new)
     head: nn.Module = standardised
     if temporal is not None:
         temporal.project, head = standardised, temporal  # type: ignore[assignment]  # it takes the layer's place
 
-    def score(of: nn.Module) -> Evaluation:
+    def score(of: nn.Module) -> Look:
         found = ((head_likelihoods(of.eval(), features[number]), corpus.truth(number)) for number in scored)
         settings = scoring.model_copy(update={"events": validation_events(scoring.events)})
-        return evaluate(found, corpus.classes, front_end.frame_rate, settings)
+        return Look(evaluate(found, corpus.classes, front_end.frame_rate, settings))
 
     began = time.perf_counter()
     with threads(own_threads(head, torch.device("cpu"))):

@@ -74,7 +74,10 @@ def _reduced(value: Any, shown: Any, usual: Usual) -> Any:
         known = usual.get(class_key(kind), {})
         if any(name not in known for name in shown):
             known = {**defaults(kind, usual), **known}
-        inside = {name: _reduced(getattr(value, name), one, usual) for name, one in shown.items()}
+        inside = {
+            name: _reduced(getattr(value, name), one, usual) if name in kind.model_fields else one
+            for name, one in shown.items()
+        }
         return {
             name: one
             for name, one in inside.items()
@@ -88,7 +91,7 @@ def _reduced(value: Any, shown: Any, usual: Usual) -> Any:
 
 
 def _tells_classes_apart(kind: type[BaseModel], name: str) -> bool:
-    annotation = kind.model_fields[name].annotation
+    annotation = kind.model_fields[name].annotation if name in kind.model_fields else None
     return get_origin(annotation) is Literal and len(get_args(annotation)) == 1
 
 

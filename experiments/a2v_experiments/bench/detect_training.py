@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from a2v_eval.evaluation import Evaluation
 from a2v_model import Detector, save_model, threads
 from safetensors.torch import load_file
 
@@ -29,6 +28,7 @@ from ..training import checkpoints
 from ..training.group import Group
 from ..training.loop import train
 from ..training.tasks import TrainingSpec, build_task
+from ..training.validation import Look
 from ..training.validation_report import METRIC
 
 VALIDATIONS = 5  # of a training
@@ -201,7 +201,7 @@ def _finetune(spec: TrainingSpec, begun: float, budget_s: float, cost: Cost, scr
     found = Trained(task.model, spec.loop.updates)
     score = task.validation.score
 
-    def timed(model: Detector) -> Evaluation:
+    def timed(model: Detector) -> Look:
         started = _now()
         try:
             return score(model)

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from ..basics.errors import FAILED, INTERRUPTED, UserError
-from ..basics.places import command, pasted
+from ..basics.places import command
 
 POLL_S = 1.0
 PATIENCE_S = 120.0  # how long a dashboard may be away while its job is followed
@@ -22,6 +22,7 @@ TALKATIVE = (  # Ray's loggers that report uploads and closed connections
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
 )
+NAMED = 5  # jobs that are named where one is not there
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -84,7 +85,7 @@ def follow(client: Any, address: str, job_id: str, write: Callable[[str], None])
         raise UserError(
             f"job {job_id} goes on without this command\n"
             f"follow it again: {command('experiment', 'attach', job_id, '--address', address)}\n"
-            f"stop it: {pasted(['ray', 'job', 'stop', job_id, '--address', address])}",
+            f"stop it: {command('experiment', 'stop', job_id, '--address', address)}",
             INTERRUPTED,
         ) from None
     if info.status == "STOPPED":
@@ -117,9 +118,7 @@ def _wait(client: Any, job_id: str, write: Callable[[str], None]) -> Any:
             since = time.monotonic()
         except Exception as error:
             if "does not exist" in str(error):
-                raise UserError(
-                    f"job {job_id}: the cluster has no job with this id; `ray job list` names them"
-                ) from None
+                raise UserError(_unknown(client, job_id)) from None
             if time.monotonic() - since > PATIENCE_S:
                 raise UserError(
                     f"job {job_id}: its cluster has not answered for {PATIENCE_S:g} s: {_one_line(error)}", FAILED
@@ -128,6 +127,32 @@ def _wait(client: Any, job_id: str, write: Callable[[str], None]) -> Any:
             if info.status in ENDED:
                 return info
         time.sleep(POLL_S)
+
+
+def stop(client: Any, job_id: str) -> tuple[str, dict[str, str]]:
+    """Stop a job and wait until it has ended. Returns how it ended and what it was submitted with; a job that had ended
+    before is left as it is. Raises UserError where there is none of this id, or it does not end."""
+    try:
+        client.stop_job(job_id)
+        since = time.monotonic()
+        while (info := client.get_job_info(job_id)).status not in ENDED:
+            if time.monotonic() - since > PATIENCE_S:
+                raise UserError(f"job {job_id}: was told to stop and still reads {info.status}", FAILED)
+            time.sleep(POLL_S)
+    except UserError:
+        raise
+    except Exception as error:
+        if "does not exist" in str(error):
+            raise UserError(_unknown(client, job_id)) from None
+        raise UserError(f"job {job_id}: cannot be stopped: {_one_line(error)}", FAILED) from None
+    return str(getattr(info.status, "value", info.status)), dict(info.metadata or {})
+
+
+def _unknown(client: Any, job_id: str) -> str:
+    """That there is no such job, and which there are."""
+    jobs = sorted(client.list_jobs(), key=lambda job: -(job.start_time or 0))
+    known = [job.submission_id for job in jobs if job.submission_id][:NAMED]
+    return f"job {job_id}: the cluster has no job with this id" + (f"; the newest: {', '.join(known)}" if known else "")
 
 
 def _one_line(error: object) -> str:

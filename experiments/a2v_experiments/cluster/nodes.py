@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,21 +69,12 @@ def largest_resources() -> dict[str, float]:
 
 def check_shared(folder: Path) -> None:
     """Raise UserError where a node of the cluster does not see the work folder, which workers read and write."""
-    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-    if len(nodes) < 2:
-        return
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / f".seen-{uuid.uuid4().hex}"
     mark.touch()
     try:
-        look = ray.remote(num_cpus=0, max_retries=0)(os.path.exists)
-        asked = {}
-        for node, address in nodes.items():
-            there = NodeAffinitySchedulingStrategy(node, soft=False)
-            asked[look.options(scheduling_strategy=there).remote(str(mark))] = address
-        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=WAIT_S)
-        blind = [asked[reference] for reference in answered if _says_no(reference)]
+        blind = blind_nodes([mark])
     finally:
         mark.unlink()
     if blind:
@@ -93,8 +85,30 @@ def check_shared(folder: Path) -> None:
         )
 
 
-def _says_no(reference: Any) -> bool:
+def blind_nodes(paths: Sequence[Path]) -> dict[str, str]:
+    """The addresses of nodes that do not see all of these files and folders, each with one that it does not see. On a
+    single node none is asked."""
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    if len(nodes) < 2:
+        return {}
+    look = ray.remote(num_cpus=0, max_retries=0)(_unseen)
+    asked = {}
+    for node, address in nodes.items():
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        asked[look.options(scheduling_strategy=there).remote([str(path) for path in paths])] = address
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=WAIT_S)
+    found = {asked[reference]: _answer(reference) for reference in answered}
+    return {address: path for address, path in found.items() if path is not None}
+
+
+def _unseen(paths: list[str]) -> str | None:
+    """On a node: the first of the paths that is not there."""
+    return next((path for path in paths if not os.path.exists(path)), None)
+
+
+def _answer(reference: Any) -> str | None:
     try:
-        return not ray.get(reference)
+        answer: str | None = ray.get(reference)
+        return answer
     except ray.exceptions.RayError:  # a node that has left since is not asked
-        return False
+        return None

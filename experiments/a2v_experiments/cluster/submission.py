@@ -4,6 +4,7 @@ The upload is one folder that Ray unpacks on every node and puts first on Python
 the code that submitted, whether its machines have a2v installed or only its dependencies:
 
     recipe.yaml     its parents and `--set` resolved
+    plugins/        the source of its plugins
     a2v_*/          the packages, with a2v_experiments/origin.json: who submitted which commit as which job, and
                     uncommitted.diff where something was changed since
     *.dist-info/    their versions
@@ -29,6 +30,7 @@ import yaml
 from ..basics.errors import UserError
 from ..basics.places import pasted
 from ..recipe.files import RecipeFile
+from ..recipe.plugins import write_files
 from ..recipe.sections import Recipe
 from ..store.environment import ORIGIN, UNCOMMITTED, origin, uncommitted
 from ..store.tags import JOB
@@ -54,8 +56,11 @@ def for_cluster(file: RecipeFile) -> RecipeFile:
     for stage in (tree.get("finetune"), *(tree.get("finetune_by_share") or {}).values()):
         if isinstance(stage, dict):
             _absolute(stage, "start")
-    if isinstance(tree.get("ray"), dict):
-        tree["ray"].pop("address", None)
+    ray = tree.get("ray")
+    if isinstance(ray, dict):
+        ray.pop("address", None)
+        if file.scale and ray.get("num_workers"):  # a recipe that names a cluster keeps its workers when made small
+            ray["address"] = "auto"
     return dataclasses.replace(file, tree=tree)
 
 
@@ -68,7 +73,10 @@ def _absolute(section: dict[str, Any], key: str) -> None:
 
 def write_upload(folder: Path, file: RecipeFile, job_id: str) -> None:
     """Fill an empty folder with what the job needs."""
-    text = yaml.safe_dump(file.tree, sort_keys=False, allow_unicode=True)
+    tree = file.tree
+    if file.plugins:
+        tree = {**tree, "plugins": [write_files(plugin, folder) for plugin in file.plugins]}
+    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     (folder / RECIPE).write_text(text, encoding="utf-8")
     for distribution, package in PACKAGES.items():
         spec = importlib.util.find_spec(package)
@@ -85,9 +93,12 @@ def write_upload(folder: Path, file: RecipeFile, job_id: str) -> None:
         (folder / "a2v_experiments" / UNCOMMITTED).write_text(changes, encoding="utf-8")
 
 
-def entrypoint(work: Path, scale: str | None, trust_code: bool = False, force: Sequence[str] = ()) -> str:
+def entrypoint(
+    work: Path, scale: str | None, register: str | None = None, trust_code: bool = False, force: Sequence[str] = ()
+) -> str:
     """The job's command."""
     options = ["--work", os.path.abspath(work), *(["--scale", scale] if scale else [])]
+    options += ["--register", register] if register else []
     options += ["--trust-code"] * trust_code + [text for stage in force for text in ("--force", stage)]
     return pasted(["python", "-m", "a2v_experiments", "experiment", "run", RECIPE, *options])
 

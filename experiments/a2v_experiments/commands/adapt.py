@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..basics.errors import INTERRUPTED, UserError
-from ..basics.places import DEFAULT_WORK, command, ui_command
+from ..basics.places import DEFAULT_WORK, command
 from .annotation_options import table_options
-from .options import Json, Labelled, LabelledChoice, Tracking, Work, say
+from .options import AllowPlugins, Json, Labelled, LabelledChoice, Tracking, Work, say
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig
@@ -38,6 +38,7 @@ def adapt(
     labelled: Labelled = LabelledChoice.auto,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
+    allow_plugins: AllowPlugins = False,
     as_json: Json = False,
     *,
     annotations: AnnotationConfig,
@@ -69,6 +70,7 @@ def _to_stderr(line: str) -> None:
 
 def _report(record: dict[str, Any], out: Path, work: Path, tracking_uri: str | None) -> None:
     from ..adapt.scores import score_table
+    from ..store.links import run_hint
 
     say(f"\n{score_table(record['scores'])}")
     say(f"of {record['recordings']['told']}")
@@ -78,4 +80,4 @@ def _report(record: dict[str, Any], out: Path, work: Path, tracking_uri: str | N
         say(f"not learned: {', '.join(lost)}: a2v predict writes no events of them unless asked to (--all-classes)")
     say(f"\n{out}: the model, run {record['run_id']}; find the calls in your own recordings, NEW (files or folders):")
     say(f"  {command('predict', 'NEW', '--model', out, '--out', 'calls')}")
-    say(f"its scores and figures: {ui_command(work, tracking_uri)}")
+    say(f"its scores and figures: {run_hint(work, tracking_uri, record['run_id'])}")

@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..basics.errors import UserError
-from ..basics.places import DEFAULT_WORK, command, ui_command
-from .options import Force, Json, Override, RecipeName, ScaleChoice, Tracking, TrustCode, Work, check_new_figure, say
+from ..basics.places import DEFAULT_WORK, command
+from .options import (
+    AllowPlugins,
+    Force,
+    Json,
+    Override,
+    RecipeName,
+    ScaleChoice,
+    Tracking,
+    TrustCode,
+    Work,
+    check_new_figure,
+    say,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-UI_ADDRESS = "http://127.0.0.1:5000"  # where `a2v ui` listens
 
 
 def list_(work: Work = DEFAULT_WORK, tracking_uri: Tracking = None, as_json: Json = False) -> None:
@@ -49,6 +59,13 @@ def compare(
     metric: Annotated[
         list[str] | None, typer.Option("--metric", help="Show and test this metric instead of AP: timestep/F1")
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline",
+            help="Test this one against the others (its letter in the table, name, variant or run id); else the best.",
+        ),
+    ] = None,
     figure: Annotated[
         Path | None,
         typer.Option(
@@ -61,27 +78,30 @@ def compare(
     tracking_uri: Tracking = None,
     as_json: Json = False,
 ) -> None:
-    """Set runs side by side: what differs in their configuration, scores, and paired tests over the same folds."""
+    """Set runs side by side: what differs in their configuration, scores, and tests of the best one (or of --baseline)
+    against the others, paired over the same folds and seeds and corrected for their number (Holm)."""
     client = _client(work, tracking_uri, empty_is_wrong=True)
     assert client is not None
     from ..overview import compare_report
     from ..overview.compare import sides, ui_link
     from ..overview.compare_figure import draw_curves, places
+    from ..overview.compare_tests import baseline_of
+    from ..store.links import ui_address, while_it_runs
 
     for place in places(figure).values() if figure is not None else ():
         check_new_figure(place)
     found, chosen = sides(client, names), metric or []
     compare_report.check_metrics(found, chosen)
+    against = baseline_of(client, found, baseline, chosen)
     drawn = [] if figure is None else draw_curves(client, found, figure)
-    server = tracking_uri if tracking_uri and tracking_uri.startswith(("http://", "https://")) else None
-    address = server or UI_ADDRESS
+    address, first = ui_address(work, tracking_uri)
     if as_json:
-        say(json.dumps(compare_report.to_json(found, chosen, address), indent=1))
+        say(json.dumps(compare_report.to_json(found, chosen, address, against), indent=1))
         return
-    say(compare_report.to_text(found, chosen))
+    say(compare_report.to_text(found, chosen, against))
     if drawn:
         say("\nprecision-recall curves: " + ", ".join(map(str, drawn)))
-    say("\nin MLflow" + ("" if server else f", while `{ui_command(work, tracking_uri)}` runs") + ":")
+    say(f"\nin MLflow{while_it_runs(first)}:")
     say(f"  runs   {ui_link(found, address, folds=False)}")
     say(f"  folds  {ui_link(found, address, folds=True)}")
 
@@ -97,6 +117,7 @@ def plan(
     tracking_uri: Tracking = None,
     trust_code: TrustCode = False,
     force: Force = None,
+    allow_plugins: AllowPlugins = False,
     as_json: Json = False,
 ) -> None:
     """Tell what `run` would run and what it would reuse, with an estimate of time and disk. Runs and writes nothing."""

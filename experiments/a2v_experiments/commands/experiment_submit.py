@@ -1,4 +1,4 @@
-"""`a2v experiment submit` and `attach`: experiments as jobs of a Ray cluster."""
+"""`a2v experiment submit`, `attach` and `stop`: experiments as jobs of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
-from ..basics.places import DEFAULT_WORK
-from .options import Force, Override, RecipeName, Scale, Tracking, TrustCode, Work
+from ..basics.places import DEFAULT_WORK, command
+from .options import Force, Override, RecipeName, Register, Scale, Tracking, TrustCode, Work, say
+
+AGAIN = "a2v.again"  # in a job's metadata: the command that submits it, without secrets
 
 Address = Annotated[
     str,
@@ -34,6 +36,7 @@ def submit(
         Path | None,
         typer.Option(help="Packages to install for the job: a requirements file.", exists=True, dir_okay=False),
     ] = None,
+    register: Register = None,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Follow the log, or print the job's id and end.")
     ] = True,
@@ -51,9 +54,21 @@ def submit(
     if file.resolve().sweep:
         trials_of(file)  # each of them is validated
     from ..cluster import jobs, submission
+    from ..recipe.written import LOGIN
+    from ..store.registry import check_name
 
     submission.check_tracking(tracking_uri, address)
+    if register is not None:
+        check_name(register)
     variables = submission.parse_env(env or [])
+    options = [("--set", one) for one in set_ or []] + ([("--scale", scale.value)] if scale else [])
+    options += [("--work", str(work)), *([("--register", register)] if register else [])]
+    if tracking_uri:
+        options.append(("--tracking-uri", tracking_uri))
+    options += [("--force", stage) for stage in force or []]
+    trusted = ["--trust-code"] if trust_code else []
+    given = [*(part for pair in options for part in pair), *trusted]
+    again = command("experiment", "submit", recipe, "--address", address, *given)
     file = submission.for_cluster(file)
     chosen = file.resolve()
     if all(Path(source).is_dir() for source in submission.sources(chosen)):
@@ -67,10 +82,10 @@ def submit(
         environment = submission.runtime_env(Path(folder), tracking_uri, variables, requirements)
         jobs.submit(
             client,
-            submission.entrypoint(work, scale.value if scale else None, trust_code, force or []),
+            submission.entrypoint(work, scale.value if scale else None, register, trust_code, force or []),
             job,
             environment,
-            {"recipe": chosen.name},
+            {"recipe": chosen.name, AGAIN: LOGIN.sub("", again)},
         )
     for notice in submission.notices(chosen, work, tracking_uri):
         typer.echo(notice, err=True)
@@ -88,6 +103,22 @@ def attach(
     from ..cluster import jobs
 
     jobs.follow(jobs.connect(address), address, job_id, _write)
+
+
+def stop(
+    job_id: Annotated[str, typer.Argument(help="As `a2v experiment submit` printed it.")], address: Address
+) -> None:
+    """Stop a submitted experiment. What is finished stays, and the same submit goes on with the rest."""
+    from ..cluster import jobs
+
+    status, about = jobs.stop(jobs.connect(address), job_id)
+    if status != "STOPPED":
+        say(f"job {job_id} had ended before: {status}")
+        return
+    say(f"job {job_id} stopped; stages and trials that are finished stay, its other runs read KILLED")
+    again = about.get(AGAIN)
+    how = f":\n  {again}" if again else ", submitted with the same recipe, work folder and store"
+    say(f"it goes on from the last checkpoints{how}")
 
 
 def _write(text: str) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from ..basics.errors import FAILED, UserError
 from .annotation_options import table_options
-from .options import Json, Override, Tracking, check_new, check_new_figure, say
+from .options import AllowPlugins, Json, Override, Tracking, check_new, check_new_figure, say
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig
@@ -37,6 +37,7 @@ def filters(
     channel: Channel = 0,
     npz: Npz = None,
     tracking_uri: Tracking = None,
+    allow_plugins: AllowPlugins = False,
 ) -> None:
     """The learned Sinc filters: their cumulative frequency response against the mel scale that they started from."""
     _check_new(out, npz)
@@ -81,6 +82,7 @@ def attention(
     channel: Channel = 0,
     npz: Npz = None,
     tracking_uri: Tracking = None,
+    allow_plugins: AllowPlugins = False,
     *,
     reading: AnnotationConfig,
 ) -> None:

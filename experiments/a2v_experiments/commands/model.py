@@ -9,12 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Tracking, say
+from .model_promote import promote
+from .options import AllowPlugins, Tracking, say
 
 group = typer.Typer(no_args_is_help=True, help="Look at models; exchange them with the original animal2vec.")
 OF_CLASS = ("F1", "precision", "recall", "labels")  # of `thresholds_from`: class -> number
 ModelSource = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A model's folder, or runs:/RUN_ID, models:/NAME/VERSION.")
+    str,
+    typer.Argument(metavar="MODEL", help="A model's folder, or runs:/RUN_ID, models:/NAME@champion, models:/NAME/2."),
 ]
 
 
@@ -70,6 +72,7 @@ def export(
     model: ModelSource,
     out: Annotated[Path, typer.Argument(metavar="OUT.pt", help="Checkpoint to write.")],
     tracking_uri: Tracking = None,
+    allow_plugins: AllowPlugins = False,
 ) -> None:
     """Write a checkpoint in the original's form.
 
@@ -101,6 +104,9 @@ def _show(source: str | os.PathLike[str], summary: dict[str, Any]) -> None:
     say(f"{os.fspath(source)}: {summary['kind']} model")
     rows = [*_sizes(summary), *_rates(summary), *_objective(summary), *_thresholds(summary)]
     rows += _origin(summary["provenance"])
+    for name, told in summary.get("plugins", {}).items():
+        parts = ", ".join(f"{kind} {part}" for kind, parts in told["registers"].items() for part in parts)
+        rows.append(("plugin", f"{name} ({told['digest'][:8]}): {parts}; its code lies in plugins/{name}"))
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         say(f"  {name:<{width}}  {text}")
@@ -120,11 +126,12 @@ def _sizes(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _rates(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    field = f"{summary['receptive_field_samples']} samples, {1000 * summary['receptive_field_s']:.1f} ms"
+    samples, seconds = summary["receptive_field_samples"], summary["receptive_field_s"]
+    field = "known to its plugin only" if samples is None else f"{samples} samples, {1000 * seconds:.1f} ms per frame"
     return [
         ("sample rate", f"{summary['sample_rate_hz']} Hz"),
         ("frame rate", f"{summary['frame_rate_hz']:g} Hz, {summary['samples_per_frame']} samples per frame"),
-        ("front end sees", f"{field} per frame"),
+        ("front end sees", field),
     ]
 
 
@@ -210,3 +217,6 @@ def _origin(provenance: dict[str, Any]) -> list[tuple[str, str]]:
     if imported["dropped"]:
         rows.append(("left out", ", ".join(imported["dropped"])))
     return rows + [("not taken over", note) for note in imported["not_taken_over"]]
+
+
+group.command("promote")(promote)

@@ -31,6 +31,28 @@ Force = Annotated[
         " evaluate, refit.",
     ),
 ]
+Register = Annotated[
+    str | None,
+    typer.Option("--register", help="Register the final model under this name in MLflow, as its candidate."),
+]
+
+
+def _agree(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        from a2v_model.plugins import agreeing
+
+        context.with_resource(agreeing())
+
+
+AllowPlugins = Annotated[
+    bool,
+    typer.Option(
+        "--allow-plugins",
+        callback=_agree,
+        expose_value=False,
+        help="Run code that a model brings: look at plugins/ in its folder first. Also A2V_ALLOW_PLUGINS=1.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
 
 

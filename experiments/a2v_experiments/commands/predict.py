@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..basics.errors import FAILED, INTERRUPTED, UserError
-from .options import Json, Tracking, channel_of, say
+from .options import AllowPlugins, Json, Tracking, channel_of, say
 
 
 class TableFormat(StrEnum):
@@ -139,6 +139,7 @@ def predict(
     ] = None,
     report: Annotated[bool, typer.Option("--report", help="Write report.html, which any browser opens.")] = False,
     tracking_uri: Tracking = None,
+    allow_plugins: AllowPlugins = False,
     as_json: Json = False,
 ) -> None:
     """Find the calls in recordings of any length; goes on where an earlier call stopped."""

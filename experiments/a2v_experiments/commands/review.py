@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from ..basics.errors import UserError
 from ..basics.places import command
-from .options import Tracking, say
+from .options import AllowPlugins, Tracking, say
 from .review_export import export
 from .review_report import report
 
@@ -108,6 +108,7 @@ def page(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Default: a free one.")] = 0,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address and open nothing.")] = False,
     tracking_uri: Tracking = None,
+    allow_plugins: AllowPlugins = False,
 ) -> None:
     """Open the review page on predictions."""
     from ..review.calls import open_calls

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from ..basics.errors import UserError, light_install
-from ..basics.places import DEFAULT_WORK, command, ui_command
-from .options import Json, Tracking, Work, say
+from ..basics.places import DEFAULT_WORK, command
+from .options import AllowPlugins, Json, Tracking, Work, say
 
 
 def report(
@@ -38,6 +38,7 @@ def report(
     track: Annotated[bool, typer.Option("--track/--no-track", help="Log a run to the experiment `review`.")] = True,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
+    allow_plugins: AllowPlugins = False,
     as_json: Json = False,
 ) -> None:
     """Precision with intervals, calibration, thresholds, misses and counts per day, from what was decided."""
@@ -85,7 +86,9 @@ def report(
         return
     lines.append(f"tables and figures: {folder}")
     if run_id:
-        lines.append(f"run {run_id} in the experiment review: {ui_command(work, tracking_uri)}")
+        from ..store.links import run_hint
+
+        lines.append(f"run {run_id} in the experiment review: {run_hint(work, tracking_uri, run_id)}")
     lines.append("next:")
     if detector is not None:
         named = model_out or f"runs:/{run_id}"

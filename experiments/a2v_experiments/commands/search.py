@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..basics.errors import INTERRUPTED, UserError
-from .options import Json, Tracking, check_new, say
+from .options import AllowPlugins, Json, Tracking, check_new, say
 
 
 def search(
@@ -33,6 +33,7 @@ def search(
     label: Annotated[str | None, typer.Option(help="Its class in that table. Default: the clip's name.")] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="Default: one for each core, or 4 for a GPU.")] = None,
     tracking_uri: Tracking = None,
+    allow_plugins: AllowPlugins = False,
     as_json: Json = False,
 ) -> None:
     """List the stretches of recordings that sound most like a clip: a first handful of calls, without any label.

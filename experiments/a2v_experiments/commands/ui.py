@@ -13,6 +13,7 @@ from ..basics.errors import FAILED, UserError
 from ..basics.places import DEFAULT_WORK
 from .options import Tracking, Work, say
 
+SHOWN = 6  # experiments whose links are told
 # MLflow starts schedulers for traces and prompts beside its UI, which nothing here uses
 QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
 
@@ -21,21 +22,32 @@ def ui(
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
     host: Annotated[str, typer.Option(help="Address to listen on; loopback unless told otherwise.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
 ) -> None:
     """Open the MLflow UI on this project's tracking store."""
-    if tracking_uri and tracking_uri.startswith(("http://", "https://")):
-        say(f"a tracking server shows its own UI: open {tracking_uri}")
+    from ..store import links
+
+    if tracking_uri and links.is_server(tracking_uri):
+        say(f"a tracking server shows its own UI: open {links.without_login(tracking_uri)}")
         return
     _check_address(host, port)
     from ..store.tracking import default_uri, existing_client
 
-    if existing_client(work, tracking_uri) is None:
+    client = existing_client(work, tracking_uri)
+    if client is None:
         raise UserError(
             f"{tracking_uri or work}: no tracking store here; run a recipe first, or name the folder with --work"
         )
-    say(f"MLflow UI on http://{'localhost' if host in ('0.0.0.0', '::') else host}:{port} (Ctrl-C ends it)")
+    name = "localhost" if host in ("0.0.0.0", "::") else host
+    address = f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    say(f"MLflow UI on {address} (Ctrl-C ends it)")
+    experiments = client.search_experiments(max_results=SHOWN, order_by=["last_update_time DESC"])
+    for one in experiments:
+        if one.name != "Default":
+            say(f"  {one.name}: {links.experiment_link(address, one.experiment_id)}")
+    say("its list opens experiments as traces until you choose `Model training` at its top left; browsers remember it")
     sys.stdout.flush()
+    links.note_ui(work, tracking_uri, address)  # this very process becomes the UI
     command = [
         sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri or default_uri(work),
         "--artifacts-destination", str((work / "artifacts").resolve()),  # of experiments that the UI makes

@@ -19,6 +19,7 @@ from a2v_data.scheduling import Advance, Crash, on_cores
 from a2v_data.storage import file_digest, replaced, require_free_space
 from a2v_model import Detector, FinetuneConfig, Pretrainer, load_model, threads
 from a2v_model.checkpoints import WEIGHTS
+from a2v_model.plugins import loaded_digests
 from numpy.typing import NDArray
 
 from ..basics.errors import UserError
@@ -37,11 +38,12 @@ SURROUNDINGS_S = 5.0  # of a query: a call alone is heard otherwise than in its 
 
 @dataclass(frozen=True)
 class Listener:
-    """A model that is there. folder: its files."""
+    """A model that is there. folder: its files; plugins: digests of those of its that may be run."""
 
     folder: Path
     about: About
     settings: PredictSettings
+    plugins: tuple[str, ...] = ()
 
     def units_around(self, path: Path, start_s: float, stop_s: float) -> tuple[NDArray[np.float16], float]:
         """Units (U, D + C) of a part of any audio file and of up to SURROUNDINGS_S on both sides of it, and where they
@@ -53,7 +55,7 @@ class Listener:
             waveform_N = np.concatenate(list(read_blocks(path, info, 0, first, stop)))
         except (AudioError, OSError) as error:
             raise UserError(f"{path}: {error}") from None
-        task = _Task(path, info, 0, self.folder, self.settings, self.about, Path(), "cpu")
+        task = _Task(path, info, 0, self.folder, self.settings, self.about, Path(), "cpu", self.plugins)
         sound = Sound.of_waveform(waveform_N, info.rate)
         return np.concatenate(list(_unit_blocks(task, sound, lambda seconds: None))), first / info.rate
 
@@ -68,6 +70,7 @@ class _Task:
     about: About
     target: Path
     device: str
+    plugins: tuple[str, ...]
 
 
 @contextmanager
@@ -92,7 +95,7 @@ def open_listener(source: str, tracking_uri: str | None, channel: Channel, besid
             settings.overlap_s,
             channel,
         )
-        yield Listener(folder.absolute(), about, settings)
+        yield Listener(folder.absolute(), about, settings, loaded_digests(model.plugins))
 
 
 def hear(
@@ -113,7 +116,17 @@ def hear(
     names = [name for name, path in files.items() if not path.is_file()]  # of the tasks
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tasks = [
-        _Task(one.path, one.info, about.channel, listener.folder, listener.settings, about, files[name], device)
+        _Task(
+            one.path,
+            one.info,
+            about.channel,
+            listener.folder,
+            listener.settings,
+            about,
+            files[name],
+            device,
+            listener.plugins,
+        )
         for name, one in good.items()
         if not files[name].is_file()
     ]
@@ -132,7 +145,7 @@ def hear(
 
 def _hear_recording(task: _Task, advance: Advance) -> AudioError | None:
     """Write a recording's units; returns what is wrong with it."""
-    front_end = _model(task.model, task.device).model_config.front_end
+    front_end = _model(task.model, task.device, task.plugins).model_config.front_end
     frames = -(-resampled_length(task.info.samples, task.info.rate, front_end.sample_rate) // front_end.stride)
     shape = (-(-frames // task.about.frames), task.about.dim + len(task.about.classes))
     try:
@@ -151,7 +164,7 @@ def _hear_recording(task: _Task, advance: Advance) -> AudioError | None:
 
 def _unit_blocks(task: _Task, sound: Sound, advance: Advance) -> Iterator[NDArray[np.float16]]:
     """The units (U, D + C) of a sound in order, window by window. advance: told the seconds, all of them."""
-    model = _model(task.model, task.device)
+    model = _model(task.model, task.device, task.plugins)
     windows = windows_of(sound, model, task.settings)
     each_s, size = sound.duration_s / len(windows), task.about.frames
     left_TE = np.zeros((0, task.about.dim + len(task.about.classes)), np.float32)
@@ -181,9 +194,9 @@ def _united(frames_TE: Frames, size: int, task: _Task) -> NDArray[np.float16]:
 
 
 @lru_cache(maxsize=1)
-def _model(folder: Path, device: str) -> Detector:
+def _model(folder: Path, device: str, plugins: tuple[str, ...]) -> Detector:
     torch.set_flush_denormal(True)  # as predict.work
-    model = load_model(folder)
+    model = load_model(folder, plugins)
     return (model if isinstance(model, Detector) else with_any_head(model)).to(device).eval()
 
 

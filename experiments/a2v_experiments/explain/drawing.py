@@ -26,6 +26,7 @@ from a2v_model.explain import attention_bytes, cumulative_response, mean_attenti
 from numpy.typing import NDArray
 
 from ..basics.errors import UserError
+from ..models import check_event_method
 
 DEAF_DB = -30.0  # of a filterbank's response, relative to its maximum
 STRETCH_S = 10.0  # of the recordings whose mean spectrum is taken
@@ -251,6 +252,7 @@ def event_config(model: Detector) -> EventConfig:
     """The event settings that the model's thresholds were chosen with, and those thresholds; the defaults where it has
     none, and for classes for which none was chosen."""
     settings = {key: value for key, value in model.thresholds_from.items() if key in EventConfig.model_fields}
+    check_event_method(model, settings.get("method", "avg"))
     base = EventConfig.model_validate(settings)
     if not model.thresholds:
         return base

@@ -1,7 +1,7 @@
 """`a2v experiment compare`: runs side by side - what differs in their configuration, their scores, paired tests.
 
 A side is an experiment's run, a trial of a sweep, or one finetuning. Its scores are those of its folds, one finetune
-run for each label share and fold.
+run for each seed, label share and fold. What is tested against what stands in compare_tests.py.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from a2v_eval.comparison import PairedTest, compare_folds
+from a2v_eval.effects import Cells
 from a2v_eval.summary import Spread, summarise
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from ..basics.errors import FAILED, UserError
-from ..recipe.folds import USUAL_SHARE
+from ..stages.seeds import over_seeds
 from ..store import lookup
+from ..store.links import VIEW
 from ..store.tags import COMMIT, FOLD, LABEL_SHARE, STAGE, SWEEP, VARIANT, input_mark
 
 STAGES = ("experiment", "trial", "finetune")
@@ -32,34 +33,48 @@ TAGS = {input_mark("data"): "recordings and labels", COMMIT: "commit"}
 
 @dataclass(frozen=True)
 class Side:
-    """One of what is compared. letter: A, B, ...; folds: label share -> fold -> its finetune run; config: parameters
-    of the experiment or trial that it is, or belongs to."""
+    """One of what is compared. letter: A, B, ...; seeds: seed (None where its recipe has no `seeds`) -> label share ->
+    fold -> its finetune run; config: parameters of the experiment or trial that it is, or belongs to."""
 
     letter: str
     name: str
     run: Run
-    folds: Mapping[float, Mapping[int, Run]]
+    seeds: Mapping[int | None, Mapping[float, Mapping[int, Run]]]
     config: Mapping[str, str]
 
     @property
+    def shares(self) -> list[float]:
+        """Label shares of which there are folds."""
+        return list(dict.fromkeys(share for by_share in self.seeds.values() for share in by_share))
+
+    def fold_runs(self, share: float) -> list[Run]:
+        """Of all seeds."""
+        return [run for by_share in self.seeds.values() for run in by_share.get(share, {}).values()]
+
+    @property
     def all_folds(self) -> list[Run]:
-        return [run for by_fold in self.folds.values() for run in by_fold.values()]
+        return [run for share in self.shares for run in self.fold_runs(share)]
+
+    def folds(self, share: float) -> list[int]:
+        """Numbers of the folds that any seed has."""
+        return sorted({fold for by_share in self.seeds.values() for fold in by_share.get(share, {})})
 
     def scores(self, share: float) -> list[dict[str, float]]:
-        return [metrics(run) for run in self.folds.get(share, {}).values()]
+        """Metrics of its folds, each the mean over seeds."""
+        by_seed = {
+            seed: {share: [metrics(run) for run in by_share[share].values()]}
+            for seed, by_share in self.seeds.items()
+            if share in by_share
+        }
+        return over_seeds(by_seed)[share] if by_seed else []
 
-
-@dataclass(frozen=True)
-class Pairing:
-    """Side `first` against `second`, their label shares, and the tests over the folds that both have; where there can
-    be none, `tests` is empty and `reason` says why."""
-
-    first: str
-    second: str
-    shares: tuple[float, float]
-    folds: list[int]
-    tests: list[PairedTest]
-    reason: str
+    def cells(self, share: float, metric: str) -> Cells:
+        """Seed -> fold -> score, of those that define it."""
+        return {
+            seed: {fold: found[metric] for fold, run in by_share[share].items() if metric in (found := metrics(run))}
+            for seed, by_share in self.seeds.items()
+            if share in by_share
+        }
 
 
 def metrics(run: Run) -> dict[str, float]:
@@ -81,7 +96,7 @@ def sides(client: MlflowClient, names: Sequence[str]) -> list[Side]:
         twice = next((side for side in found if side.run.info.run_id == run.info.run_id), None)
         if twice:
             raise UserError(f"{name}: is the same run as {twice.name} ({run.info.run_id}); name two different ones")
-        found.append(_side(client, _letter(number), name, run))
+        found.append(side_of(client, _letter(number), name, run))
     if len(found) < 2:
         raise UserError(f"{names[0]}: one run alone; name at least two to compare")
     return found
@@ -137,21 +152,24 @@ def _known(known: dict[str, str]) -> str:
     return f"experiments here: {', '.join(names)}" if names else "the store has none"
 
 
-def _side(client: MlflowClient, letter: str, name: str, run: Run) -> Side:
+def side_of(client: MlflowClient, letter: str, name: str, run: Run) -> Side:
+    """What a run is compared as. Raises UserError where it has no scores."""
     if run.data.tags[STAGE] == "finetune":
         share, fold = float(run.data.tags[LABEL_SHARE]), int(run.data.tags[FOLD])
-        folds = {share: {fold: run}}
+        seeds: Mapping[int | None, Mapping[float, Mapping[int, Run]]] = {None: {share: {fold: run}}}
         parent = client.get_run(run.data.tags[MLFLOW_PARENT_RUN_ID])
         own = {"fold": str(fold), "label_share": f"{share:g}"}
         config = {**{key: value for key, value in parent.data.params.items() if key not in PARTS}, **own}
     else:
-        ids = lookup.finetune_runs(run)
-        folds = {
-            share: {fold: client.get_run(run_id) for fold, run_id in sorted(by_fold.items())}
-            for share, by_fold in ids.items()
+        ids = lookup.seed_runs(run)
+        every = [run_id for shares in ids.values() for by_fold in shares.values() for run_id in by_fold.values()]
+        runs = lookup.by_id(client, every)
+        seeds = {
+            seed: {share: {fold: runs[by_fold[fold]] for fold in sorted(by_fold)} for share, by_fold in shares.items()}
+            for seed, shares in ids.items()
         }
         config = dict(run.data.params)
-    side = Side(letter, name, run, folds, config)
+    side = Side(letter, name, run, seeds, config)
     if not any(metrics(fold) for fold in side.all_folds):
         status = run.info.status
         hint = "wait for its first fold" if status == "RUNNING" else "the same `a2v experiment run` goes on with it"
@@ -183,9 +201,9 @@ def _of_folds(side: Side, tag: str) -> str | None:
 
 def shares_together(found: Sequence[Side]) -> list[tuple[float, ...]]:
     """Which label share of each side stands beside which: equal ones, or the only ones where each side has one."""
-    if all(len(side.folds) == 1 for side in found):
-        return [tuple(next(iter(side.folds)) for side in found)]
-    shares = sorted({share for side in found for share in side.folds}, reverse=True)
+    if all(len(side.shares) == 1 for side in found):
+        return [tuple(side.shares[0] for side in found)]
+    shares = sorted({share for side in found for share in side.shares}, reverse=True)
     return [(share,) * len(found) for share in shares]
 
 
@@ -193,31 +211,6 @@ def summaries(found: Sequence[Side], shares: tuple[float, ...]) -> dict[str, dic
     """Letter -> metric -> mean and standard deviation over its folds, of the sides that have folds of their share."""
     folds = {side.letter: side.scores(share) for side, share in zip(found, shares, strict=True)}
     return {letter: summarise(scores) for letter, scores in folds.items() if scores}
-
-
-def pairings(found: Sequence[Side], shares: tuple[float, ...], tested: Sequence[str]) -> list[Pairing]:
-    """The first side that has folds against each other one."""
-    there = [(side, share) for side, share in zip(found, shares, strict=True) if share in side.folds]
-    return [_pair(there[0], other, tested) for other in there[1:]]
-
-
-def _pair(first: tuple[Side, float], second: tuple[Side, float], tested: Sequence[str]) -> Pairing:
-    a, b = (side.folds[share] for side, share in (first, second))
-    both = sorted(set(a) & set(b))
-    letters, shares = (first[0].letter, second[0].letter), (first[1], second[1])
-    splits = [{run.data.tags.get(input_mark("folds")) for run in folds.values()} for folds in (a, b)]
-    if splits[0] != splits[1] or len(splits[0]) != 1:
-        return Pairing(*letters, shares, both, [], "their folds are not the same recordings, so folds cannot be paired")
-    if len(both) < 2:
-        return Pairing(
-            *letters, shares, both, [], f"a test needs at least 2 folds that both have, they have {len(both)}"
-        )
-    config = first[0].config
-    count = float(config.get("folds.count", len(both)))
-    if config.get("folds.scheme") == "shuffle":
-        count = 1 / float(config.get("folds.evaluation_share", USUAL_SHARE))
-    tests = compare_folds([metrics(a[fold]) for fold in both], [metrics(b[fold]) for fold in both], tested, count)
-    return Pairing(*letters, shares, both, tests, "" if tests else "no metric is defined in 2 folds of both")
 
 
 def ui_link(found: Sequence[Side], address: str, folds: bool) -> str:
@@ -229,4 +222,4 @@ def ui_link(found: Sequence[Side], address: str, folds: bool) -> str:
         f"{key}={quote(json.dumps(value, separators=(',', ':')))}"
         for key, value in (("runs", ids), ("experiments", experiments))
     )
-    return f"{address.rstrip('/')}/#/compare-runs?{query}"
+    return f"{address.rstrip('/')}/#/compare-runs?{query}&{VIEW}"

@@ -34,13 +34,13 @@ def draw_curves(client: MlflowClient, found: Sequence[Side], file: Path) -> list
     Raises UserError where there are more curves than can be told apart, or a fold's run has no numbers for them; then
     nothing is written.
     """
-    curves = [(side, share) for side in found for share in sorted(side.folds)]
+    curves = [(side, share) for side in found for share in sorted(side.shares)]
     if len(curves) > len(LINES):
         raise UserError(f"--figure: {len(curves)} curves; at most {len(LINES)} can be told apart, name fewer runs")
     several = len({share for _, share in curves}) > 1
     names = [f"{_title(side)}, {100 * share:g} %" if several else _title(side) for side, share in curves]
     with tempfile.TemporaryDirectory() as aside:
-        data = [[_read(client, run.info.run_id, aside) for run in side.folds[share].values()] for side, share in curves]
+        data = [[_read(client, run.info.run_id, aside) for run in side.fold_runs(share)] for side, share in curves]
     classes = list(dict.fromkeys(name for folds in data for fold in folds for name in fold.classes))
     written = []
     for protocol, place in places(file).items():

@@ -63,7 +63,7 @@ def next_steps(
         ]
     # `a2v predict` looks for a run in the default work folder
     where = store or ([] if work == DEFAULT_WORK else ["--tracking-uri", store_uri])
-    model = f"runs:/{outcome.refit or outcome.models[share][0]}"
+    model = f"runs:/{outcome.best_model}"
     return [*told, *lines, f"  {command(*['predict', 'NEW', '--model', model, '--out', 'calls', *where])}"]
 
 

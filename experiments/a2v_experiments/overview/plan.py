@@ -117,7 +117,8 @@ def _stand_in(file: RecipeFile, sweep: SweepConfig) -> Trial:
 def _repeated(planned: list[Planned], sweep: SweepConfig, trials: int) -> list[Planned]:
     """Stages that every trial has for itself; they share data, folds, and a pretraining that no parameter touches."""
     touched = {key.split(".")[0] for key in sweep.parameters}
-    alone = {"finetune"} | ({"pretrain"} if touched & {"pretrain", "model", "data", "pretrain_data"} else set())
+    pretrains = touched & {"pretrain", "model", "data", "pretrain_data"}
+    alone = {"finetune", "inner"} | ({"pretrain"} if pretrains else set())
     return [_whatever_found(one, trials) if one.stage in alone else one for one in planned]
 
 
@@ -154,6 +155,10 @@ class _Planner:
             return done[-1].mark
 
         walk(recipe, sources, hear, look, in_trial=trial is not None)
+        if recipe.crosses:
+            self.notes.append(
+                "a fold's own training ends where its inner ones were best: its time and updates are the most"
+            )
         if trial is None:
             self.whole(recipe, list(sources.values()))
         return done
@@ -162,11 +167,11 @@ class _Planner:
         """The stage's state; the first trial that works on it is the one that the others share it with."""
         spec, recipe = step.spec, step.recipe
         mark = Mark(spec.fingerprint, all(one.known for one in step.inputs.values()))
-        training = {"pretrain": recipe.pretrain, "finetune": recipe.finetune, "refit": recipe.finetune}.get(spec.stage)
+        training = recipe.pretrain if spec.stage == "pretrain" else recipe.finetune if spec.training else None
         state, run, left = self.state(spec, mark.known, training.updates if training else 0)
         if mark.fingerprint in self.seen and state not in ("reused", "busy"):
             state, run, left = "shared", None, 0
-        elif state == "unknown" and spec.stage == "finetune" and new_folds:
+        elif state == "unknown" and spec.stage in ("finetune", "inner") and new_folds:
             state = "runs"  # without folds there is no finetuning on them, whatever it starts from
         self.seen.add(mark.fingerprint)
         run_id = run.info.run_id if run else None

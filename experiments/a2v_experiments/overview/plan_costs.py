@@ -28,6 +28,7 @@ from a2v_eval.labels import LABEL
 from a2v_model import Detector, Pretrainer, autocast, own_threads, threads
 from a2v_model.config import FinetuneConfig, PretrainConfig
 
+from ..recipe.folds import PARTS
 from ..recipe.sections import FinetuneStage, PretrainStage, Recipe
 from ..stages import stages
 from ..stages.evaluation import Collectors
@@ -42,7 +43,7 @@ FIGURES_S = 5.0  # a fold's figures and confidence intervals: 4.4 s in one run o
 HELD_FRAMES = 8  # a likelihood stays about the same
 SCORED_S = 60.0  # noise that scoring is measured on
 LABEL_S = 0.2
-TRAININGS = ("pretrain", "finetune", "refit")
+TRAININGS = ("pretrain", "inner", "finetune", "refit")
 INFERENCE_BATCH = 16  # windows, as in evaluation
 QUICK_S = 2.0  # a step of 2 segments that takes longer is not measured with more
 TIMED = 3  # steps, after one that is not timed
@@ -134,18 +135,23 @@ class Clock:
 
     def evaluation_s(self, planned: Planned, audio: Audio) -> float:
         """Seconds of inference on one fold's evaluation recordings, of scoring them and of drawing figures."""
-        held_s = audio.labelled_s * planned.recipe.folds.evaluated_share
+        evaluated = planned.recipe.folds.evaluated_share
+        held_s = audio.labelled_s * evaluated
+        if planned.stage == "inner":  # a part of the training recordings
+            held_s = audio.labelled_s * (1 - evaluated) * (planned.share or 1.0) / PARTS
         return self.inference_s(planned, held_s) + held_s * self.scoring(planned.recipe) + FIGURES_S
 
     def validation_s(self, planned: Planned, audio: Audio) -> float:
         """Seconds of the validations that a finetuning has left, and of choosing thresholds on their recordings. With
         patience there may be fewer."""
         recipe = planned.recipe
-        if recipe.finetune is None or recipe.finetune.validation is None:
+        inner = planned.stage == "inner"
+        share = 1 / PARTS if inner else recipe.validated_share
+        if recipe.finetune is None or share is None:
             return 0.0
         trained_s = audio.labelled_s * (1 - recipe.folds.evaluated_share) * (planned.share or 1.0)
-        held_s = trained_s * recipe.finetune.validation.share
-        looks = validations(recipe.finetune, planned.updates) + 1  # thresholds
+        held_s = trained_s * share
+        looks = validations(recipe.finetune, planned.updates) + (not inner)  # thresholds
         return looks * (self.inference_s(planned, held_s) + held_s * self.scoring(recipe, whole=False))
 
     def inference_s(self, planned: Planned, heard_s: float) -> float:

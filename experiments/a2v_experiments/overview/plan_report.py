@@ -31,7 +31,7 @@ WHAT = {
 }  # fmt: skip
 KINDS = {
     "prepare": "packing", "folds": "split into folds", "pretrain": "pretraining", "finetune": "finetuning",
-    "refit": "refit",
+    "inner": "inner training", "refit": "refit",
 }  # fmt: skip
 ONLY_THRESHOLDS = "only its thresholds"  # of a refit whose weights are there
 
@@ -78,7 +78,7 @@ def _measured(plan: Plan, work: Path) -> tuple[list[float | None], float | None]
             spent: float | None = None
             if one.works and one.stage in TRAININGS:
                 spent = clock.training_s(one)
-                if one.stage == "finetune":
+                if one.stage in ("finetune", "inner"):
                     update_s = update_s or (clock.update_s(one) if one.updates else None)
                     key = one.recipe.data.model_dump_json()
                     if key not in audio:

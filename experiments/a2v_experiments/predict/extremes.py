@@ -100,6 +100,8 @@ def why_none(name: str, one: Extremes, settings: PredictSettings, not_learned: M
     window = settings.events.window_s
     window_s = window[name] if isinstance(window, dict) else window
     reasons = [f"above it too briefly ({settings.events.method} over {window_s:g} s)"]
+    if settings.events.is_own:
+        reasons = [f"not an event by the method {settings.events.method}"]
     if settings.events.extent_threshold is not None:
         reasons = ["above it for a moment only (the mean over a whole event counts)"]
     if settings.min_duration_s is not None or settings.max_duration_s is not None:

@@ -24,6 +24,7 @@ from a2v_data.scheduling import Crash, Run
 from a2v_data.storage import require_free_space
 from a2v_eval.learned import class_fits
 from a2v_model import Detector
+from a2v_model.plugins import loaded_digests
 from numpy.typing import NDArray
 
 from ..inference import Windows
@@ -192,7 +193,7 @@ class _Call:
         tasks = [
             PieceTask(
                 recording.name, recording.path, info, windows, piece, self.state.pieces(stamp).absolute(), job.folder,
-                job.settings, choice, each_s * (piece[1] - piece[0]),
+                job.settings, choice, each_s * (piece[1] - piece[0]), loaded_digests(job.model.plugins),
             )
             for piece in pieces_of(info, windows, piece_size(job.settings, choice.device))
         ]  # fmt: skip

@@ -29,7 +29,7 @@ SOUGHT_EXACTLY = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 @dataclass(frozen=True)
 class PieceTask:
     """Windows `piece` of a recording. folder: where its pieces are written; model: a detector's folder; settings: what
-    the model makes of those chosen."""
+    the model makes of those chosen; plugins: digests of those of the model's that may be run."""
 
     name: str
     path: Path
@@ -41,6 +41,7 @@ class PieceTask:
     settings: PredictSettings
     choice: Choice
     seconds: float
+    plugins: tuple[str, ...] = ()
 
     @property
     def likelihoods(self) -> Path:
@@ -71,7 +72,7 @@ def predict_piece(task: PieceTask, advance: Advance) -> Spent | AudioError | Non
     try:
         if (task.folder / LEFT_OUT).exists():
             return None
-        model = _detector(task.model, device)
+        model = _detector(task.model, device, task.plugins)
         begun = time.perf_counter()
         read = partial(read_blocks, task.path, task.info, choice.channel)
         sound = Sound(task.info.samples, task.info.rate, read)
@@ -112,11 +113,11 @@ def predict_piece(task: PieceTask, advance: Advance) -> Spent | AudioError | Non
 
 
 @lru_cache(maxsize=1)
-def _detector(folder: Path, device: str) -> Detector:
+def _detector(folder: Path, device: str, plugins: tuple[str, ...]) -> Detector:
     import torch
 
     torch.set_flush_denormal(True)  # attention to far frames underflows; denormal numbers are slow on CPUs
-    model = load_model(folder)
+    model = load_model(folder, plugins)
     assert isinstance(model, Detector)
     return model.to(device).eval()
 

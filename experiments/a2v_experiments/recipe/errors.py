@@ -41,6 +41,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
             lines.append(f"{where}: {key}: missing")
         elif not key:
             lines.append(f"{where}: {message}")
+        elif item["type"] == "value_error" and message.startswith("kind"):  # of a plugin's part
+            lines.append(f"{where}: {key}.{message}")
         elif item["type"] == "value_error":
             lines.append(f"{where}: {key}: {message}")
         else:

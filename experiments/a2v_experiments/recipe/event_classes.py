@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from a2v_data.class_mapping import some_of
 from a2v_eval.evaluation import RESERVED
@@ -26,9 +26,7 @@ def check_event_classes(recipe: Recipe, classes: Iterable[str], where: str = "")
             f"{where}data: a class is called {reserved[0]!r}, as the scores of all classes together are; give it"
             " another name with a mapping (data.annotations.mapping)"
         )
-    for key, given in recipe.evaluate.events:
-        if not isinstance(given, Mapping):
-            continue
+    for key, given in recipe.evaluate.events.by_class.items():
         unknown = sorted(set(given) - set(known))
         missing = [name for name in known if name not in given]
         wrong = [f"{some_of(unknown, SHOWN)} {'is' if len(unknown) == 1 else 'are'} unknown"] if unknown else []

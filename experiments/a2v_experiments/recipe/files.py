@@ -15,29 +15,41 @@ from typing import Any, Literal
 
 import yaml
 from a2v_model.config import EncoderConfig
+from a2v_model.plugins import Plugin, use
 from a2v_model.presets import PRESETS
 from pydantic import ValidationError
 
 from ..basics.errors import UserError
 from .errors import explain
+from .plugins import absolute, check_parts, find_plugins, names_of
 from .sections import Recipe
 
 BUNDLED = Path(__file__).parents[1] / "recipes"
 RENAMED = {"finch": "many_calls", "sparse_mix": "few_calls"}  # bundled recipes under their former names
 Scale = Literal["tiny"]
-USUAL_KINDS = {"front_end": "waveform", "encoder": "transformer"}  # what these are where no `kind` is said
+# what these are where no `kind` is said; a loss and a head of a plugin always say it
+USUAL_KINDS = {"front_end": "waveform", "encoder": "transformer", "loss": None, "head": None}
 
 
 @dataclass(frozen=True)
 class RecipeFile:
     """A recipe as it was written, with its parents and `--set`: what a recipe and its trials are made from.
 
-    name: the file's, for messages. tree: its keys, before presets and defaults.
+    name: the file's, for messages. tree: its keys, before presets and defaults. plugins: the source of what `plugins`
+    in the tree names, which travels with it.
     """
 
     name: str
     tree: dict[str, Any]
     scale: Scale | None = None
+    plugins: tuple[Plugin, ...] = ()
+
+    def load_plugins(self) -> None:
+        """So that what a recipe was made from means something in this process. Raises UserError."""
+        try:
+            use(self.plugins)
+        except ValueError as error:
+            raise UserError(f"{self.name}: {error}") from None
 
     def resolve(self, changes: Mapping[str, Any] | None = None, trial: str | None = None) -> Recipe:
         """The complete, validated recipe; with `changes` (dotted key -> value) that of the sweep's trial named so.
@@ -55,13 +67,20 @@ class RecipeFile:
             tree["variant"] = trial if base == "default" else f"{base} {trial}"
         for key, value in (changes or {}).items():
             set_key(tree, key, value)
+        self.load_plugins()
+        tree.pop("plugins", None)
+        if self.plugins:
+            tree["plugins"] = names_of(self.plugins)
         _expand_preset(tree, where)
         _complete_shares(tree)
         try:
             recipe = Recipe.model_validate(tree)
         except ValidationError as error:
             raise UserError(explain(error, Recipe, where)) from None
-        return tiny(recipe) if self.scale == "tiny" else recipe
+        check_parts(recipe, where)
+        if self.scale != "tiny":
+            return recipe
+        return tiny(recipe, lambda values: self.resolve(values, "made tiny"))
 
 
 def read_recipe(name: str, overrides: list[str] | None = None, scale: Scale | None = None) -> RecipeFile:
@@ -71,7 +90,7 @@ def read_recipe(name: str, overrides: list[str] | None = None, scale: Scale | No
     tree = _with_parents(path, ())
     for override in overrides or []:
         apply_override(tree, override)
-    return RecipeFile(path.name, tree, scale)
+    return RecipeFile(path.name, tree, scale, find_plugins(tree.get("plugins"), path.parent))
 
 
 def load_recipe(name: str, overrides: list[str] | None = None, scale: Scale | None = None) -> Recipe:
@@ -114,14 +133,24 @@ def _with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
         raise UserError(f"{path.name}: extends: the recipes extend each other in a circle")
     tree = _read_yaml(path)
+    if "plugins" in tree:
+        tree["plugins"] = absolute(tree["plugins"], path.parent)
     parent = tree.pop("extends", None)
     if parent is None:
         return tree
-    beside = path.parent / str(parent)
-    base = _with_parents(beside if beside.is_file() else find_recipe(str(parent)), (*seen, path.resolve()))
+    base = _with_parents(_beside(path, str(parent)) or find_recipe(str(parent)), (*seen, path.resolve()))
     if isinstance(base.get("model"), str):  # so that what this recipe says of the model stands on top of the preset
         base["model"] = {"preset": base["model"]}
     return merge(base, tree)
+
+
+def _beside(path: Path, parent: str) -> Path | None:
+    """A file beside this one, by its name with or without `.yaml`; a recipe that extends the bundled one of its own
+    name means that."""
+    if (path.parent / parent).is_file():
+        return path.parent / parent
+    places = [path.parent / f"{parent}{ending}" for ending in (".yaml", ".yml")]
+    return next((one for one in places if one.is_file() and one.resolve() != path.resolve()), None)
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -138,8 +167,7 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _another_kind(key: str, base: dict[str, Any], over: dict[str, Any]) -> bool:
-    usual = USUAL_KINDS.get(key)
-    return usual is not None and "kind" in over and over["kind"] != base.get("kind", usual)
+    return key in USUAL_KINDS and "kind" in over and over["kind"] != base.get("kind", USUAL_KINDS[key])
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:

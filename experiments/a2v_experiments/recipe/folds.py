@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from .sweep import Section
 
 Share = Annotated[float, Field(gt=0, le=1)]
+CROSS, PARTS = "cross", 3  # validation of all training recordings, in so many parts
 USUAL_SHARE = 0.2  # of a shuffle split
 EXPRESSION_SHARE = 0.2  # of the labelled recordings, that an expression is assumed to hold out
 
@@ -28,6 +29,12 @@ class FoldsConfig(Section):
     valid_0.tsv, train_0_1.tsv, pretrain.tsv, ...): exactly these `count` folds, their subsets for `label_shares` and
     what pretraining hears. What is in train or valid counts as labelled. With `holdout`, whatever its value, its
     train_lof.tsv and valid_lof.tsv, or its only fold.
+    validation: share of a fold's training recordings, in whole groups and with class shares alike, that are held out to
+    choose on: weights, thresholds, and the best trial of a sweep; `finetune.validation` says how training uses them.
+    They are never trained on, nor heard by a pretraining with `hears: train` (None: nothing is held out). `cross`,
+    where recordings are too few to hold some out: the training recordings are parted in three, a model is trained on
+    each two parts and validated on the third, and then the fold's model on all of them, for as many updates as were
+    best in the middle one of the three, with the thresholds that are the best over all three parts.
     label_shares: shares of each train fold's labelled recordings that are used, one finetuning for each.
     refit: after the folds one more finetuning, with the settings of the largest label share, on all labelled
     recordings: the model for new recordings. It has neither evaluation nor validation; its scores are those of the
@@ -44,6 +51,7 @@ class FoldsConfig(Section):
     evaluation_share: float = Field(default=USUAL_SHARE, gt=0, lt=1, exclude_if=lambda one: one == USUAL_SHARE)
     manifests: str | None = Field(default=None, exclude_if=lambda one: one is None)
     holdout: float | str | None = None
+    validation: float | str | None = Field(default=None, exclude_if=lambda one: one is None)
     label_shares: list[Share] = Field(default=[1.0], min_length=1)
     refit: bool = Field(default=False, exclude_if=lambda wanted: not wanted)
 
@@ -53,6 +61,13 @@ class FoldsConfig(Section):
         if pattern is not None and _compiled(pattern).groups != 1:
             raise ValueError("must have exactly one group in parentheses, for example ^(bird[0-9]+)_")
         return pattern
+
+    @field_validator("validation")
+    @classmethod
+    def _a_share(cls, held: float | str | None) -> float | str | None:
+        if held is not None and held != CROSS and not (isinstance(held, float) and 0 < held < 1):
+            raise ValueError(f"is {held!r}; must be a share above 0 and below 1, or {CROSS}")
+        return held
 
     @field_validator("holdout")
     @classmethod
@@ -112,7 +127,8 @@ class FoldsConfig(Section):
     @property
     def trainings(self) -> int:
         """How many finetunings there are."""
-        return len(self.selected) * len(self.label_shares) + self.refit
+        of_one = 1 + PARTS if self.validation == CROSS else 1
+        return len(self.selected) * len(self.label_shares) * of_one + self.refit
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

@@ -7,8 +7,10 @@ what tells rows and trials apart (strides, filterbank, masks, mixing, losses, la
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from .apart import keep_apart
 from .sections import Recipe
 from .sweep import Range
 
@@ -21,13 +23,16 @@ PRETRAIN_UPDATES, FINETUNE_UPDATES, WARMUP, SEGMENTS, MICRO_BATCHES = 6, 8, 2, 4
 FOLDS, TRIALS, VALUES = 2, 4, 2
 
 
-def tiny(recipe: Recipe) -> Recipe:
-    """The recipe on the synthetic corpus with its sizes capped, and a name that says so. Trains in one process, from
-    random weights where the recipe names a backbone, or a model to go on from: these have other sizes."""
+def tiny(recipe: Recipe, resolve: Callable[[Mapping[str, Any]], Recipe]) -> Recipe:
+    """The recipe on the synthetic corpus with its sizes capped, and a name that says so. Trains in one process unless
+    the recipe names a cluster, and from random weights where the recipe names a backbone, or a model to go on from:
+    these have other sizes. resolve(values): the trial with these values (dotted key -> value), made tiny."""
     tree = recipe.model_dump(mode="json")
     tree["name"] += SUFFIX
     tree["backbone"] = None
-    tree["ray"] = {"address": recipe.ray.address}
+    if recipe.ray.address is None:
+        tree["ray"] = {}
+    workers = tree["ray"].get("num_workers", 0)
     frame_s = recipe.model.front_end.stride / recipe.model.front_end.sample_rate
     tree["data"] = _data(tree["data"], frame_s, MINUTES, seed=0)
     if tree["pretrain_data"] is not None:
@@ -36,13 +41,14 @@ def tiny(recipe: Recipe) -> Recipe:
     _shrink_model(tree["model"])
     depth, dim = tree["model"]["encoder"]["depth"], tree["model"]["encoder"]["dim"]
     if tree["pretrain"] is not None:
-        _shrink_pretraining(tree["pretrain"], depth)
+        _shrink_pretraining(tree["pretrain"], depth, workers)
     for stage in (tree["finetune"], *tree["finetune_by_share"].values()):
         if stage is not None:
-            _shrink_finetuning(stage, depth, dim)
+            _shrink_finetuning(stage, depth, dim, workers)
     _shrink_evaluation(tree["evaluate"], tree["data"]["segment_s"])
     if recipe.sweep is not None:
         _shrink_sweep(tree["sweep"], recipe)
+        keep_apart(tree["sweep"], resolve)
     return Recipe.model_validate(tree)
 
 
@@ -71,7 +77,9 @@ def _shrink_folds(folds: Tree) -> None:
 
 def _shrink_model(model: Tree) -> None:
     front_end, encoder = model["front_end"], model["encoder"]
-    if front_end.get("kind") == "ear":
+    if front_end.get("kind") not in (None, "waveform", "ear"):
+        pass  # a plugin's stays as it is
+    elif front_end.get("kind") == "ear":
         front_end["stem"] = [min(width, WIDTH) for width in front_end["stem"]]
         halved = 2 ** len(front_end["stem"])
         front_end["filters"] = min(front_end["filters"], max(1, WIDTH // halved) * halved)
@@ -87,22 +95,25 @@ def _shrink_model(model: Tree) -> None:
     encoder["positional_groups"] = math.gcd(encoder["positional_groups"], encoder["dim"])
 
 
-def _shrink_loop(stage: Tree, updates: int) -> None:
-    _cap(stage, updates=updates, segments=SEGMENTS, micro_batches=MICRO_BATCHES, log_every=2, checkpoint_every=updates)
+def _shrink_loop(stage: Tree, updates: int, workers: int) -> None:
+    batches = max(MICRO_BATCHES, workers)  # one for each
+    _cap(stage, updates=updates, segments=SEGMENTS, micro_batches=batches, log_every=2, checkpoint_every=updates)
     _cap(stage["optimizer"], warmup_updates=WARMUP)
     stage["compile"] = False
 
 
-def _shrink_pretraining(stage: Tree, depth: int) -> None:
-    _shrink_loop(stage, PRETRAIN_UPDATES)
+def _shrink_pretraining(stage: Tree, depth: int, workers: int) -> None:
+    _shrink_loop(stage, PRETRAIN_UPDATES, workers)
     _cap(stage, clones=CLONES, target_layers=depth, ema_updates=PRETRAIN_UPDATES)
     stage["collapse_after"] = max(stage["collapse_after"], PRETRAIN_UPDATES)  # so short a training proves no collapse
     _cap(stage["decoder"], dim=DIM, depth=1)
     stage["decoder"]["groups"] = math.gcd(stage["decoder"]["groups"], stage["decoder"]["dim"])
 
 
-def _shrink_finetuning(stage: Tree, depth: int, dim: int) -> None:
-    _shrink_loop(stage, FINETUNE_UPDATES)
+def _shrink_finetuning(stage: Tree, depth: int, dim: int, workers: int) -> None:
+    _shrink_loop(stage, FINETUNE_UPDATES, workers)
+    if stage.get("validation") is not None:
+        _cap(stage["validation"], every=FINETUNE_UPDATES // 2)
     _cap(stage, average_layers=depth, head_only_updates=2, channel_mask_length=dim // 4)
     stage.pop("start", None)
 
@@ -125,4 +136,6 @@ def _shrink_sweep(sweep: Tree, recipe: Recipe) -> None:
             sweep["parameters"][key] = [choice[0], choice[-1]]
     if sweep["pruning"] is not None:
         several = recipe.folds.holdout is None and len(recipe.folds.selected) > 1
-        sweep["pruning"] = {**sweep["pruning"], "grace_folds": 1} if several else None
+        grace = "grace_validations" if sweep["pruning"].get("grace_validations") else "grace_folds"
+        several = several or grace == "grace_validations"  # a training has two of them
+        sweep["pruning"] = {**sweep["pruning"], grace: 1} if several else None

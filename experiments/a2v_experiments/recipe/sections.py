@@ -7,14 +7,16 @@ from typing import Annotated, Any, Literal
 from a2v_data.augment import AugmentConfig
 from a2v_data.bcl import BclConfig
 from a2v_data.pack import PackConfig
+from a2v_data.registry import OwnAugmentation
 from a2v_data.sampling import ActiveConfig, SamplingConfig
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_eval.events import EventConfig
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig, check_together
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from .folds import FoldsConfig, Share
+from .folds import CROSS, FoldsConfig, Share
 from .sweep import Positive, Section, SweepConfig, none_as_empty
+from .validating import ValidationConfig, with_validation
 
 
 class SyntheticConfig(Section):
@@ -102,8 +104,8 @@ class PretrainStage(PretrainConfig, LoopConfig):
 
     sampling: prefer stretches in which something stands out; None: each segment once an epoch. probe: not part of a
     run's fingerprint; None: none. hears: `all` recordings, as in the paper, or `train`: a pretraining for each fold,
-    without its evaluation recordings and all others of their groups (`folds.group`), labelled or not. What
-    `folds.holdout` holds out is never heard.
+    without its evaluation and validation recordings and all others of their groups (`folds.group`), labelled or not.
+    What `folds.holdout` holds out is never heard.
     """
 
     hears: Literal["all", "train"] = Field(default="all", exclude_if=lambda heard: heard == "all")
@@ -114,19 +116,6 @@ class PretrainStage(PretrainConfig, LoopConfig):
     def _offsets_agree(self) -> PretrainStage:
         _check_offset(self.sampling, self.random_offset)
         return self
-
-
-class ValidationConfig(Section):
-    """Validation on held out training recordings, never on those that are evaluated.
-
-    share: of a fold's training recordings, in whole groups (`folds.group`); every: updates between two validations
-    (one more is at the end); patience: after so many validations in a row that are not as good as the best, within .02
-    of AP, training stops (None: never).
-    """
-
-    share: float = Field(default=0.2, gt=0, lt=1)
-    every: Positive = 100
-    patience: Positive | None = None
 
 
 def recordings_of(segments: int, recordings: int, windows: int) -> int:
@@ -152,17 +141,19 @@ class FinetuneStage(FinetuneConfig, LoopConfig):
 
     sampling: prefer stretches with events, and rare classes; None: each segment once an epoch. augment: events pasted
     into segments, backgrounds, levels; pasted classes are drawn by `sampling.class_power`, 0.5 without sampling.
+    augmentations: of plugins, {kind: NAME, ...}, after backgrounds and pasted events, before the level is changed.
     weight_average: decay of an exponential moving average of the weights (0: none), shorter in the first updates;
-    the average is what is validated and what becomes the model. validation: held out training recordings choose the
-    update whose weights become the model, by strict AP (None: the last). weak: recordings that are labelled as a whole
-    only, where there are some. start: a finetuned model to go on from, with all its weights: its folder, or its URI in
-    MLflow (`runs:/RUN_ID`); its head's classes are kept by their names (None: from `pretrain`, `backbone` or random).
+    the average is what is validated and what becomes the model. validation: how the recordings of `folds.validation`
+    choose the update whose weights become the model, by strict AP (None: there are none, and the last one does). weak:
+    recordings that are labelled as a whole only, where there are some. start: a finetuned model to go on from, with all
+    its weights: its folder, or its URI in MLflow (`runs:/RUN_ID`); its head's classes are kept by their names (None:
+    from `pretrain`, `backbone` or random).
     """
 
     start: str | None = Field(default=None, exclude_if=_left_out)
     sampling: SamplingConfig | None = Field(default=None, exclude_if=_left_out)
     augment: AugmentConfig | None = Field(default=None, exclude_if=_left_out)
-
+    augmentations: tuple[OwnAugmentation, ...] = Field(default=(), exclude_if=lambda own: not own)
     weight_average: float = Field(default=0.0, ge=0, lt=1, exclude_if=lambda decay: decay == 0)
     validation: ValidationConfig | None = Field(default=None, exclude_if=_left_out)
     weak: WeakConfig = Field(default=WeakConfig(), exclude_if=lambda weak: weak == WeakConfig())
@@ -212,13 +203,18 @@ class EvaluateStage(EvaluationConfig):
             )
         if self.fit_events and self.events.method == "canny":
             raise ValueError("fit_events = true: canny has one window for all classes; leave one of the two out")
+        if self.fit_events and self.events.is_own:
+            raise ValueError(
+                "fit_events = true: a plugin's method has no window to be fitted; leave one of the two out"
+            )
         return self
 
     overlap_s: float = Field(default=0.5, ge=0)
 
 
 class RayConfig(Section):
-    """num_workers 0 trains in this process; 1 or more starts Ray Train workers (address None: a local Ray).
+    """num_workers 0 trains and evaluates in this process; 1 or more starts Ray Train workers, and as many tasks at once
+    evaluate (address None: a local Ray).
 
     In this process, on a CPU, a model with fewer than 5 million trained parameters computes with one thread: more
     would mostly wait for one another. Others have as many as torch takes (OMP_NUM_THREADS).
@@ -250,7 +246,8 @@ class Recipe(Section):
     finetune: None for pretraining only, without folds and scores. finetune_by_share: label share -> what differs from
     `finetune` there. seeds: everything that is trained is trained with each of these (`pretrain.seed`,
     `finetune.seed`), on the same folds, so that scores deviate over seeds and over folds apart; None: once, with the
-    seeds that stand there. sweep: trials of this recipe.
+    seeds that stand there. sweep: trials of this recipe. plugins: name -> digest of the source of each; a recipe file
+    has a list of files, entry points or modules (`plugins.py`).
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
@@ -267,6 +264,12 @@ class Recipe(Section):
     seeds: tuple[int, ...] | None = Field(default=None, exclude_if=_left_out)
     sweep: SweepConfig | None = None
     ray: RayConfig = RayConfig()
+    plugins: dict[str, str] = Field(default={}, exclude_if=lambda plugins: not plugins)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_validation(cls, tree: Any) -> Any:
+        return with_validation(tree) if isinstance(tree, dict) else tree
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Recipe:
@@ -331,12 +334,8 @@ class Recipe(Section):
                 " false here, and refit the best trial's values without sweep"
             )
         pruning = self.sweep.pruning if self.sweep is not None else None
-        if pruning is not None and pruning.grace_folds >= self.repeats:
-            raise ValueError(
-                f"sweep.pruning.grace_folds = {pruning.grace_folds}: must be below the number of folds"
-                f"{' x seeds' if self.seeds else ''} that run, {self.repeats}; after the last one nothing is left to"
-                " prune"
-            )
+        if pruning is not None:
+            pruning.check(self.repeats, self.validations, self.ray.num_workers)
         if self.seeds is not None:
             self._check_seeds(self.seeds)
         return self
@@ -376,7 +375,12 @@ class Recipe(Section):
     @property
     def pretrains_by_fold(self) -> bool:
         """Whether each fold has a pretraining of its own, without its evaluation recordings."""
-        return self.pretrain is not None and self.pretrain.hears == "train" and self.folds.holdout is None
+        return self.hears_train and self.folds.holdout is None
+
+    @property
+    def hears_train(self) -> bool:
+        """Whether pretraining hears training recordings only."""
+        return self.pretrain is not None and self.pretrain.hears == "train"
 
     @property
     def pretrain_source(self) -> DataConfig:
@@ -386,6 +390,31 @@ class Recipe(Section):
     def at_share(self, share: float) -> Recipe:
         """The recipe with the finetuning settings of one label share."""
         return self.model_copy(update={"finetune": self.finetune_by_share.get(share, self.finetune)})
+
+    @property
+    def validated_share(self) -> float | None:
+        """Which share of its training recordings a finetuning holds out, if it is one; of a recipe `at_share`."""
+        validates = self.finetune is not None and self.finetune.validation is not None
+        share = self.folds.validation
+        return share if validates and isinstance(share, float) else None
+
+    @property
+    def crosses(self) -> bool:
+        """Whether inner folds validate each training recording (`folds.validation: cross`); of a recipe `at_share`."""
+        return self.finetune is not None and self.finetune.validation is not None and self.folds.validation == CROSS
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether every finetuning has scores on recordings that neither it nor an inner model was trained on."""
+        stages = [self.at_share(one).finetune for one in self.folds.label_shares]
+        return self.folds.validation is not None and all(one and one.validation for one in stages)
+
+    @property
+    def validations(self) -> int:
+        """How many validations there are in the trainings of one fold, where none has its patience end; 0 too where
+        they are those of inner folds."""
+        stages = [] if self.crosses else [self.at_share(share).finetune for share in self.folds.label_shares]
+        return sum(-(-one.updates // one.validation.every) for one in stages if one and one.validation)
 
     @property
     def by_seed(self) -> list[Recipe]:

@@ -22,7 +22,8 @@ SCORES = re.compile(
     r"^(strict/)?(AP|mAP|F1|precision|recall)/.|^any_class/(strict/)?(AP|mAP|F1|precision|recall)$"
     r"|^timestep/(F1|precision|recall)$|^presence/(AP|mAP|F1|precision|recall)/."
 )
-FIXED = ("name", "variant", "sweep", "extends", "ray", "seeds")  # what a trial is and where it runs, not what it tries
+# what a trial is and where it runs, not what it tries
+FIXED = ("name", "variant", "sweep", "extends", "ray", "seeds", "plugins")
 
 
 class Section(BaseModel):
@@ -102,20 +103,70 @@ def _flat(parameters: Any, prefix: str = "") -> Any:
     return flat
 
 
+def _wanted(parameters: Any) -> Any:
+    """The same without those that null drops, which a parent has: a key, or all that begin with it."""
+    flat = _flat(parameters)
+    if not isinstance(flat, dict):
+        return flat
+    gone = [key for key, value in flat.items() if value is None]
+    return {key: value for key, value in flat.items() if not any(f"{key}.".startswith(f"{one}.") for one in gone)}
+
+
 class PruningConfig(Section):
     """Trials that fall behind are stopped (ASHA) after `grace_folds`, then at folds `reduction_factor` times as many,
     and so on: one goes on where its mean score over the folds done so far is among the best 1 / reduction_factor of
     the trials that came that far before it. Folds are the same for all trials, so their scores are comparable. With
-    `seeds`, each fold counts once for each seed, all folds of the first seed first."""
+    `seeds`, each fold counts once for each seed, all folds of the first seed first.
+
+    grace_validations: instead, trials are compared after each validation of their trainings (`finetune.validation`),
+    first after so many, then after `reduction_factor` times as many, by their scores on validation recordings so far
+    (None: after folds). A training counts as many validations as one of the sweep's own recipe, however long it is.
+    Needs `folds.validation`, and trials that train in their own process (`ray.num_workers: 0`).
+    """
 
     grace_folds: Positive = 1
+    grace_validations: Positive | None = Field(default=None, exclude_if=lambda number: number is None)
     reduction_factor: float = Field(default=2.0, gt=1)
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> Self:
+        if self.grace_validations is not None and self.grace_folds != 1:
+            raise ValueError("grace_folds and grace_validations exclude each other: trials are compared after either")
+        return self
+
+    def check(self, folds: int, validations: int, workers: int) -> None:
+        """Raise ValueError where nothing is left to prune after the grace, or trials could not be compared.
+
+        folds: those that run, for each seed; validations: of all trainings of a fold, 0 without any; workers:
+        `ray.num_workers`.
+        """
+        if self.grace_validations is None:
+            if self.grace_folds >= folds:
+                raise ValueError(
+                    f"sweep.pruning.grace_folds = {self.grace_folds}: must be below the number of folds that run,"
+                    f" {folds}; after the last one nothing is left to prune"
+                )
+            return
+        key = f"sweep.pruning.grace_validations = {self.grace_validations}"
+        if not validations:
+            raise ValueError(f"{key}: there are no validations without a share in folds.validation; say 0.2 there")
+        if workers:
+            raise ValueError(
+                f"{key}: only a trial that trains in its own process learns of its validations; say ray.num_workers: 0"
+                f" (they are {workers}), or prune by folds (grace_folds)"
+            )
+        if self.grace_validations >= folds * validations:
+            raise ValueError(
+                f"{key}: must be below the number of validations of a trial, {folds * validations}; after the last one"
+                " nothing is left to prune (finetune.validation.every)"
+            )
 
 
 class SweepConfig(Section):
     """Many trials of one recipe, each with some keys changed.
 
-    parameters: dotted key -> list of values, or a range {low, high, log, integer, step}. search: `grid` tries every
+    parameters: dotted key -> list of values, or a range {low, high, log, integer, step}; null drops one that a parent
+    has. search: `grid` tries every
     combination of the lists, `random` draws `trials` of them, `optuna` lets Optuna's TPE choose `trials` of them.
     variants: instead of parameters, name -> {dotted key: value}: a trial for each, in this order.
     metric: the score that trials are compared by, the higher the better, mean over folds and label shares; a trial in
@@ -125,7 +176,7 @@ class SweepConfig(Section):
 
     search: Literal["grid", "random", "optuna"] = "grid"
     trials: Positive | None = None
-    parameters: Annotated[dict[str, Choice], BeforeValidator(_flat)] = {}
+    parameters: Annotated[dict[str, Choice], BeforeValidator(_wanted)] = {}
     variants: Annotated[dict[str, Changes], BeforeValidator(none_as_empty)] = {}
     metric: str = "strict/mAP/micro"
     concurrency: Positive | None = None

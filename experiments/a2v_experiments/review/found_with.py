@@ -40,8 +40,8 @@ def of_events(settings: Mapping[str, Any], labels: Iterable[str]) -> bool:
 def why_not(settings: Mapping[str, Any], model: Mapping[str, Any]) -> str | None:
     """Why a model with these settings of events (`thresholds_from`) cannot find the predictions again at a threshold of
     their likelihood; None where it can."""
-    if settings.get("method") == "canny":
-        return "method canny has no threshold of an event's likelihood"
+    if (method := settings.get("method")) not in (None, "avg", "max"):
+        return f"method {method} has no threshold of an event's likelihood"
     if settings.get("merge_gap_s") is not None:
         return "events were merged (--merge-gap), which changes their likelihood"
     for name in OF_EVENTS:

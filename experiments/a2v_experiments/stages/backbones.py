@@ -16,11 +16,13 @@ from typing import Any
 
 from a2v_model.checkpoints import WEIGHTS, read_description
 from a2v_model.config import FinetuneConfig
+from a2v_model.parts import UNLOADED
+from a2v_model.saved_plugins import load_brought, needed_parts
 
 from ..basics.errors import UserError
 from ..models import fetch_model, is_uri
 from ..recipe.sections import Recipe
-from ..store.tracking import flatten
+from ..store.names import flatten
 
 START = "finetune.start"
 WITHOUT_SHAPE = (
@@ -139,7 +141,7 @@ def _check_head(recipe: Recipe, source: str, description: dict[str, Any]) -> Non
             f"{START}: {source}: it is pretrained and not finetuned yet, so there is no head to go on from; name it as"
             f" backbone (--set backbone={source})"
         )
-    own = FinetuneConfig.model_validate(description["finetune"])
+    own = FinetuneConfig.model_validate(description["finetune"], context={UNLOADED: True})
     by_share = {f"finetune_by_share.{share:g}": stage for share, stage in recipe.finetune_by_share.items()}
     for stage, wanted in {"finetune": recipe.finetune, **by_share}.items():
         for field in ("head", "average_layers"):
@@ -155,6 +157,7 @@ def _checked(source: str, folder: Path, check: Callable[[Path], None], key: str)
         raise UserError(f"{key}: {folder}: no such folder; a model's folder, or its URI in MLflow (runs:/RUN_ID)")
     description = read_description(folder)
     check(folder)
+    load_brought(folder, description, False)  # what nobody agreed to is refused here, before anything is done
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise UserError(f"{key}: {folder}: no {WEIGHTS} there; the folder is incomplete")
@@ -162,6 +165,10 @@ def _checked(source: str, folder: Path, check: Callable[[Path], None], key: str)
     with weights.open("rb") as file:
         while block := file.read(1 << 20):
             content.update(block)
+    for kind, named in needed_parts(description):  # the same weights compute something else with another code
+        for plugin in (description.get("plugins") or {}).values():
+            if kind in ("front_end", "head") and named in plugin["registers"].get(kind, []):
+                content.update(plugin["digest"].encode())
     if key == START:  # from the same model as a backbone another detector comes
         content.update(json.dumps([START, description["classes"]]).encode())
     return Backbone(folder, source, content.hexdigest(), key == START)

@@ -22,6 +22,7 @@ AROUND = frozenset(
         f"{X}.basics", f"{X}.cluster", f"{X}.models", f"{X}.pyfunc", f"{X}.store", f"{X}.stages.stage",
         f"{X}.stages.rounds", f"{X}.training.checkpoints", f"{X}.training.probe", f"{X}.training.probe_recordings",
         f"{X}.training.probe_report", f"{X}.training.validation_report:summary", f"{X}.recipe.sections:Recipe",
+        f"{X}.recipe.plugins", "a2v_model.parts", "a2v_data.parts", "a2v_eval.parts", "a2v_model.plugins",
         "a2v_data.scheduling", "a2v_model.recomputation", "a2v_model.execution:compile_model",
     }
 )  # fmt: skip
@@ -50,6 +51,7 @@ PARTS = {
         ),
         AROUND | FIGURES | {"a2v_model.pretraining", "a2v_model.losses"},
     ),
+    "cross": ((f"{X}.stages.inner:crossing",), AROUND | FIGURES | {"a2v_model.pretraining", "a2v_model.losses"}),
     "evaluate": (
         (f"{X}.stages.evaluation:evaluate_model", f"{X}.stages.cross_fit:cross_fit", f"{X}.stages.stages:fitted"),
         AROUND | FIGURES | {"a2v_model.pretraining", "a2v_model.losses"},

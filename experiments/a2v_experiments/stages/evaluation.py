@@ -8,29 +8,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from a2v_data.corpus import SEGMENT_DTYPE, Corpus
+from a2v_data.corpus import Corpus
 from a2v_data.folds import Fold, class_counts
 from a2v_eval.any_class import TimestepCounter, TimestepScores, one_class, one_class_config
 from a2v_eval.bootstrap import confidence_intervals, intervals_csv
-from a2v_eval.energy import energy_likelihood
 from a2v_eval.evaluation import Collector, Evaluation, EvaluationConfig, evaluate
 from a2v_eval.events import PROTOCOLS, EventConfig, find_events
 from a2v_eval.figures import fullest_stretch, likelihood_figure
 from a2v_eval.label_shares import EVALUATION_LABELS, TRAIN_LABELS, VALIDATION_LABELS
 from a2v_eval.presence import PresenceCollector, PresenceScores
 from a2v_eval.thresholds import ThresholdSweep
-from a2v_model import Detector, load_model, write_thresholds
+from a2v_model import write_thresholds
 from a2v_model.checkpoints import DESCRIPTION
 from numpy.typing import NDArray
 
 from ..basics.progress import bar
 from ..basics.tables import csv_text
-from ..inference import recording_likelihoods
 from ..recipe.sections import Recipe
 from ..store.logged_models import MODEL
 from ..store.tags import FOLD
+from ..training.validation_report import validation_metrics
 from .figures import FigureData, best_thresholds, log_fold
+from .listening import Listener, listener, waveform
 from .presence import SCORE as PRESENCE_SCORE
 from .presence import Found, by_kind, filled, log_presence, where_known
 from .presence import collect as presence_in
@@ -67,9 +66,21 @@ class Collectors:
         self.sweep.add(likelihood_TC, labels)
 
 
+@dataclass(frozen=True)
+class Crossed:
+    """What inner folds chose for a model that is trained on all of their recordings: thresholds of events and of
+    presence, as `write_thresholds` takes them, their `validation_metrics`, and for how many updates it is trained."""
+
+    thresholds: dict[str, Any]
+    presence: dict[str, Any] | None
+    metrics: dict[str, float]
+    updates: int
+
+
 def evaluate_model(
-    context: Context, run_id: str, model_run: str, corpus: Corpus, fold: Fold, validation: Sequence[str] = ()
-) -> None:
+    context: Context, run_id: str, model_run: str, corpus: Corpus, fold: Fold, validation: Sequence[str] = (),
+    crossed: Crossed | None = None,
+) -> None:  # fmt: skip
     """Score the fold's evaluation recordings, in one pass.
 
     Recordings that are labelled as a whole only (`Corpus.weak`) are scored by presence (`presence/...`, see
@@ -77,47 +88,52 @@ def evaluate_model(
     latter that is all there is.
 
     validation: held out training recordings, on which the threshold of each class is chosen; what counts calls of a
-    class (F1, precision, recall, found, ...) is then at these thresholds. Without any, it is at the recipe's (until the
-    folds choose one another's, see `cross_fit`), and the thresholds of the model are the best on the evaluation
-    recordings. What ranks (AP, mAP), what asks for no class (`any_class`, `timestep`), `scores.csv`, `evaluation.json`
-    and `example.png` have the recipe's.
+    class (F1, precision, recall, found, ...) is then at these thresholds. crossed: instead, what inner folds chose.
+    Without either, it is at the recipe's (until the folds choose one another's, see `cross_fit`), and the thresholds of
+    the model are the best on the evaluation recordings. What ranks (AP, mAP), what asks for no class (`any_class`,
+    `timestep`), `scores.csv`, `evaluation.json` and `example.png` have the recipe's.
 
     Metrics: both protocols (`AP/micro`, `strict/AP/micro`, ...), calls (`strict/found/CLASS`, `strict/predicted/CLASS`,
     `strict/labelled/CLASS`), events whatever their class (`any_class/F1`), timesteps (`timestep/F1`), sample sizes
-    (`labels/train/CLASS` of what was trained on, `labels/validation/CLASS`, `labels/evaluation/CLASS`), and
-    `energy/...` for the baseline. Artifacts: tables, confidence intervals over recordings, figures.
+    (`labels/train/CLASS` of what was trained on, `labels/validation/CLASS`, `labels/evaluation/CLASS`),
+    `validation/...` for what ranks on the validation recordings (`validation/strict/mAP/micro`), and `energy/...` for
+    the baseline. Artifacts: tables, confidence intervals over recordings, figures.
     """
     recipe, store = context.recipe, context.store
     assert recipe.finetune is not None
-    model = load_model(store.fetch(model_run, "model", context.work))
-    assert isinstance(model, Detector)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    heard = listener(recipe, store.fetch(model_run, "model", context.work), corpus)
     recordings = corpus.indices(fold.evaluation)
-    frame_rate = model.model_config.front_end.frame_rate
+    frame_rate = heard.frame_rate
     settings = recipe.evaluate
     collected = Collectors.of(corpus.classes, frame_rate, settings)
     chosen = _chosen_on(context, run_id, len(validation), len(recordings))
-    thresholds, presence_at = _choose(context, model, corpus, validation, chosen)
+    if crossed is None:
+        thresholds, presence_at, validated = _choose(context, heard, corpus, validation, chosen)
+    else:
+        thresholds, presence_at, validated = crossed.thresholds, crossed.presence, crossed.metrics
+    store.log_metrics(run_id, validated, recipe.finetune.updates, model_run)
     counted = None if thresholds is None else at_thresholds(thresholds["thresholds"], collected.by_class)
     presence = _presence_collector(corpus, frame_rate, settings)
-    for likelihood_TC, labels in _with_labels(context, model, corpus, recordings, presence=presence):
+    for likelihood_TC, labels in _with_labels(heard, corpus, recordings, presence=presence):
         collected.add(likelihood_TC, labels)
         if counted is not None:
             counted.add(likelihood_TC, labels)
     trained = [name for name in fold.train if name not in set(validation)]
-    metrics = sample_sizes(corpus, trained, validation, fold.evaluation)
+    metrics = sample_sizes(corpus, trained, trained if crossed else validation, fold.evaluation)
     best: dict[str, Any] | None = None
     if presence is not None:
         best = _log_presence(context, run_id, model_run, presence.result(), presence_at, chosen)
-        energy = presence_in(corpus, _loudness(corpus, recordings, frame_rate), frame_rate, settings.events).metrics()
+        energy = presence_in(corpus, _loudness(heard, corpus, recordings), frame_rate, settings.events).metrics()
         baseline = {f"energy/{key}": value for key, value in energy.items() if "AP/" in key}
         store.log_metrics(run_id, baseline, recipe.finetune.updates)
     if by_kind(corpus, fold.evaluation)[0]:
-        of_events = _log_events(context, run_id, model_run, corpus, recordings, collected, counted, chosen, metrics)
+        of_events = _log_events(
+            context, run_id, model_run, heard, corpus, recordings, collected, counted, chosen, metrics
+        )
         best = of_events if best is None else filled(of_events, best)
     else:
         store.log_metrics(run_id, metrics, recipe.finetune.updates, model_run)
-    _log_example(context, run_id, model, corpus, recordings)
+    _log_example(context, run_id, heard, corpus, recordings)
     if model_run == run_id:  # that of another run stays as it was
         chosen_at = thresholds or best
         assert chosen_at is not None
@@ -125,22 +141,29 @@ def evaluate_model(
 
 
 def _choose(
-    context: Context, model: Detector, corpus: Corpus, validation: Sequence[str], chosen: dict[str, Any]
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    context: Context, heard: Listener, corpus: Corpus, validation: Sequence[str], chosen: dict[str, Any]
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None, dict[str, float]]:
     """Thresholds that are the best on the validation recordings, for events and for presence per recording, as
-    `write_thresholds` takes them; None without any. Those for events are those for presence where no recording has
-    events, and for classes of which there is no event."""
+    `write_thresholds` takes them, and `validation_metrics`; None without any. Thresholds for events are those for
+    presence where no recording has events, and for classes of which there is no event."""
     if not validation:
-        return None, None
-    settings, frame_rate = context.recipe.evaluate, model.model_config.front_end.frame_rate
+        return None, None, {}
+    settings, frame_rate = context.recipe.evaluate, heard.frame_rate
     presence = _presence_collector(corpus, frame_rate, settings)
-    labelled = _with_labels(context, model, corpus, corpus.indices(validation), "choosing thresholds", presence)
-    of_events = choose_thresholds(labelled, corpus.classes, frame_rate, settings, chosen)
-    if presence is None:
-        return of_events, None
-    of_presence = best_thresholds(presence.result().thresholds(), {**chosen, "score": PRESENCE_SCORE}, SHARED_LABELS)
+    events = Collector(corpus.classes, frame_rate, settings)
+    sweep = ThresholdSweep(corpus.classes, frame_rate, settings)
+    for labelled in _with_labels(heard, corpus, corpus.indices(validation), "choosing thresholds", presence):
+        events.add(*labelled)
+        sweep.add(*labelled)
     strong = by_kind(corpus, validation)[0]
-    return (filled(of_events, of_presence) if strong else of_presence), of_presence
+    scores = events.evaluation().metrics() if strong else {}
+    of_events = best_thresholds(sweep.result(), chosen, SHARED_LABELS)
+    if presence is None:
+        return of_events, None, validation_metrics(scores)
+    found = presence.result()
+    of_presence = best_thresholds(found.thresholds(), {**chosen, "score": PRESENCE_SCORE}, SHARED_LABELS)
+    best = filled(of_events, of_presence) if strong else of_presence
+    return best, of_presence, validation_metrics(scores | found.metrics())
 
 
 def _presence_collector(corpus: Corpus, frame_rate: float, settings: EvaluationConfig) -> PresenceCollector | None:
@@ -163,8 +186,8 @@ def _log_presence(
 
 
 def _log_events(
-    context: Context, run_id: str, model_run: str, corpus: Corpus, recordings: list[int], collected: Collectors,
-    counted: Collector | None, chosen: dict[str, Any], more: dict[str, float],
+    context: Context, run_id: str, model_run: str, heard: Listener, corpus: Corpus, recordings: list[int],
+    collected: Collectors, counted: Collector | None, chosen: dict[str, Any], more: dict[str, float],
 ) -> dict[str, Any]:  # fmt: skip
     """What is scored by events: metrics and artifacts of `evaluate_model`; returns the best thresholds."""
     recipe, store, settings = context.recipe, context.store, context.recipe.evaluate
@@ -173,7 +196,7 @@ def _log_events(
     recordings = [recording for recording in recordings if corpus.recordings[recording].name not in corpus.weak]
     scores, any_scores = collected.by_class.evaluation(), collected.any_class.evaluation()
     steps = collected.timesteps.scores()
-    energy = evaluate(_energy(corpus, recordings, frame_rate), corpus.classes, frame_rate, settings)
+    energy = evaluate(_energy(heard, corpus, recordings), corpus.classes, frame_rate, settings)
     metrics = scores.metrics() | scores.call_counts() | _any_class_metrics(any_scores, steps)
     if counted is not None:
         metrics |= operating_point(counted.evaluation())
@@ -283,12 +306,12 @@ def sample_sizes(
 
 
 def _with_labels(
-    context: Context, model: Detector, corpus: Corpus, recordings: list[int], doing: str = "evaluating",
+    heard: Listener, corpus: Corpus, recordings: list[int], doing: str = "evaluating",
     presence: PresenceCollector | None = None,
 ) -> Iterator[Labelled]:  # fmt: skip
     """Those that are labelled as a whole only go to `presence` alone."""
     with bar(doing, len(recordings), "recordings") as shown:
-        for recording, likelihood in _likelihoods(context, model, corpus, recordings):
+        for recording, likelihood in heard.likelihoods(recordings, doing):
             shown.update()
             weak = corpus.recordings[recording].name in corpus.weak
             if presence is not None:
@@ -298,47 +321,29 @@ def _with_labels(
                 yield likelihood, corpus.truth(recording)
 
 
-def _likelihoods(
-    context: Context, model: Detector, corpus: Corpus, recordings: list[int]
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """(recording, likelihoods) with the recipe's windows and precision."""
-    recipe = context.recipe
-    assert recipe.finetune is not None
-    segment_s, overlap_s, precision = recipe.data.segment_s, recipe.evaluate.overlap_s, recipe.finetune.precision
-    return recording_likelihoods(model, corpus, recordings, segment_s, overlap_s, precision=precision)
-
-
-def _energy(corpus: Corpus, recordings: Iterable[int], frame_rate: float) -> Iterator[Labelled]:
+def _energy(heard: Listener, corpus: Corpus, recordings: list[int]) -> Iterator[Labelled]:
     """The baseline that needs no model: the same loudness curve as the likelihood of every class."""
-    for recording, likelihood_TC in _loudness(corpus, recordings, frame_rate):
+    for recording, likelihood_TC in _loudness(heard, corpus, recordings):
         yield likelihood_TC, corpus.truth(recording)
 
 
-def _loudness(corpus: Corpus, recordings: Iterable[int], frame_rate: float) -> Iterator[Found]:
-    for recording in recordings:
-        waveform = _waveform(corpus, recording)
-        loudness_T = energy_likelihood(waveform, corpus.sample_rate, frame_rate)
+def _loudness(heard: Listener, corpus: Corpus, recordings: list[int]) -> Iterator[Found]:
+    for recording, loudness_T in heard.loudness(recordings):
         yield recording, np.repeat(loudness_T[:, None], len(corpus.classes), axis=1).astype(np.float32)
 
 
-def _waveform(corpus: Corpus, recording: int) -> NDArray[np.float32]:
-    whole = np.array([(recording, 0)], dtype=SEGMENT_DTYPE)
-    waveform: NDArray[np.float32] = corpus.waveforms(whole, corpus.recordings[recording].n_samples)[0][0]
-    return waveform
-
-
-def _log_example(context: Context, run_id: str, model: Detector, corpus: Corpus, recordings: list[int]) -> None:
+def _log_example(context: Context, run_id: str, heard: Listener, corpus: Corpus, recordings: list[int]) -> None:
     """The seconds with the most labels, of the recording that has the most, with likelihoods and events."""
-    settings, frame_rate = context.recipe.evaluate, model.frame_rate
+    settings, frame_rate = context.recipe.evaluate, heard.frame_rate
     busiest = max(recordings, key=lambda one: (len(corpus.labels(one)), int(corpus.present(one).sum())))
-    (_, likelihood_TC), *_ = _likelihoods(context, model, corpus, [busiest])
-    waveform = _waveform(corpus, busiest)
-    start_s = fullest_stretch(corpus.labels(busiest), len(waveform) / corpus.sample_rate, EXAMPLE_S)
+    (_, likelihood_TC), *_ = heard.likelihoods([busiest], "drawing the example")
+    waveform_N = waveform(corpus, busiest)
+    start_s = fullest_stretch(corpus.labels(busiest), len(waveform_N) / corpus.sample_rate, EXAMPLE_S)
     frame = int(start_s * frame_rate)
     start_s = frame / frame_rate  # so that the waveform and the likelihoods begin at once
     first = round(start_s * corpus.sample_rate)
     figure = likelihood_figure(
-        waveform[first : first + round(EXAMPLE_S * corpus.sample_rate)],
+        waveform_N[first : first + round(EXAMPLE_S * corpus.sample_rate)],
         corpus.sample_rate,
         likelihood_TC[frame : frame + round(EXAMPLE_S * frame_rate)],
         frame_rate,

@@ -23,6 +23,7 @@ from .cross_fit import OTHER_FOLDS, cross_fit
 from .figures import log_experiment
 from .graph import BySeed as ResultsBySeed
 from .graph import Folds, Results, Sources, find_sources, run_graph
+from .kept import keep_recipe
 from .presence import log_experiment_presence
 from .seeds import BySeed, Scores, over_seeds, seed_metrics, seeds_named, seeds_text
 from .specs import experiment_spec
@@ -44,6 +45,11 @@ class Outcome:
     models: dict[float, list[str]] = field(default_factory=dict)
     refit: str | None = None
 
+    @property
+    def best_model(self) -> str | None:
+        """The run whose model is the one to use: trained on all labels, else of the first fold with most labels."""
+        return self.refit or (self.models[max(self.models)][0] if self.models else None)
+
 
 def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str], None]) -> Outcome:
     """Run or reuse every stage; returns when the parent run holds the summary. say(line) tells what happens."""
@@ -62,6 +68,7 @@ def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str]
     if found:
         return complete(context, sources, finished=True)
     with ending(store, parent):
+        keep_recipe(store, parent, recipe)
         return complete(context, sources)
 
 

@@ -15,7 +15,7 @@ from ..recipe.event_classes import check_event_classes
 from ..recipe.sections import DataConfig, Recipe
 from ..store.lookup import finetune_runs_tag
 from ..store.tags import HEARD_LINE, REFIT_RUN
-from . import refit, stages
+from . import inner, refit, stages
 from .advice import advice_on, texts
 from .backbones import Backbone, find_backbone, kept_classes
 from .heard import Heard, check_backbone, heard_by, told
@@ -104,7 +104,7 @@ class _Graph:
     def do(self, step: Step[Any]) -> Result:
         work = {"prepare": self.prepare, "folds": self.split, "pretrain": self.pretrain, "finetune": self.finetune}
         context = replace(self.context, recipe=step.recipe, chain=self.chain)
-        return {**work, "refit": self.refit}[step.spec.stage](context, step)
+        return {**work, "inner": self.inner, "refit": self.refit}[step.spec.stage](context, step)
 
     def prepare(self, context: Context, step: Step[Any]) -> Result:
         result, corpus = stages.prepare(context.for_all, step.spec, step.inputs["source"])
@@ -149,9 +149,14 @@ class _Graph:
             self.results.pretrained = result
         return result
 
+    def inner(self, context: Context, step: Step[Any]) -> Result:
+        assert self.folds is not None
+        return inner.train_without(context, step, self.corpora[0], self.folds)
+
     def finetune(self, context: Context, step: Step[Any]) -> Result:
         assert self.folds is not None and step.share is not None
-        result = stages.finetune(context, step, self.corpora[0], self.folds)
+        crossed = inner.crossing(context, step, self.corpora[0], self.folds)
+        result = stages.finetune(context, step, self.corpora[0], self.folds, crossed)
         if result.reused:  # by an a2v that kept no names
             context.store.name_classes(result.run_id, self.corpora[0].classes)
         folds = context.recipe.folds

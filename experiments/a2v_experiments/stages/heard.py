@@ -22,7 +22,7 @@ from ..basics.errors import UserError
 from ..basics.fingerprint import fingerprint
 from ..recipe.sections import Recipe
 from ..store.tags import BACKBONE, MODEL_RUN, START, START_HEARD, START_RUN, input_run
-from .splits import grouping
+from .splits import grouping, validated
 
 if TYPE_CHECKING:
     from .backbones import Backbone
@@ -56,16 +56,19 @@ def heard_by(
     if folds is not None and folds.pretrain is not None and recipe.pretrain_data is None:
         chosen = set(folds.pretrain)
         names = [name for name in names if name in chosen]
-    away, notices = _away(recipe, corpus, labelled or corpus, kept_out(recipe, folds, fold))
+    away, notices = _away(recipe, corpus, labelled or corpus, kept_out(recipe, labelled or corpus, folds, fold))
     kept = [name for name in names if name not in away]
     key = "data" if recipe.pretrain_data is None else "pretrain_data"
     if not kept:
         raise UserError(
-            f"pretraining would hear nothing: all {len(names)} recordings of {key} are evaluated, or of the group of"
-            " one (folds.group); give it others (pretrain_data), or pretrain: null"
+            f"pretraining would hear nothing: all {len(names)} recordings of {key} are evaluated, validated on, or of"
+            " the group of one (folds.group); give it others (pretrain_data), or pretrain: null"
         )
     if gone := len(names) - len(kept):
-        notices.append(f"not heard in pretraining: {gone} recordings, evaluated or of the group of one")
+        how = "evaluated or of the group of one"
+        if recipe.folds.validation is not None and recipe.hears_train:
+            how = "evaluated, validated on, or of the group of one"
+        notices.append(f"not heard in pretraining: {gone} recordings, {how}")
     segment_s = recipe.pretrain_source.segment_s
     samples, heard = corpus.segment_samples(segment_s), set(kept)
     short = sum(one.n_samples < samples for one in corpus.recordings if one.name in heard)
@@ -77,17 +80,24 @@ def heard_by(
     return Heard(kept, mark, tuple(notices))
 
 
-def kept_out(recipe: Recipe, folds: Folds | None, fold: int | None) -> list[str]:
-    """The evaluation recordings that a pretraining must not hear."""
+def kept_out(recipe: Recipe, corpus: Corpus, folds: Folds | None, fold: int | None) -> list[str]:
+    """The recordings that a pretraining must not hear: those that are evaluated, and where it hears training recordings
+    only (`pretrain.hears: train`) those for validation, of all label shares. corpus: of `data`."""
     if folds is None:
         return []
     if recipe.folds.holdout is not None:
-        return folds[0].evaluation
-    return folds[fold].evaluation if fold is not None else []
+        fold = 0
+    if fold is None:
+        return []
+    found = dict.fromkeys(folds[fold].evaluation)
+    if recipe.hears_train:
+        for split in validated(recipe, corpus, folds[fold]).values():
+            found |= dict.fromkeys(split.validation or [])
+    return list(found)
 
 
 def _away(recipe: Recipe, corpus: Corpus, labelled: Corpus, tested: list[str]) -> tuple[set[str], list[str]]:
-    """Which recordings of a corpus are evaluated, or of the group of one that is; without a group each is alone."""
+    """Which recordings of a corpus are `tested`, or of the group of one that is; without a group each is alone."""
     if not tested:
         return set(), []
     group, known = grouping(recipe.folds), [one.name for one in labelled.recordings]

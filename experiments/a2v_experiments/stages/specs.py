@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from a2v_data.manifests import manifests_digest
 from a2v_data.pack import PackConfig
@@ -17,6 +17,7 @@ from ..basics.errors import UserError
 from ..basics.fingerprint import Fingerprint, fingerprint
 from ..basics.left_out import without_usual
 from ..recipe.labelled import with_rule, with_rules
+from ..recipe.plugins import Stage, digests
 from ..recipe.sections import DataConfig, Recipe
 from .code import marks
 
@@ -109,11 +110,8 @@ def finetune_spec(
     data, folds, start: fingerprints of these stages; start is that of the pretraining or backbone, None for random
     weights. in_trial: its name leaves the variant out, which the run of its trial, above it, says.
     """
-    own = {"fold": fold, "label_share": share}
-    config, marked = _both(
-        lambda dump: {**training_config(recipe, "finetune", dump), **_chooses_by(recipe, dump), **own}
-    )
-    code = ("finetune", "validate") if recipe.finetune and recipe.finetune.validation else ("finetune",)
+    config, marked = _both(lambda dump: _of_fold(recipe, fold, share, dump))
+    code = _training_code(recipe)
     trained = fingerprint("finetune", marked, folds, start or "random", code=marks(code))
     name = f"finetune fold {fold}{_seed(recipe)}" + (f" labels {share:g}" if share != 1 else "")
     name += _variant(recipe, in_trial)
@@ -123,6 +121,30 @@ def finetune_spec(
         config, marked = config | counted, marked | counted
     inputs = {"folds": folds, "pretrain": start or RANDOM_WEIGHTS, "data": data}
     return StageSpec("finetune", name, config, inputs, trained, marked, (*code, "evaluate"))
+
+
+def inner_spec(
+    recipe: Recipe, part: int, fold: int, share: float, data: str, folds: str, start: str | None, in_trial: bool = False
+) -> StageSpec:
+    """A fold's training on all parts of its training recordings but one, which it is validated on (`folds.validation:
+    cross`); all else as for `finetune_spec`."""
+    of_fold = finetune_spec(recipe, fold, share, data, folds, start, in_trial)
+    marked = _of_fold(recipe, fold, share, without_usual) | {"part": part}
+    trained = fingerprint("inner", marked, folds, start or "random", code=marks(_training_code(recipe)))
+    name, own = f"{of_fold.name} without part {part + 1}", {"part": part}
+    marked = {**(of_fold.marked or {}), **own}
+    return StageSpec("inner", name, {**of_fold.config, **own}, of_fold.inputs, trained, marked, of_fold.code)
+
+
+def _of_fold(recipe: Recipe, fold: int, share: float, dump: Dump) -> dict[str, Any]:
+    training = {**training_config(recipe, "finetune", dump), **_chooses_by(recipe, dump)}
+    return {**training, "fold": fold, "label_share": share}
+
+
+def _training_code(recipe: Recipe) -> tuple[str, ...]:
+    """The parts of the code that a fold's training runs."""
+    validates = recipe.finetune is not None and recipe.finetune.validation is not None
+    return ("finetune", *(["validate"] if validates else []), *(["cross"] if recipe.crosses else []))
 
 
 def refit_spec(recipe: Recipe, folds: Sequence[str], data: str, start: str | None, in_trial: bool = False) -> StageSpec:
@@ -146,7 +168,7 @@ def _both(config_by: Callable[[Dump], dict[str, Any]]) -> tuple[dict[str, Any], 
 
 
 def _evaluated(recipe: Recipe, training: dict[str, Any], dump: Dump) -> dict[str, Any]:
-    return {**training, "evaluate": dump(recipe.evaluate)}
+    return {**training, "evaluate": {**dump(recipe.evaluate), **_plugins(recipe, "evaluate")}}
 
 
 def _seed(recipe: Recipe) -> str:
@@ -169,6 +191,7 @@ def _chooses_by(recipe: Recipe, dump: Dump) -> dict[str, Any]:
     events = dump(validation_events(settings.events))
     scoring = {"events": events, "iou": settings.iou_threshold, "overlap_s": settings.overlap_s}
     scoring |= dump(settings, include={"fit_events"})  # in no dump where it is off
+    scoring |= _plugins(recipe, "evaluate")
     return {"scoring": scoring}
 
 
@@ -194,21 +217,27 @@ def code_of(recipe: Recipe) -> tuple[str, ...]:
         "pretrain": recipe.pretrain is not None,
         "finetune": recipe.finetune is not None,
         "validate": any(training is not None and training.validation is not None for training in trainings),
+        "cross": any(recipe.at_share(share).crosses for share in recipe.folds.label_shares),
         "evaluate": recipe.finetune is not None,
         "refit": recipe.folds.refit,
     }
     return tuple(part for part, runs in there.items() if runs)
 
 
-def training_config(recipe: Recipe, stage: str, dump: Dump = whole) -> dict[str, Any]:
+def training_config(recipe: Recipe, stage: Literal["pretrain", "finetune"], dump: Dump = whole) -> dict[str, Any]:
     """What a training's result depends on: not when it logs, saves and probes, nor how memory and time are traded. What
     a pretraining hears is in the fingerprint of its audio, and the model that finetuning goes on from in that of its
     start, wherever it lies."""
     settings = getattr(recipe, stage)
     data = recipe.pretrain_source if stage == "pretrain" else recipe.data
     aside = {"log_every", "checkpoint_every", "gradient_checkpointing", "compile", "probe", "hears", "start"}
-    return {
-        "segment_s": data.segment_s,
-        "model": dump(recipe.model),
-        stage: dump(settings, exclude=aside),
-    }
+    config = dump(settings, exclude=aside)
+    if stage == "finetune" and config.get("validation") is not None and recipe.folds.validation is not None:
+        config["validation"]["share"] = recipe.folds.validation  # its training hears the others only
+    return {"segment_s": data.segment_s, "model": dump(recipe.model), stage: config, **_plugins(recipe, stage)}
+
+
+def _plugins(recipe: Recipe, stage: Stage) -> dict[str, Any]:
+    """Digests of the plugins that the stage's result depends on, where there are some."""
+    found = digests(recipe, stage)
+    return {"plugins": found} if found else {}

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from a2v_data.folds import Folds, hold_out, share_name, shuffle_folds
+import numpy as np
+from a2v_data.folds import (
+    Fold,
+    Folds,
+    class_counts,
+    hold_out,
+    kinds_apart,
+    label_share,
+    share_name,
+    shuffle_folds,
+    with_sizes,
+)
 from a2v_data.folds import make_folds as stratify
-from a2v_data.groups import Grouping, by_pattern, groups_of
+from a2v_data.groups import Grouping, by_pattern, group_of, groups_of
 from a2v_data.listing import Listing
 from a2v_data.manifests import read_manifests, shares_in
+from a2v_data.stratification import best_split
 from a2v_data.validation import ValidationSplit, validation_split
 
 from ..basics.errors import UserError
-from ..recipe.folds import FoldsConfig
+from ..recipe.folds import CROSS, PARTS, FoldsConfig
 from ..recipe.sections import Recipe
 
 
@@ -45,7 +57,7 @@ def checked(recipe: Recipe, folds: Folds) -> Folds:
     if folds.overlap and any(recipe.is_cross_fitted(share) for share in settings.label_shares):
         raise UserError(
             "folds: some recordings are evaluated in several folds, so folds cannot choose one another's thresholds"
-            " (evaluate.fit_events, folds.refit); choose them on validation recordings (finetune.validation), or"
+            " (evaluate.fit_events, folds.refit); choose them on validation recordings (folds.validation), or"
             " say folds.scheme: partition"
         )
     return folds
@@ -98,7 +110,57 @@ def grouping(settings: FoldsConfig) -> Grouping:
 def held_out(recipe: Recipe, corpus: Listing, recordings: list[str]) -> ValidationSplit:
     """Of a fold's training recordings, those to train on, and those to validate on, if the recipe wants any and there
     can be some. recipe: with the settings of its label share."""
-    if recipe.finetune is None or recipe.finetune.validation is None:
+    share = recipe.validated_share
+    if share is None:
         return ValidationSplit(recordings, None, ())
-    share = recipe.finetune.validation.share
     return validation_split(corpus, recordings, share, recipe.folds.seed, grouping(recipe.folds))
+
+
+def validated(recipe: Recipe, corpus: Listing, fold: Fold) -> dict[float, ValidationSplit]:
+    """Label share -> how the fold's training recordings are split for it."""
+    return {
+        share: held_out(recipe.at_share(share), corpus, of_share(recipe, fold, share).train)
+        for share in recipe.folds.label_shares
+    }
+
+
+def of_share(recipe: Recipe, fold: Fold, share: float) -> Fold:
+    """The fold with the training recordings of a label share."""
+    return label_share(fold, share, recipe.folds.seed) if share < 1 else fold
+
+
+def inner_parts(recipe: Recipe, corpus: Listing, recordings: list[str]) -> list[list[str]]:
+    """A fold's training recordings in as many parts as `folds.validation: cross` makes, in whole groups and with class
+    shares alike. Raises UserError where there are too few groups."""
+    members: dict[str, list[str]] = {}
+    for name in recordings:
+        members.setdefault(group_of(name, grouping(recipe.folds)), []).append(name)
+    if len(members) < PARTS:
+        raise UserError(
+            f"folds.validation = {CROSS}: makes {PARTS} parts of a fold's training recordings, and they are of"
+            f" {len(members)} groups or single recordings; say folds.validation: null"
+        )
+    rows = [corpus.indices(names) for names in members.values()]
+    sizes_GC = with_sizes(corpus, kinds_apart(corpus, class_counts(corpus)), rows)
+    part_G = best_split(sizes_GC, np.full(PARTS, 1 / PARTS), recipe.folds.seed)
+    of_each: list[list[str]] = [[] for _ in range(PARTS)]
+    for names, part in zip(members.values(), part_G, strict=True):
+        of_each[part] += names
+    return of_each
+
+
+def check_validated(recipe: Recipe, corpus: Listing, folds: Folds) -> None:
+    """Raise UserError where a fold that runs can spare no recordings for validation, though the recipe wants some."""
+    if not recipe.is_validated:
+        return
+    for fold in recipe.folds.selected:
+        if recipe.crosses:
+            for share in recipe.folds.label_shares:
+                inner_parts(recipe, corpus, of_share(recipe, folds[fold], share).train)
+            continue
+        for split in validated(recipe, corpus, folds[fold]).values():
+            if split.validation is None:
+                raise UserError(
+                    f"folds.validation = {recipe.folds.validation}: a sweep chooses on validation recordings, and fold"
+                    f" {fold} has {split.notices[0]}; to choose on the folds themselves say folds.validation: null"
+                )

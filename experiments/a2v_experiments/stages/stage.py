@@ -13,13 +13,16 @@ from mlflow.entities import Run
 
 from ..recipe.sections import Recipe
 from ..store.claims import DEAD_AFTER_S, StageBusy, StageLost
-from ..store.tags import VARIANT, input_mark, input_run
+from ..store.tags import TRIAL, VARIANT, input_mark, input_run
 from ..store.tracking import Store
 from . import code
+from .again import Swept, show_reused
 from .reused import mark_of, whence, why_not_reused
 from .rounds import Chain
 from .specs import StageSpec
 
+# seed, fold, label share, how many validations there were, and what ranks of the weights that are kept
+AfterLook = Callable[[int | None, int, float, int, Mapping[str, float]], None]
 WAIT_S = 2.0  # between two looks at a stage that another process runs
 
 
@@ -28,7 +31,8 @@ class Context:
     """What every stage needs: the recipe, the store, the work folder, the parent run, and where to say things.
 
     shared: the run under which stages go that a sweep's trials share (None: the parent). chain: where it stands in
-    rounds of review (None: there are none, or it is not known yet).
+    rounds of review (None: there are none, or it is not known yet). looked: called after each validation of a
+    finetuning that trains in this process. trial: whose stages these are.
     """
 
     recipe: Recipe
@@ -38,11 +42,13 @@ class Context:
     say: Callable[[str], None]
     shared: str | None = None
     chain: Chain | None = None
+    looked: AfterLook | None = None
+    trial: Swept | None = None
 
     @property
     def for_all(self) -> Context:
         """The same, with stages under the shared run."""
-        return replace(self, parent=self.shared or self.parent)
+        return replace(self, parent=self.shared or self.parent, trial=None)
 
 
 @dataclass(frozen=True)
@@ -71,13 +77,20 @@ def run_stage(
     runs = {input_run(key): result.run_id for key, result in inputs.items() if isinstance(result, Result)}
     origin = {input_mark(key): value for key, value in spec.inputs.items()}
     tags = {VARIANT: context.recipe.variant, **origin, **runs, **(tags or {})}
+    shown, more, trial = name, {}, context.trial
+    if trial is not None:
+        shown, more, tags[TRIAL] = trial.run_name(name), trial.params, trial.name
     found, run_id = found_or_begun(
         lambda: context.store.find(stage, mark),
-        lambda: context.store.begin(stage, mark, name, spec.config, tags, context.parent, code.record(spec.code)),
+        lambda: context.store.begin(
+            stage, mark, shown, spec.config, tags, context.parent, more, code.record(spec.code)
+        ),
         lambda line: context.say(f"{name}: {line}"),
     )
     if found:
         context.say(f"{name}: reused, run {run_id}{whence(found, spec)}")
+        if stage == "finetune":
+            show_reused(context, name, found)
         return Result(mark_of(found, mark), run_id, True)
     context.say(f"{name}: run {run_id}")
     if why := why_not_reused(context.store.client, spec):

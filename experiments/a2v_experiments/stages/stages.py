@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 from a2v_data.corpus import Corpus
-from a2v_data.folds import Folds, label_share
+from a2v_data.folds import Folds
 from a2v_data.manifests import read_manifests, write_manifests
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_eval.fitting import fit_events
+from a2v_model.plugins import allowed
 
 from ..basics.errors import FAILED, UserError, naming_full_disk
 from ..basics.progress import advancing, bar
+from ..recipe.plugins import plugins_for
 from ..recipe.sections import DataConfig, Recipe
 from ..store import lookup
 from ..store.claims import owner_of
@@ -48,13 +52,13 @@ from ..training.probe_report import PROBE, probe_summary
 from ..training.tasks import TrainingSpec, build_task, part
 from ..training.validation_report import summary
 from ..training.watching import watching
-from ..training.workers import run_training
+from ..training.workers import Looked, run_training
 from .backbones import Backbone
 from .datasets import dataset, datasets_of
-from .evaluation import evaluate_model
+from .evaluation import Crossed, evaluate_model
 from .heard import HEARD, Heard, heard_json
 from .specs import StageSpec
-from .splits import checked, grouping, held_out, split
+from .splits import checked, grouping, held_out, of_share, split
 from .stage import WAIT_S, Context, Result, run_stage
 from .walk import Step
 
@@ -201,7 +205,7 @@ def pretrain(
         context.store.log_inputs(run_id, datasets_of(corpus, recipe.pretrain_source.source, training=heard.names))
         training = TrainingSpec(
             corpus=str(corpus.folder.resolve()), recordings=heard.names, segment_s=recipe.pretrain_source.segment_s,
-            model=recipe.model, pretrain=recipe.pretrain, probe=probe,
+            model=recipe.model, pretrain=recipe.pretrain, probe=probe, plugins=tuple(plugins_for(recipe, "pretrain")),
         )  # fmt: skip
         _train(context, training, run_id, spec, "pretraining")
 
@@ -211,7 +215,9 @@ def pretrain(
     return result
 
 
-def _train(context: Context, spec: TrainingSpec, run_id: str, stage: StageSpec, label: str) -> None:
+def _train(
+    context: Context, spec: TrainingSpec, run_id: str, stage: StageSpec, label: str, looked: Looked | None = None
+) -> None:
     """Train, log the model folder as the run's artifact, then drop the checkpoints."""
     import torch
     from a2v_model import Detector, save_model
@@ -222,13 +228,13 @@ def _train(context: Context, spec: TrainingSpec, run_id: str, stage: StageSpec, 
     if lookup.has_model(context.store.run(run_id)):
         return
     storage, name = context.work / "checkpoints", stage.storage
-    if stage.stage in context.store.reuse.forced:
+    if context.store.reuse.trains(stage.stage):
         shutil.rmtree(storage / name, ignore_errors=True)
-    _say_where_it_goes_on(context, run_id, checkpoints.newest(storage / name), spec.loop.updates)
-    with watching(context.store, run_id, label, spec.loop.updates, context.say):
-        last = run_training(spec, context.recipe.ray, storage, name, context.store.uri, run_id)
+    _say_where_it_goes_on(context, run_id, checkpoints.newest(storage / name), spec.end)
+    with watching(context.store, run_id, label, spec.end, context.say):
+        last = run_training(spec, context.recipe.ray, storage, name, context.store.uri, run_id, looked)
     state = checkpoints.read_state(last)
-    for ended in (summary(state, spec.loop.updates), probe_summary(state)):
+    for ended in (summary(state, spec.end), probe_summary(state)):
         if ended:
             context.say(f"  {ended}")
     model = build_task(spec, torch.device("cpu")).model
@@ -238,7 +244,7 @@ def _train(context: Context, spec: TrainingSpec, run_id: str, stage: StageSpec, 
     with scratch() as aside:
         folder = Path(aside) / MODEL
         with naming_full_disk(Path(aside)):
-            save_model(model, folder, provenance)
+            save_model(model, folder, provenance, spec.plugins)
         if isinstance(model, Detector):
             log_detector(context.store, run_id, model, folder)
         else:
@@ -271,17 +277,20 @@ def fitted(recipe: Recipe, corpus: Corpus, names: list[str]) -> Recipe:
     return recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"events": events})})
 
 
-def finetune(context: Context, step: Step[Any], corpus: Corpus, folds: Folds) -> Result:
+def finetune(
+    context: Context, step: Step[Any], corpus: Corpus, folds: Folds, crossed: Callable[[], Crossed] | None = None
+) -> Result:
     """Finetune on one fold and evaluate on its evaluation recordings, in the same run.
 
     context: with the step's recipe. It starts from the input `pretrain`: a pretraining, a model that was there, or
     random weights. With another evaluation of a model that is there already, only the evaluation runs, in a run of its
-    own.
+    own. crossed(): what inner folds chose, where they do.
     """
     recipe, stage, start = context.recipe, step.spec, step.inputs.get("pretrain")
     assert step.fold is not None and step.share is not None
     whole = folds[step.fold]
-    chosen = label_share(whole, step.share, recipe.folds.seed) if step.share < 1 else whole
+    chosen = of_share(recipe, whole, step.share)
+    looked = partial(context.looked, step.seed, step.fold, step.share) if context.looked else None
 
     def work(run_id: str) -> None:
         context.store.name_classes(run_id, corpus.classes)
@@ -291,9 +300,11 @@ def finetune(context: Context, step: Step[Any], corpus: Corpus, folds: Folds) ->
         names, validation = held.train, held.validation or []
         of = {"training": names, "validation": validation, "evaluation": chosen.evaluation}
         context.store.log_inputs(run_id, datasets_of(corpus, recipe.data.source, **of))
-        model_run = detector(context, stage, run_id, corpus, start, names, validation)
+        given = crossed() if crossed else None
+        ends = given.updates if given else None
+        model_run = detector(context, stage, run_id, corpus, start, names, validation, looked, ends)
         scored = replace(context, recipe=fitted(recipe, corpus, names))
-        evaluate_model(scored, run_id, model_run, corpus, chosen, validation)
+        evaluate_model(scored, run_id, model_run, corpus, chosen, validation, given)
         if context.chain is not None:
             context.store.log_metrics(run_id, context.chain.metrics)
 
@@ -322,9 +333,13 @@ def detector(
     start: Result | Backbone | None,
     names: list[str],
     validation: list[str],
+    looked: Looked | None = None,
+    ends: int | None = None,
 ) -> str:
     """Train a detector on the recordings of these names. Returns the run that holds the model: this one, or that of
-    the same training with another evaluation. Raises UserError where nothing is labelled."""
+    the same training with another evaluation. looked: see `run_training`; ends: see `TrainingSpec`. Raises
+    UserError where nothing is labelled.
+    """
     recipe, trained = context.recipe, stage.training
     assert trained is not None
     model_run = context.store.trained(trained, stage.stage)
@@ -346,10 +361,11 @@ def detector(
         model=recipe.model, finetune=recipe.finetune, classes=list(corpus.classes),
         backbone=_folder_of(context, start), keep_head=isinstance(start, Backbone) and start.goes_on,
         validation=validation, overlap_s=recipe.evaluate.overlap_s,
-        scoring=part(fitted(recipe, corpus, names).evaluate, EvaluationConfig),
+        scoring=part(fitted(recipe, corpus, names).evaluate, EvaluationConfig), ends=ends,
+        plugins=tuple(plugins_for(recipe, "finetune", "evaluate")), allow_plugins=allowed(),
     )  # fmt: skip
     context.store.log_json(run_id, heard_json(corpus, [*names, *validation]), HEARD)
-    _train(context, spec, run_id, stage, stage.name)
+    _train(context, spec, run_id, stage, stage.name, looked)
     return run_id
 
 

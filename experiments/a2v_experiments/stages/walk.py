@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from ..recipe.folds import PARTS
 from ..recipe.sections import Recipe
-from .specs import StageSpec, data_spec, finetune_spec, folds_spec, pretrain_spec, refit_spec
+from .specs import StageSpec, data_spec, finetune_spec, folds_spec, inner_spec, pretrain_spec, refit_spec
 
 
 class Marked(Protocol):
@@ -24,7 +25,8 @@ M = TypeVar("M", bound=Marked)
 @dataclass(frozen=True)
 class Step(Generic[M]):
     """One stage. recipe: with the settings of its label share or refit; inputs: what it is made from, by the names that
-    its spec has for them, without what there is not (random weights); fold, share, seed: those that it is of."""
+    its spec has for them, without what there is not (random weights); fold, share, seed: those that it is of; part:
+    of an inner training, that of the training recordings which it leaves out."""
 
     spec: StageSpec
     recipe: Recipe
@@ -32,6 +34,7 @@ class Step(Generic[M]):
     fold: int | None = None
     share: float | None = None
     seed: int | None = None
+    part: int | None = None
 
 
 def walk(
@@ -91,7 +94,12 @@ def _walk_trainings(
             chosen = recipe.at_share(share)
             marks = (data.fingerprint, folds.fingerprint, _mark(own), in_trial)
             inputs = {"folds": folds, **own, "data": data}
-            done = do(Step(finetune_spec(chosen, fold, share, *marks), chosen, inputs, fold, share, seed))
+            inner = {}
+            for part in range(PARTS) if chosen.crosses else ():
+                spec = inner_spec(chosen, part, fold, share, *marks)
+                inner[f"inner {part}"] = do(Step(spec, chosen, inputs, fold, share, seed, part))
+            spec = finetune_spec(chosen, fold, share, *marks)
+            done = do(Step(spec, chosen, {**inputs, **inner}, fold, share, seed))
             if share == recipe.folds.refit_share:
                 finetuned[f"finetune {len(finetuned)}"] = done
     if recipe.folds.refit and refit:  # one model for new recordings is enough: that of the first seed

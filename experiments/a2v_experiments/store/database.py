@@ -63,6 +63,12 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(name) if name not in ("", ":memory:") else None
 
 
+def absolute(uri: str | None) -> str | None:
+    """The URI as it holds in every folder: the path of a sqlite database made absolute."""
+    path = sqlite_path(uri) if uri else None
+    return uri if path is None or path.is_absolute() else sqlite_uri(path.absolute())
+
+
 def local_path(uri: str) -> Path | None:
     """The path of an artifact URI on this machine; None where it is elsewhere (a server, a bucket)."""
     if uri.startswith("file:"):

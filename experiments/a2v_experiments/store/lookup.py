@@ -27,6 +27,7 @@ from .tags import (
 )
 
 NEWEST_FIRST = ["attributes.start_time DESC"]
+IDS_AT_ONCE = 100  # in one query
 
 
 def experiment_names(client: MlflowClient) -> dict[str, str]:
@@ -53,6 +54,15 @@ def search(client: MlflowClient, query: str, most: int | None = None) -> list[Ru
         if not token or (most and len(found) >= most):
             break
     return found
+
+
+def by_id(client: MlflowClient, run_ids: Iterable[str]) -> dict[str, Run]:
+    """Runs of these ids, few requests for many; an id that the store does not have is left out."""
+    wanted, found = list(dict.fromkeys(run_ids)), []
+    for start in range(0, len(wanted), IDS_AT_ONCE):
+        ids = ", ".join(f"'{run_id}'" for run_id in wanted[start : start + IDS_AT_ONCE])
+        found += search(client, f"attributes.run_id IN ({ids})")
+    return {str(run.info.run_id): run for run in found}
 
 
 def of_stage(client: MlflowClient, stage: str) -> list[Run]:
@@ -102,8 +112,8 @@ def children(client: MlflowClient, run_id: str, query: str = "") -> list[Run]:
 
 def trained(client: MlflowClient, training: str, stage: str = "finetune", reuse: Reuse = AS_USUAL) -> str | None:
     """The run that holds the finetuned model with this training fingerprint, or identity where the code is trusted.
-    stage: finetune or refit, whose training it is."""
-    forced = stage in reuse.forced
+    stage: finetune, inner or refit, whose training it is."""
+    forced = reuse.trains(stage)
     by = {TRAINING: training} | ({TRAINING_IDENTITY: identity_of(training)} if reuse.trust_code else {})
     for tag, value in by.items():
         runs = search(client, f"{having(tag, value)} and {having(HAS_MODEL, LOGGED)}", None if forced else 1)

@@ -43,6 +43,21 @@ def unique_names(names: Iterable[str], longest: int = LONGEST) -> dict[str, str]
     return found
 
 
+def flatten(tree: dict[str, Any]) -> dict[str, str]:
+    """Nested configuration as dotted parameters, so that MLflow can filter and compare them."""
+    flat = _dotted(tree, "")
+    names = unique_names(flat)
+    return {names[key]: value for key, value in flat.items()}
+
+
+def _dotted(tree: dict[str, Any], prefix: str) -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat.update(_dotted(value, f"{name}.") if isinstance(value, dict) else {name: str(value)})
+    return flat
+
+
 @dataclass(frozen=True)
 class ClassNames:
     """Classes with another name in MLflow: class -> that name. Also those that would be taken for one of them."""
@@ -95,18 +110,3 @@ def _renamed(metric: str, pairs: Sequence[tuple[str, str]]) -> str:
             if metric.endswith(f"/{old}{suffix}"):
                 return metric[: len(metric) - len(old) - len(suffix)] + new + suffix
     return metric
-
-
-def flatten(tree: dict[str, Any]) -> dict[str, str]:
-    """Nested configuration as dotted parameters, so that MLflow can filter and compare them."""
-    flat = _dotted(tree, "")
-    names = unique_names(flat)
-    return {names[key]: value for key, value in flat.items()}
-
-
-def _dotted(tree: dict[str, Any], prefix: str) -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        flat.update(_dotted(value, f"{name}.") if isinstance(value, dict) else {name: str(value)})
-    return flat

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-
-from mlflow.entities import Run
+from typing import TYPE_CHECKING
 
 from ..basics.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 STAGES = ("prepare", "folds", "pretrain", "finetune", "evaluate", "refit")
 FOLLOWS = {  # a pretraining follows from audio, which folds seldom change, and then it is another one
@@ -41,8 +43,13 @@ class Reuse:
 
     def forces(self, stage: str) -> bool:
         """Whether a stage's run is made anew; of an experiment, a sweep and its trials where anything is."""
-        parts = {"finetune": {"finetune", "evaluate"}, "refit": {"evaluate", "refit"}}.get(stage, {stage})
+        with_scores = {"finetune", "evaluate"}
+        parts = {"finetune": with_scores, "inner": with_scores, "refit": {"evaluate", "refit"}}.get(stage, {stage})
         return bool(self.forced if stage in ("experiment", "trial") else self.forced & parts)
+
+    def trains(self, stage: str) -> bool:
+        """Whether a stage's training is made anew."""
+        return ("finetune" if stage == "inner" else stage) in self.forced
 
     def counts(self, run: Run, forced: bool) -> bool:
         """Whether a run may be reused. forced: whether what it is of is made anew."""

@@ -43,8 +43,14 @@ FOLD = "fold"
 LABEL_SHARE = "label_share"
 SEED = "seed"  # where the recipe has several
 
+# a version in the registry
+SCORED_BY = "a2v.scored_by"  # the run of the experiment or trial whose scores it has
+
 # an experiment or a trial
 FINETUNE_RUNS = "a2v.finetune_runs"  # {label share: {fold: run id}} of what is done; with seeds a tag for each, .SEED
+FOLDER = "a2v.folder"  # where relative paths of its recipe start
+SCALE = "a2v.scale"  # how small its recipe was made
+REUSED = "a2v.reused"  # of a run that only shows another one's scores below a second parent: the run id of that
 HEARD_LINE = "a2v.heard"  # what its pretraining heard of the evaluation recordings
 START_HEARD = "a2v.start_heard"  # how many of the evaluation recordings the model that it goes on from was trained on
 REFIT_RUN = "a2v.refit_run"  # the run id of its training on all labels, no fold of it
@@ -52,12 +58,15 @@ PRETRAINED = "a2v.pretrained"  # of one that only pretrains: the run id of that
 
 # a sweep
 SWEEP = "a2v.sweep"  # how it searches
+SPACE = "a2v.sweep_space"  # the values or variants that it tries, as the newest call said; JSON
 TRIALS = "a2v.trials"  # how many it wants
 BEST_TRIAL = "a2v.best_trial"
 BEST_RUN = "a2v.best_run"
+CHOSEN_BY = "a2v.chosen_by"  # the score by which that is the best
+ANSWER = "a2v.answer"  # which value of each parameter wins, in words
 
 # a trial
-TRIAL = "trial"  # its name
+TRIAL = "trial"  # its name; also of its stages
 PARAMETERS = "a2v.parameters"
 FOLDS_DONE = "a2v.folds"
 PRUNED = "a2v.pruned"  # true

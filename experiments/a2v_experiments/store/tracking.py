@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,7 +45,7 @@ from .moved import ARTIFACTS, put_right
 from .names import ClassNames, flatten
 from .outage import PATIENCE_S, Outage, PatientClient, quiet_loggers, tell
 from .reuse import AS_USUAL, Reuse
-from .tags import FINGERPRINT, IDENTITY, STAGE, TRAINING, having
+from .tags import FINGERPRINT, IDENTITY, STAGE, TRAINING, TRIAL, having
 
 CODE = "code.json"  # part of a stage -> mark of its code, and module -> digest of what it uses of it
 MAX_TAGS = 100  # in one request
@@ -90,7 +90,7 @@ class Store:
         self._classes: dict[str, ClassNames] = {}
 
     def _new_experiment(self, name: str, location: str | None) -> str:
-        kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens its view for training
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # of older UIs, see links.py
         try:
             return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
         except MlflowException as error:
@@ -120,10 +120,19 @@ class Store:
         return next(before, None)
 
     def begin(
-        self, stage: str, fingerprint: str, name: str, config: dict[str, Any], tags: dict[str, str], parent: str | None,
+        self,
+        stage: str,
+        fingerprint: str,
+        name: str,
+        config: dict[str, Any],
+        tags: dict[str, str],
+        parent: str | None,
+        more: Mapping[str, str] | None = None,
         code: dict[str, Any] | None = None,
-    ) -> str:  # fmt: skip
-        """Start a stage's run, or take over the unfinished one that an earlier call left; returns its id.
+    ) -> str:
+        """Start a stage's run, or take over the unfinished one that an earlier call left; returns its id. more:
+        parameters beside the configuration. What another trial left is not taken over, as its parameters say whose it
+        is.
 
         The run is this process's until `finish`. code: what its artifact CODE says. Raises StageBusy when another
         process has the same stage.
@@ -152,7 +161,8 @@ class Store:
             with contextlib.suppress(Exception):  # the first error is the one to tell
                 self._discard(mine)
             raise
-        left = next((run for run in dead if DRIVER in run.data.tags and self.reuse.counts(run, forced)), None)
+        same = [run for run in dead if run.data.tags.get(TRIAL) == tags.get(TRIAL)]
+        left = next((run for run in same if DRIVER in run.data.tags and self.reuse.counts(run, forced)), None)
         chosen = left or mine
         run_id = str(chosen.info.run_id)
         self._own(run_id, tags if left else {})
@@ -160,7 +170,7 @@ class Store:
             if run is not chosen and DRIVER not in run.data.tags:  # never begun: mine, and candidates that died
                 self._discard(run)
         if not chosen.data.params:
-            self._log_params(run_id, config)
+            self.log_params(run_id, {**(more or {}), **flatten(config)})
             self.log_json(run_id, config, "config.json")
             self.log_json(run_id, describe_environment(), "environment.json")
             if code:
@@ -187,8 +197,8 @@ class Store:
         """All runs directly below one, in any experiment of the store, the oldest first."""
         return lookup.children(self.client, run_id, query)
 
-    def _log_params(self, run_id: str, config: dict[str, Any]) -> None:
-        params = [Param(key, value[:MAX_PARAM_CHARACTERS]) for key, value in flatten(config).items()]
+    def log_params(self, run_id: str, named: Mapping[str, str]) -> None:
+        params = [Param(key, value[:MAX_PARAM_CHARACTERS]) for key, value in named.items()]
         for start in range(0, len(params), 100):
             self.client.log_batch(run_id, params=params[start : start + 100])
 

@@ -111,8 +111,6 @@ def suggest(
         *_front_end(base.model.front_end, front_end, facts),
     ]
     for stage in ("pretrain", "finetune"):
-        if stage == "finetune" and base.finetune is not None and _units(facts)[0] < FEW_UNITS:
-            settings.append(Setting("finetune.validation", None, _no_validation(facts)))
         if trainable is not None and stage in trainable:
             settings += _training(base, stage, trainable[stage], minutes, _trainings(facts))
     if not base.evaluate.fit_events:  # else each class's follows from its labels
@@ -213,6 +211,7 @@ def front_end_at(base: AnyFrontEnd, rate: int) -> AnyFrontEnd:
         if "kernel" in scaled:
             scaled["kernel"] = max(3, scaled["kernel"] // 2 * 2 + 1)
         return EarConfig.model_validate({**base.model_dump(), **scaled, "sample_rate": rate})
+    assert isinstance(base, FrontEndConfig), "recipes are suggested from presets, whose front ends are built in"
     layers = list(base.layers)
     for place, (width, kernel, stride) in enumerate(layers):
         if (stride * ratio).denominator == 1:
@@ -253,7 +252,7 @@ def _front_end(base: AnyFrontEnd, changed: AnyFrontEnd, facts: CorpusFacts) -> l
                 told += f" {1000 * shortest.lengths.p5_s:.3g} ms (5 %), fewer than {SHORT_FRAMES} of the usual"
                 told += f" {1000 * usual.stride / usual.sample_rate:.3g} ms; it hears finer, and an update takes longer"
             settings.append(Setting(f"model.front_end.{key}", value, told))
-    elif isinstance(base, FrontEndConfig) and changed.layers != base.layers:
+    elif isinstance(base, FrontEndConfig) and isinstance(changed, FrontEndConfig) and changed.layers != base.layers:
         told = f"(filters, kernel, stride): strides of {changed.stride} samples in all, a frame is {frame_ms:.3g} ms as"
         told += " in the recipe that this one extends"
         settings.append(Setting("model.front_end.layers", [list(layer) for layer in changed.layers], told))
@@ -287,10 +286,12 @@ def _folds(facts: CorpusFacts) -> list[Setting]:
         told = f"null: all {count} folds are trained and scored, so that each of the {units} {what} is scored on once"
         run = Setting("folds.run", None, f"{told}, by a model that never heard it")
     told = "then the model for new recordings is trained on all labels; its scores and thresholds are those of the"
+    validation = [Setting("folds.validation", None, _no_validation(facts))] if units < FEW_UNITS else []
     return [
         Setting("folds.count", count, f"{units} {what}: each fold keeps 1 in {count} of them apart, to score on"),
         run,
         Setting("folds.group", found.pattern, _why_group(found)),
+        *validation,
         Setting("folds.refit", True, f"{told} fold{'s' if run.value is None else ''}, in which some are kept apart"),
     ]
 

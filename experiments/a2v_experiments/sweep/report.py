@@ -16,6 +16,7 @@ from ..stages.stage import Context
 from ..store.lookup import share_prefix
 from ..store.tags import BEST_RUN, BEST_TRIAL
 from .rows import Row, best_of
+from .trial import score_name
 from .trials import short_names, shown
 
 STAGES = {"pretrain": "pretraining", "finetune": "finetuning", "evaluate": "evaluation"}
@@ -24,18 +25,17 @@ UNITS = {"mask_length": "frames", "channel_mask_length": "channels", "sample_rat
 
 def text_report(recipe: Recipe, rows: list[Row]) -> str:
     """One row per trial, a table for each label share; the best trial, and the reason of each that failed."""
-    sweep = _sweep(recipe)
     shares = recipe.folds.label_shares
     parts = []
     for share in shares:
         prefix = share_prefix(share, len(shares))
-        table = text_table(*_cells(sweep, rows, prefix))
+        table = text_table(*_cells(recipe, rows, prefix))
         parts.append(table if len(shares) == 1 else f"{100 * share:g} % of the labels\n{table}")
-    best = best_of(rows, sweep.metric, shares)
+    name = score_name(recipe)
+    best = best_of(rows, name, shares)
     notes = [f"AP: mean ± standard deviation over folds of {recipe.name}"]
     if best is not None:
-        notes.append(f"best trial by {sweep.metric}: {best.name}, run {best.run_id}")
-        notes.append("it was chosen on the folds that it is scored on, so its score is somewhat too good")
+        notes.append(f"best trial by {name}: {best.name}, run {best.run_id}")
     notes += _heard(rows)
     notes += [f"{row.name}: failed: {row.reason}" for row in rows if row.status == "failed"]
     return "\n\n".join([*parts, "\n".join(notes)])
@@ -50,20 +50,27 @@ def _heard(rows: list[Row]) -> list[str]:
     return list(lines) if len(lines) < 2 else [f"{', '.join(names)}: {line}" for line, names in lines.items()]
 
 
-def _cells(sweep: SweepConfig, rows: list[Row], prefix: str) -> tuple[list[str], list[list[str]]]:
+def _cells(recipe: Recipe, rows: list[Row], prefix: str) -> tuple[list[str], list[list[str]]]:
+    """What trials are chosen and compared by stands first, then AP of both protocols."""
+    sweep = _sweep(recipe)
     names = short_names(sweep.parameters)
+    aps = {
+        metric_name(protocol, "AP", of): f"{of} {protocol}" for protocol in STRICT_FIRST for of in ("micro", "macro")
+    }
+    first = {name: name for name in (score_name(recipe), sweep.metric) if name not in aps}
+    scores = {**first, **aps}
     header = ["trial"] if sweep.variants else list(names.values())
-    header += [f"{of} {protocol}" for protocol in STRICT_FIRST for of in ("micro", "macro")] + ["folds", "status"]
+    header += [*scores.values(), "folds", "status"]
     table = []
     for row in rows:
         values = [row.name] if sweep.variants else [shown(row.parameters.get(key)) for key in names]
-        scores = [_spread(row, prefix, protocol, of) for protocol in STRICT_FIRST for of in ("micro", "macro")]
-        table.append([*values, *(str(s) if s else UNDEFINED_MARK for s in scores), str(row.folds), row.status])
+        cells = [str(spread) if (spread := _spread(row, prefix, name)) else UNDEFINED_MARK for name in scores]
+        table.append([*values, *cells, str(row.folds), row.status])
     return header, table
 
 
-def _spread(row: Row, prefix: str, protocol: Protocol, of: str) -> Spread | None:
-    name = f"{prefix}{metric_name(protocol, 'AP', of)}"
+def _spread(row: Row, prefix: str, metric: str) -> Spread | None:
+    name = f"{prefix}{metric}"
     mean = row.metrics.get(f"{name}_mean")
     return None if mean is None else Spread(mean, row.metrics.get(f"{name}_std"), row.folds)
 
@@ -76,12 +83,11 @@ def records(recipe: Recipe, rows: list[Row]) -> list[dict[str, Any]]:
         for share in shares:
             record: dict[str, Any] = {"trial": row.name, "label_share": share, "status": row.status, "folds": row.folds}
             record |= row.parameters
-            for protocol in PROTOCOLS:
-                for of in ("micro", "macro"):
-                    spread = _spread(row, share_prefix(share, len(shares)), protocol, of)
-                    name = metric_name(protocol, "AP", of)
-                    record |= {f"{name}_mean": spread.mean if spread else None}
-                    record |= {f"{name}_std": spread.std if spread else None}
+            aps = [metric_name(protocol, "AP", of) for protocol in PROTOCOLS for of in ("micro", "macro")]
+            for name in dict.fromkeys((score_name(recipe), _sweep(recipe).metric, *aps)):
+                spread = _spread(row, share_prefix(share, len(shares)), name)
+                record |= {f"{name}_mean": spread.mean if spread else None}
+                record |= {f"{name}_std": spread.std if spread else None}
             found.append({**record, "run_id": row.run_id, "reason": row.reason})
     return found
 
@@ -91,34 +97,33 @@ def log_report(context: Context, rows: list[Row]) -> None:
     recipe, store, run_id = context.recipe, context.store, context.parent
     sweep, shares = _sweep(recipe), recipe.folds.label_shares
     found = records(recipe, rows)
-    best = best_of(rows, sweep.metric, shares)
+    name = score_name(recipe)
+    best = best_of(rows, name, shares)
     store.log_text(run_id, text_report(recipe, rows) + "\n", "sweep.txt")
     store.log_text(run_id, csv_text([_plain(record) for record in found]), "sweep.csv")
-    store.log_json(run_id, {"metric": sweep.metric, "best": best.name if best else None, "trials": found}, "sweep.json")
+    store.log_json(run_id, {"metric": name, "best": best.name if best else None, "trials": found}, "sweep.json")
     if best is not None:
         store.tag(run_id, BEST_TRIAL, best.name)
         store.tag(run_id, BEST_RUN, best.run_id)
     for share in shares:
         prefix = share_prefix(share, len(shares))
         for protocol in PROTOCOLS:
-            figure = _figure(sweep, rows, prefix, protocol)
+            figure = _figure(sweep, rows, prefix, protocol, best)
             if figure is not None:
                 store.log_figure(run_id, figure, f"{prefix}ap_against_parameters_{protocol}.png")
 
 
-def _figure(sweep: SweepConfig, rows: list[Row], prefix: str, protocol: Protocol) -> Any:
-    scores = [_spread(row, prefix, protocol, "micro") for row in rows]
+def _figure(sweep: SweepConfig, rows: list[Row], prefix: str, protocol: Protocol, best: Row | None) -> Any:
+    scores = [_spread(row, prefix, metric_name(protocol, "AP", "micro")) for row in rows]
     if not any(scores):
         return None
     if sweep.variants:
         means = [score.mean if score else None for score in scores]
         return variant_figure([row.name for row in rows], means, [s.std if s else None for s in scores], protocol)
-    points = [
-        TrialPoint(row.parameters, score.mean, score.std, row.status == "finished")
-        for row, score in zip(rows, scores, strict=True)
-        if score is not None
-    ]
-    return parameter_figure(points, {key: axis_label(key) for key in sweep.parameters}, protocol)
+    known = [(row, score) for row, score in zip(rows, scores, strict=True) if score is not None]
+    points = [TrialPoint(row.parameters, score.mean, score.std, row.status == "finished") for row, score in known]
+    place = next((place for place, (row, _) in enumerate(known) if row is best), None)
+    return parameter_figure(points, {key: axis_label(key) for key in sweep.parameters}, protocol, best=place)
 
 
 def axis_label(key: str) -> str:

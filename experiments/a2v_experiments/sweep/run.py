@@ -1,8 +1,8 @@
 """A sweep: many trials of one recipe below one run, run by Ray Tune, ending with a table and figures over them.
 
 MLflow is the memory here too. Trials that are finished or pruned there are not run again, so the same command goes on
-with what is missing; with more `sweep.trials` it goes on further. When this process ends, no run below the sweep's
-reads RUNNING, whatever happened to the processes of its trials.
+with what is missing; with more `sweep.trials`, values or variants it goes on further (`identity.py`). When this
+process ends, no run below the sweep's reads RUNNING, whatever happened to the processes of its trials.
 """
 
 from __future__ import annotations
@@ -22,27 +22,34 @@ from ..basics.progress import bar
 from ..cluster.session import start_ray, stop_ray
 from ..recipe.event_classes import check_event_classes
 from ..recipe.files import RecipeFile
-from ..recipe.labelled import with_rules
 from ..recipe.sections import Recipe
 from ..stages import stages
-from ..stages.code import marks, record
+from ..stages.code import PARTS, marks, record
 from ..stages.experiment import Outcome, model_run, scores_of_run
 from ..stages.graph import say_advice
+from ..stages.kept import keep_recipe
 from ..stages.reused import mark_of
 from ..stages.seeds import over_seeds
-from ..stages.specs import code_of, data_spec, folds_spec, whole
+from ..stages.specs import data_spec, folds_spec
+from ..stages.splits import check_validated
 from ..stages.stage import Context, begin_alone, ending
-from ..store.lookup import seed_runs
-from ..store.tags import SWEEP, TRIALS, VARIANT
+from ..store.lookup import has_model, seed_runs
+from ..store.tags import FINGERPRINT, SPACE, STAGE, SWEEP, TRIALS, VARIANT, having
 from ..store.tracking import Store
+from .answer import Answer, answer_from
+from .answer_page import log_answer, page_of
+from .identity import sweep_config
+from .placing import node_of_trials
 from .report import log_report, text_report
 from .rows import DONE, KnownSources, Row, best_of, rows_of
 from .search import Evaluated, bundle, optuna_search, scheduler, trials_at_once
-from .trial import Task, run_trial
+from .trial import Task, run_trial, score_name
 from .trials import trials_of
 
 if TYPE_CHECKING:
     from .watch import Watch
+
+CODE = tuple(part for part in PARTS if part != "refit")  # of any trial, as one may be added later
 
 
 @dataclass(frozen=True)
@@ -56,12 +63,15 @@ class BestTrial:
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """A sweep's end: its run, the table over its trials, the trials that failed with the reason, and the best one."""
+    """A sweep's end: its run, the table over its trials, the trials that failed with the reason, the best one, and what
+    the sweep found out, which `page` shows: its file, or what to open in MLflow."""
 
     run_id: str
     table: str
     failed: dict[str, str]
     best: BestTrial | None
+    answer: Answer
+    page: str
 
 
 def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], None]) -> SweepOutcome:
@@ -75,28 +85,35 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
     sweep = base.sweep
     assert sweep is not None
     sources = KnownSources(work, store.uri)
-    recipes = [base, *(one.recipe for one in trials)]
-    for recipe in recipes:
+    for recipe in [base, *(one.recipe for one in trials)]:
         sources.of(recipe)
-    aside: dict[str, Any] = {"ray": True, "sweep": {"trials", "concurrency"}}
-    config, marked = (dump(with_rules(base), exclude=aside) for dump in (whole, without_usual))
-    code = tuple(dict.fromkeys(part for recipe in recipes for part in code_of(recipe)))
-    mark = fingerprint("experiment", marked, *sources.of(base).fingerprints, code=marks(code))
+    config = sweep_config(base)
+    marked = sweep_config(base, without_usual)
+    mark = fingerprint("experiment", marked, *sources.of(base).fingerprints, code=marks(CODE))
     found = store.find("experiment", mark)
     tags = {VARIANT: base.variant, SWEEP: sweep.search}
     if found:
         run_id, mark = str(found.info.run_id), mark_of(found, mark)
     else:
-        run_id = begin_alone(lambda: store.begin("experiment", mark, base.name, config, tags, None, record(code)), say)
-    place = (file, work.resolve(), store.uri, base.name, run_id, mark, Path.cwd())
-    task = Task(*place, sweep.metric, tuple(trials), store.reuse)
+        made_by = record(CODE)
+        run_id = begin_alone(lambda: store.begin("experiment", mark, base.name, config, tags, None, code=made_by), say)
+    by_validation = sweep.pruning is not None and sweep.pruning.grace_validations is not None
+    task = Task(
+        file, work.resolve(), store.uri, base.name, run_id, mark, Path.cwd(), score_name(base), tuple(trials),
+        base.validations if by_validation else 0, store.reuse,
+    )  # fmt: skip
     rows = rows_of(task, store, sources)
     if found and _left(task, base, rows, found.data.tags.get(TRIALS)) == 0:
         say(f"every trial: reused, run {run_id}")
-        return SweepOutcome(run_id, text_report(base, rows), {}, best_trial(file, rows, store))
+        found_out = answer_from(store.client, base, rows)
+        return SweepOutcome(
+            run_id, text_report(base, rows), {}, best_trial(file, rows, store), found_out, page_of(store, run_id)
+        )
     if found:
         store.reopen(run_id)
     with ending(store, run_id):
+        keep_recipe(store, run_id, base, file.tree, file.scale)
+        store.tag(run_id, SPACE, sweep.model_dump_json(include={"parameters", "variants"}))
         context = Context(base, store, work, run_id, say)
         origin = sources.of(base).data
         data, corpus = stages.prepare(context, data_spec(base.data, origin.fingerprint), origin)
@@ -105,23 +122,31 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
             if one.recipe.data == base.data:  # else the trial does it, once its corpus is packed
                 check_event_classes(one.recipe, corpus.classes, f"trial {one.name}: ")
         _, folds = stages.make_folds(context, folds_spec(base, data.fingerprint), data, corpus)
+        check_validated(base, corpus, folds)
         say_advice(context, corpus, folds)
         failed = _run(task, base, store, rows, say)
         rows = rows_of(task, store, sources)
+        for row in rows:
+            if row.status == "pruned":
+                _drop_checkpoints(task, store, row.run_id)
         rows += [Row(name, {}, "failed", why) for name, why in failed.items() if name not in {row.name for row in rows}]
         log_report(context, rows)
+        found_out = answer_from(store.client, base, rows)
+        log_answer(context, found_out, rows)
         if not failed:
             store.tag(run_id, TRIALS, str(sweep.trials or len(trials)))
     if failed:
         store.finish(run_id, "FAILED")
-    return SweepOutcome(run_id, text_report(base, rows), failed, best_trial(file, rows, store))
+    return SweepOutcome(
+        run_id, text_report(base, rows), failed, best_trial(file, rows, store), found_out, page_of(store, run_id)
+    )
 
 
 def best_trial(file: RecipeFile, rows: list[Row], store: Store) -> BestTrial | None:
     """The best of the trials that are finished, with what its folds left in the store."""
     base = file.resolve()
     assert base.sweep is not None
-    row = best_of(rows, base.sweep.metric, base.folds.label_shares)
+    row = best_of(rows, score_name(base), base.folds.label_shares)
     if row is None:
         return None
     by_seed = {
@@ -171,6 +196,14 @@ def _run(task: Task, base: Recipe, store: Store, rows: list[Row], say: Callable[
     return watch.failed
 
 
+def _drop_checkpoints(task: Task, store: Store, run_id: str) -> None:
+    """Of trainings within which a trial was pruned: nobody goes on from there, as it is not run again."""
+    for child in store.children(run_id, having(STAGE, "finetune")):
+        if child.info.status == "KILLED" and not has_model(child):
+            name = f"finetune-{child.data.tags[FINGERPRINT][:16]}"
+            shutil.rmtree(task.work / "checkpoints" / name, ignore_errors=True)
+
+
 def _tune(task: Task, base: Recipe, rows: list[Row], left: int, watch: Watch) -> None:
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is an exception, as everywhere here
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new one prints a box even where it is to say nothing
@@ -186,10 +219,12 @@ def _tune(task: Task, base: Recipe, rows: list[Row], left: int, watch: Watch) ->
         space, samples, search = {"trial": tune.grid_search(numbers)}, 1, None
     else:
         space, samples, search = {}, left, optuna_search(sweep, _evaluated(base, rows))
+    recipes = [base, *(one.recipe for one in task.known)]
+    node = node_of_trials(recipes, watch.say) if base.ray.num_workers else None
     storage, name = task.work / "tune", f"{task.mark[:16]}-{time.time_ns()}"
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, task=task),
-        tune.PlacementGroupFactory([bundle(base.ray, ray.util.get_node_ip_address())]),
+        tune.PlacementGroupFactory([bundle(base.ray, node)]),
     )
     tuner = tune.Tuner(
         trainable,
@@ -197,7 +232,7 @@ def _tune(task: Task, base: Recipe, rows: list[Row], left: int, watch: Watch) ->
         tune_config=tune.TuneConfig(
             num_samples=samples,
             search_alg=search,
-            scheduler=scheduler(sweep.pruning, base.repeats),
+            scheduler=scheduler(sweep.pruning, base.repeats, base.validations),
             max_concurrent_trials=trials_at_once(base.ray, ray.cluster_resources(), sweep.concurrency),
         ),
         run_config=tune.RunConfig(name=name, storage_path=str(storage), verbose=0, callbacks=[watch]),
@@ -211,5 +246,5 @@ def _tune(task: Task, base: Recipe, rows: list[Row], left: int, watch: Watch) ->
 def _evaluated(base: Recipe, rows: list[Row]) -> Evaluated:
     """Values and scores of the trials that are done, for Optuna to go on from."""
     assert base.sweep is not None
-    scored = [(row, row.score(base.sweep.metric, base.folds.label_shares)) for row in rows if row.status in DONE]
+    scored = [(row, row.score(score_name(base), base.folds.label_shares)) for row in rows if row.status in DONE]
     return [(row.parameters, score) for row, score in scored if score is not None]

@@ -8,7 +8,7 @@ from typing import Any
 from ..basics.errors import UserError
 from ..recipe.sections import RayConfig
 from ..recipe.sweep import Choice, PruningConfig, Range, SweepConfig
-from .trial import SCORE
+from .trial import SCORE, TIME
 
 Evaluated = Sequence[tuple[Mapping[str, Any], float]]  # values and score of trials that an earlier call finished
 
@@ -20,7 +20,8 @@ def needs(ray: RayConfig) -> dict[str, float]:
 
 
 def trials_at_once(ray: RayConfig, cluster: Mapping[str, float], concurrency: int | None) -> int:
-    """How many trials the cluster's resources allow at once, so that none waits for workers that others hold.
+    """How many trials the cluster's resources allow at once, so that none waits for workers that others hold: when a
+    trial evaluates it takes no more than when it trains.
 
     Raises UserError where not even one fits.
     """
@@ -32,18 +33,30 @@ def trials_at_once(ray: RayConfig, cluster: Mapping[str, float], concurrency: in
     return min(fits, concurrency or fits)
 
 
-def bundle(ray: RayConfig, this_node: str) -> dict[str, float]:
-    """What Ray Tune reserves for a trial. Ray Train reserves for its workers itself: then the trial's own process
-    takes no processor, and stays on this machine (`node:ADDRESS`), since a bundle has to name something."""
-    return needs(ray) if ray.num_workers == 0 else {f"node:{this_node}": 0.001}
+TRIAL_BYTES = 500_000_000.0  # about what a trial's own process takes: Ray puts it where most memory is left
 
 
-def scheduler(pruning: PruningConfig | None, folds: int) -> Any:
-    """ASHA over the folds done so far, or none."""
+def bundle(ray: RayConfig, this_node: str | None) -> dict[str, float]:
+    """What Ray Tune reserves for a trial's own process. With workers it reserves no processor: Ray Train and the
+    evaluation reserve theirs themselves, and a hundredth of one would leave no room for a worker that wants all of a
+    node. A bundle has to name something, so it names some memory, which any node has; or this_node (its address), where
+    the process has to stay there."""
+    if ray.num_workers == 0:
+        return needs(ray)
+    return {"memory": TRIAL_BYTES} if this_node is None else {f"node:{this_node}": 0.001}
+
+
+def scheduler(pruning: PruningConfig | None, folds: int, validations: int = 0) -> Any:
+    """ASHA over the folds done so far, or over the validations, or none. validations: of a fold."""
     if pruning is None:
         return None
     from ray.tune.schedulers import ASHAScheduler
 
+    if pruning.grace_validations is not None:
+        return ASHAScheduler(
+            time_attr=TIME, metric=SCORE, mode="max", max_t=folds * validations + 1,
+            grace_period=pruning.grace_validations, reduction_factor=pruning.reduction_factor,
+        )  # fmt: skip
     return ASHAScheduler(
         time_attr="training_iteration", metric=SCORE, mode="max", max_t=folds + 1,
         grace_period=pruning.grace_folds, reduction_factor=pruning.reduction_factor,

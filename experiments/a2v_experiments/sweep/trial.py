@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import traceback
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from ..basics.left_out import without_usual
 from ..recipe.files import RecipeFile
 from ..recipe.labelled import with_rules
 from ..recipe.sections import Recipe
+from ..stages.again import Swept
 from ..stages.experiment import complete, log_means
 from ..stages.graph import Sources, find_sources
+from ..stages.kept import keep_recipe
 from ..stages.seeds import BySeed, Scores, over_seeds
 from ..stages.specs import experiment_config
 from ..stages.stage import Context, ending, found_or_begun
@@ -32,9 +35,20 @@ from ..store.lookup import metrics_of, share_prefix
 from ..store.reuse import AS_USUAL, Reuse
 from ..store.tags import ERROR, FOLDS_DONE, PARAMETERS, TRIAL, VARIANT
 from ..store.tracking import Store
+from ..training.validation_report import RANKING, VALIDATION
+from .pace import Pace
 from .trials import Trial, trial
 
 SCORE = "score"  # what Ray Tune compares: the sweep's metric, mean over folds and label shares so far
+TIME = "validations"  # by what time, where trials are compared after each validation (`pace.py`)
+
+
+def score_name(recipe: Recipe) -> str:
+    """By which score a sweep chooses: its metric on validation recordings where every training holds some out, so that
+    the folds' own scores play no part in it. What is counted at thresholds is known of the folds alone."""
+    assert recipe.sweep is not None
+    metric = recipe.sweep.metric
+    return f"{VALIDATION}{metric}" if recipe.is_validated and RANKING.match(metric) else metric
 
 
 @dataclass(frozen=True)
@@ -42,7 +56,8 @@ class Task:
     """What the process of a trial needs of its sweep; plain data.
 
     parent, mark: the sweep's run and its fingerprint. folder: where the command runs and relative paths start.
-    metric: the score that trials are compared by. known: the trials by number; empty where Optuna chooses the values.
+    metric: the score that trials are compared by (`score_name`). known: the trials by number; empty where Optuna
+    chooses the values. validations: of a fold, where trials are compared after each; 0 where they are after folds.
     reuse: what of earlier calls is.
     """
 
@@ -55,6 +70,7 @@ class Task:
     folder: Path
     metric: str
     known: tuple[Trial, ...] = ()
+    validations: int = 0
     reuse: Reuse = AS_USUAL
 
     def trial(self, config: Mapping[str, Any]) -> Trial:
@@ -74,9 +90,10 @@ def run_trial(config: dict[str, Any], task: Task) -> None:
 
     if task.folder.is_dir():
         os.chdir(task.folder)
+    task.file.load_plugins()  # which what is in `known` is said in
     this = task.trial(config)
     ray = this.recipe.ray
-    torch.set_num_threads(max(1, int(max(ray.num_workers, 1) * ray.cpus_per_worker)))
+    torch.set_num_threads(1 if ray.num_workers else max(1, int(ray.cpus_per_worker)))  # workers compute elsewhere
     store = Store(task.uri, task.experiment, None, task.reuse)
     sources = find_sources(this.recipe, task.work, task.uri)
     mark = trial_mark(this.recipe, sources, task.mark)
@@ -84,7 +101,8 @@ def run_trial(config: dict[str, Any], task: Task) -> None:
     done, run_id = found_or_begun(lambda: store.find("trial", mark), lambda: _begin(store, task, this, mark), print)
     if done is not None:
         score = score_of_run(metrics_of(done), task.metric, this.recipe.folds.label_shares)
-        tune.report({SCORE: score or 0.0, "folds": this.recipe.repeats, "run_id": run_id})
+        score, repeats = score or 0.0, this.recipe.repeats
+        tune.report({SCORE: score, TIME: task.validations * repeats, "folds": repeats, "run_id": run_id})
         return
     _run(task, this, sources, store, run_id)
 
@@ -93,22 +111,31 @@ def _run(task: Task, this: Trial, sources: Sources, store: Store, run_id: str) -
     from ray import tune
 
     said: list[str] = []
-    context = Context(this.recipe, store, task.work, run_id, said.append, shared=task.parent)
+    pace = Pace(this.recipe, task.metric, task.validations)
 
     def report(scores: Scores, folds: int) -> None:
         store.tag(run_id, FOLDS_DONE, str(folds))
-        tune.report({SCORE: score_of(scores, task.metric), "folds": folds, "run_id": run_id})
+        score, time = score_of(scores, task.metric), task.validations * folds
+        tune.report({SCORE: score, TIME: time, "folds": folds, "run_id": run_id})
 
     def after_fold(by_seed: BySeed) -> None:
         log_means(context, by_seed)
-        last_share = this.recipe.folds.label_shares[-1]
-        try:
-            report(over_seeds(by_seed), sum(len(scores[last_share]) for scores in by_seed.values()))
-        except SystemExit:  # how Ray Tune ends a trial that it prunes: its run is to read KILLED, as after Ctrl-C
-            raise KeyboardInterrupt from None
+        pace.after_fold(by_seed)
+        with _pruning():
+            report(over_seeds(by_seed), pace.folds)
 
+    def looked(seed: int | None, fold: int, share: float, count: int, scores: Mapping[str, float]) -> None:
+        if pace.after_look(seed, fold, share, count, scores):
+            with _pruning():
+                tune.report({SCORE: pace.score, TIME: pace.time, "folds": pace.folds, "run_id": run_id})
+
+    context = Context(
+        this.recipe, store, task.work, run_id, said.append, shared=task.parent,
+        looked=looked if task.validations else None, trial=Swept(this.name, this.parameters),
+    )  # fmt: skip
     try:
         with ending(store, run_id):
+            keep_recipe(store, run_id, this.recipe, folder=task.folder)
             scores = complete(context, sources, after_fold).scores
             score_of(scores, task.metric)
     except KeyboardInterrupt:
@@ -121,6 +148,15 @@ def _run(task: Task, this: Trial, sources: Sources, store: Store, run_id: str) -
     finally:
         store.log_text(run_id, "\n".join(said), "log.txt")
     report(scores, this.recipe.repeats)
+
+
+@contextmanager
+def _pruning() -> Iterator[None]:
+    """Ray Tune ends a trial that it prunes by SystemExit; its run is to read KILLED, as after Ctrl-C."""
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
 
 
 def _begin(store: Store, task: Task, this: Trial, mark: str) -> str:

@@ -33,13 +33,25 @@ def trials_of(file: RecipeFile) -> list[Trial]:
     """
     sweep = sweep_of(file)
     if sweep.variants:
-        return [Trial(name, changes, file.resolve(changes, name)) for name, changes in sweep.variants.items()]
-    for parameters in _one_by_one(sweep.parameters):
-        trial(file, parameters)
+        variants = [Trial(name, changes, file.resolve(changes, name)) for name, changes in sweep.variants.items()]
+        return _alike(file, variants)
+    _alike(file, [trial(file, parameters) for parameters in _one_by_one(sweep.parameters)])
     if sweep.search == "optuna":
         return []
     chosen = _grid(sweep.parameters) if sweep.search == "grid" else _drawn(sweep)
     return [trial(file, parameters) for parameters in chosen]
+
+
+def _alike(file: RecipeFile, trials: list[Trial]) -> list[Trial]:
+    """These trials, which are all compared by the same score."""
+    validated = file.resolve().is_validated
+    for one in trials:
+        if one.recipe.is_validated != validated:
+            raise UserError(
+                f"{file.name}: trial {one.name}: folds.validation = {one.recipe.folds.validation}: trials are compared"
+                " on validation recordings where the sweep's own recipe has some, so all have them, or none"
+            )
+    return trials
 
 
 def trial(file: RecipeFile, parameters: Mapping[str, Any]) -> Trial:

@@ -9,9 +9,10 @@ from ray.tune import Callback
 from tqdm import tqdm
 
 from ..basics.errors import UserError
+from ..store.lookup import share_prefix
 from ..store.tags import ERROR, PRUNED, TRIAL, having
 from ..store.tracking import Store
-from .trial import SCORE, Task
+from .trial import SCORE, TIME, Task
 from .trials import trial_name
 
 
@@ -25,6 +26,7 @@ class Watch(Callback):
         self.shown, self.say = shown, say
         self.started = 0
         self.failed: dict[str, str] = {}
+        self.done: dict[str, int] = {}  # folds of each trial
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray Tune keeps a copy of its callbacks on disk; nobody reads it here, and a store cannot be copied."""
@@ -37,7 +39,8 @@ class Watch(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self.shown.update(1)
+        self.shown.update(result["folds"] - self.done.get(trial.trial_id, 0))
+        self.done[trial.trial_id] = result["folds"]
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         result = trial.last_result
@@ -47,8 +50,19 @@ class Watch(Callback):
         if result["folds"] < self.folds:
             close(self.store, result["run_id"], "KILLED")
             self.store.tag(result["run_id"], PRUNED, "true")
-            told = f"pruned, {self.task.metric} {result[SCORE]:.3f} after {result['folds']} of {self.folds} folds"
+            after = f"{result['folds']} of {self.folds} folds"
+            if self.task.validations:
+                after = f"{result[TIME]:g} of {self.task.validations * self.folds} validations"
+                self._keep_score(result)
+            told = f"pruned, {self.task.metric} {result[SCORE]:.3f} after {after}"
         self.say(f"{self._name(trial)}: {told}")
+
+    def _keep_score(self, result: dict[str, Any]) -> None:
+        """Of a trial that was pruned within its first fold: a later call of Optuna is to know it."""
+        shares = self.task.file.resolve().folds.label_shares
+        names = [f"{share_prefix(share, len(shares))}{self.task.metric}_mean" for share in shares]
+        if result["folds"] == 0:
+            self.store.log_metrics(result["run_id"], dict.fromkeys(names, result[SCORE]))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name = self._name(trial)

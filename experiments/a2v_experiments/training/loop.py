@@ -65,9 +65,10 @@ def train(
     save: Callable[[int, Callable[[Path], None]], None],
     pending: Callable[[], list[dict[str, Any]]],
     asked_to_stop: Callable[[], bool] = lambda: False,
+    end: int | None = None,
 ) -> None:
-    """Train from `resume` (a checkpoint's folder, or None for the start) to `config.updates`, or until validation
-    has no patience left.
+    """Train from `resume` (a checkpoint's folder, or None for the start) to `config.updates`, or to the update `end` of
+    these, or until validation has no patience left.
 
     log(update, metrics) is called on rank 0 every `log_every` updates and where there was a validation or a probe,
     which may be before the first update (0); save(update, write) on every rank every `checkpoint_every` updates, at the
@@ -85,10 +86,11 @@ def train(
     if resume and validation:
         validation.load(state, checkpoints.read_weights(resume, checkpoints.BEST))
     since, clock = state["updates"], time.perf_counter()
-    left = 0 if checkpoints.is_finished(state, config.updates) else config.updates - state["updates"]
+    end = end or config.updates
+    left = 0 if checkpoints.is_finished(state, end) else end - state["updates"]
     for updates in range(state["updates"] + 1, state["updates"] + left + 1):
         metrics = {**step(updates - 1), "update": float(updates)}
-        last, seconds = updates == config.updates, time.perf_counter() - clock
+        last, seconds = updates == end, time.perf_counter() - clock
         scores = {}
         if validation:
             scores = validation.look(updates, last, model, average.applied() if average else nullcontext(), group)

@@ -11,12 +11,13 @@ import torch
 from a2v_data.augment import Augmenter
 from a2v_data.bcl import mix
 from a2v_data.corpus import Corpus
+from a2v_data.registry import augmented
 from a2v_data.sampling import SamplingConfig
 from a2v_data.training_part import TrainingPart
-from a2v_eval.evaluation import Evaluation, EvaluationConfig
-from a2v_eval.presence import PresenceScores
+from a2v_eval.evaluation import EvaluationConfig
 from a2v_model import Detector, Pretrainer, ema_decay, load_model, normalise, padded_lengths
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig
+from a2v_model.plugins import Plugin, use
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
@@ -26,7 +27,7 @@ from .loop import Step, TrainingStopped
 from .probe import Probe
 from .probe_recordings import ProbeSpec
 from .segments import DrawnSampler, SegmentSampler
-from .validation import Validation, score_validation
+from .validation import Look, Validation, score_validation
 from .weak_bags import Bags, BagSampler
 
 Part = TypeVar("Part", bound=BaseModel)
@@ -40,11 +41,15 @@ class TrainingSpec(BaseModel):
     finetuning starts from too, as far as it has the same classes. validation: names of recordings, others than those
     to train on, to score as `scoring` says, with windows of segment_s seconds that share overlap_s seconds; none for no
     validation.
-    probe: what a pretraining is probed with; None for no probe.
+    probe: what a pretraining is probed with; None for no probe. ends: the update after which training ends, of those
+    that its schedule is for (None: after the last). plugins: the source of those that it needs, which are loaded with
+    it, wherever that is; allow_plugins: whether the user agreed to what `backbone` brings.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    plugins: tuple[Plugin, ...] = ()
+    allow_plugins: bool = False
     corpus: str
     recordings: list[str]
     segment_s: float
@@ -58,6 +63,15 @@ class TrainingSpec(BaseModel):
     overlap_s: float = 0.5
     scoring: EvaluationConfig = EvaluationConfig()
     probe: ProbeSpec | None = None
+    ends: int | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _load_plugins(cls, given: Any) -> Any:
+        """Before the rest is read, which is in their words."""
+        if isinstance(given, dict):
+            use(Plugin.model_validate(plugin) for plugin in given.get("plugins", ()))
+        return given
 
     @model_validator(mode="after")
     def _held_out(self) -> TrainingSpec:
@@ -71,6 +85,11 @@ class TrainingSpec(BaseModel):
     def looks(self) -> bool:
         """Whether rank 0 takes time now and then for what the other workers wait for."""
         return bool(self.validation) or self.probe is not None
+
+    @property
+    def end(self) -> int:
+        """The update after which training ends."""
+        return self.ends or self.loop.updates
 
     @property
     def loop(self) -> LoopConfig:
@@ -179,7 +198,7 @@ class FinetuneTask(_TaskBase):
         torch.manual_seed(self.config.seed)
         self.model = Detector(spec.model, part(self.config, FinetuneConfig), spec.classes)
         if spec.backbone:
-            start = load_model(spec.backbone)
+            start = load_model(spec.backbone, spec.allow_plugins)
             self.model.load_backbone(start.state_dict())
             if spec.keep_head:
                 if not isinstance(start, Detector):
@@ -211,7 +230,7 @@ class FinetuneTask(_TaskBase):
         self.weak_segments = weak_segments
         super()._draw_from(strong or recordings, self.strong_segments or segments)
 
-    def score(self, model: Detector) -> Evaluation | PresenceScores:
+    def score(self, model: Detector) -> Look:
         """On the validation recordings."""
         spec, recordings = self.spec, self.corpus.indices(self.spec.validation)
         precision = self.config.precision
@@ -232,6 +251,11 @@ class FinetuneTask(_TaskBase):
             rng = np.random.default_rng([self.config.seed, 3, update, micro])
             read_BN, target_BTC = self.augmenter(read_BN, samples_B, target_BTC, rng)
             gain_B = self.augmenter.gains(len(segments), rng)
+        if self.config.augmentations:  # with chance of their own, so that they change nothing else
+            read_BN, target_BTC = augmented(
+                self.config.augmentations, read_BN, samples_B, target_BTC, self.spec.model.front_end.stride,
+                self.corpus.sample_rate, (self.config.seed, 9, update, micro),
+            )  # fmt: skip
         waveform_BN = self.normalised(read_BN, samples_B)
         if gain_B is not None:
             waveform_BN = waveform_BN * torch.from_numpy(gain_B).to(self.device)[:, None]

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 Score = TypeVar("Score", float, float | None)
-AP = ("strict/AP/micro", "strict/AP/macro")  # the first one chooses
+VALIDATION = "validation/"  # before the name of a score: that of the validation recordings
+RANKING = re.compile(r"^(strict/|presence/)?m?AP/")  # scores of how events or recordings are ranked, without threshold
+AP = ("strict/AP/micro", "strict/AP/macro", "strict/mAP/micro", "strict/mAP/macro")  # the first one chooses
+LOSS = f"{VALIDATION}loss"
 METRIC, BEST_METRIC, BEST_UPDATE = f"validation/{AP[0]}", f"validation/best/{AP[0]}", "validation/best_update"
 PRESENCE_AP = ("presence/mAP/micro", "presence/mAP/macro")  # where recordings are labelled as a whole only
 PRESENCE_METRIC, BEST_PRESENCE = f"validation/{PRESENCE_AP[0]}", f"validation/best/{PRESENCE_AP[0]}"
 STOPPED = "stopped_at_update"
 PRESENCE_TOLD = "presence mAP"
 AS_GOOD = 0.02  # of AP; what one call among fifty decides
+
+
+def validation_metrics(scores: Mapping[str, float]) -> dict[str, float]:
+    """Scores of validation recordings under the names that they have: of what ranks, others depend on thresholds that
+    were chosen on these recordings."""
+    return {f"{VALIDATION}{name}": value for name, value in scores.items() if RANKING.match(name)}
 
 
 def best_of(history: Sequence[tuple[int, Score]]) -> tuple[int, Score]:

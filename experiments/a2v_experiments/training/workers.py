@@ -13,7 +13,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +34,32 @@ from .loop import TrainingStopped, train
 from .tasks import TrainingSpec, build_task
 
 Write = Callable[[Path], None]
+Looked = Callable[[int, Mapping[str, float]], None]  # how many validations there were, what ranks of the weights kept
 VALIDATION_S = 6 * 3600  # how long the other workers wait for rank 0, which validates and probes
 INTERRUPTED_S = 10.0  # how long a training that was stopped waits for a tracking store that is away
 
 
-def run_training(spec: TrainingSpec, ray: RayConfig, storage: Path, name: str, uri: str, run_id: str) -> Path:
+def run_training(
+    spec: TrainingSpec,
+    ray: RayConfig,
+    storage: Path,
+    name: str,
+    uri: str,
+    run_id: str,
+    looked: Looked | None = None,
+) -> Path:
     """Train to the end from the newest checkpoint under storage/name, if any; returns the last checkpoint's folder.
 
-    uri, run_id: the tracking store and the run that rank 0 logs to. Raises UserError when Ray or training fails.
+    uri, run_id: the tracking store and the run that rank 0 logs to. looked: called after each validation, in this
+    process only (`num_workers` 0). Raises UserError when Ray or training fails.
     """
     payload = {"spec": spec.model_dump(mode="json"), "uri": uri, "run_id": run_id}
     if ray.num_workers == 0:
-        return _train_in_process(payload, storage / name)
+        return _train_in_process(payload, storage / name, looked)
     return _train_on_ray(payload, ray, storage, name, spec)
 
 
-def _train_in_process(payload: dict[str, Any], folder: Path) -> Path:
+def _train_in_process(payload: dict[str, Any], folder: Path, looked: Looked | None = None) -> Path:
     def save(updates: int, write: Write) -> None:
         older = checkpoints.newest(folder)
         write(folder / checkpoints.name(updates))
@@ -58,7 +68,7 @@ def _train_in_process(payload: dict[str, Any], folder: Path) -> Path:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        _train(payload, Group(device=device), checkpoints.newest(folder), save)
+        _train(payload, Group(device=device), checkpoints.newest(folder), save, looked=looked)
     except TrainingStopped as stop:
         raise UserError(str(stop), FAILED) from None
     last = checkpoints.newest(folder)
@@ -108,7 +118,7 @@ def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, nam
     if result.return_value:
         raise UserError(str(result.return_value), FAILED)
     last = Path(result.checkpoint.path) if result.checkpoint is not None else None
-    if last is None or not checkpoints.is_finished(checkpoints.read_state(last), spec.loop.updates):
+    if last is None or not checkpoints.is_finished(checkpoints.read_state(last), spec.end):
         raise KeyboardInterrupt  # aborted by Ctrl-C
     return last
 
@@ -158,6 +168,7 @@ def _train(
     resume: Path | None,
     save: Callable[[int, Write], None],
     nodes: str | None = None,
+    looked: Looked | None = None,
 ) -> None:
     """The loop with its log, on one worker; rank 0 logs and measures the machine.
 
@@ -167,7 +178,7 @@ def _train(
     spec = TrainingSpec.model_validate(payload["spec"])
     task = build_task(spec, group.device)
     if group.rank != 0:
-        train(task, spec.loop, group, resume, lambda update, metrics: None, save, list)
+        train(task, spec.loop, group, resume, lambda update, metrics: None, save, list, end=spec.end)
         return
     pending = checkpoints.read_state(resume)["pending_metrics"] if resume else []
     precision = "bfloat16" if in_bfloat16(spec.loop.precision, group.device) else "float32"
@@ -179,13 +190,16 @@ def _train(
 
     def add(step: int, metrics: dict[str, float]) -> None:
         log.add(step, {**metrics, **count})
+        history = task.validation.history if task.validation else []
+        if looked and history and history[-1][0] == step:
+            looked(len(history), task.validation.kept)
 
     try:
         if nodes:
-            train(task, spec.loop, group, resume, add, save, log.pending)
+            train(task, spec.loop, group, resume, add, save, log.pending, end=spec.end)
         else:
             with threads(own_threads(task.model, group.device)), finishing_update() as asked_to_stop:
-                train(task, spec.loop, group, resume, add, save, log.pending, asked_to_stop)
+                train(task, spec.loop, group, resume, add, save, log.pending, asked_to_stop, spec.end)
         patience_s = PATIENCE_S
     finally:
         machine.close()

@@ -6,7 +6,7 @@ T frames, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +43,7 @@ def one_class(likelihood_TC: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray
 
 def one_class_config(config: EvaluationConfig) -> EvaluationConfig:
     """For one class, or classes of other names: of what is given per class (threshold, window, ...) the lowest."""
-    lowest = {name: min(given.values()) for name, given in config.events if isinstance(given, Mapping) and given}
+    lowest = {name: min(given.values()) for name, given in config.events.by_class.items() if given}
     return config.model_copy(update={"events": config.events.model_copy(update=lowest)})
 
 

@@ -2,8 +2,8 @@
 
 `avg` and `max` go through the blocks once and keep one pooling window and the runs that are still open; what makes
 the result equal is that sums run on over the blocks in the order of the frames. With `peak_share` the frames of open
-runs are kept, too, 12 bytes each, since a run is taken apart when all of it is there. `canny` looks at the whole
-recording, so it takes one class after another: memory is that of one class.
+runs are kept, too, 12 bytes each, since a run is taken apart when all of it is there. `canny`, and a plugin's method,
+looks at the whole recording, so it takes one class after another: memory is that of one class.
 
 T frames, C classes, W frames of the pooling window, S = T + 1 places between frames.
 """
@@ -27,12 +27,12 @@ def find_events_in_blocks(
 ) -> np.ndarray:
     """Events (strict protocol) of one recording as an array of dtype EVENT, ordered by class and start.
 
-    blocks      called for an iterator over the likelihoods (T, C) of consecutive stretches, of any lengths; `canny`
-                calls it once for each class.
+    blocks      called for an iterator over the likelihoods (T, C) of consecutive stretches, of any lengths; for
+                `canny` and a plugin's method once for each class.
     frame_rate  Hz. Raises ValueError as `find_events`.
     """
     config = config or EventConfig()
-    if config.method == "canny":
+    if not config.pools:
         return _by_class(blocks, frame_rate, config, classes)
     streams: list[_Stream] | None = None
     for block_TC in blocks():
@@ -188,9 +188,13 @@ def _by_class(blocks: Blocks, frame_rate: float, config: EventConfig, classes: S
     parts = [np.zeros(0, EVENT)]
     first = next(_columns(blocks(), None), None)
     n_classes = 0 if first is None else first.shape[1]
-    for class_, threshold in enumerate(config.thresholds(n_classes, classes) if n_classes else ()):
+    if not n_classes:
+        return parts[0]
+    each = zip(config.thresholds(n_classes, classes), config.min_durations_s(n_classes, classes), strict=True)
+    for class_, (threshold, least_s) in enumerate(each):
         column_T1 = np.concatenate(list(_columns(blocks(), class_)))
-        events = find_events(column_T1, frame_rate, config.model_copy(update={"threshold": float(threshold)}))
+        own = {"threshold": float(threshold), "min_duration_s": float(least_s)}
+        events = find_events(column_T1, frame_rate, config.model_copy(update=own))
         events["class"] = class_
         parts.append(events)
     return np.concatenate(parts)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from .canny import canny_runs, frames_below
 from .peaks import moving_maximum, split_runs
+from .registry import BUILT_IN, EVENT_METHODS, own_runs
 from .runs import prefix_sums, runs_of_ones
 
 Protocol = Literal["paper", "strict"]
@@ -40,6 +41,13 @@ Probability = Annotated[float, Field(ge=0, lt=1)]
 Seconds = Annotated[float, Field(gt=0)]
 
 
+def _a_method(name: str) -> str:
+    if name in BUILT_IN or name in EVENT_METHODS.parts:
+        return name
+    known = ", ".join([*BUILT_IN, *sorted(EVENT_METHODS.parts)])
+    raise ValueError(f"is {name!r}; must be one of {known}, or the name of a method that a plugin brings")
+
+
 class EventConfig(BaseModel):
     """How likelihoods become events. Defaults are the paper's.
 
@@ -61,11 +69,13 @@ class EventConfig(BaseModel):
                      reaches this one there may be an event, which counts where its own likelihood, the mean over its
                      frames, is above `threshold`. So a threshold moves no edges. One number, or class name -> number,
                      where `threshold` is both for classes that are not named. None: it is for all.
+    options          the section of a plugin's method (`registry.py`), which `method` names; it has a threshold and a
+                     shortest duration beside.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    method: Literal["avg", "max", "canny"] = "avg"
+    method: Annotated[str, AfterValidator(_a_method)] = "avg"
     window_s: Seconds | dict[str, Seconds] = 0.1
     threshold: Probability | dict[str, Probability] = 0.15
     low_threshold: Probability = 0.125
@@ -78,9 +88,28 @@ class EventConfig(BaseModel):
     extent_threshold: Probability | dict[str, Probability] | None = Field(
         default=None, exclude_if=lambda value: value is None
     )
+    options: dict[str, Any] = Field(default={}, exclude_if=lambda options: not options)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, given: Any) -> Any:
+        method = given.get("method") if isinstance(given, Mapping) else None
+        if not isinstance(method, str) or method not in EVENT_METHODS.parts:
+            return given
+        options = given.get("options") or {}
+        if not isinstance(options, Mapping):
+            raise ValueError(f"options = {options!r}: must be a mapping, the keys of method {method}")
+        return {**given, "options": EVENT_METHODS.plain(method, options)}
 
     @model_validator(mode="after")
     def _of_the_method(self) -> Self:
+        if self.is_own:
+            for name in ("window_s", "peak_share", "extent_threshold"):
+                value = getattr(self, name)
+                if value != type(self).model_fields[name].default:
+                    raise ValueError(f"{name}: {value} has no effect with method {self.method} of a plugin")
+        elif self.options:
+            raise ValueError(f"options: have no effect with method {self.method}; they are for methods of plugins")
         for name in ("low_threshold", "max_duration_s"):
             value, default = getattr(self, name), type(self).model_fields[name].default
             if self.method != "canny" and value != default:
@@ -92,6 +121,21 @@ class EventConfig(BaseModel):
         if self.method == "canny" and isinstance(self.window_s, Mapping):
             raise ValueError("window_s: is given per class, canny has one for all classes; give a number")
         return self
+
+    @property
+    def by_class(self) -> dict[str, Mapping[str, float]]:
+        """Field -> what it says of each class, of those that are given per class."""
+        return {name: given for name, given in self if isinstance(given, Mapping) and name != "options"}
+
+    @property
+    def is_own(self) -> bool:
+        """Whether a plugin finds the events."""
+        return self.method not in BUILT_IN
+
+    @property
+    def pools(self) -> bool:
+        """Whether events are where likelihoods pooled over a window reach a threshold."""
+        return self.method in ("avg", "max")
 
     def thresholds(self, n_classes: int, classes: Sequence[str] | None = None) -> np.ndarray:
         """One threshold per class, (C,) float64. ValueError when class names are missing or do not fit."""
@@ -293,6 +337,8 @@ def _runs(
     window_s: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(row, start, stop) of every event, each (E,)."""
+    if config.is_own:
+        return own_runs(config.method, config.options, likelihood_NT, threshold_N, frame_rate)
     if config.method == "canny":
         sigma = frames_below(window_s, frame_rate)
         longest = frames_below(config.max_duration_s, frame_rate)

@@ -44,13 +44,19 @@ class TrialPoint:
 
 
 def parameter_figure(
-    points: Sequence[TrialPoint], labels: Mapping[str, str], protocol: Protocol, what: str = "micro"
+    points: Sequence[TrialPoint],
+    labels: Mapping[str, str],
+    protocol: Protocol,
+    what: str = "micro",
+    best: int | None = None,
 ) -> Figure:
     """AP against each parameter, a panel each.
 
     labels   parameter -> what stands below its axis, with the unit. In each panel the trials that differ from the best
              one in this parameter only are joined, with the standard deviation over folds as bars; all other trials
              are faint points, those that were pruned hollow.
+    best     which point is the best trial, where another score than this AP says so; None: the whole one with the
+             highest mean.
 
     Raises ValueError without points or parameters.
     """
@@ -61,12 +67,13 @@ def parameter_figure(
     width = COLUMN_IN if columns == 1 else PAGE_IN * (columns + 0.25) / 3.25
     figure = new_figure(width, 2.1 * rows + 0.45)
     axes = list(figure.subplots(rows, columns, sharey=True, squeeze=False).ravel())
-    best = max((p for p in points if p.whole), key=lambda p: p.mean, default=max(points, key=lambda p: p.mean))
+    highest = max((p for p in points if p.whole), key=lambda p: p.mean, default=max(points, key=lambda p: p.mean))
+    best_point = highest if best is None else points[best]
     for number, axis in enumerate(axes):
         if number >= len(labels):
             axis.set_axis_off()
     for axis, (name, label) in zip(axes, labels.items(), strict=False):
-        _parameter_panel(axis, points, best, name)
+        _parameter_panel(axis, points, best_point, name)
         axis.set_xlabel(shown(label, 60), fontsize=FONT_PT)
         axis.grid(axis="y", alpha=0.25, linewidth=0.5)
     low = min(p.mean - (p.std or 0) for p in points)

@@ -30,10 +30,12 @@ def fit_events(config: EventConfig, durations_s: Mapping[str, np.ndarray], class
     config's own `extent_threshold` and `peak_share`, where it has some.
 
     durations_s: lengths of the training labels of each class, seconds; a class without any has those of all labels
-    together. ValueError where there is no label at all, or for `canny`, which has one window.
+    together. ValueError where there is no label at all, or for `canny`, which has one window, or a plugin's method.
     """
     if config.method == "canny":
         raise ValueError("method: canny has one window for all classes, so it cannot be fitted to their labels")
+    if config.is_own:
+        raise ValueError(f"method: {config.method} of a plugin has no window, so it cannot be fitted to the labels")
     every = np.concatenate([np.zeros(0), *durations_s.values()])
     if not len(every):
         raise ValueError("no labelled event: event settings cannot be fitted to labels")

@@ -36,7 +36,7 @@ def presence_scores(
 
     Without `extent_threshold` that is the highest pooled likelihood, which an event's threshold is held against; with
     it the likelihood of the likeliest event, or the highest pooled likelihood where there is none, which is below all
-    events. `canny`: the highest likelihood of a frame. Raises ValueError as `frame_events`.
+    events. `canny`, and a plugin's method: the highest likelihood of a frame. Raises ValueError as `frame_events`.
     """
     config = config or EventConfig()
     likelihood_TC = np.asarray(likelihood_TC)
@@ -48,7 +48,7 @@ def presence_scores(
             for c in range(n_classes)
         ]
     )
-    if config.extent_threshold is None or config.method == "canny" or not n_frames:
+    if config.extent_threshold is None or not config.pools or not n_frames:
         return pooled_C
     runs = frame_events(as_segments(likelihood_TC), frame_rate, config.model_copy(update={"threshold": 0.0}), classes)
     best_C = np.zeros(n_classes)

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from a2v_model.config import ConvolutionConfig, EarConfig, ModelConfig
+from a2v_model.config import AnyFrontEnd, ConvolutionConfig, EarConfig, ModelConfig
 from a2v_model.convolutions import DilatedConvolutions
 from a2v_model.ear import Ear
 from a2v_model.encoder import Encoder, Prenet
 from a2v_model.front_end import FrontEnd
 from a2v_model.layers import LayerNorm
+from a2v_model.registry import OwnFrontEndConfig
 
 
 def _equal_lengths(lengths: list[int]) -> Iterator[tuple[int, list[int]]]:
@@ -19,15 +20,21 @@ def _equal_lengths(lengths: list[int]) -> Iterator[tuple[int, list[int]]]:
         yield length, [item for item, own in enumerate(lengths) if own == length]
 
 
+def new_front_end(config: AnyFrontEnd) -> nn.Module:
+    """The front end of a configuration, with new weights."""
+    if isinstance(config, OwnFrontEndConfig):
+        made: nn.Module = config.part.make(config.config)
+        return made
+    return Ear(config) if isinstance(config, EarConfig) else FrontEnd(config)
+
+
 class Backbone(nn.Module):
     """animal2vec without its objectives: waveform (B, N) -> contextualised frames (B, T, D)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.front_end: FrontEnd | Ear = (
-            Ear(config.front_end) if isinstance(config.front_end, EarConfig) else FrontEnd(config.front_end)
-        )
+        self.front_end = new_front_end(config.front_end)
         self.projection = nn.Sequential(
             LayerNorm(config.front_end.width), nn.Linear(config.front_end.width, config.encoder.dim)
         )
@@ -62,7 +69,8 @@ class Backbone(nn.Module):
         if isinstance(self.front_end, Ear):
             return self.front_end(waveform_BN, lengths, generator)
         if lengths is None:
-            return self.front_end(waveform_BN)
+            whole_BTC: Tensor = self.front_end(waveform_BN)
+            return whole_BTC
         frames = self.config.front_end.frames(waveform_BN.shape[1])
         x_BTC = waveform_BN.new_zeros(len(waveform_BN), frames, self.config.front_end.width)
         for length, items in _equal_lengths([int(n) for n in lengths]):

@@ -3,16 +3,16 @@
 Contract: both files are written into a temporary sibling folder, flushed to disk and put in place by rename,
 so a folder of the given name is complete or absent; an existing one is replaced, and a crash between the two
 renames leaves the old one under `.NAME.old-*`. `model.json` holds the format version, kind (pretrained or
-detector), configurations, classes, sample rate, frame rate, parameter counts, a detector's thresholds, and the
-caller's provenance. `write_thresholds` is the only thing that changes a file of a folder that is in place: it puts a
-whole new `model.json` there by rename.
+detector), configurations, classes, sample rate, frame rate, parameter counts, a detector's thresholds, the
+caller's provenance, and which plugins the model has, whose source lies in `plugins/NAME/`. `write_thresholds` is the
+only thing that changes a file of a folder that is in place: it puts a whole new `model.json` there by rename.
 """
 
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ from safetensors.torch import load_file, save_file
 
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig
 from a2v_model.finetuning import Detector, load_exactly
+from a2v_model.parts import UNLOADED
+from a2v_model.plugins import Plugin
 from a2v_model.pretraining import Pretrainer
+from a2v_model.saved_plugins import load_brought, plugins_of, write_plugins
 
 FORMAT_VERSION = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
@@ -47,8 +50,11 @@ def describe(model: Pretrainer | Detector, extra: dict[str, Any] | None = None) 
     return description | {"extra": extra or {}}
 
 
-def save_model(model: Pretrainer | Detector, folder: str | os.PathLike[str], extra: dict[str, Any]) -> None:
-    """Write `model` and provenance `extra` (anything JSON can hold) as a folder, complete or not at all."""
+def save_model(
+    model: Pretrainer | Detector, folder: str | os.PathLike[str], extra: dict[str, Any], plugins: Sequence[Plugin] = ()
+) -> None:
+    """Write `model` and provenance `extra` (anything JSON can hold) as a folder, complete or not at all. plugins: what
+    the model is used with beside those of its parts, which are saved anyway: methods that find events."""
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = folder.parent / f".{folder.name}.new-{uuid.uuid4().hex[:8]}"
@@ -56,7 +62,8 @@ def save_model(model: Pretrainer | Detector, folder: str | os.PathLike[str], ext
     try:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
         save_file(tensors, aside / WEIGHTS)
-        (aside / DESCRIPTION).write_text(json.dumps(describe(model, extra), indent=1) + "\n")
+        described = describe(model, extra) | write_plugins(aside, [*plugins, *plugins_of(model)])
+        (aside / DESCRIPTION).write_text(json.dumps(described, indent=1) + "\n")
         shutil.copymode(aside / DESCRIPTION, aside / WEIGHTS)  # safetensors writes for the owner's eyes only
         for name in (WEIGHTS, DESCRIPTION):
             _flush(aside / name)
@@ -141,9 +148,15 @@ def check_thresholds(thresholds: Mapping[str, float], classes: Sequence[str]) ->
             raise ValueError(f"thresholds: {value!r} of {name!r} should be a number within [0, 1)")
 
 
-def load_model(folder: str | os.PathLike[str]) -> Pretrainer | Detector:
-    """The model that `save_model` wrote, on the CPU in eval mode; ValueError (one line) if it cannot."""
+def load_model(folder: str | os.PathLike[str], allow_plugins: bool | Collection[str] = False) -> Pretrainer | Detector:
+    """The model that `save_model` wrote, on the CPU in eval mode; ValueError (one line) if it cannot.
+
+    allow_plugins: whether code that the model brings may be run (all of it, or plugins of these digests), beside what
+    is loaded in this process already and what A2V_ALLOW_PLUGINS=1 allows. Without, a model of which it is the front end
+    or the head is refused; a loss, which only training needs, is left out.
+    """
     description = read_description(folder)
+    brought = load_brought(Path(folder), description, allow_plugins)
     weights = Path(folder) / WEIGHTS
     if not weights.is_file():
         raise ValueError(f"{folder}: no {WEIGHTS} there; the folder is incomplete")
@@ -156,6 +169,7 @@ def load_model(folder: str | os.PathLike[str]) -> Pretrainer | Detector:
         load_exactly(model, load_file(weights))
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{weights}: {error}") from error
+    model.plugins = brought
     return model.eval()
 
 
@@ -164,7 +178,7 @@ def _build(description: dict[str, Any]) -> Pretrainer | Detector:
     if description["kind"] == "pretrained":
         return Pretrainer(model, PretrainConfig.model_validate(description["pretrain"]))
     if description["kind"] == "detector":
-        finetune = FinetuneConfig.model_validate(description["finetune"])
+        finetune = FinetuneConfig.model_validate(description["finetune"], context={UNLOADED: True})
         detector = Detector(model, finetune, list(description["classes"]))
         check_thresholds(description.get("thresholds", {}), detector.classes)
         detector.thresholds = dict(description.get("thresholds", {}))  # a model of before there were any has none

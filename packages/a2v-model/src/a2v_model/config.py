@@ -4,216 +4,20 @@ Every part that the paper ablates is one field. Masks are given as in the paper:
 length l in frames (published configuration files write mask_prob = p * l).
 """
 
-import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from a2v_model.front_end_config import Config as Config
+from a2v_model.front_end_config import EarConfig as EarConfig
+from a2v_model.front_end_config import FrontEndConfig as FrontEndConfig
+from a2v_model.front_end_config import Probability as Probability
+from a2v_model.front_end_config import is_none
+from a2v_model.parts import Registry
+from a2v_model.registry import FRONT_ENDS, OwnFrontEndConfig, OwnHead, OwnLoss
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]  # dropout rates
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-RateIfAny = Annotated[float, Field(ge=0.0, lt=1.0, exclude_if=lambda rate: rate == 0)]  # 0 is in no dump: see _is_none
-
-
-class Config(BaseModel):
-    """Base of all configurations: unknown keys are errors, values never change after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _is_none(value: Any) -> bool:
-    """An option that is off is in no dump, so what does without it keeps the fingerprint that it had before it."""
-    return value is None
-
-
-class FrontEndConfig(Config):
-    """Waveform -> frames: an optional Sinc filterbank, then convolutions given as (filters, kernel, stride).
-
-    `sinc_kernel` and `sinc_filters` are derived from the sample rate where they are None: the kernel is the
-    largest odd integer up to sqrt(sr / 2) and there are round(sr / kernel) filters (paper, front end; 63 and
-    127 at 8 kHz). `start`: what the weights of a new front end are, `random` as in the paper or a `filterbank` of
-    smoothed band energies in the first 2 * filters channels (filterbank_start.py).
-    """
-
-    kind: Literal["waveform"] = Field(default="waveform", exclude=True)  # the default, in no dump
-    sample_rate: int = Field(default=8000, gt=0)
-    sinc: bool = True
-    sinc_filters: int | None = Field(default=None, gt=0)
-    sinc_kernel: int | None = Field(default=None, gt=2)
-    sinc_activation: Literal["pswish", "gelu"] = "pswish"
-    layers: tuple[tuple[int, int, int], ...] = (
-        (512, 10, 5), (512, 3, 2), (512, 3, 2), (512, 3, 2), (512, 3, 1), (512, 2, 1), (512, 2, 1),
-    )  # fmt: skip
-    start: Literal["random", "filterbank"] = Field(default="random", exclude_if=lambda start: start == "random")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not self.layers:
-            raise ValueError("front_end.layers is empty: at least one (filters, kernel, stride) is needed")
-        for layer in self.layers:
-            _, kernel, stride = layer
-            if min(layer) < 1 or kernel < stride:
-                raise ValueError(f"front_end.layers has {layer}: all must be positive and kernel >= stride")
-        if self.sinc and self.kernel % 2 == 0:
-            raise ValueError(f"front_end.sinc_kernel = {self.kernel}: must be odd, e.g. {self.kernel + 1}")
-        if self.sinc and self.sample_rate / 2 <= 2 * (50 + self.minimum_band_hz):
-            raise ValueError(
-                f"front_end.sample_rate = {self.sample_rate}: too low for filters of {self.kernel} taps; "
-                "raise sinc_kernel or set sinc: false"
-            )
-        if self.start == "filterbank":
-            self._check_filterbank()
-        return self
-
-    def _check_filterbank(self) -> None:
-        if not self.sinc:
-            raise ValueError("front_end.start = filterbank: needs Sinc filters (front_end.sinc: true)")
-        narrow = min(width for width, _, _ in self.layers)
-        if narrow < 2 * self.filters:
-            raise ValueError(
-                f"front_end.start = filterbank: each of the {self.filters} Sinc filters needs 2 channels in every "
-                f"layer, but front_end.layers has one of {narrow}; at least {2 * self.filters}, or at most "
-                f"sinc_filters: {narrow // 2}"
-            )
-
-    @property
-    def kernel(self) -> int:
-        """Taps of a Sinc filter."""
-        if self.sinc_kernel is not None:
-            return self.sinc_kernel
-        floor = math.isqrt(self.sample_rate // 2)
-        return max(3, floor if floor % 2 else floor - 1)
-
-    @property
-    def filters(self) -> int:
-        """Number of Sinc filters."""
-        return self.sinc_filters if self.sinc_filters is not None else round(self.sample_rate / self.kernel)
-
-    @property
-    def minimum_band_hz(self) -> int:
-        """Smallest bandwidth of a Sinc filter, Hz: the spectral resolution sr / kernel, rounded up."""
-        return math.ceil(self.sample_rate / self.kernel)
-
-    @property
-    def width(self) -> int:
-        """Channels of a frame before the projection."""
-        return self.layers[-1][0]
-
-    @property
-    def stride(self) -> int:
-        """Samples per frame."""
-        return math.prod(stride for _, _, stride in self.layers)
-
-    @property
-    def frame_rate(self) -> float:
-        """Frames per second, Hz."""
-        return self.sample_rate / self.stride
-
-    @property
-    def shortest(self) -> int:
-        """Samples that give one frame (and, with Sinc filters, enough to reflect at both ends)."""
-        samples = 1
-        for _, kernel, stride in reversed(self.layers):
-            if stride > 1:
-                samples = max(1, (samples - 1) * stride + kernel - 2 * math.ceil(stride / 2))
-        return max(samples, self.kernel // 2 + 1) if self.sinc else samples
-
-    def frames(self, n_samples: int) -> int:
-        """Number of frames that `n_samples` samples give; ValueError where there is none."""
-        frames = n_samples
-        for _, kernel, stride in self.layers:
-            if stride > 1:
-                frames = (frames + 2 * math.ceil(stride / 2) - kernel) // stride + 1
-        if n_samples < self.shortest:
-            raise ValueError(f"a segment of {n_samples} samples is too short: one frame needs {self.shortest} samples")
-        return frames
-
-
-class EarConfig(Config):
-    """Waveform -> frames, starting as an ear: energies of Sinc bands, their logarithm over a slow level of each band,
-    and a small convolutional stem over bands and time.
-
-    filters: Sinc bands between `minimum_hz` and half the sample rate, at first on the mel scale, each as wide as two
-    mel steps; `learned` lets training move their edges. kernel: taps of a band's impulse response (None: 16 ms, odd).
-    hop: samples of a frame (None: 10 ms); window: samples over which a band's energy is summed (None: two frames). A
-    band's level is the `level_quantile` of its log energies in a segment. stem: channels of the 3 x 3 convolutions,
-    after each of which neighbouring bands are pooled in pairs. Masks on the bands, in training: up to `band_masks` of
-    up to an eighth of the bands each; with probability `time_mask_probability` one of at most 60 ms.
-    """
-
-    kind: Literal["ear"] = "ear"
-    sample_rate: int = Field(default=16000, gt=0)
-    filters: int = Field(default=64, gt=0)
-    kernel: int | None = Field(default=None, gt=2)
-    learned: bool = True
-    minimum_hz: float = Field(default=150.0, gt=0)
-    hop: int | None = Field(default=None, gt=0)
-    window: int | None = Field(default=None, gt=0)
-    level_quantile: Probability = 0.3
-    stem: tuple[int, ...] = (8, 16, 24, 32)
-    band_masks: int = Field(default=2, ge=0)
-    time_mask_probability: Probability = 0.3
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not self.stem or min(self.stem) < 1 or self.filters % 2 ** len(self.stem):
-            raise ValueError(
-                f"front_end.filters = {self.filters}: must be a multiple of {2 ** len(self.stem)}, since each of the "
-                f"{len(self.stem)} layers of front_end.stem halves the bands"
-            )
-        if self.taps % 2 == 0:
-            raise ValueError(f"front_end.kernel = {self.taps}: must be odd, e.g. {self.taps + 1}")
-        if self.minimum_hz >= self.sample_rate / 4:
-            raise ValueError(
-                f"front_end.minimum_hz = {self.minimum_hz:g}: must be below a quarter of the sample rate, "
-                f"{self.sample_rate / 4:g} Hz"
-            )
-        if self.energy_window < self.stride:
-            raise ValueError(
-                f"front_end.window = {self.energy_window}: must be at least a frame ({self.stride} samples), or sound "
-                "between frames would be missed"
-            )
-        return self
-
-    @property
-    def taps(self) -> int:
-        """Taps of a band's impulse response."""
-        return self.kernel if self.kernel is not None else 2 * round(self.sample_rate * 0.008) - 1
-
-    @property
-    def stride(self) -> int:
-        """Samples per frame."""
-        return self.hop if self.hop is not None else max(1, round(self.sample_rate / 100))
-
-    @property
-    def energy_window(self) -> int:
-        """Samples over which a band's energy is summed."""
-        return self.window if self.window is not None else 2 * self.stride
-
-    @property
-    def transform(self) -> int:
-        """Points of the Fourier transform in which bands and window are multiplied."""
-        return 1 << (max(self.energy_window, self.taps) - 1).bit_length()
-
-    @property
-    def width(self) -> int:
-        """Channels of a frame before the projection."""
-        return self.stem[-1] * (self.filters >> len(self.stem))
-
-    @property
-    def frame_rate(self) -> float:
-        """Frames per second, Hz."""
-        return self.sample_rate / self.stride
-
-    @property
-    def shortest(self) -> int:
-        """Samples that give one frame."""
-        return self.stride
-
-    def frames(self, n_samples: int) -> int:
-        """Number of whole frames in `n_samples` samples; ValueError where there is none."""
-        if n_samples < self.shortest:
-            raise ValueError(f"a segment of {n_samples} samples is too short: one frame needs {self.shortest} samples")
-        return n_samples // self.stride
+RateIfAny = Annotated[float, Field(ge=0.0, lt=1.0, exclude_if=lambda rate: rate == 0)]  # 0 is in no dump: see is_none
 
 
 class EncoderConfig(Config):
@@ -275,21 +79,26 @@ class ConvolutionConfig(Config):
     dropout: Rate = 0.1
 
 
-def _kind(default: str) -> Any:
+def _kind(default: str, own: Registry | None = None) -> Any:
     """Which configuration of a union is meant; without `kind` the paper's.
 
-    Its tag stands in an error's place; brackets mark it as no key.
+    Its tag stands in an error's place; brackets mark it as no key. own: the registry of
+    plugins' kinds, which have one tag.
     """
 
     def tag(value: Any) -> str:
         kind = value.get("kind", default) if isinstance(value, dict) else getattr(value, "kind", default)
-        return f"[{kind}]"
+        is_own = own is not None and kind not in own.built_in
+        return "[own]" if is_own else f"[{kind}]"
 
     return Discriminator(tag)
 
 
 AnyFrontEnd = Annotated[
-    Annotated[FrontEndConfig, Tag("[waveform]")] | Annotated[EarConfig, Tag("[ear]")], _kind("waveform")
+    Annotated[FrontEndConfig, Tag("[waveform]")]
+    | Annotated[EarConfig, Tag("[ear]")]
+    | Annotated[OwnFrontEndConfig, Tag("[own]")],
+    _kind("waveform", FRONT_ENDS),
 ]
 AnyEncoder = Annotated[
     Annotated[EncoderConfig, Tag("[transformer]")] | Annotated[ConvolutionConfig, Tag("[convolutions]")],
@@ -350,7 +159,8 @@ class FinetuneConfig(Config):
     `freeze_front_end` the convolutions before the projection never do. `head_prior` is the likelihood that a new
     head gives every class at first (its bias starts at the logit of it; None: at 0, as in the paper): with rare calls
     a small one, such as 0.01, spares the first updates (Lin et al. 2017, arXiv 1708.02002, section 4.1).
-    `head`: linear, as in the paper, or temporal, a small stack of convolutions that sees neighbouring frames too.
+    `head`: linear, as in the paper, temporal, a small stack of convolutions that sees neighbouring frames too, or
+    {kind: NAME, ...}, that of a plugin. `loss`: {kind: NAME, ...}, that of a plugin in place of `focal`.
     Dropout is as in `EncoderConfig`, `head_dropout` in front of the head; what the paper has, its recipes say.
     """
 
@@ -372,8 +182,12 @@ class FinetuneConfig(Config):
     prenet_layerdrop: RateIfAny = 0.0
     freeze_front_end: bool = True
     head_only_updates: int = Field(default=10_000, ge=0)
-    head_prior: float | None = Field(default=None, gt=0, lt=1, exclude_if=_is_none)
-    head: Literal["linear", "temporal"] = Field(default="linear", exclude_if=lambda kind: kind == "linear")
+    head_prior: float | None = Field(default=None, gt=0, lt=1, exclude_if=is_none)
+    head: Annotated[
+        Annotated[Literal["linear", "temporal"], Tag("[built-in]")] | Annotated[OwnHead, Tag("[own]")],
+        Discriminator(lambda head: "[own]" if isinstance(head, dict | OwnHead) else "[built-in]"),
+    ] = Field(default="linear", exclude_if=lambda kind: kind == "linear")
+    loss: OwnLoss | None = Field(default=None, exclude_if=is_none)
 
 
 def check_together(model: ModelConfig, objective: PretrainConfig | FinetuneConfig) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from a2v_model.ear import Ear, EarFilters
+from a2v_model.front_end import FrontEnd
 from a2v_model.inference import Inference, Waveform
 from a2v_model.sinc import SincFilters
 
@@ -48,11 +49,14 @@ def cumulative_response(model: Inference, points: int = POINTS) -> CumulativeRes
     initial: SincFilters | EarFilters
     if isinstance(front_end, Ear):
         learned, initial = front_end.filters, EarFilters(front_end.config)
-    elif front_end.sinc is not None:
+    elif isinstance(front_end, FrontEnd) and front_end.sinc is not None:
         learned = front_end.sinc.filters
         initial = SincFilters(len(learned.low_hz), learned.kernel, learned.sample_rate, learned.minimum_band_hz)
     else:
-        raise ValueError("this model has no Sinc filters (front_end.sinc is false): there is no response to show")
+        raise ValueError(
+            "this model has no Sinc filters (front_end.sinc is false, or a plugin's front end): there is no response to"
+            " show"
+        )
     frequency_hz, response_FQ = frequency_response(learned.filters(), learned.sample_rate, points)
     _, initial_FQ = frequency_response(initial.filters(), learned.sample_rate, points)
     return CumulativeResponse(frequency_hz, _to_maximum(response_FQ.sum(0)), _to_maximum(initial_FQ.sum(0)))

@@ -12,11 +12,12 @@ from torch.nn import functional
 
 from a2v_model.backbone import Backbone
 from a2v_model.config import EarConfig, FinetuneConfig, ModelConfig, check_together
-from a2v_model.heads import apply_head, last_layer, new_head
+from a2v_model.heads import apply_head, last_layer, last_prefix, new_head
 from a2v_model.inference import Inference, Waveform
 from a2v_model.layers import Dropout
-from a2v_model.losses import focal_loss, linear_softmax, logit_of
+from a2v_model.losses import focal_loss, linear_softmax, logit_of, own_loss
 from a2v_model.masking import channel_mask, frame_mask, noise
+from a2v_model.plugins import Plugin
 
 
 def _finetune_dropouts(model: ModelConfig, finetune: FinetuneConfig) -> ModelConfig:
@@ -48,6 +49,8 @@ class Detector(Inference):
         for name, parameter in self.backbone.named_parameters():
             if name.startswith("front_end."):
                 parameter.requires_grad_(not self._frozen(name))
+        self.plugins: tuple[Plugin, ...] = ()
+        """Plugins that it came with, loaded or not (`checkpoints.load_model`)."""
         self.thresholds: dict[str, float] = {}
         """Class -> threshold on the pooled likelihood above which there is an event; classes without one have none
         that was chosen for them (`checkpoints.write_thresholds`)."""
@@ -93,7 +96,7 @@ class Detector(Inference):
         state = dict(other.head.state_dict())
         here = torch.tensor([self.classes.index(name) for name in both])
         there = torch.tensor([other.classes.index(name) for name in both])
-        prefix = "classify." if self.config.head == "temporal" else ""
+        prefix = last_prefix(self.head)
         for name, own in last_layer(self.head).state_dict().items():
             rows = state[f"{prefix}{name}"]
             if own.shape[1:] == rows.shape[1:]:  # else it is told below
@@ -200,6 +203,9 @@ class Detector(Inference):
         return torch.where(torch.isnan(presence_RC), 0.0, loss_RC).sum(1)
 
     def _elementwise(self, logits: Tensor, targets: Tensor) -> Tensor:
+        own = self.config.loss
+        if own is not None:
+            return own_loss(own, logits, targets)
         if self.config.focal:
             return focal_loss(logits, targets, self.config.focal_gamma, self.config.focal_alpha)
         return functional.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="none")

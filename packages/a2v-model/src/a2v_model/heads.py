@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from a2v_model.config import FinetuneConfig
 from a2v_model.layers import LayerNorm
+from a2v_model.registry import OwnHead
 
 HIDDEN, KERNEL, DEPTH = 64, 5, 2
 
@@ -33,9 +34,35 @@ class TemporalHead(nn.Module):
         return self.classify(h_BHT.transpose(1, 2))
 
 
-def new_head(dim: int, classes: int, config: FinetuneConfig) -> nn.Linear | TemporalHead:
+class PluginHead(nn.Module):
+    """A plugin's head under the names that all heads have: `classify` is its last layer, as `own.classify`."""
+
+    def __init__(self, own: nn.Module) -> None:
+        super().__init__()
+        self.own = own
+
+    @property
+    def classify(self) -> nn.Linear:
+        """The layer that gives the logits."""
+        layer: nn.Linear = self.own.classify  # type: ignore[assignment]  # checked when it was made
+        return layer
+
+    def forward(self, x_BTD: Tensor, valid_BT: Tensor | None = None) -> Tensor:
+        """Features (B, T, D) -> logits (B, T, C)."""
+        logits_BTC: Tensor = self.own(x_BTD, valid_BT)
+        return logits_BTC
+
+
+Head = nn.Linear | TemporalHead | PluginHead
+
+
+def new_head(dim: int, classes: int, config: FinetuneConfig) -> Head:
     """The head that `config.head` names; each class has the likelihood `config.head_prior` at first."""
-    head = TemporalHead(dim, classes) if config.head == "temporal" else nn.Linear(dim, classes)
+    head: Head
+    if isinstance(config.head, OwnHead):
+        head = _own_head(dim, classes, config.head)
+    else:
+        head = TemporalHead(dim, classes) if config.head == "temporal" else nn.Linear(dim, classes)
     last = last_layer(head)
     nn.init.xavier_uniform_(last.weight)
     prior = config.head_prior
@@ -43,12 +70,37 @@ def new_head(dim: int, classes: int, config: FinetuneConfig) -> nn.Linear | Temp
     return head
 
 
-def last_layer(head: nn.Linear | TemporalHead) -> nn.Linear:
+def _own_head(dim: int, classes: int, config: OwnHead) -> PluginHead:
+    part = config.part
+    own = part.make(dim, classes, config.config)
+    last = getattr(own, "classify", None)
+    if not isinstance(own, nn.Module) or not isinstance(last, nn.Linear) or last.bias is None:
+        raise ValueError(
+            f"head {part.name} of plugin {part.plugin}: must be an nn.Module whose last layer, which gives the logits,"
+            " is self.classify, an nn.Linear with bias"
+        )
+    if last.out_features != classes:
+        raise ValueError(
+            f"head {part.name} of plugin {part.plugin}: self.classify gives {last.out_features} logits; must be one for"
+            f" each of the {classes} classes"
+        )
+    return PluginHead(own)
+
+
+def last_layer(head: Head) -> nn.Linear:
     """The layer that gives the logits."""
-    return head.classify if isinstance(head, TemporalHead) else head
+    return head if isinstance(head, nn.Linear) else head.classify
+
+
+def last_prefix(head: Head) -> str:
+    """What the names of its tensors begin with, in the head's state."""
+    if isinstance(head, nn.Linear):
+        return ""
+    return "own.classify." if isinstance(head, PluginHead) else "classify."
 
 
 def apply_head(head: nn.Module, x_BTD: Tensor, valid_BT: Tensor | None = None) -> Tensor:
     """Logits (B, T, C) of features (B, T, D); valid_BT (bool): the frames that are no padding, None: all."""
-    logits_BTC: Tensor = head(x_BTD, valid_BT) if isinstance(head, TemporalHead) else head(x_BTD)
+    seeing = isinstance(head, TemporalHead | PluginHead)
+    logits_BTC: Tensor = head(x_BTD, valid_BT) if seeing else head(x_BTD)
     return logits_BTC.float()

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from a2v_model.registry import OwnLoss
+
 
 def focal_loss(logits: Tensor, targets: Tensor, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
     """Elementwise focal loss (Lin et al. 2017, eq. 5): alpha_t (1 - p_t)^gamma * cross entropy, in float32.
@@ -19,6 +21,19 @@ def focal_loss(logits: Tensor, targets: Tensor, gamma: float = 2.0, alpha: float
     missed = 1 - (likelihood * targets + (1 - likelihood) * (1 - targets))
     weight = alpha * targets + (1 - alpha) * (1 - targets)
     return weight * missed**gamma * cross_entropy
+
+
+def own_loss(own: OwnLoss, logits: Tensor, targets: Tensor) -> Tensor:
+    """Elementwise loss of a plugin, in float32; ValueError where it is not of the logits' shape."""
+    part = own.part
+    loss = part.make(logits.float(), targets.float(), own.config)
+    if not isinstance(loss, Tensor) or loss.shape != logits.shape:
+        got = f"a tensor {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        raise ValueError(
+            f"loss {part.name} of plugin {part.plugin}: gives {got}; must be the loss of each element, a tensor"
+            f" {tuple(logits.shape)} as the logits (not their mean or sum)"
+        )
+    return loss.float()
 
 
 LEAST = 1e-6

@@ -40,7 +40,10 @@ def write_config(model: Pretrainer | Detector) -> tuple[Tree, Tree, list[str]]:
     ValueError with one line for each field whose value the original cannot express.
     """
     if isinstance(model, Detector) and model.config.head != "linear":
-        raise ValueError(f"finetune.head = {model.config.head}: only models with a linear head can be exported")
+        head = model.config.head if isinstance(model.config.head, str) else model.config.head.kind
+        raise ValueError(f"finetune.head = {head}: only models with a linear head can be exported")
+    if isinstance(model, Detector) and model.config.loss is not None:
+        raise ValueError(f"finetune.loss = {model.config.loss.kind}: the original has no losses of plugins")
     config = model.model_config
     _, encoder = fields.original_kinds(config)
     if encoder.positional_depth == 0:

@@ -114,7 +114,8 @@ ABSENT: dict[str, Any] = {
 def original_kinds(model: ModelConfig) -> tuple[FrontEndConfig, EncoderConfig]:
     """Front end and encoder of a model of the original's kinds; ValueError for what the original does not have."""
     if not isinstance(model.front_end, FrontEndConfig):
-        raise ValueError("front_end.kind = ear: the original has no such front end, it begins with convolutions")
+        kind = model.front_end.kind
+        raise ValueError(f"front_end.kind = {kind}: the original has no such front end, it begins with convolutions")
     if not isinstance(model.encoder, EncoderConfig):
         raise ValueError("encoder.kind = convolutions: the original always has a transformer")
     return model.front_end, model.encoder

@@ -18,6 +18,7 @@ from a2v_model.config import ModelConfig, PretrainConfig, check_together
 from a2v_model.decoder import Decoder
 from a2v_model.inference import Inference
 from a2v_model.masking import frame_mask, masked_indices, noise
+from a2v_model.plugins import Plugin
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Pretrainer(Inference):
         super().__init__()
         check_together(model, pretrain)
         self.model_config, self.config = model, pretrain
+        self.plugins: tuple[Plugin, ...] = ()  # as a Detector's
         self.student = Backbone(model)
         self.decoder = Decoder(model.encoder.dim, pretrain.decoder)
         self.teacher = deepcopy(self.student.transformer).requires_grad_(False).eval()

@@ -8,6 +8,8 @@ from safetensors import SafetensorError, safe_open
 
 from a2v_model.checkpoints import WEIGHTS, read_description
 from a2v_model.config import AnyFrontEnd, EarConfig, ModelConfig
+from a2v_model.parts import UNLOADED
+from a2v_model.registry import OwnFrontEndConfig
 
 _PARTS = {  # own name, below student or backbone, begins with -> part
     "front_end.": "front_end",
@@ -26,7 +28,9 @@ _PARTS = {  # own name, below student or backbone, begins with -> part
 
 def receptive_field(front_end: AnyFrontEnd) -> int:
     """Samples of the waveform that one frame of the front end depends on (an ear's slow level aside, which is that of
-    the segment)."""
+    the segment); of a plugin's those that its shortest segment has."""
+    if isinstance(front_end, OwnFrontEndConfig):
+        return front_end.shortest
     if isinstance(front_end, EarConfig):
         return front_end.energy_window + 2 * len(front_end.stem) * front_end.stride
     field, step = 1, 1
@@ -60,24 +64,26 @@ def parameters_by_part(folder: str | os.PathLike[str]) -> dict[str, int]:
 
 
 def summarise(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Kind, sizes, rates (Hz), receptive field (samples, s), classes, a detector's thresholds and what they
-    hold for, masks, configuration and provenance.
+    """Kind, sizes, rates (Hz), receptive field (samples, s; None for that of a plugin that is not loaded),
+    classes, a detector's thresholds and what they hold for, masks, configuration and provenance.
 
     ValueError (one line) where `folder` is not a complete model folder.
     """
     description = read_description(folder)
     try:
-        front_end = ModelConfig.model_validate(description["model"]).front_end
+        front_end = ModelConfig.model_validate(description["model"], context={UNLOADED: True}).front_end
         objective = description["pretrain" if description["kind"] == "pretrained" else "finetune"]
         keys = ("mask_probability", "mask_length", "mask_noise", "channel_mask_probability", "channel_mask_length")
-        field = receptive_field(front_end)
+        known = not isinstance(front_end, OwnFrontEndConfig) or front_end.kind in front_end.registry.parts
+        field = receptive_field(front_end) if known else None
+        stride = front_end.stride if known else round(description["sample_rate"] / description["frame_rate"])
         return {
             "kind": description["kind"],
             "sample_rate_hz": description["sample_rate"],
             "frame_rate_hz": description["frame_rate"],
-            "samples_per_frame": front_end.stride,
+            "samples_per_frame": stride,
             "receptive_field_samples": field,
-            "receptive_field_s": field / front_end.sample_rate,
+            "receptive_field_s": None if field is None else field / description["sample_rate"],
             "classes": description["classes"],
             "thresholds": description.get("thresholds", {}),  # a model of before there were any has none
             "thresholds_from": description.get("thresholds_from", {}),
@@ -86,6 +92,7 @@ def summarise(folder: str | os.PathLike[str]) -> dict[str, Any]:
             "model": description["model"],
             "objective": objective,
             "provenance": description["extra"],
+            **({"plugins": description["plugins"]} if "plugins" in description else {}),
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder}: its description is incomplete ({type(error).__name__}: {error})") from error

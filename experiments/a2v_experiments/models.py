@@ -104,7 +104,7 @@ def fetch_model(uri: str, folder: Path, tracking_uri: str | None = None) -> Path
 
         find_artifacts(store, Path(os.environ.get("A2V_WORK", DEFAULT_WORK)))
     try:
-        with _tracking(store):
+        with tracking(store):
             found = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=store))
     except Exception as error:  # MLflow raises its own, OSError, and those of every storage client
         from .store.tracking import login_refused
@@ -120,7 +120,7 @@ def fetch_model(uri: str, folder: Path, tracking_uri: str | None = None) -> Path
 
 
 @contextmanager
-def _tracking(store: str | None) -> Iterator[None]:
+def tracking(store: str | None) -> Iterator[None]:
     """MLflow looks models up in the store of its process, whatever its functions are told: set it for a while."""
     import mlflow
 

@@ -169,7 +169,12 @@ def page(tmp_path, **options):
     recipe, rows, scores = swept(tmp_path, **options)
     answer = answer_of(recipe, rows, scores)
     return answer, page_html(
-        recipe, answer, rows, "0123456789", "http://x/#/experiments/1/runs/RUN", ("abcdef1234567", True)
+        recipe,
+        answer,
+        rows,
+        "0123456789",
+        "http://x/#/experiments/1/runs/RUN?workflowType=machine_learning",
+        ("abcdef1234567", True),
     )
 
 
@@ -210,3 +215,15 @@ def test_a_click_on_a_columns_head_sorts_the_trials(tmp_path):
         known = [float(cell) for cell in cells if cell]
         assert known == sorted(known, reverse=True) and len(known) == 6 and cells[6:] == ["", ""]
         browser.close()
+
+
+def test_a_sweep_that_learned_nothing_says_so(tmp_path):
+    recipe, rows, scores = swept(tmp_path)
+    nothing = {
+        run_id: {seed: {fold: score * 1e-4 for fold, score in folds.items()} for seed, folds in cells.items()}
+        for run_id, cells in scores.items()
+    }
+    told = to_text(answer_of(recipe, rows, nothing))
+    assert "no trial finds its calls, as no score is above 0.000: what differs says nothing" in " ".join(told.split())
+    assert "they differ by less than .0005" in told and "ahead" not in told
+    assert "no trial finds" not in to_text(answer_of(recipe, rows, scores))

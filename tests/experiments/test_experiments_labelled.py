@@ -12,7 +12,7 @@ from a2v_data.prepare import PrepareConfig, prepare
 from a2v_experiments.overview.plan_audio import audio_of
 from a2v_experiments.recipe.files import load_recipe
 from a2v_experiments.recipe.sections import DataConfig
-from a2v_experiments.stages import stages
+from a2v_experiments.stages import packing, stages
 from a2v_experiments.stages.heard import heard_by
 from a2v_experiments.stages.specs import data_spec, experiment_config
 from a2v_experiments.stages.stage import Context
@@ -63,7 +63,7 @@ def test_runs_say_the_rule(csv_source: Path, published: Path) -> None:
 def test_the_data_stage_hears_all_and_says_what_looks_wrong(published: Path, new_work, tmp_path: Path) -> None:
     """An old packed store with wrong labels is not used; pretraining on the same audio is."""
     work, said = new_work(), []
-    found, origin = {}, stages.Origin(str(published), published, "origin")
+    found, origin = {}, packing.Origin(str(published), published, "origin")
     for rule in ("annotated", "auto"):
         recipe = make_recipe(tmp_path, data__source=str(published), data__labelled=rule)
         store = open_store(work, None, "rules")

@@ -160,3 +160,20 @@ def test_examples_of_a_training_are_augmented_and_its_loss_is_that_of_the_plugin
         by_hand = 2 * (1 / (1 + np.exp(-logits_BTC.double().numpy())) - targets_BTC.numpy()) ** 2
         assert float(total) == pytest.approx(by_hand.sum(), rel=1e-5) and frames == step.frames
         assert float(step.loss_sum.detach()) > 0 and step.loss_sum.requires_grad
+
+
+@pytest.mark.ray
+def test_trials_workers_and_prediction_tasks_of_a_cluster_have_them(tmp_path, csv_source, empty_database):
+    """In processes of their own, each of which knows no plugin at first."""
+    (tmp_path / "work").mkdir()
+    shutil.copy(empty_database, tmp_path / "work/mlflow.db")
+    sweep = {"parameters": {"finetune.loss.weight": [1.0, 4.0]}}
+    recipe = write(tmp_path, csv_source, ray={"num_workers": 1}, sweep=sweep, pretrain=None)
+    said = elsewhere("experiment", "run", recipe, "--work", tmp_path / "work")
+    assert said.returncode == 0, said.stderr
+    world = World(tmp_path / "work", recipe, None)
+    model = world.fetch(world.runs("finetune")[0], "model")
+    call = ("predict", csv_source / "audio/rec00.wav", "--model", model, "--out", tmp_path / "out", "--ray")
+    done = elsewhere(*call, "--allow-plugins", "--likelihoods", "npz")
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "out").rglob("*.npz"))

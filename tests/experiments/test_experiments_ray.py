@@ -13,7 +13,7 @@ import pytest
 import torch
 from a2v_experiments.cluster import session as ray_session
 from a2v_experiments.recipe.files import Recipe
-from a2v_experiments.stages import stages
+from a2v_experiments.stages import packing, stages
 from a2v_experiments.stages.heard import heard_by
 from a2v_experiments.stages.specs import data_spec, pretrain_spec
 from a2v_experiments.stages.stage import Context
@@ -79,7 +79,7 @@ def train(recipe: Recipe, work: Path) -> tuple[Store, list[Run]]:
     context = Context(
         recipe, store, work, store.begin("experiment", "parent", "parent", {}, {}, None), lambda line: None
     )
-    origin = stages.origin_of(recipe.data, work)
+    origin = packing.origin_of(recipe.data, work)
     _, corpus = stages.prepare(context, data_spec(recipe.data, origin.fingerprint), origin)
     heard = heard_by(recipe, corpus)
     stages.pretrain(context, pretrain_spec(recipe, heard.fingerprint), heard, corpus)

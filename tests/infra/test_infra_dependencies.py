@@ -19,7 +19,15 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[2]
 PROJECTS = {"a2v-model": "packages/a2v-model", "a2v-data": "packages/a2v-data", "a2v-eval": "packages/a2v-eval"}
 SOURCES = {**{name: f"{folder}/src" for name, folder in PROJECTS.items()}, "a2v": "experiments"}
-TOOLS = {"ruff", "mypy", "types-pyyaml", "import-linter", "hatchling", "editables"}  # called, never imported
+TOOLS = {
+    "ruff",
+    "mypy",
+    "types-pyyaml",
+    "import-linter",
+    "hatchling",
+    "editables",
+    "ipykernel",
+}  # called, never imported
 LOCKS = ("requirements.lock", "requirements-light.lock")
 
 
@@ -51,7 +59,8 @@ def imported(paths: Iterable[Path]) -> set[str]:
 def owners() -> dict[str, set[str]]:
     """Module -> distributions that bring it. Ours are named, since a checkout need not be installed."""
     found = {module: {normal(name) for name in brought} for module, brought in packages_distributions().items()}
-    ours = {"a2v_model": "a2v-model", "a2v_data": "a2v-data", "a2v_eval": "a2v-eval", "a2v_experiments": "a2v"}
+    ours = {"a2v_model": "a2v-model", "a2v_data": "a2v-data", "a2v_eval": "a2v-eval"}
+    ours |= {"a2v_experiments": "a2v", "a2v": "a2v"}
     return found | {module: {name} for module, name in ours.items()}
 
 

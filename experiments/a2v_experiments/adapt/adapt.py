@@ -43,7 +43,7 @@ from ..recipe.sections import (
     Recipe,
     ValidationConfig,
 )
-from ..stages import stages
+from ..stages import packing, stages
 from ..stages.backbones import Backbone, fetch_backbone
 from ..stages.evaluation import Labelled, sample_sizes
 from ..stages.figures import log_fold
@@ -119,7 +119,7 @@ def adapt(options: AdaptOptions, work: Path, tracking_uri: str | None, say: Call
     source = load_model(backbone.folder)
     detector_config = head_config(source, options.head)
     recipe = with_rules(recipe_for(options, source, facts, detector_config))
-    origin = stages.origin_of(recipe.data, work)
+    origin = packing.origin_of(recipe.data, work)
     training = HeadTraining(minutes=options.minutes, learning_rate=RATES[options.head], seed=options.seed)
     config = {
         "head": asdict(training),

@@ -26,6 +26,10 @@ class UserError(Exception):
         super().__init__(message)
         self.code = code
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it (IPython asks for this name): what the command line does."""
+        return [f"a2v: {line}" for line in str(self).splitlines()]
+
 
 # What the extra `train` brings (pyproject.toml); an install that only predicts has none of them.
 TRAINING_LIBRARIES = frozenset({"ray", "mlflow", "optuna", "requests", "sqlalchemy"})

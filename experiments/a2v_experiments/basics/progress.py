@@ -1,4 +1,4 @@
-"""Progress of long work, with rate and time left; a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work, with rate and time left; a bar on a terminal or in a notebook, else a line now and then."""
 
 from __future__ import annotations
 
@@ -9,21 +9,31 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+NOTEBOOK_WIDTH = 100  # characters
+
 
 def bar(label: str, total: int, unit: str) -> tqdm:
-    """A progress bar on standard error; without a terminal it prints about every 30 s."""
-    terminal = sys.stderr.isatty()
+    """A progress bar on standard error; without a terminal or notebook it prints about every 30 s."""
+    terminal, notebook = sys.stderr.isatty(), in_notebook()
+    moves = terminal or notebook
     return tqdm(
         total=total,
         desc=f"  {label}",
         unit=f" {unit}",
+        ncols=NOTEBOOK_WIDTH if notebook else None,
         dynamic_ncols=terminal,
-        mininterval=0.5 if terminal else 30,
-        maxinterval=1 if terminal else 30,
+        mininterval=0.5 if moves else 30,
+        maxinterval=1 if moves else 30,
         delay=1,  # work that ends at once needs no bar
         leave=False,
-        ascii=not terminal,
+        ascii=not moves,
     )
+
+
+def in_notebook() -> bool:
+    """Whether this process is a notebook's: there a line on standard error is written over like on a terminal."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return "IPKernelApp" in getattr(shell, "config", {})
 
 
 def advancing(shown: tqdm) -> Callable[[int, int], None]:

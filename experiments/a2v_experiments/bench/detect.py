@@ -22,9 +22,10 @@ from ..basics.fingerprint import fingerprint
 from ..recipe.event_classes import check_event_classes
 from ..recipe.sections import Recipe
 from ..stages.backbones import find_backbone
+from ..stages.packing import origin_of
 from ..stages.specs import data_spec
 from ..stages.stage import Context, ending
-from ..stages.stages import fitted, origin_of, prepare
+from ..stages.stages import fitted, prepare
 from ..store.metric_log import MetricLog
 from ..store.tracking import Store
 from ..training.tasks import TrainingSpec, part

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 from pathlib import Path
 
@@ -87,9 +88,12 @@ def _check_address(address: str | None) -> None:
         ) from None
 
 
-def stop_ray() -> None:
-    import sys
-
+def ray_is_up() -> bool:
+    """Whether this process is connected to Ray."""
     ray = sys.modules.get("ray")
-    if ray is not None and ray.is_initialized():
-        ray.shutdown()
+    return ray is not None and ray.is_initialized()
+
+
+def stop_ray() -> None:
+    if ray_is_up():
+        sys.modules["ray"].shutdown()

@@ -13,7 +13,6 @@ from .options import AllowPlugins, Force, Override, RecipeName, Register, Scale,
 
 if TYPE_CHECKING:
     from ..recipe.files import RecipeFile
-    from ..recipe.sections import Recipe
 
 
 def run(
@@ -49,55 +48,35 @@ def execute(
 ) -> str:
     """Run a recipe and say what came of it; returns the run of the experiment. given: how the command line named the
     recipe and its `--set`s, for the commands that are next; None: it was not from a file. folder: where its relative
-    paths start (None: here). register: the name under which its final model is registered; reuse: what of
-    earlier calls is."""
-    from ..cluster.session import check_cluster, stop_ray
+    paths start (None: here). register: the name under which its final model is registered; reuse: what of earlier
+    calls is."""
     from ..overview.next_steps import after_scale, after_sweep, next_steps
     from ..overview.registering import register_outcome
     from ..store import links
-    from ..store.tracking import open_store
+    from ..sweep.start import run_recipe
 
     chosen, scale = file.resolve(), file.scale
     if register is not None:
         from ..store.registry import check_name
 
         check_name(register)
-    failed: dict[str, str] = {}
     registered = None
     next_: list[str] = []
     try:
         with contextlib.chdir(folder or Path.cwd()):
-            _check_sources(file, chosen)  # before anything is written
-            check_cluster(chosen.ray, work)
-            store = open_store(work, tracking_uri, chosen.name, reuse)
-            say(f"experiment {chosen.name}, tracked in {store.uri}")
-            if chosen.sweep:
-                from ..sweep.answer_text import to_text
-                from ..sweep.run import run_sweep
-
-                swept = run_sweep(file, work, store, say)
-                run_id, failed = swept.run_id, swept.failed
-                table = f"{swept.table}\n\n{to_text(swept.answer)}\nas a page: {swept.page}"
-                if register and swept.best is not None and not failed:
-                    registered = register_outcome(store, register, swept.best.outcome, swept.best.recipe)
-                if swept.best is not None and given and not scale:
-                    next_ = after_sweep(swept.best, given, work, store.uri, tracking_uri)
-            else:
-                from ..stages.experiment import run_experiment
-
-                outcome = run_experiment(chosen, work, store, say)
-                run_id, table = outcome.run_id, outcome.table
-                if register:
-                    registered = register_outcome(store, register, outcome, chosen)
-                if given and not scale:
-                    next_ = next_steps(outcome, chosen, given, work, store.uri, tracking_uri)
+            ran = run_recipe(file, work, tracking_uri, say, reuse)
+            outcome, recipe = (ran.best.outcome, ran.best.recipe) if ran.best else (ran.outcome, chosen)
+            if register and outcome is not None and not ran.failed:
+                registered = register_outcome(ran.store, register, outcome, recipe)
         if given and scale:  # what is made small on purpose is not worth more updates, and its model is of no use
             next_ = after_scale(file, given, work, tracking_uri)
+        elif given and ran.best is not None:
+            next_ = after_sweep(ran.best, given, work, ran.store.uri, tracking_uri)
+        elif given and ran.outcome is not None:
+            next_ = next_steps(ran.outcome, chosen, given, work, ran.store.uri, tracking_uri)
     except KeyboardInterrupt:
         raise UserError("stopped; the same command goes on from the last checkpoint", INTERRUPTED) from None
-    finally:
-        stop_ray()
-    say(f"\n{table}\n")
+    say(f"\n{ran.table}\n")
     if scale:
         say(f"All was made {scale}, on a synthetic corpus, to see that it runs: its scores mean nothing.\n")
     elif chosen.data.source == "synthetic":
@@ -106,28 +85,17 @@ def execute(
         say("\n".join([*next_, ""]))
     if registered:
         say(f"{registered}\n")
-    say(f"tracking store: {store.uri}")
+    say(f"tracking store: {ran.store.uri}")
     address, first = links.ui_address(work, tracking_uri)
     say(f"in MLflow{links.while_it_runs(first)}:")
-    say(f"  the run    {links.run_link(address, store.experiment_id, run_id)}")
+    say(f"  the run    {links.run_link(address, ran.store.experiment_id, ran.run_id)}")
     if chosen.finetune is not None:
-        below = links.below(run_id, "trial" if chosen.sweep else "finetune")
+        below = links.below(ran.run_id, "trial" if chosen.sweep else "finetune")
         what = "trials" if chosen.sweep else "folds "
-        say(f"  its {what} {links.experiment_link(address, store.experiment_id, below)}")
-    if failed:
+        say(f"  its {what} {links.experiment_link(address, ran.store.experiment_id, below)}")
+    if ran.failed:
         raise UserError(
-            f"failed: {len(failed)} of the trials ({', '.join(failed)}); the same command runs what is missing", FAILED
+            f"failed: {len(ran.failed)} of the trials ({', '.join(ran.failed)}); the same command runs what is missing",
+            FAILED,
         )
-    return run_id
-
-
-def _check_sources(file: RecipeFile, chosen: Recipe) -> None:
-    """Raise UserError or ValueError where recordings of the recipe or of a trial are not there."""
-    from ..stages.stages import check_source
-    from ..sweep.trials import trials_of
-
-    trials = trials_of(file) if chosen.sweep else []
-    check_source(chosen)
-    for one in trials:
-        if one.recipe.data != chosen.data or one.recipe.pretrain_data != chosen.pretrain_data:
-            check_source(one.recipe)
+    return ran.run_id

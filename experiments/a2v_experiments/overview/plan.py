@@ -24,7 +24,7 @@ from ..models import is_uri
 from ..recipe.files import RecipeFile
 from ..recipe.sections import DataConfig, Recipe
 from ..recipe.sweep import Range, SweepConfig
-from ..stages import splits, stages
+from ..stages import packing, splits, stages
 from ..stages.backbones import find_backbone, named_start
 from ..stages.heard import heard_by
 from ..stages.reused import mark_of, why_not_reused
@@ -224,15 +224,15 @@ class _Planner:
     def _origin(self, data: DataConfig, stand_in: str) -> Mark:
         if self.client is None:  # nothing to be found, so there is no need to read every file
             return Mark(stand_in, False)
-        if data.source == "synthetic" and not stages.synthetic_folder(data, self.work).is_dir():
+        if data.source == "synthetic" and not packing.synthetic_folder(data, self.work).is_dir():
             self.notes.append("the synthetic corpus is not made yet: what the store has of it cannot be told")
             return Mark(stand_in, False)
-        return Mark(stages.origin_of(data, self.work, keep=self.work.is_dir()).fingerprint, True)
+        return Mark(packing.origin_of(data, self.work, keep=self.work.is_dir()).fingerprint, True)
 
     def audio(self, recipe: Recipe, data: Mark, heard: Mark, folds: Mark | None, fold: int | None) -> Mark:
         """Fingerprint of the audio that pretraining hears. heard: the corpus that it is of; folds: where it depends on
         them."""
-        labelled, folder = (stages.corpus_folder(self.work, mark.fingerprint) for mark in (data, heard))
+        labelled, folder = (packing.corpus_folder(self.work, mark.fingerprint) for mark in (data, heard))
         known = data.known and heard.known
         if known and all((one / "corpus.json").is_file() for one in (folder, labelled)):
             corpus = Corpus.open(labelled)

@@ -30,7 +30,7 @@ from a2v_model.config import FinetuneConfig, PretrainConfig
 
 from ..recipe.folds import PARTS
 from ..recipe.sections import FinetuneStage, PretrainStage, Recipe
-from ..stages import stages
+from ..stages import packing
 from ..stages.evaluation import Collectors
 from ..training.loop import TrainingStep
 from ..training.noise import CLASSES, step_on_noise, wait_for
@@ -325,7 +325,7 @@ def _training_threads(planned: Planned) -> int:
 
 def packed(data: Planned, work: Path) -> bool:
     """Whether the corpus of a data stage lies packed in the work folder."""
-    return data.mark.known and (stages.corpus_folder(work, data.mark.fingerprint) / "corpus.json").is_file()
+    return data.mark.known and (packing.corpus_folder(work, data.mark.fingerprint) / "corpus.json").is_file()
 
 
 def disk_bytes(planned: Sequence[Planned], work: Path, at_once: int) -> dict[str, int]:
@@ -342,7 +342,7 @@ def disk_bytes(planned: Sequence[Planned], work: Path, at_once: int) -> dict[str
         if not packed(one, work):
             audio_s = audio_of(data, work, None).total_s
             corpora[one.mark.fingerprint] = round(audio_s * data.sample_rate * 2)
-            if data.source == "synthetic" and not stages.synthetic_folder(data, work).is_dir():
+            if data.source == "synthetic" and not packing.synthetic_folder(data, work).is_dir():
                 corpora[f"{one.mark.fingerprint} source"] = round(audio_s * 8000 * 2)
     return {
         "corpora": sum(corpora.values()),

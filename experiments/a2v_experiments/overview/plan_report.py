@@ -16,7 +16,7 @@ from a2v_data.scheduling import cores
 from ..basics.progress import bar
 from ..basics.tables import duration, text_table
 from ..recipe.sections import Recipe
-from ..stages import stages
+from ..stages import packing
 from ..stages.advice import Advice
 from ..sweep.search import needs
 from . import plan_costs
@@ -99,7 +99,7 @@ def packed_corpus(plan: Plan, base: Recipe, work: Path) -> Path | None:
 def _corpus(plan: Plan, of: Planned, work: Path) -> Path | None:
     """The folder of the packed corpus that a stage reads."""
     data = next(one for one in plan.stages if one.trial == of.trial and one.name == "data")
-    return stages.corpus_folder(work, data.mark.fingerprint) if data.mark.known else None
+    return packing.corpus_folder(work, data.mark.fingerprint) if data.mark.known else None
 
 
 def trials_at_once(base: Recipe, trials: int | None) -> int:

@@ -22,7 +22,7 @@ from ..basics.tables import duration
 from ..recipe.event_classes import check_event_classes
 from ..recipe.sections import FinetuneStage, Recipe, recordings_of
 from ..training.probe_recordings import probe_of
-from . import splits, stages
+from . import packing, splits
 from .presence import check_weak
 
 ENOUGH_PASSES = 10  # that are advised where there is less than one
@@ -202,7 +202,7 @@ def advice_before(recipe: Recipe, work: Path, corpus: Path | None, update_s: flo
         return Advice()
     if corpus is not None and (corpus / META).is_file():
         listing: Listing | None = Corpus.open(corpus)
-    elif data.source == "synthetic" and not stages.synthetic_folder(data, work).is_dir():
+    elif data.source == "synthetic" and not packing.synthetic_folder(data, work).is_dir():
         return Advice()
     else:
         listing = listing_of(recipe, work)
@@ -221,7 +221,7 @@ def listing_of(recipe: Recipe, work: Path) -> Listing | None:
     Raises as `advice_before` does."""
     from a2v_data.sources import open_source
 
-    folder = stages.source_folder(recipe.data, work)
+    folder = packing.source_folder(recipe.data, work)
     if len(open_source(folder, recipe.data.annotations).names) > LISTED:
         return None
     return list_source(folder, recipe.data, strict=True)

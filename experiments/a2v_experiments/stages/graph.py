@@ -15,15 +15,15 @@ from ..recipe.event_classes import check_event_classes
 from ..recipe.sections import DataConfig, Recipe
 from ..store.lookup import finetune_runs_tag
 from ..store.tags import HEARD_LINE, REFIT_RUN
-from . import inner, refit, stages
+from . import inner, packing, refit, stages
 from .advice import advice_on, texts
 from .backbones import Backbone, find_backbone, kept_classes
 from .heard import Heard, check_backbone, heard_by, told
+from .packing import Origin
 from .presence import check_weak
 from .rounds import Chain, chain_of
 from .specs import given_folds
 from .stage import Context, Result
-from .stages import Origin
 from .walk import Step, walk
 
 Folds = dict[float, list[Result]]  # label share -> its finetunings, in the order of the folds
@@ -71,7 +71,7 @@ def find_sources(recipe: Recipe, work: Path, tracking_uri: str) -> Sources:
     """Look at the recipe's folders and backbone; the synthetic corpus is made. Raises UserError or ValueError."""
 
     def of(data: DataConfig) -> Origin:
-        return stages.origin_of(data, work)
+        return packing.origin_of(data, work)
 
     backbone = find_backbone(recipe, work, tracking_uri)
     manifests = given_folds(recipe)

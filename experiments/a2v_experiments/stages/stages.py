@@ -10,13 +10,12 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from a2v_data.corpus import Corpus
 from a2v_data.folds import Folds
 from a2v_data.manifests import read_manifests, write_manifests
@@ -25,9 +24,8 @@ from a2v_eval.fitting import fit_events
 from a2v_model.plugins import allowed
 
 from ..basics.errors import FAILED, UserError, naming_full_disk
-from ..basics.progress import advancing, bar
 from ..recipe.plugins import plugins_for
-from ..recipe.sections import DataConfig, Recipe
+from ..recipe.sections import Recipe
 from ..store import lookup
 from ..store.claims import owner_of
 from ..store.logged_models import MODEL
@@ -57,6 +55,7 @@ from .backbones import Backbone
 from .datasets import dataset, datasets_of
 from .evaluation import Crossed, evaluate_model
 from .heard import HEARD, Heard, heard_json
+from .packing import Origin, corpus_folder, packed
 from .specs import StageSpec
 from .splits import checked, grouping, held_out, of_share, split
 from .stage import WAIT_S, Context, Result, run_stage
@@ -76,77 +75,16 @@ def check_source(recipe: Recipe) -> None:
         open_source(source, data.annotations)
 
 
-def synthetic_folder(data: DataConfig, work: Path) -> Path:
-    """Where the synthetic corpus is made."""
-    return work / f"synthetic-{data.synthetic.minutes:g}min-seed{data.synthetic.seed}"
-
-
-def source_folder(data: DataConfig, work: Path) -> Path:
-    """The folder of recordings; the synthetic corpus is made where it is not there yet."""
-    from a2v_data.synth import STATE, synthesise
-
-    if data.source == "synthetic":
-        folder = synthetic_folder(data, work)
-
-        def make() -> None:
-            with naming_full_disk(folder), bar("synthesising", 0, "segments") as shown:
-                synthesise(folder, data.synthetic.minutes, data.synthetic.seed, progress=advancing(shown))
-
-        try:
-            make()
-        except (OSError, ValueError):
-            if not (folder / STATE).is_file():
-                raise
-            make()  # another process was faster: there is nothing left to do
-        return folder
-    return Path(data.source)
-
-
-@dataclass(frozen=True)
-class Origin:
-    """A folder of recordings, what the recipe calls it, and the fingerprint of everything in there."""
-
-    named: str
-    folder: Path
-    fingerprint: str
-
-
-def origin_of(data: DataConfig, work: Path, keep: bool = True) -> Origin:
-    """The recordings, as they are. keep: hashes are kept in the work folder, so that a file is read once."""
-    from a2v_data.sources import source_fingerprint
-
-    source = source_folder(data, work)
-    mark = source_fingerprint(source, work / "content-hashes.json" if keep else None, data.annotations)
-    return Origin(data.source, source, mark)
-
-
-def corpus_folder(work: Path, data: str) -> Path:
-    """Where the packed corpus of a data stage with this fingerprint lies."""
-    return work / "corpora" / data[:16]
-
-
 def prepare(context: Context, spec: StageSpec, source: Origin) -> tuple[Result, Corpus]:
     """Recordings and annotations become one packed store. spec: `data_spec` of the source."""
-    from a2v_data.pack import PackConfig
-    from a2v_data.pack import pack as pack_corpus
-    from a2v_data.scheduling import on_cores
     from a2v_data.stats import corpus_statistics
 
-    def pack(folder: Path) -> Corpus:
-        if not (folder / "corpus.json").is_file():
-            for left in folder.parent.glob(f".{folder.name}.partial-*"):
-                if not psutil.pid_exists(int(left.name.split("-")[-2])):  # of a process that was killed
-                    shutil.rmtree(left, ignore_errors=True)
-            with naming_full_disk(folder), bar("packing", 0, "s of audio") as shown:
-                # strict: an experiment on other labels than were meant would have wrong scores, for every fold
-                pack_corpus(source.folder, folder, PackConfig(**spec.config), advancing(shown), on_cores(), strict=True)
-        return Corpus.open(folder)
+    folder = corpus_folder(context.work, spec.fingerprint)
 
     def work(run_id: str) -> None:
-        folder = corpus_folder(context.work, spec.fingerprint)
         if context.store.reuse.forces("prepare"):
             shutil.rmtree(folder, ignore_errors=True)
-        corpus = pack(folder)
+        corpus = packed(source, spec, context.work)
         for problem in corpus.problems:
             context.say(f"  left out: {problem}")
         for notice in (line for line in corpus.notices if line != corpus.meta.get("unheard")):  # the advice has it
@@ -160,7 +98,7 @@ def prepare(context: Context, spec: StageSpec, source: Origin) -> tuple[Result, 
 
     result = run_stage(context, spec, {}, work, {"source": source.named})
     # packed again where this machine has not got it
-    return result, pack(corpus_folder(context.work, result.fingerprint))
+    return result, packed(source, spec, context.work, result.fingerprint)
 
 
 def make_folds(context: Context, spec: StageSpec, data: Result, corpus: Corpus) -> tuple[Result, Folds]:

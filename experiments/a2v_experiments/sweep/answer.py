@@ -25,6 +25,7 @@ from .trials import shown
 
 OTHER_FOLDS = 10_000  # what is added to folds of another split, so that they are not taken for the same ones
 LONGEST_VALUE = 40
+LEARNED = 0.05  # a score below which nothing was learned that could be better or worse
 AS_IT_IS = "as in the recipe"
 
 
@@ -132,7 +133,7 @@ def answer_of(recipe: Recipe, rows: Sequence[Row], scores: Mapping[str, Cells]) 
         len({fold % OTHER_FOLDS for fold in folds}),
         max((len(one) for one in cells), default=0),
         {row.name: row.status for row in rows if row.run_id not in {one.run_id for one in counted}},
-        _notes(recipe, len(counted), folds),
+        _notes(recipe, folds, [trial.mean for trial in trials]),
     )
 
 
@@ -151,10 +152,12 @@ def _at(tree: Any, key: str) -> Any:
     return AS_IT_IS if isinstance(tree, dict) else tree
 
 
-def _notes(recipe: Recipe, trials: int, folds: Sequence[int]) -> list[str]:
+def _notes(recipe: Recipe, folds: Sequence[int], means: Sequence[float]) -> list[str]:
     assert recipe.sweep is not None
     notes = []
-    if trials > 1 and folds and folds[-1] >= OTHER_FOLDS:
+    if means and max(means) < LEARNED:
+        notes.append(f"no trial finds its calls, as no score is above {max(means):.3f}: what differs says nothing")
+    if len(means) > 1 and folds and folds[-1] >= OTHER_FOLDS:
         notes.append("trials whose data differ have other folds: they are not compared with one another")
     if recipe.sweep.search == "optuna":
         notes.append("Optuna chose values by the scores of earlier trials, so p of its parameters are a rough guide")

@@ -13,6 +13,7 @@ from .trials import short_names
 
 WIDTH = 100
 NAMED = 6  # of trials in one line
+NOTHING = 0.0005  # a difference that no score shows
 FINE = 0.05  # width of an interval below which its ends have three digits
 
 
@@ -138,6 +139,10 @@ def _of_parameter(one: ParameterEffect, metric: str) -> str:
         first = pairs[0]
         if all(pair.effect.difference == 0 for pair in pairs):
             return f"tie of {named([best, *names.values()])}: equal scores"
+        if all(abs(pair.effect.difference) < NOTHING for pair in pairs):
+            return (
+                f"tie of {named([best, *names.values()])}: they differ by less than {number(NOTHING, 4)}, {_p(first)}"
+            )
         every = named([best, *(names[pair.second] for pair in tied)])
         ahead = f"{best} is ahead of {names[first.second]} by" if len(pairs) > 1 else f"{best} is ahead by"
         return f"tie of {every}; {ahead} {_by(first, metric)}, {_p(first)}"
@@ -191,6 +196,8 @@ def _of_best(answer: Answer, metric: str) -> list[str]:
         told_ = f"{names[first.second]}: {difference(first.effect)}, {p_text(first.p)}, Holm"
         if all(one.effect.difference == 0 for one in ranked):
             told_ = "equal scores"
+        elif all(abs(one.effect.difference) < NOTHING for one in ranked):
+            told_ = f"none differs by {number(NOTHING, 4)}"
         return [f"{line}; tied with {everyone} ({told_})"]
     nearest = beaten[0]
     won = f"better than {len(beaten)} of the {len(names) - 1} others, the nearest {names[nearest.second]}"

@@ -72,14 +72,7 @@ def rows_of(task: Task, store: Store, sources: KnownSources) -> list[Row]:
 def _row(one: Trial, run: Run | None) -> Row:
     if run is None:
         return Row(one.name, one.parameters, "not run")
-    tags = run.data.tags
-    status: Status = "stopped"
-    if run.info.status == "FINISHED":
-        status = "finished"
-    elif tags.get(PRUNED) == "true":
-        status = "pruned"
-    elif run.info.status == "FAILED":
-        status = "failed"
+    tags, status = run.data.tags, status_of(run)
     reason = tags.get(ERROR, "") if status == "failed" else ""
     return Row(
         one.name,
@@ -91,6 +84,15 @@ def _row(one: Trial, run: Run | None) -> Row:
         lookup.metrics_of(run),
         tags.get(HEARD_LINE, ""),
     )
+
+
+def status_of(run: Run) -> Status:
+    """What became of a trial."""
+    if run.info.status == "FINISHED":
+        return "finished"
+    if run.data.tags.get(PRUNED) == "true":
+        return "pruned"
+    return "failed" if run.info.status == "FAILED" else "stopped"
 
 
 def best_of(rows: list[Row], metric: str, shares: list[float]) -> Row | None:

@@ -9,6 +9,7 @@ yields a `Crash`; the tasks beside it are done again. Other schedulers fit in: `
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.context import SpawnContext
 from typing import Any, Protocol
 
@@ -56,7 +58,8 @@ def cores() -> int:
 def on_cores(count: int | None = None) -> Run:
     """On `count` processes (default: one for each core that this process may use).
 
-    The processes are spawned: a script that calls this needs `if __name__ == "__main__":`.
+    The processes are spawned. Where `work` is defined in the script that runs, that one is read again in each of them
+    and needs `if __name__ == "__main__":`.
     """
     processes = count or cores()
 
@@ -89,7 +92,8 @@ def _until_broken(
         while waiting or running:
             try:
                 while waiting and not broken and len(running) < QUEUED * processes:
-                    running[pool.submit(_call, work, tasks[waiting[0]])] = waiting[0]
+                    with _script_unread(work):
+                        running[pool.submit(_call, work, tasks[waiting[0]])] = waiting[0]
                     waiting.popleft()
             except BrokenProcessPool:
                 broken = True
@@ -121,6 +125,25 @@ def _pool(processes: int, context: SpawnContext, done: Any, stop: Any) -> Iterat
         pool.shutdown(wait=True, cancel_futures=True)
         raise
     pool.shutdown()
+
+
+@contextmanager
+def _script_unread(work: Work) -> Iterator[None]:
+    """Processes that start in the block do not run the script of this one again, as spawned ones do to find what it
+    defines: a short script without `if __name__ == "__main__":` would begin anew in each of them."""
+    main: Any = sys.modules["__main__"]
+    of = work.func if isinstance(work, partial) else work
+    kept = {} if of.__module__ == "__main__" else {name: vars(main).get(name) for name in ("__spec__", "__file__")}
+    for name in kept:
+        setattr(main, name, None)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            if value is None and name == "__file__":
+                delattr(main, name)
+            else:
+                setattr(main, name, value)
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str]
     else:
         code = record(spec.code)
         parent = begin_alone(
-            lambda: store.begin(spec.stage, spec.fingerprint, spec.name, spec.config, tags, None, code), say
+            lambda: store.begin(spec.stage, spec.fingerprint, spec.name, spec.config, tags, None, code=code), say
         )
     context = Context(recipe, store, work, parent, say)
     if found:

@@ -20,18 +20,21 @@ READING = [
 ONE_TABLE = [option for option in READING if option not in ("--tables", "--weak-labels")]
 OF_LABELS = ("--regions", "--region-label")
 PREDICTIONS = [f"--predictions-{option.removeprefix('--')}" for option in ONE_TABLE if option not in OF_LABELS]
+REUSE = ["--trust-code", "--force"]
 EXPERIMENT = {
-    "experiment run": ["recipe", "--set", "--scale", "--work", "--tracking-uri", "--register", "--allow-plugins"],
+    "experiment run": [
+        "recipe", "--set", "--scale", "--work", "--tracking-uri", *REUSE, "--register", "--allow-plugins",
+    ],
     "experiment rerun": ["run_id", "--work", "--tracking-uri", "--to", "--allow-plugins"],
     "experiment suggest": ["folder", "--minutes", "--out", "--json", *READING],
     "experiment submit": [
-        "recipe", "--address", "--set", "--scale", "--work", "--tracking-uri", "--env", "--requirements",
+        "recipe", "--address", "--set", "--scale", "--work", "--tracking-uri", *REUSE, "--env", "--requirements",
         "--register", "--wait", "--job-id",
     ],
     "experiment attach": ["job_id", "--address"],
     "experiment stop": ["job_id", "--address"],
     "experiment plan": [
-        "recipe", "--set", "--scale", "--measure", "--work", "--tracking-uri", "--allow-plugins", "--json",
+        "recipe", "--set", "--scale", "--measure", "--work", "--tracking-uri", *REUSE, "--allow-plugins", "--json",
     ],
     "experiment list": ["--work", "--tracking-uri", "--json"],
     "experiment compare": ["names", "--metric", "--baseline", "--figure", "--work", "--tracking-uri", "--json"],

@@ -22,7 +22,7 @@ from a2v_experiments.suggest.suggest import suggest
 from experiments_world import RATE, RECORDINGS, make_meerkat_source, make_recipe
 
 # Of DataConfig(source=..., sample_rate=4000) and origin "origin", computed before there was `auto`.
-BEFORE = "1d0ce183d47668d28d38353a55c9f7dec9d7752dcfcac13676e74a8652c4d5eb"
+BEFORE = "f94ded2499e1fe8087e53bf12ce36f9322920ede1f54dd1a6a9198aa4d371042"
 
 
 @pytest.fixture

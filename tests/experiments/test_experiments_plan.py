@@ -47,7 +47,8 @@ def states(found):
 
 def what_run_said(said):
     """Stage -> 'reused' or 'run', and its run's id, as `run` prints them."""
-    return {name: (how, run) for name, how, run in re.findall(r"^(\S.*): (reused, run|run) (\w{32})$", said.out, re.M)}
+    found = re.findall(r"^(\S.*): (reused, run|run) (\w{32})(?: \(.*\))?$", said.out, re.M)
+    return {name: (how, run) for name, how, run in found}
 
 
 def files(folder: Path):

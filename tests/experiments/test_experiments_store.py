@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from a2v_experiments.basics.errors import UserError
-from a2v_experiments.store import tracking
+from a2v_experiments.store import database, environment, tracking
 from a2v_experiments.store.logged_models import MAX_PARAM_CHARACTERS
 from a2v_experiments.store.names import allowed_name
 from a2v_experiments.store.tracking import Store, flatten, open_store
@@ -165,9 +165,9 @@ def test_a_new_database_is_complete_or_not_there(tmp_path, empty_database, monke
 
     for make in (stopped, overtaken):
         with monkeypatch.context() as patch:
-            patch.setattr(tracking, "MlflowClient", make)
+            patch.setattr(database, "MlflowClient", make)
             with contextlib.suppress(KeyboardInterrupt):
-                tracking._make_database(f"sqlite:///{path}")
+                database.make_database(f"sqlite:///{path}")
         assert [file.name for file in tmp_path.iterdir()] == (["mlflow.db"] if make is overtaken else [])
     assert path.read_bytes() == empty_database.read_bytes()
 
@@ -252,3 +252,49 @@ def test_an_experiment_that_was_deleted_in_mlflow(a2v, new_work, recipe_file):
     said = a2v("experiment", "run", recipe_file, "--work", work)
     assert said.code in (1, 2)
     assert "experiment 'tones' was deleted in MLflow; restore it or rename the recipe" in said.only_line()
+
+
+def test_a_run_says_what_is_not_committed_and_by_which_command(store, monkeypatch, tmp_path):
+    monkeypatch.setattr(tracking, "uncommitted", lambda: "diff --git a/x b/x\n")
+    monkeypatch.setattr(
+        sys, "argv", ["/bin/a2v", "run", "few calls", "--tracking-uri", "http://me:s3@cret@host:5000/x"]
+    )
+    environment.process_tags.cache_clear()
+    try:
+        run = store.client.get_run(begin(store))
+    finally:
+        environment.process_tags.cache_clear()
+    assert run.data.tags["a2v.command"] == "a2v run 'few calls' --tracking-uri http://host:5000/x"
+    assert Path(store.fetch(run.info.run_id, "uncommitted.diff", tmp_path)).read_text() == "diff --git a/x b/x\n"
+    said = read_json(store, run, "environment.json")
+    assert f"torch=={said['packages']['torch']}" in said["installed"] and said["cpu"]
+    assert run.data.tags["a2v.identity"] == "f" and len(run.data.tags["a2v.installed"]) == 64
+
+
+def test_uncommitted_changes_are_those_of_the_checkout_cut_where_they_are_long(monkeypatch, tmp_path):
+    package = tmp_path / "src" / "a2v_experiments"
+    (package / "store").mkdir(parents=True)
+    monkeypatch.setattr(environment, "__file__", str(package / "store" / "environment.py"))
+
+    def git(*command: str) -> None:
+        subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=b", *command], check=True)
+
+    try:
+        environment.uncommitted.cache_clear()
+        assert environment.uncommitted() is None  # no checkout
+        git("init", "-q")
+        (tmp_path / "known").write_text("a\n")
+        git("add", "known")
+        git("commit", "-qm", "first")
+        (tmp_path / "secret").write_text("password\n")  # git does not know it
+        environment.uncommitted.cache_clear()
+        assert environment.uncommitted() is None
+        (tmp_path / "known").write_text("b\n")
+        environment.uncommitted.cache_clear()
+        assert "-a\n+b\n" in environment.uncommitted() and "password" not in environment.uncommitted()
+        (tmp_path / "known").write_text("ü" * 2**20)
+        environment.uncommitted.cache_clear()
+        cut = environment.uncommitted()
+        assert len(cut.encode()) < 2**20 + 100 and "[cut: " in cut.splitlines()[-1]
+    finally:
+        environment.uncommitted.cache_clear()

@@ -5,7 +5,8 @@ the code that submitted, whether its machines have a2v installed or only its dep
 
     recipe.yaml     its parents and `--set` resolved
     plugins/        the source of its plugins
-    a2v_*/          the packages, with a2v_experiments/origin.json: who submitted which commit as which job
+    a2v_*/          the packages, with a2v_experiments/origin.json: who submitted which commit as which job, and
+                    uncommitted.diff where something was changed since
     *.dist-info/    their versions
 """
 
@@ -18,6 +19,7 @@ import ipaddress
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ from ..basics.places import pasted
 from ..recipe.files import RecipeFile
 from ..recipe.plugins import write_files
 from ..recipe.sections import Recipe
-from ..store.environment import ORIGIN, origin
+from ..store.environment import ORIGIN, UNCOMMITTED, origin, uncommitted
 from ..store.tags import JOB
 
 PACKAGES = {
@@ -87,12 +89,17 @@ def write_upload(folder: Path, file: RecipeFile, job_id: str) -> None:
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {number}\n")
     tags = {**origin(), JOB: job_id}
     (folder / "a2v_experiments" / ORIGIN).write_text(json.dumps(tags, indent=1), encoding="utf-8")
+    if changes := uncommitted():
+        (folder / "a2v_experiments" / UNCOMMITTED).write_text(changes, encoding="utf-8")
 
 
-def entrypoint(work: Path, scale: str | None, register: str | None = None) -> str:
+def entrypoint(
+    work: Path, scale: str | None, register: str | None = None, trust_code: bool = False, force: Sequence[str] = ()
+) -> str:
     """The job's command."""
     options = ["--work", os.path.abspath(work), *(["--scale", scale] if scale else [])]
     options += ["--register", register] if register else []
+    options += ["--trust-code"] * trust_code + [text for stage in force for text in ("--force", stage)]
     return pasted(["python", "-m", "a2v_experiments", "experiment", "run", RECIPE, *options])
 
 

@@ -10,7 +10,19 @@ import typer
 
 from ..basics.errors import UserError
 from ..basics.places import DEFAULT_WORK, command
-from .options import AllowPlugins, Json, Override, RecipeName, ScaleChoice, Tracking, Work, check_new_figure, say
+from .options import (
+    AllowPlugins,
+    Force,
+    Json,
+    Override,
+    RecipeName,
+    ScaleChoice,
+    Tracking,
+    TrustCode,
+    Work,
+    check_new_figure,
+    say,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -103,12 +115,16 @@ def plan(
     ] = True,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
+    trust_code: TrustCode = False,
+    force: Force = None,
     allow_plugins: AllowPlugins = False,
     as_json: Json = False,
 ) -> None:
     """Tell what `run` would run and what it would reuse, with an estimate of time and disk. Runs and writes nothing."""
     from ..recipe.files import read_recipe
+    from ..store.reuse import Reuse
 
+    reuse = Reuse.of(trust_code, force)
     file = read_recipe(recipe, set_, scale.value if scale else None)
     base = file.resolve()
     from ..overview import plan_report
@@ -117,7 +133,7 @@ def plan(
     from ..store.tracking import default_uri
 
     planned = make_plan(
-        file, work, _client(work, tracking_uri, empty_is_wrong=False), tracking_uri or default_uri(work)
+        file, work, _client(work, tracking_uri, empty_is_wrong=False), tracking_uri or default_uri(work), reuse
     )
     costs = plan_report.costs_of(planned, base, work, measure)
     advice = advice_before(base, work, plan_report.packed_corpus(planned, base, work), costs.update_s)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ..basics.errors import FAILED, INTERRUPTED, UserError
 from ..basics.places import DEFAULT_WORK
-from .options import AllowPlugins, Override, RecipeName, Register, Scale, Tracking, Work, say
+from ..store.reuse import AS_USUAL, Reuse
+from .options import AllowPlugins, Force, Override, RecipeName, Register, Scale, Tracking, TrustCode, Work, say
 
 if TYPE_CHECKING:
     from ..recipe.files import RecipeFile
@@ -20,6 +21,8 @@ def run(
     scale: Scale = None,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
+    trust_code: TrustCode = False,
+    force: Force = None,
     register: Register = None,
     allow_plugins: AllowPlugins = False,
 ) -> None:
@@ -29,8 +32,9 @@ def run(
     """
     from ..recipe.files import read_recipe
 
+    reuse = Reuse.of(trust_code, force)
     file = read_recipe(recipe, set_, scale.value if scale else None)
-    execute(file, work, tracking_uri, (recipe, set_ or []), register=register)
+    execute(file, work, tracking_uri, (recipe, set_ or []), register=register, reuse=reuse)
 
 
 def execute(
@@ -40,10 +44,12 @@ def execute(
     given: tuple[str, list[str]] | None = None,
     folder: Path | None = None,
     register: str | None = None,
+    reuse: Reuse = AS_USUAL,
 ) -> str:
     """Run a recipe and say what came of it; returns the run of the experiment. given: how the command line named the
     recipe and its `--set`s, for the commands that are next; None: it was not from a file. folder: where its relative
-    paths start (None: here). register: the name under which its final model is registered."""
+    paths start (None: here). register: the name under which its final model is registered; reuse: what of earlier
+    calls is."""
     from ..overview.next_steps import after_scale, after_sweep, next_steps
     from ..overview.registering import register_outcome
     from ..store import links
@@ -58,7 +64,7 @@ def execute(
     next_: list[str] = []
     try:
         with contextlib.chdir(folder or Path.cwd()):
-            ran = run_recipe(file, work, tracking_uri, say)
+            ran = run_recipe(file, work, tracking_uri, say, reuse)
             outcome, recipe = (ran.best.outcome, ran.best.recipe) if ran.best else (ran.outcome, chosen)
             if register and outcome is not None and not ran.failed:
                 registered = register_outcome(ran.store, register, outcome, recipe)

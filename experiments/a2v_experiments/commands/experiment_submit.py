@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..basics.places import DEFAULT_WORK, command
-from .options import Override, RecipeName, Register, Scale, Tracking, Work, say
+from .options import Force, Override, RecipeName, Register, Scale, Tracking, TrustCode, Work, say
 
 AGAIN = "a2v.again"  # in a job's metadata: the command that submits it, without secrets
 
@@ -27,6 +27,8 @@ def submit(
     scale: Scale = None,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
+    trust_code: TrustCode = False,
+    force: Force = None,
     env: Annotated[
         list[str] | None, typer.Option("--env", help="KEY=VALUE for the job, or KEY for its value here.")
     ] = None,
@@ -44,8 +46,10 @@ def submit(
 ) -> None:
     """Run a recipe on a Ray cluster, with the code that is installed here. It goes on when this command ends."""
     from ..recipe.files import read_recipe
+    from ..store.reuse import Reuse
     from ..sweep.trials import trials_of
 
+    Reuse.of(trust_code, force)  # refuses a stage that there is not
     file = read_recipe(recipe, set_, scale.value if scale else None)
     if file.resolve().sweep:
         trials_of(file)  # each of them is validated
@@ -61,7 +65,10 @@ def submit(
     options += [("--work", str(work)), *([("--register", register)] if register else [])]
     if tracking_uri:
         options.append(("--tracking-uri", tracking_uri))
-    again = command("experiment", "submit", recipe, "--address", address, *(part for pair in options for part in pair))
+    options += [("--force", stage) for stage in force or []]
+    trusted = ["--trust-code"] if trust_code else []
+    given = [*(part for pair in options for part in pair), *trusted]
+    again = command("experiment", "submit", recipe, "--address", address, *given)
     file = submission.for_cluster(file)
     chosen = file.resolve()
     if all(Path(source).is_dir() for source in submission.sources(chosen)):
@@ -75,7 +82,7 @@ def submit(
         environment = submission.runtime_env(Path(folder), tracking_uri, variables, requirements)
         jobs.submit(
             client,
-            submission.entrypoint(work, scale.value if scale else None, register),
+            submission.entrypoint(work, scale.value if scale else None, register, trust_code, force or []),
             job,
             environment,
             {"recipe": chosen.name, AGAIN: LOGIN.sub("", again)},

@@ -19,6 +19,18 @@ Tracking = Annotated[
 ]
 RecipeName = Annotated[str, typer.Argument(help="A recipe file, or the name of a bundled one.")]
 Override = Annotated[list[str] | None, typer.Option("--set", help="Override a key: pretrain.mask_probability=0.5")]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Reuse also what an a2v with other code made, in whichever stage.")
+]
+Force = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--force",
+        metavar="STAGE",
+        help="Run a stage again, from its start, and what follows from it: prepare, folds, pretrain, finetune,"
+        " evaluate, refit.",
+    ),
+]
 Register = Annotated[
     str | None,
     typer.Option("--register", help="Register the final model under this name in MLflow, as its candidate."),

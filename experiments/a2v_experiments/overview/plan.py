@@ -27,10 +27,12 @@ from ..recipe.sweep import Range, SweepConfig
 from ..stages import packing, splits, stages
 from ..stages.backbones import find_backbone, named_start
 from ..stages.heard import heard_by
+from ..stages.reused import mark_of, why_not_reused
 from ..stages.specs import StageSpec, experiment_spec, given_folds
 from ..stages.walk import Step, walk
 from ..store import lookup
 from ..store.claims import owner_is_gone
+from ..store.reuse import AS_USUAL, Reuse
 from ..sweep.trials import Trial, trial, trials_of
 from ..training import checkpoints
 
@@ -79,10 +81,10 @@ class Plan:
     notes: list[str]
 
 
-def make_plan(file: RecipeFile, work: Path, client: MlflowClient | None, uri: str) -> Plan:
+def make_plan(file: RecipeFile, work: Path, client: MlflowClient | None, uri: str, reuse: Reuse = AS_USUAL) -> Plan:
     """client: the store's, None where there is no store yet. Raises UserError or ValueError as `run` would."""
     recipe = file.resolve()
-    planner = _Planner(client, work, uri)
+    planner = _Planner(client, work, uri, reuse)
     if recipe.sweep is None:
         stages.check_source(recipe)
         return Plan(planner.stages(recipe, None), planner.finished, list(dict.fromkeys(planner.notes)))
@@ -131,8 +133,8 @@ def _whatever_found(one: Planned, trials: int) -> Planned:
 class _Planner:
     """Looks up the stages of one recipe after another."""
 
-    def __init__(self, client: MlflowClient | None, work: Path, uri: str) -> None:
-        self.client, self.work, self.uri = client, work, uri
+    def __init__(self, client: MlflowClient | None, work: Path, uri: str, reuse: Reuse) -> None:
+        self.client, self.work, self.uri, self.reuse = client, work, uri, reuse
         self.seen: set[str] = set()
         self.origins: dict[str, Mark] = {}
         self.finished: str | None = None
@@ -173,6 +175,10 @@ class _Planner:
             state = "runs"  # without folds there is no finetuning on them, whatever it starts from
         self.seen.add(mark.fingerprint)
         run_id = run.info.run_id if run else None
+        if state == "reused" and run is not None:
+            mark = replace(mark, fingerprint=mark_of(run, spec.fingerprint))
+        elif mark.known and state in WORKING and self.client is not None:
+            self.notes += [f"{spec.name}: {why}"] if (why := why_not_reused(self.client, spec)) else []
         return Planned(trial, spec.stage, spec.name, state, mark, run_id, left, recipe, step.share)
 
     def state(self, spec: StageSpec, known: bool, updates: int) -> tuple[State, Run | None, int]:
@@ -181,14 +187,14 @@ class _Planner:
             return "runs", None, updates
         if not known:
             return "unknown", None, updates
-        attempts = lookup.attempts(self.client, spec.stage, spec.fingerprint)
-        finished = lookup.finished(attempts)
+        attempts = lookup.attempts(self.client, spec.stage, spec.fingerprint, self.reuse)
+        finished = lookup.find(self.client, spec.stage, spec.fingerprint, self.reuse)
         if finished is not None:
             return "reused", finished, 0
         run = attempts[0] if attempts else None
         if run is not None and run.info.status == "RUNNING" and not owner_is_gone(run):
             return "busy", run, 0
-        trained = lookup.trained(self.client, spec.training) if spec.training else None
+        trained = lookup.trained(self.client, spec.training, spec.stage, self.reuse) if spec.training else None
         if trained or (run is not None and lookup.has_model(run)):
             return "evaluates", self.client.get_run(trained) if trained else run, 0
         if run is None:
@@ -266,5 +272,5 @@ class _Planner:
         if self.client is None or not all(source.known for source in sources):
             return
         spec = experiment_spec(recipe, [source.fingerprint for source in sources])
-        found = lookup.find(self.client, spec.stage, spec.fingerprint)
+        found = lookup.find(self.client, spec.stage, spec.fingerprint, self.reuse)
         self.finished = found.info.run_id if found else None

@@ -18,6 +18,7 @@ from ..store.lookup import share_prefix
 from ..store.tags import PRETRAINED, VARIANT
 from ..store.tracking import Store
 from ..training.probe_report import PROBE
+from .code import record
 from .cross_fit import OTHER_FOLDS, cross_fit
 from .figures import log_experiment
 from .graph import BySeed as ResultsBySeed
@@ -59,7 +60,10 @@ def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str]
     if found:
         parent = str(found.info.run_id)
     else:
-        parent = begin_alone(lambda: store.begin(spec.stage, spec.fingerprint, spec.name, spec.config, tags, None), say)
+        code = record(spec.code)
+        parent = begin_alone(
+            lambda: store.begin(spec.stage, spec.fingerprint, spec.name, spec.config, tags, None, code=code), say
+        )
     context = Context(recipe, store, work, parent, say)
     if found:
         return complete(context, sources, finished=True)

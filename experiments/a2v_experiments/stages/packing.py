@@ -64,12 +64,13 @@ def corpus_folder(work: Path, data: str) -> Path:
     return work / "corpora" / data[:16]
 
 
-def packed(source: Origin, spec: StageSpec, work: Path) -> Corpus:
-    """The packed store of recordings, made where the work folder has none yet. spec: `data_spec` of the source."""
+def packed(source: Origin, spec: StageSpec, work: Path, mark: str | None = None) -> Corpus:
+    """The packed store of recordings, made where the work folder has none yet. spec: `data_spec` of the source; mark:
+    the fingerprint of the stage that is reused (None: that of the spec)."""
     from a2v_data.pack import PackConfig, pack
     from a2v_data.scheduling import on_cores
 
-    folder = corpus_folder(work, spec.fingerprint)
+    folder = corpus_folder(work, mark or spec.fingerprint)
     if not (folder / "corpus.json").is_file():
         for left in folder.parent.glob(f".{folder.name}.partial-*"):
             if not psutil.pid_exists(int(left.name.split("-")[-2])):  # of a process that was killed

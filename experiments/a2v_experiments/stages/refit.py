@@ -23,6 +23,7 @@ from ..store.logged_models import MODEL
 from ..store.tags import FOLD, HAS_MODEL, LABEL_SHARE, LOGGED
 from ..store.tracking import scratch
 from . import stages
+from .datasets import datasets_of
 from .evaluation import holds_for, keep_thresholds, sample_sizes
 from .pooled import pooled
 from .stage import Context, Result, run_stage
@@ -40,6 +41,7 @@ def refit(context: Context, step: Step[Any], corpus: Corpus, folds: Folds, finet
 
     def work(run_id: str) -> None:
         context.store.name_classes(run_id, corpus.classes)
+        context.store.log_inputs(run_id, datasets_of(corpus, recipe.data.source, training=names))
         fitted = stages.fitted(recipe, corpus, names)
         chosen = out_of_fold(context, fitted, corpus, folds, finetuned)  # before hours are spent
         model_run = stages.detector(context, stage, run_id, corpus, start, names, [])

@@ -15,7 +15,9 @@ from ..recipe.sections import Recipe
 from ..store.claims import DEAD_AFTER_S, StageBusy, StageLost
 from ..store.tags import TRIAL, VARIANT, input_mark, input_run
 from ..store.tracking import Store
+from . import code
 from .again import Swept, show_reused
+from .reused import mark_of, whence, why_not_reused
 from .rounds import Chain
 from .specs import StageSpec
 
@@ -80,15 +82,19 @@ def run_stage(
         shown, more, tags[TRIAL] = trial.run_name(name), trial.params, trial.name
     found, run_id = found_or_begun(
         lambda: context.store.find(stage, mark),
-        lambda: context.store.begin(stage, mark, shown, spec.config, tags, context.parent, more),
+        lambda: context.store.begin(
+            stage, mark, shown, spec.config, tags, context.parent, more, code.record(spec.code)
+        ),
         lambda line: context.say(f"{name}: {line}"),
     )
     if found:
-        context.say(f"{name}: reused, run {run_id}")
+        context.say(f"{name}: reused, run {run_id}{whence(found, spec)}")
         if stage == "finetune":
             show_reused(context, name, found)
-        return Result(mark, run_id, True)
+        return Result(mark_of(found, mark), run_id, True)
     context.say(f"{name}: run {run_id}")
+    if why := why_not_reused(context.store.client, spec):
+        context.say(f"  {why}")
     with ending(context.store, run_id):
         work(run_id)
     return Result(mark, run_id, False)

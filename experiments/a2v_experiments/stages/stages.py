@@ -41,6 +41,7 @@ from ..store.tags import (
     START,
     START_RUN,
     TRAINING,
+    TRAINING_IDENTITY,
 )
 from ..store.tracking import scratch
 from ..training import checkpoints
@@ -51,6 +52,7 @@ from ..training.validation_report import summary
 from ..training.watching import watching
 from ..training.workers import Looked, run_training
 from .backbones import Backbone
+from .datasets import dataset, datasets_of
 from .evaluation import Crossed, evaluate_model
 from .heard import HEARD, Heard, heard_json
 from .packing import Origin, corpus_folder, packed
@@ -80,6 +82,8 @@ def prepare(context: Context, spec: StageSpec, source: Origin) -> tuple[Result, 
     folder = corpus_folder(context.work, spec.fingerprint)
 
     def work(run_id: str) -> None:
+        if context.store.reuse.forces("prepare"):
+            shutil.rmtree(folder, ignore_errors=True)
         corpus = packed(source, spec, context.work)
         for problem in corpus.problems:
             context.say(f"  left out: {problem}")
@@ -87,12 +91,14 @@ def prepare(context: Context, spec: StageSpec, source: Origin) -> tuple[Result, 
             context.say(f"  {notice}")
         statistics = corpus_statistics(corpus)
         context.store.log_json(run_id, statistics, "statistics.json")
+        context.store.log_inputs(run_id, [dataset(corpus, source.named, "corpus")])
         context.store.tag(run_id, CORPUS, str(folder))
         numbers = {key: value for key, value in statistics.items() if isinstance(value, int | float)}
         context.store.log_metrics(run_id, numbers)
 
     result = run_stage(context, spec, {}, work, {"source": source.named})
-    return result, packed(source, spec, context.work)  # packed again where this machine has not got it
+    # packed again where this machine has not got it
+    return result, packed(source, spec, context.work, result.fingerprint)
 
 
 def make_folds(context: Context, spec: StageSpec, data: Result, corpus: Corpus) -> tuple[Result, Folds]:
@@ -134,11 +140,12 @@ def pretrain(
         for notice in (*heard.notices, *([probed] if probed else [])):
             context.say(f"  {notice}")
         context.store.log_json(run_id, heard_json(corpus, heard.names), HEARD)
+        context.store.log_inputs(run_id, datasets_of(corpus, recipe.pretrain_source.source, training=heard.names))
         training = TrainingSpec(
             corpus=str(corpus.folder.resolve()), recordings=heard.names, segment_s=recipe.pretrain_source.segment_s,
             model=recipe.model, pretrain=recipe.pretrain, probe=probe, plugins=tuple(plugins_for(recipe, "pretrain")),
         )  # fmt: skip
-        _train(context, training, run_id, spec.storage, "pretraining")
+        _train(context, training, run_id, spec, "pretraining")
 
     result = run_stage(context, spec, {}, work)
     if probe and result.reused and PROBE not in context.store.run(result.run_id).data.metrics:
@@ -147,7 +154,7 @@ def pretrain(
 
 
 def _train(
-    context: Context, spec: TrainingSpec, run_id: str, name: str, label: str, looked: Looked | None = None
+    context: Context, spec: TrainingSpec, run_id: str, stage: StageSpec, label: str, looked: Looked | None = None
 ) -> None:
     """Train, log the model folder as the run's artifact, then drop the checkpoints."""
     import torch
@@ -158,7 +165,9 @@ def _train(
 
     if lookup.has_model(context.store.run(run_id)):
         return
-    storage = context.work / "checkpoints"
+    storage, name = context.work / "checkpoints", stage.storage
+    if context.store.reuse.trains(stage.stage):
+        shutil.rmtree(storage / name, ignore_errors=True)
     _say_where_it_goes_on(context, run_id, checkpoints.newest(storage / name), spec.end)
     with watching(context.store, run_id, label, spec.end, context.say):
         last = run_training(spec, context.recipe.ray, storage, name, context.store.uri, run_id, looked)
@@ -223,10 +232,12 @@ def finetune(
 
     def work(run_id: str) -> None:
         context.store.name_classes(run_id, corpus.classes)
-        parts = held_out(recipe, corpus, chosen.train)
-        for notice in parts.notices:
+        held = held_out(recipe, corpus, chosen.train)
+        for notice in held.notices:
             context.say(f"  {notice}")
-        names, validation = parts.train, parts.validation or []
+        names, validation = held.train, held.validation or []
+        of = {"training": names, "validation": validation, "evaluation": chosen.evaluation}
+        context.store.log_inputs(run_id, datasets_of(corpus, recipe.data.source, **of))
         given = crossed() if crossed else None
         ends = given.updates if given else None
         model_run = detector(context, stage, run_id, corpus, start, names, validation, looked, ends)
@@ -243,7 +254,8 @@ def finetune(
 def detector_tags(context: Context, stage: StageSpec, start: Result | Backbone | None) -> dict[str, str]:
     """What a detector's run is tagged with, whatever it is trained on."""
     assert stage.training is not None
-    tags = {TRAINING: stage.training, **(context.chain.tags if context.chain else {})}
+    tags = {TRAINING: stage.training, TRAINING_IDENTITY: stage.training.identity}
+    tags |= context.chain.tags if context.chain else {}
     if not isinstance(start, Backbone):
         return tags
     if not start.goes_on:
@@ -268,14 +280,14 @@ def detector(
     """
     recipe, trained = context.recipe, stage.training
     assert trained is not None
-    model_run = context.store.trained(trained)
+    model_run = context.store.trained(trained, stage.stage)
     told = ""
     while model_run is None and (other := context.store.training_before(trained, run_id)):
         if owner_of(other) != told:
             told = owner_of(other)
             context.say(f"  its model: process {told} is training it (run {other.info.run_id}); waiting for it")
         time.sleep(WAIT_S)
-        model_run = context.store.trained(trained)
+        model_run = context.store.trained(trained, stage.stage)
     if model_run and model_run != run_id:
         context.say(f"  its model: reused, run {model_run}")
         context.store.tag(run_id, MODEL_RUN, model_run)
@@ -291,7 +303,7 @@ def detector(
         plugins=tuple(plugins_for(recipe, "finetune", "evaluate")), allow_plugins=allowed(),
     )  # fmt: skip
     context.store.log_json(run_id, heard_json(corpus, [*names, *validation]), HEARD)
-    _train(context, spec, run_id, stage.storage, stage.name, looked)
+    _train(context, spec, run_id, stage, stage.name, looked)
     return run_id
 
 

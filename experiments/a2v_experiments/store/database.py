@@ -6,10 +6,12 @@ and spaces stand for themselves, where `urllib.parse` would end or change it. So
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+from mlflow import MlflowClient
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -72,3 +74,21 @@ def local_path(uri: str) -> Path | None:
     if uri.startswith("file:"):
         return Path(url2pathname(urlparse(uri).path))
     return Path(uri) if uri.startswith("/") or ("://" not in uri and ":/" not in uri) else None
+
+
+def make_database(uri: str) -> None:
+    """A sqlite database that is not there is made aside, as its hundred steps cannot be resumed or done by two."""
+    path = sqlite_path(uri)
+    if path is None or path.exists() or not path.parent.is_dir():
+        return
+    aside = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        MlflowClient(sqlite_uri(aside.resolve()))
+        os.link(aside, path)
+    except FileExistsError:  # another process was faster
+        return
+    except PermissionError:  # a file system without links
+        aside.rename(path)
+    finally:
+        aside.unlink(missing_ok=True)
+        aside.with_name(f"{aside.name}-journal").unlink(missing_ok=True)

@@ -9,8 +9,22 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from ..basics.fingerprint import identity_of
 from .names import ClassNames
-from .tags import FINETUNE_RUNS, FINGERPRINT, HAS_MODEL, LOGGED, MODEL_RUN, REFIT_RUN, STAGE, TRAINING, having
+from .reuse import AS_USUAL, Reuse
+from .tags import (
+    FINETUNE_RUNS,
+    FINGERPRINT,
+    HAS_MODEL,
+    IDENTITY,
+    LOGGED,
+    MODEL_RUN,
+    REFIT_RUN,
+    STAGE,
+    TRAINING,
+    TRAINING_IDENTITY,
+    having,
+)
 
 NEWEST_FIRST = ["attributes.start_time DESC"]
 IDS_AT_ONCE = 100  # in one query
@@ -64,14 +78,25 @@ def trials_of(client: MlflowClient) -> dict[str, list[Run]]:
     return found
 
 
-def attempts(client: MlflowClient, stage: str, fingerprint: str) -> list[Run]:
-    """All runs of a stage with this fingerprint, finished or not, the newest first."""
-    return search(client, f"{having(STAGE, stage)} and {having(FINGERPRINT, fingerprint)}")
+def attempts(client: MlflowClient, stage: str, fingerprint: str, reuse: Reuse = AS_USUAL) -> list[Run]:
+    """All runs of a stage with this fingerprint that may be reused, finished or not, the newest first."""
+    forced = reuse.forces(stage)
+    found = search(client, f"{having(STAGE, stage)} and {having(FINGERPRINT, fingerprint)}")
+    return [run for run in found if reuse.counts(run, forced)]
 
 
-def find(client: MlflowClient, stage: str, fingerprint: str) -> Run | None:
-    """The newest finished run of a stage with this fingerprint, in any experiment of the store."""
-    return finished(attempts(client, stage, fingerprint))
+def find(client: MlflowClient, stage: str, fingerprint: str, reuse: Reuse = AS_USUAL) -> Run | None:
+    """The newest finished run of a stage with this fingerprint, in any experiment of the store; where the code is
+    trusted and there is none, with this identity."""
+    found = finished(attempts(client, stage, fingerprint, reuse))
+    return of_other_code(client, stage, fingerprint, reuse) if found is None and reuse.trust_code else found
+
+
+def of_other_code(client: MlflowClient, stage: str, fingerprint: str, reuse: Reuse = AS_USUAL) -> Run | None:
+    """The newest finished run with a fingerprint's identity, whatever its code."""
+    forced = reuse.forces(stage)
+    found = search(client, f"{having(STAGE, stage)} and {having(IDENTITY, identity_of(fingerprint))}")
+    return finished(run for run in found if reuse.counts(run, forced))
 
 
 def finished(runs: Iterable[Run]) -> Run | None:
@@ -85,10 +110,17 @@ def children(client: MlflowClient, run_id: str, query: str = "") -> list[Run]:
     return search(client, below)[::-1]
 
 
-def trained(client: MlflowClient, training: str) -> str | None:
-    """The run that holds the finetuned model with this training fingerprint."""
-    runs = search(client, f"{having(TRAINING, training)} and {having(HAS_MODEL, LOGGED)}", 1)
-    return str(runs[0].info.run_id) if runs else None
+def trained(client: MlflowClient, training: str, stage: str = "finetune", reuse: Reuse = AS_USUAL) -> str | None:
+    """The run that holds the finetuned model with this training fingerprint, or identity where the code is trusted.
+    stage: finetune, inner or refit, whose training it is."""
+    forced = reuse.trains(stage)
+    by = {TRAINING: training} | ({TRAINING_IDENTITY: identity_of(training)} if reuse.trust_code else {})
+    for tag, value in by.items():
+        runs = search(client, f"{having(tag, value)} and {having(HAS_MODEL, LOGGED)}", None if forced else 1)
+        found = next((run for run in runs if reuse.counts(run, forced)), None)
+        if found is not None:
+            return str(found.info.run_id)
+    return None
 
 
 def has_model(run: Run) -> bool:

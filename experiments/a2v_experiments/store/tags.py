@@ -5,9 +5,13 @@ from __future__ import annotations
 # every run
 STAGE = "a2v.stage"
 FINGERPRINT = "a2v.fingerprint"
+IDENTITY = "a2v.identity"  # the same without the code, its own and that of its inputs
 VARIANT = "variant"
 COMMIT = "mlflow.source.git.commit"
 DIRTY = "git.dirty"  # true: the checkout had uncommitted changes
+LOCK = "a2v.lock"  # hash of the checkout's requirements.lock
+INSTALLED = "a2v.installed"  # hash of all installed packages with their versions
+COMMAND = "a2v.command"
 JOB = "a2v.job"  # of code that was submitted to a cluster
 
 # who has a run while it reads RUNNING (claims.py), each host:pid:start
@@ -23,6 +27,7 @@ CORPUS = "a2v.corpus"  # the folder of the packed corpus
 
 # a training
 TRAINING = "a2v.training"  # fingerprint of a detector's training alone, which other evaluations share
+TRAINING_IDENTITY = "a2v.training_identity"  # the same without the code
 HAS_MODEL = "a2v.model"  # LOGGED once its trained model is stored
 LOGGED = "logged"
 MODEL_RUN = "a2v.input_run.model"  # the run that holds the model, where that is another: only the evaluation is new
@@ -32,6 +37,7 @@ START = "a2v.start"  # the finetuned model that it goes on from, with its head
 START_RUN = "a2v.input_run.start"  # and the run that trained it
 ROUND = "round"  # of review: 1 for what goes on from a first model or has the labels that a review of it gave
 PREVIOUS_RUN = "previous_run"  # the run of the model that it goes on from, or whose calls were reviewed
+PRECISION = "precision"  # float32 or bfloat16: what `auto` became
 NODES = "a2v.nodes"  # the machines that its workers were on
 FOLD = "fold"
 LABEL_SHARE = "label_share"

@@ -17,12 +17,13 @@ from typing import Any, cast
 import mlflow
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import DatasetInput, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
 
 from ..basics.errors import FAILED, UserError
+from ..basics.fingerprint import identity_of
 from . import lookup
 from .claims import (
     CANDIDATE,
@@ -37,14 +38,16 @@ from .claims import (
     order,
     this_process,
 )
-from .database import check_name, default_uri, is_sqlite, sqlite_path, sqlite_uri
-from .environment import describe_environment, origin
+from .database import check_name, default_uri, is_sqlite, make_database, sqlite_path
+from .environment import UNCOMMITTED, describe_environment, origin, process_tags, uncommitted
 from .logged_models import MAX_PARAM_CHARACTERS, MODEL, begin_model, finish_model, local_place, model_of
 from .moved import ARTIFACTS, put_right
 from .names import ClassNames, flatten
 from .outage import PATIENCE_S, Outage, PatientClient, quiet_loggers, tell
-from .tags import FINGERPRINT, STAGE, TRAINING, TRIAL, having
+from .reuse import AS_USUAL, Reuse
+from .tags import FINGERPRINT, IDENTITY, STAGE, TRAINING, TRIAL, having
 
+CODE = "code.json"  # part of a stage -> mark of its code, and module -> digest of what it uses of it
 MAX_TAGS = 100  # in one request
 FIGURE_DPI = 200
 OPENING_S = 120.0  # how long a store may be away when a command begins
@@ -57,12 +60,12 @@ class Store:
     Raises UserError when the store cannot be opened (made by a newer MLflow, not reachable, not writable).
     """
 
-    def __init__(self, uri: str, experiment: str, artifacts: Path | None) -> None:
-        self.uri = uri
+    def __init__(self, uri: str, experiment: str, artifacts: Path | None, reuse: Reuse = AS_USUAL) -> None:
+        self.uri, self.reuse = uri, reuse
         quiet_loggers()
         self.outage = outage = Outage(uri)
         try:
-            _make_database(uri)
+            make_database(uri)
             self.client = _patient(uri, outage, OPENING_S)
             found = self.client.get_experiment_by_name(experiment)
             if found is None:
@@ -97,12 +100,17 @@ class Store:
             return str(made.experiment_id)
 
     def find(self, stage: str, fingerprint: str) -> Run | None:
-        """The newest finished run of a stage with this fingerprint, in any experiment of the store."""
-        return lookup.find(self.client, stage, fingerprint)
+        """The newest finished run of a stage that may be reused for this fingerprint, in any experiment of the
+        store."""
+        return lookup.find(self.client, stage, fingerprint, self.reuse)
 
-    def trained(self, training: str) -> str | None:
-        """The run that holds the finetuned model with this training fingerprint."""
-        return lookup.trained(self.client, training)
+    def of_other_code(self, stage: str, fingerprint: str) -> Run | None:
+        """The newest finished run that differs in code at most."""
+        return lookup.of_other_code(self.client, stage, fingerprint, self.reuse)
+
+    def trained(self, training: str, stage: str = "finetune") -> str | None:
+        """The run that holds the detector that may be reused for this training fingerprint. stage: whose it is."""
+        return lookup.trained(self.client, training, stage, self.reuse)
 
     def training_before(self, training: str, run_id: str) -> Run | None:
         """A run, begun before this one, in which another process trains the same model."""
@@ -120,32 +128,41 @@ class Store:
         tags: dict[str, str],
         parent: str | None,
         more: Mapping[str, str] | None = None,
+        code: dict[str, Any] | None = None,
     ) -> str:
         """Start a stage's run, or take over the unfinished one that an earlier call left; returns its id. more:
         parameters beside the configuration. What another trial left is not taken over, as its parameters say whose it
         is.
 
-        The run is this process's until `finish`. Raises StageBusy when another process has the same stage.
+        The run is this process's until `finish`. code: what its artifact CODE says. Raises StageBusy when another
+        process has the same stage.
         """
-        tags = {**tags, STAGE: stage, FINGERPRINT: fingerprint, **origin()}
+        tags = {**tags, STAGE: stage, FINGERPRINT: fingerprint, IDENTITY: identity_of(fingerprint), **origin()}
+        tags |= process_tags()
+        forced = self.reuse.forces(stage)
         if parent:
             tags[MLFLOW_PARENT_RUN_ID] = parent
         for run in lookup.attempts(self.client, stage, fingerprint):
             if DRIVER in run.data.tags and self.witness.is_alive(run):  # known without making a run
                 raise StageBusy(name, run, self.witness.is_sure(run))
+
+        def look() -> list[Run]:
+            runs = lookup.attempts(self.client, stage, fingerprint)
+            return [run for run in runs if run.info.status == "RUNNING" or self.reuse.counts(run, forced)]
+
         mine = self.client.create_run(
             self.experiment_id,
             tags={**tags, MLFLOW_RUN_NAME: name, CANDIDATE: this_process(), HEARTBEAT: now_text()},
             run_name=name,
         )
         try:
-            dead = contest(name, mine, lambda: lookup.attempts(self.client, stage, fingerprint), self.witness)
+            dead = contest(name, mine, look, self.witness)
         except BaseException:
             with contextlib.suppress(Exception):  # the first error is the one to tell
                 self._discard(mine)
             raise
         same = [run for run in dead if run.data.tags.get(TRIAL) == tags.get(TRIAL)]
-        left = next((run for run in same if DRIVER in run.data.tags), None)
+        left = next((run for run in same if DRIVER in run.data.tags and self.reuse.counts(run, forced)), None)
         chosen = left or mine
         run_id = str(chosen.info.run_id)
         self._own(run_id, tags if left else {})
@@ -156,6 +173,10 @@ class Store:
             self.log_params(run_id, {**(more or {}), **flatten(config)})
             self.log_json(run_id, config, "config.json")
             self.log_json(run_id, describe_environment(), "environment.json")
+            if code:
+                self.log_json(run_id, code, CODE)
+            if changes := uncommitted():
+                self.log_text(run_id, changes, UNCOMMITTED)
         return run_id
 
     def _own(self, run_id: str, tags: dict[str, str]) -> None:
@@ -218,6 +239,10 @@ class Store:
 
     def log_folder(self, run_id: str, folder: Path, name: str) -> None:
         self.client.log_artifacts(run_id, str(folder), name)
+
+    def log_inputs(self, run_id: str, datasets: Sequence[DatasetInput]) -> None:
+        """Datasets that a run is of; what it names already stays as it is."""
+        self.client.log_inputs(run_id, list(datasets))
 
     def begin_model(self, run_id: str, kind: str, facts: dict[str, str]) -> str:
         """The id of the run's model in MLflow, see `logged_models.begin_model`."""
@@ -305,24 +330,6 @@ class Store:
         return place
 
 
-def _make_database(uri: str) -> None:
-    """A sqlite database that is not there is made aside, as its hundred steps cannot be resumed or done by two."""
-    path = sqlite_path(uri)
-    if path is None or path.exists() or not path.parent.is_dir():
-        return
-    aside = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        MlflowClient(sqlite_uri(aside.resolve()))
-        os.link(aside, path)
-    except FileExistsError:  # another process was faster
-        return
-    except PermissionError:  # a file system without links
-        aside.rename(path)
-    finally:
-        aside.unlink(missing_ok=True)
-        aside.with_name(f"{aside.name}-journal").unlink(missing_ok=True)
-
-
 def _patient(uri: str, outage: Outage, patience_s: float) -> MlflowClient:
     return cast(MlflowClient, PatientClient(uri, outage, patience_s))
 
@@ -355,19 +362,19 @@ def scratch() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="a2v-")
 
 
-def open_store(work: Path, uri: str | None, experiment: str) -> Store:
+def open_store(work: Path, uri: str | None, experiment: str, reuse: Reuse = AS_USUAL) -> Store:
     """The store at uri, or sqlite in the work folder. Artifacts of a store without server lie in the work folder, also
     when that was moved. Raises UserError where it cannot be used."""
     check_name(work)
     if uri and not is_sqlite(uri):
-        return Store(uri, experiment, None)
+        return Store(uri, experiment, None, reuse)
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{work}: cannot be made: {error.strerror}") from None
     uri = uri or default_uri(work)
     put_right(uri, work, writing=True)
-    return Store(uri, experiment, work / ARTIFACTS / experiment)
+    return Store(uri, experiment, work / ARTIFACTS / experiment, reuse)
 
 
 def existing_client(work: Path, uri: str | None) -> MlflowClient | None:

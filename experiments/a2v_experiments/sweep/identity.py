@@ -7,9 +7,10 @@ from typing import Any
 from ..recipe.labelled import with_rules
 from ..recipe.sections import Recipe
 from ..recipe.sweep import SweepConfig
+from ..stages.specs import Dump, whole
 
 
-def sweep_config(base: Recipe) -> dict[str, Any]:
+def sweep_config(base: Recipe, dump: Dump = whole) -> dict[str, Any]:
     """The recipe below the trials, and what the sweep asks: which keys differ (or that variants are named), how values
     are chosen, and when a trial is given up.
 
@@ -18,8 +19,8 @@ def sweep_config(base: Recipe) -> dict[str, Any]:
     which trials there are.
     """
     assert base.sweep is not None
-    whole = with_rules(base).model_dump(mode="json", exclude={"ray": True, "sweep": True})
-    return {**whole, "sweep": _asks(base.sweep)}
+    below = dump(with_rules(base), exclude={"ray": True, "sweep": True})
+    return {**below, "sweep": _asks(base.sweep)}
 
 
 def _asks(sweep: SweepConfig) -> dict[str, Any]:

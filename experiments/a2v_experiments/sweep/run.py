@@ -17,15 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..basics.fingerprint import fingerprint
+from ..basics.left_out import without_usual
 from ..basics.progress import bar
 from ..cluster.session import start_ray, stop_ray
 from ..recipe.event_classes import check_event_classes
 from ..recipe.files import RecipeFile
 from ..recipe.sections import Recipe
 from ..stages import stages
+from ..stages.code import PARTS, marks, record
 from ..stages.experiment import Outcome, model_run, scores_of_run
 from ..stages.graph import say_advice
 from ..stages.kept import keep_recipe
+from ..stages.reused import mark_of
 from ..stages.seeds import over_seeds
 from ..stages.specs import data_spec, folds_spec
 from ..stages.splits import check_validated
@@ -45,6 +48,8 @@ from .trials import trials_of
 
 if TYPE_CHECKING:
     from .watch import Watch
+
+CODE = tuple(part for part in PARTS if part != "refit")  # of any trial, as one may be added later
 
 
 @dataclass(frozen=True)
@@ -83,17 +88,19 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
     for recipe in [base, *(one.recipe for one in trials)]:
         sources.of(recipe)
     config = sweep_config(base)
-    mark = fingerprint("experiment", config, *sources.of(base).fingerprints)
+    marked = sweep_config(base, without_usual)
+    mark = fingerprint("experiment", marked, *sources.of(base).fingerprints, code=marks(CODE))
     found = store.find("experiment", mark)
     tags = {VARIANT: base.variant, SWEEP: sweep.search}
     if found:
-        run_id = str(found.info.run_id)
+        run_id, mark = str(found.info.run_id), mark_of(found, mark)
     else:
-        run_id = begin_alone(lambda: store.begin("experiment", mark, base.name, config, tags, None), say)
+        made_by = record(CODE)
+        run_id = begin_alone(lambda: store.begin("experiment", mark, base.name, config, tags, None, code=made_by), say)
     by_validation = sweep.pruning is not None and sweep.pruning.grace_validations is not None
     task = Task(
         file, work.resolve(), store.uri, base.name, run_id, mark, Path.cwd(), score_name(base), tuple(trials),
-        base.validations if by_validation else 0,
+        base.validations if by_validation else 0, store.reuse,
     )  # fmt: skip
     rows = rows_of(task, store, sources)
     if found and _left(task, base, rows, found.data.tags.get(TRIALS)) == 0:

@@ -11,6 +11,7 @@ from ..cluster.session import check_cluster, ray_is_up, stop_ray
 from ..recipe.files import RecipeFile
 from ..stages.experiment import Outcome, run_experiment
 from ..stages.stages import check_source
+from ..store.reuse import AS_USUAL, Reuse
 from ..store.tracking import Store, open_store
 from .answer_text import to_text
 from .run import run_sweep
@@ -33,8 +34,11 @@ class Ran:
     failed: Mapping[str, str] = field(default_factory=dict)
 
 
-def run_recipe(file: RecipeFile, work: Path, tracking_uri: str | None, say: Callable[[str], None]) -> Ran:
-    """Run or reuse every stage of every trial; say(line) tells what happens. Ray that this started is stopped.
+def run_recipe(
+    file: RecipeFile, work: Path, tracking_uri: str | None, say: Callable[[str], None], reuse: Reuse = AS_USUAL
+) -> Ran:
+    """Run or reuse every stage of every trial; say(line) tells what happens. reuse: what of earlier calls
+    is. Ray that this started is stopped.
 
     Raises UserError or ValueError before anything is written where recordings or the cluster are not there, and as
     stages do later; KeyboardInterrupt leaves its runs KILLED, and the same call goes on.
@@ -48,7 +52,7 @@ def run_recipe(file: RecipeFile, work: Path, tracking_uri: str | None, say: Call
     was_up = ray_is_up()
     try:
         check_cluster(recipe.ray, work)
-        store = open_store(work, tracking_uri, recipe.name)
+        store = open_store(work, tracking_uri, recipe.name, reuse)
         say(f"experiment {recipe.name}, tracked in {store.uri}")
         if recipe.sweep:
             swept = run_sweep(file, work, store, say)

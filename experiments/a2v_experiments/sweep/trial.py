@@ -20,6 +20,7 @@ from a2v_eval.summary import summarise
 
 from ..basics.errors import UserError
 from ..basics.fingerprint import fingerprint
+from ..basics.left_out import without_usual
 from ..recipe.files import RecipeFile
 from ..recipe.labelled import with_rules
 from ..recipe.sections import Recipe
@@ -31,6 +32,7 @@ from ..stages.seeds import BySeed, Scores, over_seeds
 from ..stages.specs import experiment_config
 from ..stages.stage import Context, ending, found_or_begun
 from ..store.lookup import metrics_of, share_prefix
+from ..store.reuse import AS_USUAL, Reuse
 from ..store.tags import ERROR, FOLDS_DONE, PARAMETERS, TRIAL, VARIANT
 from ..store.tracking import Store
 from ..training.validation_report import RANKING, VALIDATION
@@ -56,6 +58,7 @@ class Task:
     parent, mark: the sweep's run and its fingerprint. folder: where the command runs and relative paths start.
     metric: the score that trials are compared by (`score_name`). known: the trials by number; empty where Optuna
     chooses the values. validations: of a fold, where trials are compared after each; 0 where they are after folds.
+    reuse: what of earlier calls is.
     """
 
     file: RecipeFile
@@ -68,6 +71,7 @@ class Task:
     metric: str
     known: tuple[Trial, ...] = ()
     validations: int = 0
+    reuse: Reuse = AS_USUAL
 
     def trial(self, config: Mapping[str, Any]) -> Trial:
         """The trial that a configuration of Ray Tune stands for."""
@@ -76,7 +80,7 @@ class Task:
 
 def trial_mark(recipe: Recipe, sources: Sources, sweep_mark: str) -> str:
     """The fingerprint of a trial's run: its recipe, what that is made from, and the sweep that it is part of."""
-    return fingerprint("trial", experiment_config(recipe), sweep_mark, *sources.fingerprints)
+    return fingerprint("trial", experiment_config(recipe, without_usual), sweep_mark, *sources.fingerprints)
 
 
 def run_trial(config: dict[str, Any], task: Task) -> None:
@@ -90,7 +94,7 @@ def run_trial(config: dict[str, Any], task: Task) -> None:
     this = task.trial(config)
     ray = this.recipe.ray
     torch.set_num_threads(1 if ray.num_workers else max(1, int(ray.cpus_per_worker)))  # workers compute elsewhere
-    store = Store(task.uri, task.experiment, None)
+    store = Store(task.uri, task.experiment, None, task.reuse)
     sources = find_sources(this.recipe, task.work, task.uri)
     mark = trial_mark(this.recipe, sources, task.mark)
     # Optuna may choose the same values twice

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from a2v_model import own_threads, threads
+from a2v_model import in_bfloat16, own_threads, threads
 
 from ..basics.errors import FAILED, UserError, disk_full, is_disk_full, last_line
 from ..basics.stopping import as_ctrl_c, finishing_update
@@ -27,7 +27,7 @@ from ..recipe.sections import RayConfig
 from ..store.metric_log import MetricLog
 from ..store.outage import PATIENCE_S, duration
 from ..store.system_metrics import SystemMetrics
-from ..store.tags import NODES
+from ..store.tags import NODES, PRECISION
 from . import checkpoints
 from .group import Group
 from .loop import TrainingStopped, train
@@ -181,7 +181,9 @@ def _train(
         train(task, spec.loop, group, resume, lambda update, metrics: None, save, list, end=spec.end)
         return
     pending = checkpoints.read_state(resume)["pending_metrics"] if resume else []
-    log = MetricLog(payload["uri"], payload["run_id"], pending, {NODES: nodes} if nodes else {})
+    precision = "bfloat16" if in_bfloat16(spec.loop.precision, group.device) else "float32"
+    tags = {PRECISION: precision, **({NODES: nodes} if nodes else {})}
+    log = MetricLog(payload["uri"], payload["run_id"], pending, tags)
     count = {"workers": float(group.size)} if nodes else {}
     machine = SystemMetrics(log.add_system)
     patience_s = INTERRUPTED_S

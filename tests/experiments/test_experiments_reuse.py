@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from a2v_data.corpus import Corpus
 from a2v_experiments.basics.errors import UserError
-from a2v_experiments.stages import code
+from a2v_experiments.stages import code, reused
 from a2v_experiments.store.reuse import Reuse
+from a2v_experiments.store.tags import COMMIT, DIRTY, FINGERPRINT
 from experiments_runs import World
 from experiments_world import Said, call_quietly
 from mlflow.entities import Run
@@ -142,3 +144,22 @@ def test_a_training_says_its_precision(first_runs):
     for run in [*first_runs["pretrain"], *first_runs["finetune"]]:
         assert run.data.tags["precision"] in ("float32", "bfloat16")
         assert run.data.tags["a2v.command"] and run.data.tags["a2v.installed"]
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "told"),
+    [
+        ({"c": "a" * 40, "d": "false"}, {"c": "a" * 40, "d": "false"}, ""),
+        ({"c": "b" * 40, "d": "true"}, {"c": "a" * 40, "d": "false"}, "commit bbbbbbb, uncommitted changes; "),
+        ({"c": "a" * 40, "d": "false"}, {"c": "a" * 40, "d": "true"}, "this checkout has uncommitted changes; "),
+    ],
+)
+def test_reuse_says_where_commits_differ_or_changes_are_not_committed(monkeypatch, then, now, told):
+    keys = {"c": COMMIT, "d": DIRTY}
+    monkeypatch.setattr(reused, "origin", lambda: {keys[key]: value for key, value in now.items()})
+    spec = SimpleNamespace(fingerprint="f")
+    run = SimpleNamespace(
+        data=SimpleNamespace(tags={FINGERPRINT: "f", **{keys[key]: value for key, value in then.items()}})
+    )
+    wanted = f" ({told}the code of this stage is the same)" if told else ""
+    assert reused.whence(run, spec) == wanted

@@ -27,14 +27,16 @@ def mark_of(found: Run, mark: Fingerprint) -> Fingerprint:
 
 
 def whence(found: Run, spec: StageSpec) -> str:
-    """` (commit abc1234, ...)` where a reused run is of another commit than the code that runs, or of a checkout with
-    uncommitted changes; nothing else."""
+    """` (commit abc1234, ...)` where a reused run is of another commit than the code that runs, or where one of the two
+    is of a checkout with uncommitted changes; nothing else."""
     tags, here = found.data.tags, origin()
     parts = []
     if tags.get(COMMIT) and tags[COMMIT] != here.get(COMMIT):
         parts.append(f"commit {tags[COMMIT][:7]}")
     if tags.get(DIRTY) == "true":
         parts.append("uncommitted changes")
+    elif here.get(DIRTY) == "true":
+        parts.append("this checkout has uncommitted changes")
     if tags.get(FINGERPRINT) != spec.fingerprint:
         parts.append("its code differs and is trusted")
     elif parts:
@@ -45,8 +47,8 @@ def whence(found: Run, spec: StageSpec) -> str:
 def why_not_reused(client: MlflowClient, spec: StageSpec) -> str | None:
     """One line, where there is a finished run that differs in code alone: in which modules, if it says so."""
     found = lookup.of_other_code(client, spec.stage, spec.fingerprint)
-    if found is None or found.data.tags.get(FINGERPRINT) == spec.fingerprint:
-        return None
+    if found is None or lookup.finished(lookup.attempts(client, spec.stage, spec.fingerprint)) is not None:
+        return None  # the latter: it was forced
     before = _record(client, found.info.run_id)
     modules = code.differing(before, spec.code) if before else []
     what = "the code of what it is made from differs"

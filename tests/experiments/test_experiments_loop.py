@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from a2v_data.corpus import Corpus
-from a2v_experiments.recipe.sections import OptimizerConfig
+from a2v_experiments.recipe.trainings import OptimizerConfig
 from a2v_experiments.training import checkpoints, tasks
 from a2v_experiments.training.group import Group
 from a2v_experiments.training.loop import TrainingStopped, learning_rate, seeded

@@ -34,15 +34,9 @@ from ..basics.progress import advancing, bar
 from ..inference import recording_likelihoods
 from ..predict.settings import OVERLAP_S, SEGMENT_S
 from ..recipe.labelled import with_rules
-from ..recipe.sections import (
-    DataConfig,
-    EvaluateStage,
-    FinetuneStage,
-    OptimizerConfig,
-    RayConfig,
-    Recipe,
-    ValidationConfig,
-)
+from ..recipe.sections import DataConfig, EvaluateStage, RayConfig, Recipe
+from ..recipe.trainings import FinetuneStage, OptimizerConfig
+from ..recipe.validating import ValidationConfig
 from ..stages import packing, stages
 from ..stages.backbones import Backbone, fetch_backbone
 from ..stages.evaluation import Labelled, sample_sizes

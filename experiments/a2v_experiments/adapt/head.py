@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..recipe.sections import OptimizerConfig
+from ..recipe.trainings import OptimizerConfig
 from ..training.average import Average
 from ..training.group import Group
 from ..training.loop import learning_rate, seeded

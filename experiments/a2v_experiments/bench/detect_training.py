@@ -23,7 +23,8 @@ from a2v_model import Detector, save_model, threads
 from safetensors.torch import load_file
 
 from ..basics.errors import UserError
-from ..recipe.sections import LoopConfig, ValidationConfig
+from ..recipe.trainings import LoopConfig
+from ..recipe.validating import ValidationConfig
 from ..training import checkpoints
 from ..training.group import Group
 from ..training.loop import train

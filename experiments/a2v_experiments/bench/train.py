@@ -17,7 +17,7 @@ from a2v_model import PRESETS, in_bfloat16
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..basics.errors import FAILED, UserError
-from ..recipe.sections import FinetuneStage, PretrainStage
+from ..recipe.trainings import FinetuneStage, PretrainStage
 from ..training.loop import TrainingStep
 from ..training.noise import step_on_noise, wait_for
 

@@ -29,7 +29,8 @@ from a2v_model import Detector, Pretrainer, autocast, own_threads, threads
 from a2v_model.config import FinetuneConfig, PretrainConfig
 
 from ..recipe.folds import PARTS
-from ..recipe.sections import FinetuneStage, PretrainStage, Recipe
+from ..recipe.sections import Recipe
+from ..recipe.trainings import FinetuneStage, PretrainStage
 from ..stages import packing
 from ..stages.evaluation import Collectors
 from ..training.loop import TrainingStep

@@ -25,7 +25,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ..basics.errors import UserError
-from .sections import FinetuneStage, Recipe
+from .sections import Recipe
+from .trainings import FinetuneStage
 
 GROUP = "a2v.plugins"
 DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")

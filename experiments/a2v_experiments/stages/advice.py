@@ -20,7 +20,8 @@ from a2v_data.listing import Listing, learned_times, list_source, weak_of
 
 from ..basics.tables import duration
 from ..recipe.event_classes import check_event_classes
-from ..recipe.sections import FinetuneStage, Recipe, recordings_of
+from ..recipe.sections import Recipe
+from ..recipe.trainings import FinetuneStage, recordings_of
 from ..training.probe_recordings import probe_of
 from . import packing, splits
 from .presence import check_weak

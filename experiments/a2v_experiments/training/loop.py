@@ -15,7 +15,7 @@ import torch
 from a2v_model import autocast, compile_model, set_gradient_checkpointing, settle_batch_norms, weight_decay_groups
 from torch import Tensor, nn
 
-from ..recipe.sections import LoopConfig, OptimizerConfig
+from ..recipe.trainings import LoopConfig, OptimizerConfig
 from . import checkpoints
 from .average import Average
 from .group import Group

@@ -13,7 +13,7 @@ import torch
 from a2v_data.corpus import EVENT_DTYPE, CorpusWriter
 from a2v_model.config import ModelConfig
 
-from ..recipe.sections import FinetuneStage, PretrainStage
+from ..recipe.trainings import FinetuneStage, PretrainStage
 from .group import Group
 from .loop import TrainingStep
 from .tasks import TrainingSpec, build_task

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
-from ..recipe.sections import FinetuneStage, LoopConfig, PretrainStage, ValidationConfig
+from ..recipe.trainings import FinetuneStage, LoopConfig, PretrainStage
+from ..recipe.validating import ValidationConfig
 from .loop import Step, TrainingStopped
 from .probe import Probe
 from .probe_recordings import ProbeSpec

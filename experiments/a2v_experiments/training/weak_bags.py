@@ -13,7 +13,7 @@ from a2v_data.corpus import Corpus
 from a2v_data.plan import FOCAL
 from numpy.typing import NDArray
 
-from ..recipe.sections import recordings_of
+from ..recipe.trainings import recordings_of
 
 WEAK_DRAW = 7  # of the generators' seeds: that of this sampler
 

@@ -54,7 +54,7 @@ def model_folder(
     """The folder with a model's files, `source` itself or what was fetched from its URI: that is gone afterwards.
 
     beside: an output folder to fetch it next to, where all nodes of a cluster see it; None: this machine's own place.
-    Raises UserError where the URI cannot be fetched.
+    Raises UserError where the URI cannot be fetched; a ValueError about the folder names the URI.
     """
     if not is_uri(source):
         yield Path(source)
@@ -64,7 +64,13 @@ def model_folder(
         prefix, folder = f".{beside.name}.model-", beside.parent
         folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=prefix, dir=folder, ignore_cleanup_errors=True) as scratch:
-        yield fetch_model(str(source), Path(scratch), tracking_uri)
+        folder = fetch_model(str(source), Path(scratch), tracking_uri)
+        try:
+            yield folder
+        except ValueError as error:  # what it says of the folder is of use while that is there
+            if str(folder) not in str(error):
+                raise
+            raise ValueError(str(error).replace(str(folder), _of_model(str(source)))) from None
 
 
 def is_uri(source: str | os.PathLike[str]) -> bool:
@@ -93,8 +99,7 @@ def fetch_model(uri: str, folder: Path, tracking_uri: str | None = None) -> Path
             raise
         raise UserError(f"{uri}: {missing}; or give the model's folder", missing.code) from None
 
-    if re.fullmatch(r"runs:/[^/]+/?", uri):
-        uri = f"{uri.rstrip('/')}/model"  # where every training's run keeps its model
+    uri = _of_model(uri)
     store = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or _store_of_work_folder()
     if store is None and uri.startswith(("runs:/", "models:/")) and not mlflow.is_tracking_uri_set():
         work = os.environ.get("A2V_WORK", DEFAULT_WORK)  # MLflow would make an empty store in the current folder
@@ -117,6 +122,11 @@ def fetch_model(uri: str, folder: Path, tracking_uri: str | None = None) -> Path
         if (place / "model.json").is_file():
             return place
     raise UserError(f"{uri}: no model there: expected a folder with model.json and model.safetensors (.../model)")
+
+
+def _of_model(uri: str) -> str:
+    """`runs:/RUN_ID` is that of its artifact `model`, where every training's run keeps its model."""
+    return f"{uri.rstrip('/')}/model" if re.fullmatch(r"runs:/[^/]+/?", uri) else uri
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -90,6 +91,9 @@ def nothing_stays() -> Iterator[None]:
 
 
 def forget() -> None:
-    """As in a new process: no plugin is loaded."""
+    """As in a new process: no plugin is loaded, and what is loaded again is run again."""
     for one in list(plugins._active.values()):
         plugins._put_out(one)
+    plugins._brought.clear()
+    for name in [name for name in sys.modules if name.startswith(f"{plugins.PLUGINS}.")]:
+        del sys.modules[name]

@@ -92,6 +92,17 @@ def test_files_lie_beside_the_recipe_that_names_them_whichever_extends_it(tmp_pa
     assert load_recipe(str(child), ["plugins=[mine.py, parts.py, events.py, augmenting.py]"]).plugins == recipe.plugins
 
 
+def test_a_folder_may_have_a_colon_in_its_name(tmp_path):
+    recipe = load_recipe(str(write(tmp_path / "a:b", plugins=["mine.py"])))
+    assert list(recipe.plugins) == ["mine"]
+    package = tmp_path / "a:b/c:d/birds"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "losses.py").write_text(LOSS.replace("squares", "others"))
+    for name in ("c:d/birds:losses", f"{package}:losses"):
+        assert list(load_recipe(str(write(tmp_path / "a:b", plugins=[name]))).plugins) == ["birds"]
+
+
 def test_packages_modules_and_entry_points(tmp_path, monkeypatch):
     package = tmp_path / "site/birds_for_a2v"
     package.mkdir(parents=True)

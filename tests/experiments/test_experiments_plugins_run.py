@@ -109,6 +109,18 @@ def test_its_model_predicts_in_another_process_once_that_may_run_its_code(ran, c
     assert sorted(found) == sorted(expected)
 
 
+def test_what_to_look_at_is_still_there_where_the_model_came_from_a_store(ran):
+    """The folder that it was fetched into is gone when the line is read."""
+    uri = f"runs:/{ran.runs('finetune')[0].info.run_id}"
+    said = elsewhere("model", "export", uri, ran.work / "o.pt", "--tracking-uri", ran.store.uri)
+    assert said.returncode == 2 and len(said.stderr.strip().splitlines()) == 1
+    assert said.stderr.startswith(f"a2v: {uri}/model: the model brings code of its own")
+    named = said.stderr.partition("look at ")[2].partition(",")[0]
+    from mlflow.artifacts import download_artifacts
+
+    assert Path(download_artifacts(named, tracking_uri=ran.store.uri)).read_text() == PARTS
+
+
 def test_model_info_names_the_code_without_running_it(ran):
     run = ran.runs("finetune")[0]
     said = elsewhere("model", "info", ran.fetch(run, "model"), "--json")

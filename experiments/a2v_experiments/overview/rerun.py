@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from a2v_model.plugins import allowed
+from a2v_model.plugins import ALLOW, allowed
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -63,7 +63,8 @@ def kept_recipe(client: MlflowClient, name: str) -> Kept:
         file = read_written(path, told, cast("Scale | None", run.data.tags.get(SCALE)))
     if file.plugins and not allowed():
         raise UserError(
-            f"run {run_id} brings code of its own: look at its artifacts in {PLUGINS}/, and run it with --allow-plugins"
+            f"run {run_id} brings code of its own: look at its artifacts in {PLUGINS}/, then allow it with"
+            f" --allow-plugins or {ALLOW}=1"
         )
     folder = run.data.tags.get(FOLDER)
     return Kept(run, file, Path(folder) if folder else None)

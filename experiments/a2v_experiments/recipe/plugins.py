@@ -52,8 +52,14 @@ def find_plugins(names: Any, folder: Path) -> tuple[Plugin, ...]:
     return tuple(found.values())
 
 
+def _split(name: str) -> tuple[str, str]:
+    """Path and entry of PATH:MODULE; a folder's own name may have a colon."""
+    path, colon, entry = name.rpartition(":")
+    return (path, entry) if colon and DOTTED.fullmatch(entry) else (name, "")
+
+
 def _find(name: str, folder: Path) -> Plugin:
-    path, _, entry = name.partition(":")
+    path, entry = _split(name)
     is_path = path.endswith(".py") or "/" in path
     for place in (folder / path, Path(path)):
         if place.is_file() and place.suffix == ".py" and not entry:
@@ -244,6 +250,6 @@ def absolute(names: Any, folder: Path) -> Any:
 
 
 def _absolute(name: str, folder: Path) -> str:
-    path, colon, entry = name.partition(":")
+    path, _ = _split(name)
     beside = (folder / path).is_file() or (folder / path / MAIN).is_file()
-    return f"{(folder / path).absolute()}{colon}{entry}" if beside else name
+    return f"{(folder / path).absolute()}{name.removeprefix(path)}" if beside else name

@@ -121,6 +121,20 @@ def test_what_to_look_at_is_still_there_where_the_model_came_from_a_store(ran):
     assert Path(download_artifacts(named, tracking_uri=ran.store.uri)).read_text() == PARTS
 
 
+def test_the_command_that_predicts_next_agrees_to_the_models_code(ran, csv_source, tmp_path):
+    said = ran.call()  # all of it is there
+    (next_,) = [line for line in said.out.splitlines() if " predict NEW " in line]
+    assert next_.endswith(" --allow-plugins")
+    out, model = tmp_path / "out", ran.fetch(ran.runs("finetune")[0], "model")
+    said = elsewhere("adapt", csv_source, "--model", model, "--out", out, "--minutes", "0.1", "--labelled", "all",
+                     "--work", tmp_path / "work", "--allow-plugins")  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    (next_,) = [line for line in said.stdout.splitlines() if " predict NEW " in line]
+    given = {"NEW": str(csv_source / "audio/rec00.wav"), "calls": str(tmp_path / "calls")}
+    done = elsewhere("predict", *(given.get(word, word) for word in next_.partition(" predict ")[2].split()))
+    assert done.returncode == 0, done.stderr
+
+
 def test_model_info_names_the_code_without_running_it(ran):
     run = ran.runs("finetune")[0]
     said = elsewhere("model", "info", ran.fetch(run, "model"), "--json")

@@ -232,6 +232,20 @@ def test_no_name_leads_out_of_a_models_folder(tmp_path, name):
         load_model(tmp_path / "model", allow_plugins=True)
 
 
+@pytest.mark.parametrize("read", [load_model, summarise])
+@pytest.mark.parametrize(
+    "said", [["mine"], {"mine": None}, {"mine": {"digest": 5, "files": ["__init__.py"]}}, {"mine": {"files": [[1]]}}]
+)
+def test_a_description_that_says_odd_things_of_plugins_is_refused_in_one_line(tmp_path, said, read):
+    use([plugin(LOSS)])
+    save_model(detector(loss={"kind": "squares"}), tmp_path / "model", {})
+    path = tmp_path / "model/model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"plugins": said}))
+    with pytest.raises(ValueError, match="plugin") as raised:
+        read(tmp_path / "model")
+    assert "\n" not in str(raised.value)
+
+
 def test_losses_and_heads_that_give_something_else_are_told():
     mean = LOSS.replace("config.weight * (logits.sigmoid() - targets) ** 2", "(logits - targets).mean()")
     use([plugin(mean), plugin(PARTS, "parts")])

@@ -69,9 +69,13 @@ def _to_stderr(line: str) -> None:
 
 
 def _report(record: dict[str, Any], out: Path, work: Path, tracking_uri: str | None) -> None:
+    from a2v_model.checkpoints import read_description
+    from a2v_model.saved_plugins import asks_first
+
     from ..adapt.scores import score_table
     from ..store.links import run_hint
 
+    agreed = ["--allow-plugins"] if asks_first(out, read_description(out)) else []
     say(f"\n{score_table(record['scores'])}")
     say(f"of {record['recordings']['told']}")
     say("found, predictions, F1: strict protocol, at the threshold of each class; AP: of the whole ranking")
@@ -79,5 +83,5 @@ def _report(record: dict[str, Any], out: Path, work: Path, tracking_uri: str | N
     if lost:
         say(f"not learned: {', '.join(lost)}: a2v predict writes no events of them unless asked to (--all-classes)")
     say(f"\n{out}: the model, run {record['run_id']}; find the calls in your own recordings, NEW (files or folders):")
-    say(f"  {command('predict', 'NEW', '--model', out, '--out', 'calls')}")
+    say(f"  {command('predict', 'NEW', '--model', out, '--out', 'calls', *agreed)}")
     say(f"its scores and figures: {run_hint(work, tracking_uri, record['run_id'])}")

@@ -12,6 +12,7 @@ from a2v_eval.summary import spread
 
 from ..basics.places import DEFAULT_WORK, command
 from ..recipe.files import RecipeFile
+from ..recipe.plugins import asks_first
 from ..recipe.sections import Recipe
 from ..stages.experiment import Outcome
 
@@ -63,8 +64,9 @@ def next_steps(
         ]
     # `a2v predict` looks for a run in the default work folder
     where = store or ([] if work == DEFAULT_WORK else ["--tracking-uri", store_uri])
+    agreed = ["--allow-plugins"] if asks_first(recipe) else []
     model = f"runs:/{outcome.best_model}"
-    return [*told, *lines, f"  {command(*['predict', 'NEW', '--model', model, '--out', 'calls', *where])}"]
+    return [*told, *lines, f"  {command(*['predict', 'NEW', '--model', model, '--out', 'calls', *where, *agreed])}"]
 
 
 def after_sweep(

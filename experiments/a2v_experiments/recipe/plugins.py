@@ -122,6 +122,12 @@ def parts_of(recipe: Recipe, stage: Stage) -> list[Part]:
     return [one.part for one in own if isinstance(one, OwnPart | OwnAugmentation)]
 
 
+def asks_first(recipe: Recipe) -> bool:
+    """Whether a detector of the recipe brings code without which it cannot predict, so that its user has to agree."""
+    head = recipe.finetune.head if recipe.finetune is not None else None
+    return isinstance(recipe.model.front_end, OwnPart) or isinstance(head, OwnPart) or recipe.evaluate.events.is_own
+
+
 def digests(recipe: Recipe, stage: Stage) -> dict[str, str]:
     """Name -> digest of the plugins that a stage's result depends on. Raises UserError for a part of a plugin that the
     recipe does not name."""

@@ -157,7 +157,7 @@ def _checked(source: str, folder: Path, check: Callable[[Path], None], key: str)
         raise UserError(f"{key}: {folder}: no such folder; a model's folder, or its URI in MLflow (runs:/RUN_ID)")
     description = read_description(folder)
     check(folder)
-    load_brought(folder, description, False)  # what nobody agreed to is refused here, before anything is done
+    plugins = load_brought(folder, description, False)  # what nobody agreed to is refused here, before anything is done
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise UserError(f"{key}: {folder}: no {WEIGHTS} there; the folder is incomplete")
@@ -166,9 +166,9 @@ def _checked(source: str, folder: Path, check: Callable[[Path], None], key: str)
         while block := file.read(1 << 20):
             content.update(block)
     for kind, named in needed_parts(description):  # the same weights compute something else with another code
-        for plugin in (description.get("plugins") or {}).values():
-            if kind in ("front_end", "head") and named in plugin["registers"].get(kind, []):
-                content.update(plugin["digest"].encode())
+        for plugin in plugins:
+            if named in plugin.registers.get(kind, []):
+                content.update(plugin.digest.encode())
     if key == START:  # from the same model as a backbone another detector comes
         content.update(json.dumps([START, description["classes"]]).encode())
     return Backbone(folder, source, content.hexdigest(), key == START)

@@ -51,15 +51,23 @@ def write_plugins(folder: Path, plugins: Iterable[Plugin]) -> dict[str, Any]:
             place = folder / FOLDER / name / path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(text.encode())
-        told[name] = {"digest": plugin.digest, **plugin.model_dump(include={"entry", "registers"})}
-        told[name]["files"] = list(plugin.files)
+        told[name] = said_of(plugin)
     return {"plugins": told} if told else {}
+
+
+def said_of(plugin: Plugin) -> dict[str, Any]:
+    """What `model.json` says of a plugin."""
+    said = plugin.model_dump(include={"entry", "registers"})
+    return {"digest": plugin.digest, **said, "files": list(plugin.files)}
 
 
 def read_plugins(folder: Path, description: dict[str, Any]) -> tuple[Plugin, ...]:
     """The source in a model's folder, not loaded. ValueError where it is not as `model.json` says."""
     found = []
-    for name, told in (description.get("plugins") or {}).items():
+    every = description.get("plugins") or {}
+    if not isinstance(every, dict):
+        raise ValueError(f"{folder}: its plugins are {every!r}; must be a mapping of names to what is said of each")
+    for name, told in every.items():
         try:
             # names are checked before anything is read: none leads out of the folder
             named = Plugin(name=name, files=dict.fromkeys(told["files"], ""), entry=told.get("entry", ""))
@@ -98,6 +106,14 @@ def load_brought(
                 f" {folder / FOLDER / plugin.name / MAIN}, then allow it with --allow-plugins or {ALLOW}=1"
             )
     return tuple(loaded(plugin.digest) or plugin for plugin in plugins)
+
+
+def asks_first(folder: Path, description: dict[str, Any]) -> bool:
+    """Whether a model brings code without which it cannot predict, so that its user has to agree."""
+    method = (description.get("thresholds_from") or {}).get("method")
+    needed = [*needed_parts(description), ("event_method", method)]
+    brought = read_plugins(folder, description)
+    return any(name in plugin.registers.get(kind, []) for kind, name in needed for plugin in brought)
 
 
 def needed_parts(description: dict[str, Any]) -> list[tuple[str, str]]:

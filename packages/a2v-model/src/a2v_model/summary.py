@@ -10,6 +10,7 @@ from a2v_model.checkpoints import WEIGHTS, read_description
 from a2v_model.config import AnyFrontEnd, EarConfig, ModelConfig
 from a2v_model.parts import UNLOADED
 from a2v_model.registry import OwnFrontEndConfig
+from a2v_model.saved_plugins import read_plugins, said_of
 
 _PARTS = {  # own name, below student or backbone, begins with -> part
     "front_end.": "front_end",
@@ -70,6 +71,7 @@ def summarise(folder: str | os.PathLike[str]) -> dict[str, Any]:
     ValueError (one line) where `folder` is not a complete model folder.
     """
     description = read_description(folder)
+    brought = read_plugins(Path(folder), description)
     try:
         front_end = ModelConfig.model_validate(description["model"], context={UNLOADED: True}).front_end
         objective = description["pretrain" if description["kind"] == "pretrained" else "finetune"]
@@ -92,7 +94,7 @@ def summarise(folder: str | os.PathLike[str]) -> dict[str, Any]:
             "model": description["model"],
             "objective": objective,
             "provenance": description["extra"],
-            **({"plugins": description["plugins"]} if "plugins" in description else {}),
+            **({"plugins": {one.name: said_of(one) for one in brought}} if brought else {}),
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder}: its description is incomplete ({type(error).__name__}: {error})") from error

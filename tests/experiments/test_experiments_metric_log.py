@@ -52,6 +52,17 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.01)
 
 
+def test_what_is_sent_is_there_before_the_process_may_end(store, run_id, monkeypatch):
+    monkeypatch.setattr(metric_log, "FLUSH_EVERY_S", 600.0)
+    log = MetricLog(store.uri, run_id, [])
+    for step in (1, 2):
+        log.add(step, metrics(step))
+        log.send()
+        assert steps_in(store, run_id) == list(range(1, step + 1))
+    log.add(3, metrics(3))
+    assert log.close(60) == 0 and steps_in(store, run_id) == [1, 2, 3]
+
+
 def test_every_value_arrives_once_with_its_step_and_time(store, run_id):
     begin = int(time.time() * 1000)
     log = MetricLog(store.uri, run_id, [])

@@ -43,6 +43,7 @@ class MetricLog:
         self.last_step: int | None = None  # asked of the store at the first flush
         self.lock = threading.Lock()
         self.closing = threading.Event()
+        self.wanted = threading.Event()  # sending at once, and not when it is time
         self.thread = threading.Thread(target=self._work, name="a2v-metrics", daemon=True)
         self.thread.start()
 
@@ -61,19 +62,30 @@ class MetricLog:
         with self.lock:
             return list(self.queue)
 
+    def send(self, timeout_s: float = 10.0) -> None:
+        """Send what was added at once, waiting at most timeout_s until the store has it: this process may end."""
+        self.wanted.set()
+        end = time.monotonic() + timeout_s
+        while self.pending() and time.monotonic() < end:
+            time.sleep(0.01)
+
     def close(self, timeout_s: float = 600.0) -> int:
         """Send what is left, waiting at most timeout_s for a store that is away; returns how many steps remain.
 
         A store whose disk is full is not waited for: `error` says why a step remains.
         """
         self.closing.set()
+        self.wanted.set()
         self.thread.join(timeout_s)
         return sum(STEP_METRIC in entry["metrics"] for entry in self.pending())
 
     def _work(self) -> None:
         wait = FLUSH_EVERY_S
         while True:
-            closing = self.closing.wait(wait)
+            self.wanted.wait(wait)
+            closing = self.closing.is_set()
+            if not closing:
+                self.wanted.clear()
             try:
                 self._flush()
                 wait, self.error = FLUSH_EVERY_S, None

@@ -192,6 +192,7 @@ def _train(
         log.add(step, {**metrics, **count})
         history = task.validation.history if task.validation else []
         if looked and history and history[-1][0] == step:
+            log.send()  # a trial that is pruned ends here
             looked(len(history), task.validation.kept)
 
     try:

@@ -11,11 +11,15 @@ LIGHT := .venv-light
 quickstart: $(STAMP)
 	$(BIN)/a2v experiment run quickstart.yaml
 
-# The packages' tests run beside those of experiments and infra, which mostly wait: 2 cores are enough for both.
+# Two processes for two cores: tests on Ray mostly wait, so the others run beside them, and what is left comes after.
+BESIDE := $(wildcard tests/experiments/test_experiments_[a-e]*.py tests/experiments/test_experiments_p*.py)
+AFTER := $(filter-out $(BESIDE),$(wildcard tests/experiments/test_*.py))
 test: lint
-	@nice -n 19 $(BIN)/python -m pytest tests/data tests/eval tests/model > $(VENV)/packages.log 2>&1 & packages=$$!; \
-	$(BIN)/python -m pytest tests/experiments tests/infra; experiments=$$?; \
-	wait $$packages; packages=$$?; cat $(VENV)/packages.log; [ $$experiments = 0 ] && [ $$packages = 0 ]
+	@nice -n 19 $(BIN)/python -m pytest -m "not ray" tests/data tests/eval tests/model tests/infra $(BESIDE) \
+	  > $(VENV)/beside.log 2>&1 & beside=$$!; \
+	$(BIN)/python -m pytest -m ray tests; ray=$$?; \
+	$(BIN)/python -m pytest -m "not ray" $(AFTER); after=$$?; \
+	wait $$beside; beside=$$?; cat $(VENV)/beside.log; [ $$ray = 0 ] && [ $$after = 0 ] && [ $$beside = 0 ]
 
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -m "not ray and not slow"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -132,19 +132,25 @@ class Experiment:
         table.attrs["notes"] = planned.notes
         return table if recipe.resolved.sweep else table.drop(columns="trial")
 
-    def run(self, say: Callable[[str], None] | None = print) -> Result:
+    def run(
+        self, say: Callable[[str], None] | None = print, trust_code: bool = False, force: Sequence[str] = ()
+    ) -> Result:
         """Run every stage, or reuse it; returns when the summary is in MLflow.
 
         say(line) is told what happens; None: nothing is said but the progress bars of long work. Interrupted (Ctrl-C,
         or a notebook's stop button) the current update is finished and saved, runs read KILLED in MLflow, and the same
-        call goes on from there. Trials of a sweep that fail are in the result. Raises UserError.
+        call goes on from there. Trials of a sweep that fail are in the result. trust_code: what was made by other code
+        is reused too; force: stages that run again, with what follows from them (prepare, folds, pretrain, finetune,
+        evaluate, refit). Raises UserError.
         """
         recipe, tell = self._recipe(), say or _silent
         with in_one_line(), self._tracking():
+            from a2v_experiments.store.reuse import Reuse
             from a2v_experiments.sweep.start import run_recipe
 
+            reuse = Reuse.of(trust_code, list(force))
             try:
-                ran = run_recipe(recipe.file, self.work, self.tracking_uri, tell)
+                ran = run_recipe(recipe.file, self.work, self.tracking_uri, tell, reuse)
             except KeyboardInterrupt:
                 tell(STOPPED)
                 raise

@@ -26,6 +26,11 @@ def one_line(call, *arguments, **named):
     return str(refused.value)
 
 
+def test_a_stage_is_forced_by_name(world, first_runs, small):
+    told = one_line(small.run, None, force=["evaluation"])
+    assert "evaluation: no such stage; one of prepare, folds, pretrain, finetune, evaluate, refit" in told
+
+
 @pytest.fixture
 def small(world):
     """The small experiment, which was run by the command line."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from a2v_eval.effects import paired_effect
+from a2v_experiments.recipe.validating import ValidationConfig
 from a2v_experiments.sweep.answer import OTHER_FOLDS, answer_of, fold_scores, to_json
 from a2v_experiments.sweep.answer_page import effect_metrics, page_html
 from a2v_experiments.sweep.answer_text import WIDTH, answer_lines, difference, number, p_text, to_text
@@ -227,3 +229,46 @@ def test_a_sweep_that_learned_nothing_says_so(tmp_path):
     assert "no trial finds its calls, as no score is above 0.000: what differs says nothing" in " ".join(told.split())
     assert "they differ by less than .0005" in told and "ahead" not in told
     assert "no trial finds" not in to_text(answer_of(recipe, rows, scores))
+
+
+def test_a_trial_chosen_on_validation_that_loses_on_the_folds_is_not_said_to_win(tmp_path):
+    """Validation recordings choose the last trial, which the folds have far behind the one of mask probability .5."""
+    recipe, rows, scores = swept(tmp_path)
+    recipe = recipe.model_copy(
+        update={
+            "folds": recipe.folds.model_copy(update={"validation": 0.2}),
+            "finetune": recipe.finetune.model_copy(update={"validation": ValidationConfig()}),
+        }
+    )
+    chosen = {f"validation/{METRIC}_mean": 0.9}
+    rows[5] = replace(rows[5], metrics={**rows[5].metrics, **chosen})
+    for place in range(5):
+        rows[place] = replace(rows[place], metrics={**rows[place].metrics, f"validation/{METRIC}_mean": 0.1})
+    answer = answer_of(recipe, rows, scores)
+    assert answer.names[answer.best] == rows[5].name and answer.on_validation
+    best = answer_lines(answer)[-1]
+    ahead = max((2, 3), key=lambda place: rows[place].metrics[f"{METRIC}_mean"])
+    assert f"on the folds 2 of the 5 others are better, {rows[ahead].name} by +." in best and "better than" not in best
+    status = {one[0]: one[1] for one in zip(answer.names, statuses(recipe, answer, rows), strict=True)}
+    assert [status[rows[place].name] for place in (2, 3, 5)] == ["better", "better", "best"]
+
+
+def statuses(recipe, answer, rows):
+    text = page_html(recipe, answer, rows, "id", "http://x/RUN", (None, False))
+    body = text.split('<table id="trials"')[1].split("<tbody>")[1]
+    return [row.split('<td data-v="')[1].split('"')[0] for row in body.split("<tr ")[1:7]]
+
+
+def test_a_value_is_not_said_to_win_where_the_paired_combinations_say_the_opposite(tmp_path):
+    """Half of the grid failed: .25 has the highest mean as only its better length is there, .5 beats it in that one."""
+    recipe, rows, scores = swept(tmp_path)
+    for place, row in enumerate(rows[:6]):
+        gain = {0: 0.2, 1: None, 2: 0.3, 3: -0.3, 4: None, 5: -0.4}[place]
+        if gain is None:
+            rows[place] = replace(row, status="failed")
+            continue
+        of = np.random.default_rng(place).standard_normal((3, 5)) * 0.01 + np.linspace(0.4, 0.6, 5) + gain
+        scores[row.run_id] = {seed: dict(enumerate(map(float, by_fold))) for seed, by_fold in enumerate(of)}
+    first = answer_lines(answer_of(recipe, rows, scores))[0]
+    assert "0.25 has the highest mean, yet is behind 0.5 where both have the same combinations: -.1" in first
+    assert "wins" not in first

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from a2v_eval.effects import paired_effect
 from a2v_experiments.recipe.validating import ValidationConfig
-from a2v_experiments.sweep.answer import OTHER_FOLDS, answer_of, fold_scores, to_json
+from a2v_experiments.sweep.answer import answer_of, to_json
 from a2v_experiments.sweep.answer_page import effect_metrics, page_html
 from a2v_experiments.sweep.answer_text import WIDTH, answer_lines, difference, number, p_text, to_text
+from a2v_experiments.sweep.cells import OTHER_FOLDS, fold_scores, ranked_scores
 from a2v_experiments.sweep.rows import Row, best_of
 from experiments_store import MadeUp, ap
 from experiments_world import make_recipe
@@ -135,10 +136,29 @@ def test_scores_are_those_of_every_seed_and_fold_and_of_the_same_recordings(new_
     ]
     client = made.store("birds").client
     rows = [Row(run_id, {}, "finished", "", run_id) for run_id in runs]
-    found = fold_scores(client, rows, "strict/AP/micro", [1.0, 0.5])
+    found = fold_scores(client, [row.run_id for row in rows], "strict/AP/micro", [1.0, 0.5])
     assert found[0] == {None: {0: pytest.approx(0.15), 1: pytest.approx(0.3)}}
     assert found[1] == {None: {}}  # one of its label shares does not define it
     assert found[2] == {None: {OTHER_FOLDS: pytest.approx(0.4)}}
+
+
+def test_a_trial_that_predicts_nothing_in_a_fold_is_not_the_better_for_it(new_work):
+    """AP under `paper` is undefined there; no trial has labels of sn in fold 1, of which none is ranked."""
+    made = MadeUp(new_work())
+    lucky, steady = (
+        made.experiment({1.0: {0: {"AP/micro": a, "AP/sn": 0.5}, 1: b, 2: b}})
+        for a, b in ((0.9, {"strict/AP/micro": 0.0}), (0.6, {"AP/micro": 0.6}))
+    )
+    other = made.experiment({1.0: {0: {"AP/micro": 0.8}}}, folds_mark="0" * 64)  # of other recordings
+    silent = made.experiment({1.0: {0: {"strict/AP/micro": 0.0}}})
+    client, runs = made.store("birds").client, [lucky, steady, other, silent]
+    assert ranked_scores(client, runs, "AP/micro", [1.0]) == {lucky: pytest.approx(0.3)}
+    assert ranked_scores(client, runs, "AP/sn", [1.0]) == ranked_scores(client, runs, "strict/AP/micro", [1.0]) == {}
+    rows = [
+        Row("lucky", {}, "finished", metrics={"AP/micro_mean": 0.9}, ranked={"AP/micro": 0.3}),
+        Row("steady", {}, "finished", metrics={"AP/micro_mean": 0.6}),
+    ]
+    assert best_of(rows, "AP/micro", [1.0]).name == "steady"
 
 
 def test_numbers_are_short_and_tell_the_side_of_the_level():

@@ -292,3 +292,16 @@ def test_a_value_is_not_said_to_win_where_the_paired_combinations_say_the_opposi
     first = answer_lines(answer_of(recipe, rows, scores))[0]
     assert "0.25 has the highest mean, yet is behind 0.5 where both have the same combinations: -.1" in first
     assert "wins" not in first
+
+
+def test_a_trial_of_other_recordings_is_not_said_to_be_tied(tmp_path):
+    recipe, rows, scores = swept(tmp_path, {0.25: 0.0, 0.5: 0.1, 0.75: 0.0})
+    scores["run4"] = {
+        seed: {fold + OTHER_FOLDS: score for fold, score in folds.items()} for seed, folds in scores["run4"].items()
+    }
+    answer = answer_of(recipe, rows, scores)
+    assert rows[4].name not in answer.tied and answer.apart == [rows[4].name]
+    assert (
+        f"not compared with {rows[4].name}, of other folds; better than 3 of the 4 others" in answer_lines(answer)[-1]
+    )
+    assert statuses(recipe, answer, rows)[4] == "not compared"

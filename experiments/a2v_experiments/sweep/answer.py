@@ -58,8 +58,13 @@ class Answer:
     @property
     def tied(self) -> list[str]:
         """Trials that nothing tells from the best one."""
-        beaten = {one.second for one in self.rest if not one.tie}
-        return [name for place, name in enumerate(self.names) if place not in (self.best, *beaten)]
+        return [self.names[one.second] for one in self.rest if one.tie]
+
+    @property
+    def apart(self) -> list[str]:
+        """Trials that have no fold with the best one in common."""
+        compared = {one.second for one in self.rest}
+        return [name for place, name in enumerate(self.names) if place not in (self.best, *compared)]
 
 
 def answer_from(client: MlflowClient, recipe: Recipe, rows: Sequence[Row]) -> Answer:

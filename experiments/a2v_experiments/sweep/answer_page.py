@@ -236,11 +236,13 @@ def _trial(answer: Answer, recipe: Recipe, row: Row, rows: Sequence[Row]) -> dic
 
 
 def _mark(answer: Answer, row: Row) -> str:
-    """Best, tied with it, worse or better on the folds; of trials that do not count their status."""
+    """Best, tied with it, worse or better on the folds, or not compared; of trials that do not count their status."""
     if answer.best is None or row.name not in answer.names:
         return row.status
     if row.name == answer.names[answer.best]:
         return "best"
+    if row.name in answer.apart:
+        return "not compared"
     if row.name in answer.tied:
         return "tied"
     return "better" if any(one.lost and answer.names[one.second] == row.name for one in answer.rest) else "worse"

@@ -200,20 +200,23 @@ def _of_best(answer: Answer, metric: str) -> list[str]:
     if not any(one.effect.p is not None for one in answer.rest):
         why = answer.rest[0].effect.note if answer.rest else "no other has its folds"
         return [f"{line}; against the other {len(names) - 1}: {why}"]
+    if answer.apart:
+        line += f"; not compared with {named(answer.apart, 3)}, of other folds"
+    others = len(answer.rest)
     ranked = sorted(answer.rest, key=lambda one: -answer.means[one.second])
     tied = sorted(answer.tied, key=lambda name: -answer.means[names.index(name)])
     beaten, better = [one for one in ranked if one.won], [one for one in ranked if one.lost]
     if better:
         first, is_ = better[0], "is" if len(better) == 1 else "are"
         line += (
-            f"; on the folds {len(better)} of the {len(names) - 1} others {is_} better, {names[first.second]} by"
+            f"; on the folds {len(better)} of the {others} others {is_} better, {names[first.second]} by"
             f" {difference(_turned(first.effect))}, {p_text(first.p)} (Holm)"
         )
         if not beaten:
             return [f"{line}; tied with {named(tied, 3)}" if tied else line]
     if not beaten:
         first = ranked[0]
-        everyone = "the other one" if len(names) == 2 else f"all {len(names) - 1} others"
+        everyone = "the other one" if others == 1 else f"all {others} others"
         told_ = f"{names[first.second]}: {difference(first.effect)}, {p_text(first.p)}, Holm"
         if all(one.effect.difference == 0 for one in ranked):
             told_ = "equal scores"
@@ -221,6 +224,6 @@ def _of_best(answer: Answer, metric: str) -> list[str]:
             told_ = f"none differs by {number(NOTHING, 4)}"
         return [f"{line}; tied with {everyone} ({told_})"]
     nearest = beaten[0]
-    won = f"better than {len(beaten)} of the {len(names) - 1} others, the nearest {names[nearest.second]}"
+    won = f"better than {len(beaten)} of the {others} others, the nearest {names[nearest.second]}"
     told_ = f"{line}; {won}: {difference(nearest.effect)}, {p_text(nearest.p)} (Holm)"
     return [f"{told_}; tied with {named(tied, 3)}" if tied else told_]

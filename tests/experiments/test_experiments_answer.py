@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from a2v_eval.effects import paired_effect
-from a2v_experiments.sweep.answer import OTHER_FOLDS, answer_of, fold_scores, to_json
+from a2v_experiments.recipe.validating import ValidationConfig
+from a2v_experiments.sweep.answer import answer_of, to_json
 from a2v_experiments.sweep.answer_page import effect_metrics, page_html
 from a2v_experiments.sweep.answer_text import WIDTH, answer_lines, difference, number, p_text, to_text
+from a2v_experiments.sweep.cells import OTHER_FOLDS, fold_scores, ranked_scores
 from a2v_experiments.sweep.rows import Row, best_of
 from experiments_store import MadeUp, ap
 from experiments_world import make_recipe
@@ -133,10 +136,29 @@ def test_scores_are_those_of_every_seed_and_fold_and_of_the_same_recordings(new_
     ]
     client = made.store("birds").client
     rows = [Row(run_id, {}, "finished", "", run_id) for run_id in runs]
-    found = fold_scores(client, rows, "strict/AP/micro", [1.0, 0.5])
+    found = fold_scores(client, [row.run_id for row in rows], "strict/AP/micro", [1.0, 0.5])
     assert found[0] == {None: {0: pytest.approx(0.15), 1: pytest.approx(0.3)}}
     assert found[1] == {None: {}}  # one of its label shares does not define it
     assert found[2] == {None: {OTHER_FOLDS: pytest.approx(0.4)}}
+
+
+def test_a_trial_that_predicts_nothing_in_a_fold_is_not_the_better_for_it(new_work):
+    """AP under `paper` is undefined there; no trial has labels of sn in fold 1, of which none is ranked."""
+    made = MadeUp(new_work())
+    lucky, steady = (
+        made.experiment({1.0: {0: {"AP/micro": a, "AP/sn": 0.5}, 1: b, 2: b}})
+        for a, b in ((0.9, {"strict/AP/micro": 0.0}), (0.6, {"AP/micro": 0.6}))
+    )
+    other = made.experiment({1.0: {0: {"AP/micro": 0.8}}}, folds_mark="0" * 64)  # of other recordings
+    silent = made.experiment({1.0: {0: {"strict/AP/micro": 0.0}}})
+    client, runs = made.store("birds").client, [lucky, steady, other, silent]
+    assert ranked_scores(client, runs, "AP/micro", [1.0]) == {lucky: pytest.approx(0.3)}
+    assert ranked_scores(client, runs, "AP/sn", [1.0]) == ranked_scores(client, runs, "strict/AP/micro", [1.0]) == {}
+    rows = [
+        Row("lucky", {}, "finished", metrics={"AP/micro_mean": 0.9}, ranked={"AP/micro": 0.3}),
+        Row("steady", {}, "finished", metrics={"AP/micro_mean": 0.6}),
+    ]
+    assert best_of(rows, "AP/micro", [1.0]).name == "steady"
 
 
 def test_numbers_are_short_and_tell_the_side_of_the_level():
@@ -227,3 +249,59 @@ def test_a_sweep_that_learned_nothing_says_so(tmp_path):
     assert "no trial finds its calls, as no score is above 0.000: what differs says nothing" in " ".join(told.split())
     assert "they differ by less than .0005" in told and "ahead" not in told
     assert "no trial finds" not in to_text(answer_of(recipe, rows, scores))
+
+
+def test_a_trial_chosen_on_validation_that_loses_on_the_folds_is_not_said_to_win(tmp_path):
+    """Validation recordings choose the last trial, which the folds have far behind the one of mask probability .5."""
+    recipe, rows, scores = swept(tmp_path)
+    recipe = recipe.model_copy(
+        update={
+            "folds": recipe.folds.model_copy(update={"validation": 0.2}),
+            "finetune": recipe.finetune.model_copy(update={"validation": ValidationConfig()}),
+        }
+    )
+    chosen = {f"validation/{METRIC}_mean": 0.9}
+    rows[5] = replace(rows[5], metrics={**rows[5].metrics, **chosen})
+    for place in range(5):
+        rows[place] = replace(rows[place], metrics={**rows[place].metrics, f"validation/{METRIC}_mean": 0.1})
+    answer = answer_of(recipe, rows, scores)
+    assert answer.names[answer.best] == rows[5].name and answer.on_validation
+    best = answer_lines(answer)[-1]
+    ahead = max((2, 3), key=lambda place: rows[place].metrics[f"{METRIC}_mean"])
+    assert f"on the folds 2 of the 5 others are better, {rows[ahead].name} by +." in best and "better than" not in best
+    status = {one[0]: one[1] for one in zip(answer.names, statuses(recipe, answer, rows), strict=True)}
+    assert [status[rows[place].name] for place in (2, 3, 5)] == ["better", "better", "best"]
+
+
+def statuses(recipe, answer, rows):
+    text = page_html(recipe, answer, rows, "id", "http://x/RUN", (None, False))
+    body = text.split('<table id="trials"')[1].split("<tbody>")[1]
+    return [row.split('<td data-v="')[1].split('"')[0] for row in body.split("<tr ")[1:7]]
+
+
+def test_a_value_is_not_said_to_win_where_the_paired_combinations_say_the_opposite(tmp_path):
+    """Half of the grid failed: .25 has the highest mean as only its better length is there, .5 beats it in that one."""
+    recipe, rows, scores = swept(tmp_path)
+    for place, row in enumerate(rows[:6]):
+        gain = {0: 0.2, 1: None, 2: 0.3, 3: -0.3, 4: None, 5: -0.4}[place]
+        if gain is None:
+            rows[place] = replace(row, status="failed")
+            continue
+        of = np.random.default_rng(place).standard_normal((3, 5)) * 0.01 + np.linspace(0.4, 0.6, 5) + gain
+        scores[row.run_id] = {seed: dict(enumerate(map(float, by_fold))) for seed, by_fold in enumerate(of)}
+    first = answer_lines(answer_of(recipe, rows, scores))[0]
+    assert "0.25 has the highest mean, yet is behind 0.5 where both have the same combinations: -.1" in first
+    assert "wins" not in first
+
+
+def test_a_trial_of_other_recordings_is_not_said_to_be_tied(tmp_path):
+    recipe, rows, scores = swept(tmp_path, {0.25: 0.0, 0.5: 0.1, 0.75: 0.0})
+    scores["run4"] = {
+        seed: {fold + OTHER_FOLDS: score for fold, score in folds.items()} for seed, folds in scores["run4"].items()
+    }
+    answer = answer_of(recipe, rows, scores)
+    assert rows[4].name not in answer.tied and answer.apart == [rows[4].name]
+    assert (
+        f"not compared with {rows[4].name}, of other folds; better than 3 of the 4 others" in answer_lines(answer)[-1]
+    )
+    assert statuses(recipe, answer, rows)[4] == "not compared"

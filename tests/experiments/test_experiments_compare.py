@@ -156,6 +156,19 @@ def test_seeds_are_paired_too(a2v, made):
     assert set(found["sides"][0]["seeds"]) == {"0", "1"}
 
 
+def test_seeds_that_have_other_folds_so_far_are_averaged_fold_by_fold(a2v, made):
+    """Seed 1, with fold 1 alone, is not mixed with fold 0 of seed 0."""
+    store, tags = made.store("birds"), {}
+    for seed, folds in enumerate(({0: ap(0.2), 1: ap(0.6)}, {1: ap(0.8)})):
+        run = store.run(made.experiment({1.0: folds}, variant=f"seed {seed}"))
+        tags[f"a2v.finetune_runs.{seed}"] = run.data.tags["a2v.finetune_runs"]
+    some = made.experiment({}, variant="some", tags=tags)
+    store.client.delete_tag(some, "a2v.finetune_runs")
+    other = made.experiment({1.0: {0: ap(0.1), 1: ap(0.1)}}, variant="other")
+    mean = {s["side"]: s["mean"] for s in compare(a2v, made, some, other)["scores"] if s["metric"] == "AP/micro"}
+    assert mean["A"] == pytest.approx((0.2 + (0.6 + 0.8) / 2) / 2)
+
+
 def test_a_chosen_metric_is_shown_and_tested(a2v, made):
     a = made.experiment({1.0: {fold: {"timestep/F1": value} for fold, value in enumerate((0.1, 0.2))}})
     b = made.experiment({1.0: {fold: {"timestep/F1": value} for fold, value in enumerate((0.2, 0.1))}})

@@ -12,6 +12,7 @@ from a2v_experiments.stages.seeds import over_seeds, seed_metrics, seed_spreads,
 from a2v_experiments.store.lookup import finetune_runs, seed_runs
 from experiments_world import call_quietly, make_recipe
 
+SINGLE = ["0.200", "0.800"]
 BY_SEED = {
     3: {1.0: [{"strict/AP/micro": 0.2, "AP/cc": 0.5}, {"strict/AP/micro": 0.6}]},
     5: {1.0: [{"strict/AP/micro": 0.4, "AP/cc": 0.7}, {"strict/AP/micro": 1.0, "AP/cc": 0.9}]},
@@ -28,6 +29,9 @@ def test_folds_are_means_over_seeds_and_each_deviation_is_of_the_other_ones_mean
     head, line = seeds_text(BY_SEED, 1.0).splitlines()
     assert head.split("  ")[-2:] == ["seed 3", "seed 5"]
     assert line.split() == ["AP", "micro", "strict", "0.550", "0.354", "0.212", "0.400", "0.700"]
+    apart = {0: {1.0: [{"strict/AP/micro": 0.2}, {}]}, 1: {1.0: [{}, {"strict/AP/micro": 0.8}]}}
+    assert seed_metrics(apart, 1.0) == {}  # the difference is that of the folds
+    assert seeds_text(apart, 1.0).splitlines()[1].split() == ["AP", "micro", "strict", "0.500", "0.424", "–", *SINGLE]
     alone = {None: BY_SEED[3]}
     assert over_seeds(alone) is BY_SEED[3] and seed_metrics(alone, 1.0) == {}
 

@@ -89,6 +89,20 @@ def test_another_share_is_another_training_on_the_same_folds(tmp_path):
     assert len({spec.training for spec in specs}) == 3
 
 
+def test_given_folds_whose_validation_is_split_otherwise_are_trained_anew(tmp_path, corpus):
+    """Else thresholds would be chosen on recordings that the model, which is reused, was trained on."""
+    made = {"folds__manifests": "given", "folds__validation": 0.4, "data__source": "x"}
+    recipes = [
+        make_recipe(tmp_path, **made, **more)
+        for more in ({}, {"folds__seed": 3}, {"folds__group": r"^rec\d(\d)"}, {"folds__seed": 0})
+    ]
+    names = [recording.name for recording in corpus.recordings]
+    validated = [tuple(splits.held_out(recipe, corpus, names).validation or ()) for recipe in recipes]
+    trainings = [finetune_spec(recipe, 0, 1.0, "data", "folds", None).training for recipe in recipes]
+    assert validated[0] != validated[1] and validated[0] == validated[3]
+    assert len(set(trainings[:3])) == 3 and trainings[0] == trainings[3]
+
+
 # --- nothing trains on it
 
 

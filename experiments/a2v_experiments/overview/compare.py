@@ -60,9 +60,10 @@ class Side:
         return sorted({fold for by_share in self.seeds.values() for fold in by_share.get(share, {})})
 
     def scores(self, share: float) -> list[dict[str, float]]:
-        """Metrics of its folds, each the mean over seeds."""
+        """Metrics of its folds, each the mean over seeds, in the order of the folds."""
+        folds = self.folds(share)
         by_seed = {
-            seed: {share: [metrics(run) for run in by_share[share].values()]}
+            seed: {share: [metrics(by_share[share][fold]) if fold in by_share[share] else {} for fold in folds]}
             for seed, by_share in self.seeds.items()
             if share in by_share
         }

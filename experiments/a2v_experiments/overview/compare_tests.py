@@ -16,7 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from ..basics.errors import UserError
 from ..recipe.folds import USUAL_SHARE
 from ..store.tags import BEST_RUN, CHOSEN_BY, STAGE, VARIANT, input_mark
-from ..sweep.answer import OTHER_FOLDS
+from ..sweep.cells import OTHER_FOLDS
 from ..training.validation_report import VALIDATION
 from .compare import Side, shares_together
 

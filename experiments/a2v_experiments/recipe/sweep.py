@@ -170,7 +170,7 @@ class SweepConfig(Section):
     combination of the lists, `random` draws `trials` of them, `optuna` lets Optuna's TPE choose `trials` of them.
     variants: instead of parameters, name -> {dotted key: value}: a trial for each, in this order.
     metric: the score that trials are compared by, the higher the better, mean over folds and label shares; a trial in
-    which it is undefined comes last.
+    which it is undefined comes last, and it is 0 in a fold in which it is undefined for some trials alone.
     concurrency: trials at once (None: as many as the cluster's resources allow). seed: of random and optuna.
     """
 

@@ -36,14 +36,11 @@ def seed_spreads(by_seed: BySeed, share: float) -> dict[str, Spread]:
     of_seeds = [scores[share] for scores in by_seed.values()]
     found = {}
     for name in dict.fromkeys(name for folds in of_seeds for fold in folds for name in fold):
-        known = [[fold.get(name) for fold in folds] for folds in of_seeds]
-        most = max(sum(value is not None for value in values) for values in known)
-        means = [
-            spread([value for value in values if value is not None]).mean
-            for values in known
-            if sum(value is not None for value in values) == most
-        ]
-        found[name] = spread(means)
+        known = [{number: fold[name] for number, fold in enumerate(folds) if name in fold} for folds in of_seeds]
+        every = set().union(*known)
+        means = [spread(list(values.values())).mean for values in known if set(values) == every]
+        if means:
+            found[name] = spread(means)
     return found
 
 
@@ -60,7 +57,7 @@ def seeds_text(by_seed: BySeed, share: float) -> str:
     each = {seed: summarise(scores[share]) for seed, scores in by_seed.items()}
     rows = []
     for name in (one for one in TOLD if one in folds):
-        deviations = [_number(folds[name].std), _number(seeds[name].std)]
+        deviations = [_number(folds[name].std), _number(seeds[name].std if name in seeds else None)]
         of_seeds = [_number(summary[name].mean if name in summary else None) for summary in each.values()]
         rows.append([_title(name), _number(folds[name].mean), *deviations, *of_seeds])
     head = ["score", "mean", "± over folds", "± over seeds", *(f"seed {seed}" for seed in each)]

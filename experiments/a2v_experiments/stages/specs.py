@@ -234,6 +234,10 @@ def training_config(recipe: Recipe, stage: Literal["pretrain", "finetune"], dump
     config = dump(settings, exclude=aside)
     if stage == "finetune" and config.get("validation") is not None and recipe.folds.validation is not None:
         config["validation"]["share"] = recipe.folds.validation  # its training hears the others only
+        if recipe.folds.manifests is not None:  # else the folds' fingerprint has what decides which they are
+            usual = type(recipe.folds)()
+            own = {"group": recipe.folds.group, "seed": recipe.folds.seed}
+            config["validation"] |= {key: value for key, value in own.items() if value != getattr(usual, key)}
     return {"segment_s": data.segment_s, "model": dump(recipe.model), stage: config, **_plugins(recipe, stage)}
 
 

@@ -10,20 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from a2v_eval.effects import Cells, Compared, against_all
 from a2v_eval.parameter_effects import ParameterEffect, TrialScores, Unpaired, parameter_effects, unpaired_effects
 from mlflow import MlflowClient
-from mlflow.entities import Run
 
 from ..recipe.sections import Recipe
-from ..store import lookup
-from ..store.tags import input_mark
+from .cells import OTHER_FOLDS, fold_scores
 from .rows import Row, best_of
 from .trial import score_name
 from .trials import shown
 
-OTHER_FOLDS = 10_000  # what is added to folds of another split, so that they are not taken for the same ones
 LONGEST_VALUE = 40
 LEARNED = 0.05  # a score below which nothing was learned that could be better or worse
 AS_IT_IS = "as in the recipe"
@@ -62,46 +58,20 @@ class Answer:
     @property
     def tied(self) -> list[str]:
         """Trials that nothing tells from the best one."""
-        beaten = {one.second for one in self.rest if not one.tie}
-        return [name for place, name in enumerate(self.names) if place not in (self.best, *beaten)]
+        return [self.names[one.second] for one in self.rest if one.tie]
 
-
-def fold_scores(client: MlflowClient, rows: Sequence[Row], metric: str, shares: Sequence[float]) -> list[Cells]:
-    """Of each trial seed -> fold -> the metric's mean over label shares, where all of them define it. Folds of other
-    recordings than the first trial's have other numbers."""
-    trials = lookup.by_id(client, [row.run_id for row in rows])
-    ids = [lookup.seed_runs(trials[row.run_id]) if row.run_id in trials else {} for row in rows]
-    wanted = [
-        run_id for one in ids for by_share in one.values() for folds in by_share.values() for run_id in folds.values()
-    ]
-    runs = lookup.by_id(client, wanted)
-    splits: dict[str, int] = {}
-    return [{seed: _of_seed(by_share, runs, metric, shares, splits) for seed, by_share in one.items()} for one in ids]
-
-
-def _of_seed(
-    by_share: Mapping[float, Mapping[int, str]],
-    runs: Mapping[str, Run],
-    metric: str,
-    shares: Sequence[float],
-    splits: dict[str, int],
-) -> dict[int, float]:
-    found = {}
-    for fold in sorted(set.union(*(set(folds) for folds in by_share.values())) if by_share else set()):
-        those = [runs.get(by_share.get(share, {}).get(fold, "")) for share in shares]
-        scores = [None if run is None else lookup.defined_metrics(run).get(metric) for run in those]
-        known = [score for score in scores if score is not None]
-        if those[0] is not None and len(known) == len(shares):
-            split = splits.setdefault(those[0].data.tags.get(input_mark("folds"), ""), len(splits))
-            found[fold + OTHER_FOLDS * split] = float(np.mean(known))
-    return found
+    @property
+    def apart(self) -> list[str]:
+        """Trials that have no fold with the best one in common."""
+        compared = {one.second for one in self.rest}
+        return [name for place, name in enumerate(self.names) if place not in (self.best, *compared)]
 
 
 def answer_from(client: MlflowClient, recipe: Recipe, rows: Sequence[Row]) -> Answer:
     """The answer of a sweep from what the store has of its trials."""
     assert recipe.sweep is not None
     finished = [row for row in rows if row.status == "finished"]
-    scores = fold_scores(client, finished, recipe.sweep.metric, recipe.folds.label_shares)
+    scores = fold_scores(client, [row.run_id for row in finished], recipe.sweep.metric, recipe.folds.label_shares)
     return answer_of(recipe, rows, {row.run_id: cells for row, cells in zip(finished, scores, strict=True)})
 
 
@@ -157,7 +127,7 @@ def _notes(recipe: Recipe, folds: Sequence[int], means: Sequence[float]) -> list
     notes = []
     if means and max(means) < LEARNED:
         notes.append(f"no trial finds its calls, as no score is above {max(means):.3f}: what differs says nothing")
-    if len(means) > 1 and folds and folds[-1] >= OTHER_FOLDS:
+    if len(means) > 1 and len({fold // OTHER_FOLDS for fold in folds}) > 1:
         notes.append("trials whose data differ have other folds: they are not compared with one another")
     if recipe.sweep.search == "optuna":
         notes.append("Optuna chose values by the scores of earlier trials, so p of its parameters are a rough guide")

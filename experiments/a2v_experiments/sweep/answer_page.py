@@ -236,12 +236,16 @@ def _trial(answer: Answer, recipe: Recipe, row: Row, rows: Sequence[Row]) -> dic
 
 
 def _mark(answer: Answer, row: Row) -> str:
-    """Best, tied with it or worse; of trials that do not count their status."""
+    """Best, tied with it, worse or better on the folds, or not compared; of trials that do not count their status."""
     if answer.best is None or row.name not in answer.names:
         return row.status
     if row.name == answer.names[answer.best]:
         return "best"
-    return "tied" if row.name in answer.tied else "worse"
+    if row.name in answer.apart:
+        return "not compared"
+    if row.name in answer.tied:
+        return "tied"
+    return "better" if any(one.lost and answer.names[one.second] == row.name for one in answer.rest) else "worse"
 
 
 def _score(row: Row, metric: str, shares: list[float]) -> tuple[str, float | str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 
 from a2v_eval.effects import ALPHA, Compared, Effect
 from a2v_eval.parameter_effects import ParameterEffect, Unpaired
@@ -118,6 +119,12 @@ def difference(effect: Effect) -> str:
     return f"{signed(effect.difference, digits)} [{number(effect.low, digits)}, {number(effect.high, digits)}]"
 
 
+def _turned(effect: Effect) -> Effect:
+    """The second minus the first."""
+    ends = [None if end is None else -end for end in (effect.high, effect.low)]
+    return replace(effect, difference=-effect.difference, low=ends[0], high=ends[1])
+
+
 def named(names: Sequence[str], most: int = NAMED) -> str:
     """A, B and C; of many the first and how many more."""
     if len(names) > most:
@@ -134,7 +141,13 @@ def _of_parameter(one: ParameterEffect, metric: str) -> str:
     if all(pair.effect.p is None for pair in pairs):
         first = pairs[0]
         return f"{best} is ahead of {names[first.second]} by {_by(first, metric)}: {first.effect.note}"
-    tied, beaten = [p for p in pairs if p.tie], [p for p in pairs if not p.tie]
+    tied, beaten = [p for p in pairs if p.tie], [p for p in pairs if p.won]
+    if lost := [p for p in pairs if p.lost]:
+        first = lost[0]
+        return (
+            f"{best} has the highest mean, yet is behind {named([names[pair.second] for pair in lost])} where both have"
+            f" the same combinations: {_by(first, metric)}, {_p(first)}"
+        )
     if not beaten:
         first = pairs[0]
         if all(pair.effect.difference == 0 for pair in pairs):
@@ -187,12 +200,23 @@ def _of_best(answer: Answer, metric: str) -> list[str]:
     if not any(one.effect.p is not None for one in answer.rest):
         why = answer.rest[0].effect.note if answer.rest else "no other has its folds"
         return [f"{line}; against the other {len(names) - 1}: {why}"]
+    if answer.apart:
+        line += f"; not compared with {named(answer.apart, 3)}, of other folds"
+    others = len(answer.rest)
     ranked = sorted(answer.rest, key=lambda one: -answer.means[one.second])
-    beaten = [one for one in ranked if not one.tie]
     tied = sorted(answer.tied, key=lambda name: -answer.means[names.index(name)])
+    beaten, better = [one for one in ranked if one.won], [one for one in ranked if one.lost]
+    if better:
+        first, is_ = better[0], "is" if len(better) == 1 else "are"
+        line += (
+            f"; on the folds {len(better)} of the {others} others {is_} better, {names[first.second]} by"
+            f" {difference(_turned(first.effect))}, {p_text(first.p)} (Holm)"
+        )
+        if not beaten:
+            return [f"{line}; tied with {named(tied, 3)}" if tied else line]
     if not beaten:
         first = ranked[0]
-        everyone = "the other one" if len(names) == 2 else f"all {len(names) - 1} others"
+        everyone = "the other one" if others == 1 else f"all {others} others"
         told_ = f"{names[first.second]}: {difference(first.effect)}, {p_text(first.p)}, Holm"
         if all(one.effect.difference == 0 for one in ranked):
             told_ = "equal scores"
@@ -200,6 +224,6 @@ def _of_best(answer: Answer, metric: str) -> list[str]:
             told_ = f"none differs by {number(NOTHING, 4)}"
         return [f"{line}; tied with {everyone} ({told_})"]
     nearest = beaten[0]
-    won = f"better than {len(beaten)} of the {len(names) - 1} others, the nearest {names[nearest.second]}"
+    won = f"better than {len(beaten)} of the {others} others, the nearest {names[nearest.second]}"
     told_ = f"{line}; {won}: {difference(nearest.effect)}, {p_text(nearest.p)} (Holm)"
     return [f"{told_}; tied with {named(tied, 3)}" if tied else told_]

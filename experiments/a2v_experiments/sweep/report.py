@@ -36,6 +36,12 @@ def text_report(recipe: Recipe, rows: list[Row]) -> str:
     notes = [f"AP: mean ± standard deviation over folds of {recipe.name}"]
     if best is not None:
         notes.append(f"best trial by {name}: {best.name}, run {best.run_id}")
+    notes += [
+        f"{row.name}: {metric} is undefined in some folds that others have it in; with 0 there, by which it is ranked,"
+        f" it is {score:.3f}"
+        for row in rows
+        for metric, score in row.ranked.items()
+    ]
     notes += _heard(rows)
     notes += [f"{row.name}: failed: {row.reason}" for row in rows if row.status == "failed"]
     return "\n\n".join([*parts, "\n".join(notes)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from ..stages.graph import Sources, find_sources
 from ..store import lookup
 from ..store.tags import ERROR, FINGERPRINT, FOLDS_DONE, HEARD_LINE, PARAMETERS, PRUNED, STAGE, having
 from ..store.tracking import Store
+from .cells import ranked_scores
 from .trial import Task, score_of_run, trial_mark
 from .trials import Trial, trial
 
@@ -25,7 +26,8 @@ DONE = ("finished", "pruned")  # not run again
 @dataclass(frozen=True)
 class Row:
     """One trial. folds: how many it has scores of; metrics: those of its run (means over these folds).
-    heard: what its pretraining heard of the evaluation recordings, a line."""
+    heard: what its pretraining heard of the evaluation recordings, a line. ranked: metric -> its mean over folds and
+    label shares with 0 where it is undefined for this trial alone, see `ranked_scores`."""
 
     name: str
     parameters: dict[str, Any]
@@ -35,9 +37,12 @@ class Row:
     folds: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     heard: str = ""
+    ranked: Mapping[str, float] = field(default_factory=dict)
 
     def score(self, metric: str, shares: list[float]) -> float | None:
         """The metric's mean over folds and label shares, None where there is none."""
+        if metric in self.ranked:
+            return self.ranked[metric]
         return score_of_run(self.metrics, metric, shares)
 
 
@@ -66,7 +71,10 @@ def rows_of(task: Task, store: Store, sources: KnownSources) -> list[Row]:
         run = runs.get(trial_mark(one.recipe, sources.of(one.recipe), task.mark))
         if run is not None or task.known:
             rows.append(_row(one, run))
-    return rows
+    shares = task.file.resolve().folds.label_shares
+    finished = [row.run_id for row in rows if row.status == "finished"]
+    ranked = ranked_scores(store.client, finished, task.metric, shares)
+    return [replace(row, ranked={task.metric: ranked[row.run_id]}) if row.run_id in ranked else row for row in rows]
 
 
 def _row(one: Trial, run: Run | None) -> Row:

@@ -68,6 +68,16 @@ class Compared:
         """Whether nothing tells the two apart."""
         return self.p is None or self.p >= ALPHA
 
+    @property
+    def won(self) -> bool:
+        """Whether the first is better than the second."""
+        return not self.tie and self.effect.difference > 0
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is worse, as what was chosen by other scores, or by means over more than both have, may be."""
+        return not self.tie and self.effect.difference < 0
+
 
 def cells_of_both(first: Cells, second: Cells) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Scores of two variants in the cells that both have, each (seeds, folds) S F; a fold counts where all seeds of

@@ -69,8 +69,7 @@ class ParameterEffect:
     @property
     def tied(self) -> list[Any]:
         """Values that nothing tells from the best."""
-        beaten = {one.second for one in self.of_best if not one.tie}
-        return [one.value for number, one in enumerate(self.values) if number and number not in beaten]
+        return [self.values[one.second].value for one in self.of_best if one.tie]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,11 +15,22 @@ from a2v_experiments.basics.errors import UserError
 from a2v_experiments.stages import code, reused
 from a2v_experiments.store.reuse import Reuse
 from a2v_experiments.store.tags import COMMIT, DIRTY, FINGERPRINT
-from experiments_runs import World
+from experiments_runs import World, make_world
 from experiments_world import Said, call_quietly
 from mlflow.entities import Run
 
 Run_ = Callable[..., Said]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, empty_database: Path, csv_source: Path) -> World:
+    """One of its own, as what is forced stands in for what other tests look at."""
+    return make_world(tmp_path_factory.mktemp("reuse"), empty_database, csv_source)
+
+
+@pytest.fixture(scope="module")
+def first_runs(world: World) -> dict[str, list[Run]]:
+    return world.first_runs()
 
 
 @pytest.fixture

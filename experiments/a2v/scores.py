@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -67,7 +68,7 @@ def scores_table(scored: Iterable[Scored]) -> pandas.DataFrame:
 
 def summary_table(scored: Iterable[Scored]) -> pandas.DataFrame:
     """One row for each score: (trial,) label_share, class, protocol, metric, mean, std_folds (of means over seeds),
-    std_seeds (of means over folds), folds and seeds that it is of. A deviation of one value is NaN."""
+    std_seeds (of means over folds), folds, and seeds that have it in every fold. A deviation of one value is NaN."""
     rows: list[dict[str, Any]] = []
     for one in scored:
         lists = {
@@ -78,7 +79,8 @@ def summary_table(scored: Iterable[Scored]) -> pandas.DataFrame:
             several = len(lists) > 1
             seeds = seed_spreads(lists, share)
             for name, over_folds in summarise(folds).items():
-                of_seeds = seeds[name] if several else Spread(over_folds.mean, None, 1)
+                # A score can be undefined somewhere in every seed (precision of a class that nothing is said to be).
+                of_seeds = seeds.get(name, Spread(math.nan, None, 0)) if several else Spread(over_folds.mean, None, 1)
                 rows.append(
                     {
                         "trial": one.trial, "label_share": share, **_columns(name), "mean": over_folds.mean,

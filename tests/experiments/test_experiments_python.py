@@ -183,6 +183,9 @@ def test_deviations_over_folds_and_seeds_stand_apart():
     assert first["std_seeds"] == pytest.approx(np.std([0.4, 0.7], ddof=1))
     assert second["mean"] == 0.5 and np.isnan(second["std_folds"]) and np.isnan(second["std_seeds"])
     assert len(scores_table([])) == len(summary_table([Scored(None, {})])) == 0
+    holes = {0: {1.0: {0: {"precision/cc": 0.2}, 1: {}}}, 3: {1.0: {0: {}, 1: {"precision/cc": 0.6}}}}
+    (row,) = summary_table([Scored(None, holes)]).to_dict("records")  # each seed lacks it in one of the folds
+    assert (row["mean"], row["folds"], row["seeds"]) == (pytest.approx(0.4), 2, 0) and np.isnan(row["std_seeds"])
 
 
 def test_trials_of_a_sweep(new_work):

@@ -38,7 +38,7 @@ def _matching(path: Path, asked: Result) -> list[Result]:
     alike = [result for result in results if result["command"] == command]
     if not alike:
         raise UserError(f"--compare {path}: was printed by `a2v {results[0]['command']}`; must be by `a2v {command}`")
-    same = [result for result in alike if not _differing(result, asked)]
+    same: list[Result] = [result for result in alike if not _differing(result, asked)]
     if not same:
         nearest = min(alike, key=lambda result: len(_differing(result, asked)))
         names = _differing(nearest, asked)

@@ -122,6 +122,14 @@ def test_scores_that_would_overflow() -> None:
     assert all(bool(g.isfinite().all()) for g in torch.autograd.grad(out.square().sum(), leaves))
 
 
+def test_what_is_not_a_number_stays_so() -> None:
+    """Of a training that diverged the loss must say so."""
+    q, k, v = (torch.randn(1, HEADS, 300, WIDTH) for _ in range(3))
+    q[0, 0, 7, 0] = math.nan
+    out = blockwise_attention(q, k, v, AttentionBias(*Alibi(HEADS, learned=False)(300)))
+    assert bool(out[0, 0, 7].isnan().all()) and bool(out[0, 1:].isfinite().all())
+
+
 def test_a_row_that_is_all_padding_has_no_nan() -> None:
     q, k, v = (torch.randn(2, HEADS, 50, WIDTH) for _ in range(3))
     valid = torch.tensor([[True], [False]]).expand(2, 50)

@@ -4,11 +4,10 @@ Shapes: B rows, T frames (queries and keys), H heads, d width of a head.
 
 `scaled_dot_product_attention` is the reference, and what runs on accelerators and, without a gradient, on CPUs where
 ALiBi reaches far. Everything else is done in blocks (`a2v_model.blockwise`): to learn on a CPU, because dropout or
-learned scales make the reference build whole (B, H, T, T) matrices; without a gradient where most keys of some heads are
-too far away to have a weight; and where the whole bias would be too large.
+learned scales make the reference build whole (B, H, T, T) matrices; without a gradient where most keys of some heads
+are too far away to have a weight; and where the whole bias would be too large.
 """
 
-import math
 from dataclasses import dataclass, field
 
 import torch
@@ -18,7 +17,7 @@ from torch.nn import functional
 from a2v_model.blockwise import HEIGHT, BlockwiseAttention, Distances, local_attention
 
 MOST_KEPT = 1 << 27  # values of a bias that is built as a whole: 512 MB, 10 s of the largest model take half of it
-USUAL_REACH = 40.0  # e^-30 and scores of 5: times 1 / factor the frames that a head of a usual model sees on either side
+USUAL_REACH = 40.0  # over a head's factor: frames that it sees on either side, with e^-30 and scores of 5
 WORTH_BLOCKS = 0.88  # share of all scores up to which blocks are faster than torch's flash kernel without a gradient
 
 
@@ -27,7 +26,8 @@ class AttentionBias:
     """Additive bias -factor * |i - j|, and keys beyond an item's end left out; built once, shared by layers.
 
     `index` holds the frame numbers in time order, (1, T), or (B, T) where every row has kept other frames; `factor`
-    (H,) is slope times scale, not negative; `valid` (B, T) marks real frames. Each is None where there is nothing to add.
+    (H,) is slope times scale, not negative; `valid` (B, T) marks real frames. Each is None where there is nothing to
+    add.
     """
 
     index: Tensor | None

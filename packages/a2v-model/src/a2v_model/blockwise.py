@@ -5,8 +5,8 @@ Shapes: B rows, T frames (queries and keys), H heads, d width of a head, R queri
 Scores are s_ij = q_i k_j / sqrt(d) - f |i - j| with the factor f of a head. A query's largest score is at least its own
 s_ii, where the distance is 0; every score is at most |q_i| max_j |k_j| / sqrt(d) - f |i - j|. So a key farther than
 (|q_i| max_j |k_j| / sqrt(d) - s_ii + 30) / f has a weight below e^-30 of the largest, which is far below float32's
-resolution of their sum: it is left out, exactly as if its weight had been rounded to 0. What is subtracted from all keys
-changes no softmax, so the keys' mean is taken off first and the bound gets smaller.
+resolution of their sum: it is left out, exactly as if its weight had been rounded to 0. What is subtracted from all
+keys changes no softmax, so the keys' mean is taken off first and the bound gets smaller.
 
 Three things make a piece cheap. Where the bound is small (`TAME`) no score can overflow and none need be compared with
 the largest; powers of 2 are three times as fast as torch's exp; and keys are held in reversed order, so that the
@@ -27,7 +27,7 @@ from a2v_model.layers import keep_mask, keep_rate
 LOG2_E = 1 / math.log(2)
 NEGLIGIBLE = 30 * LOG2_E  # a weight of 2 to the minus this, of the largest, is 0 (scores here are in powers of 2)
 TAME = 20 * LOG2_E  # a bound on scores up to which their powers need no common factor taken off
-FLOOR = -64 * LOG2_E  # tame scores are cut here: products with smaller weights would be denormal numbers, 50 times as slow
+FLOOR = -64 * LOG2_E  # tame scores are cut here: smaller weights' products are denormal numbers, 50 times as slow
 HEIGHT = 256  # queries of a piece
 PIECE_SCORES = 1 << 18  # scores of a piece of several heads: 1 MB
 PIECE_COST = 1 << 13  # what a piece costs by itself, in scores
@@ -135,9 +135,7 @@ class Scores:
         return out.sub_(peak).clamp_(min=-NEGLIGIBLE).exp2_().sub_(2**-NEGLIGIBLE).clamp_(min=0)
 
 
-def prepared(
-    q: Tensor, k: Tensor, factor: Tensor | None, distances: Distances | None, valid: Tensor | None
-) -> Scores:
+def prepared(q: Tensor, k: Tensor, factor: Tensor | None, distances: Distances | None, valid: Tensor | None) -> Scores:
     """What to compare with what. q, k (B, H, T, d) in float32 or more, factor (H,) and distances or neither, valid
     (B, T): frames that are no padding, or None."""
     rows, heads, frames, width = q.shape
@@ -165,6 +163,7 @@ def prepared(
         need = need.masked_fill(~valid[:, None], math.inf)  # its own key is none of those it is compared with
     need = functional.max_pool1d(need, height, ceil_mode=True)
     reach = 1.001 * need / (LOG2_E * factor[:, None])  # a rounding more than needed; without a slope it is infinite
+    reach = reach.nan_to_num(nan=math.inf)  # of a training that diverged: the result is NaN, too
     first, last = index[:, [a for a, _ in ends]], index[:, [b - 1 for _, b in ends]]
     sorted_index = index.expand(rows, -1).contiguous()
     low = torch.searchsorted(sorted_index, (first[:, None] - reach).flatten(1))
@@ -176,9 +175,7 @@ def prepared(
     return scores
 
 
-def _pieces(
-    ranges: Tensor, tame: Tensor, cut: Tensor, ends: list[tuple[int, int]], frames: int
-) -> Iterator[Piece]:
+def _pieces(ranges: Tensor, tame: Tensor, cut: Tensor, ends: list[tuple[int, int]], frames: int) -> Iterator[Piece]:
     """ranges (B, H, blocks, 2): first and last + 1 of the keys. Neighbouring heads go together where the keys that some
     of them would not need cost less than another piece."""
     for row, (of_row, tame_row, cut_row) in enumerate(zip(ranges.tolist(), tame.tolist(), cut.tolist(), strict=True)):
@@ -195,7 +192,8 @@ def _pieces(
                         break
                     low, high, end = min(low, own_low), max(high, own_high), end + 1
                 keys = slice(frames - high, frames - low)
-                cutting = any(of_head[block] for of_head in cut_row[head:end])
+                alike = all(of_head[block] == [low, high] for of_head in of_row[head:end])
+                cutting = not alike or any(of_head[block] for of_head in cut_row[head:end])
                 yield Piece(row, slice(head, end), slice(start, stop), keys, tame_row[head], cutting)
                 head = end
 

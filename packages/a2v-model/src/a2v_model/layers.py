@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from a2v_model.cpu_kernels import channels_last_convolution, strided_convolution
+from a2v_model.grouped_convolutions import grouped_convolution, has_products
 
 
 class LayerNorm(nn.LayerNorm):
@@ -74,6 +75,10 @@ class ChannelsLastConv(nn.Conv1d):
         large = x_BTC.shape[1] * x_BTC.shape[2] >= LARGE_ITEM
         if large and self._learns_on_cpu(x_BTC) and self.groups == 1 and self.bias is None:
             return strided_convolution(x_BTC, self.weight, self.stride[0], *self.pad)
+        same = self.stride[0] == 1 and sum(self.pad) == self.kernel_size[0] - 1
+        if self.groups > 1 and same and has_products(x_BTC, self.weight):
+            dtype = autocast_dtype(x_BTC)
+            return grouped_convolution(x_BTC, self.weight, self.bias, self.pad[0], self.groups, dtype)
         return channels_last_convolution(x_BTC, self.weight, self.bias, self.stride[0], *self.pad, groups=self.groups)
 
     def _learns_on_cpu(self, x_BTC: Tensor) -> bool:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from a2v_model.attention import AttentionBias, attend, in_blocks
 from a2v_model.config import EncoderConfig
-from a2v_model.layers import Dropout, LayerNorm, NormedConv, autocast_dtype
+from a2v_model.layers import Dropout, LayerNorm, NormedConv, autocast_dtype, only_padding
 from a2v_model.recomputation import Recomputing
 
 
@@ -184,7 +184,7 @@ class Encoder(Recomputing):
         results (MLP outputs before residual and norm) of the last `results` main blocks that ran: layerdrop,
         in train mode, skips blocks of the prenet and main ones by draws from `generator`.
         """
-        frames = x_BTD.shape[1]
+        frames, valid_BT = x_BTD.shape[1], only_padding(valid_BT)
         if kept_BU is None:
             x_BTD = self.embed(x_BTD, valid_BT)
         else:

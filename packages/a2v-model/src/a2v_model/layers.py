@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from a2v_model.cpu_kernels import channels_last_convolution, strided_convolution
+from a2v_model.grouped_convolutions import grouped_convolution, has_products
 
 
 class LayerNorm(nn.LayerNorm):
@@ -24,6 +25,7 @@ def autocast_dtype(x: Tensor) -> torch.dtype:
 
 
 _LEVELS = 1 << 16
+EPSILON = 1e-5  # added to variances in batch normalisation
 LARGE_ITEM = 1 << 18  # values of an item from which a convolution's own backward pass pays
 
 
@@ -52,6 +54,13 @@ class Dropout(nn.Dropout):
         return x * (keep_mask(x.shape, self.p).to(x.dtype) / keep_rate(self.p))
 
 
+def only_padding(valid_BT: Tensor | None) -> Tensor | None:
+    """`valid_BT`, or None where it says that nothing is padding (on the CPU: elsewhere one would have to wait)."""
+    if valid_BT is not None and valid_BT.device.type == "cpu" and not torch.compiler.is_compiling():
+        return None if bool(valid_BT.all()) else valid_BT
+    return valid_BT
+
+
 class ChannelsLastConv(nn.Conv1d):
     """A Conv1d on (B, T, C) -> (B, T', C'): 'same' where the stride is 1 (for even kernels one frame more on the
     right), else padded by ceil(stride / 2) frames on both sides (spec 2)."""
@@ -74,6 +83,10 @@ class ChannelsLastConv(nn.Conv1d):
         large = x_BTC.shape[1] * x_BTC.shape[2] >= LARGE_ITEM
         if large and self._learns_on_cpu(x_BTC) and self.groups == 1 and self.bias is None:
             return strided_convolution(x_BTC, self.weight, self.stride[0], *self.pad)
+        same = self.stride[0] == 1 and sum(self.pad) == self.kernel_size[0] - 1
+        if self.groups > 1 and same and has_products(x_BTC, self.weight):
+            dtype = autocast_dtype(x_BTC)
+            return grouped_convolution(x_BTC, self.weight, self.bias, self.pad[0], self.groups, dtype)
         return channels_last_convolution(x_BTC, self.weight, self.bias, self.stride[0], *self.pad, groups=self.groups)
 
     def _learns_on_cpu(self, x_BTC: Tensor) -> bool:
@@ -118,12 +131,21 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.float()
-        if not (self.training and self.weight.requires_grad):
-            return functional.batch_norm(x, self.mean, self.var, self.weight, self.bias)
+        if not self.of_batch():
+            return functional.batch_norm(x, self.mean, self.var, self.weight, self.bias, eps=EPSILON)
         mean, var = torch.zeros_like(self.mean), torch.ones_like(self.var)
-        out = functional.batch_norm(x, mean, var, self.weight, self.bias, training=True, momentum=1.0)
+        out = functional.batch_norm(x, mean, var, self.weight, self.bias, training=True, momentum=1.0, eps=EPSILON)
         self.pending += torch.cat([mean, var, mean.new_ones(1)])  # with momentum 1 they are the batch's own
         return out
+
+    def of_batch(self) -> bool:
+        """Whether the batch's own statistics are used, not the running averages."""
+        return self.training and self.weight.requires_grad
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """What normalisation with the running averages does: x * scale + shift, (C,) both, float32."""
+        scale = self.weight * (self.var + EPSILON).rsqrt()
+        return scale, self.bias - self.mean * scale
 
 
 def settle_batch_norms(model: nn.Module, across: Callable[[Tensor], Tensor]) -> None:

@@ -15,6 +15,7 @@ from a2v_model.attention import AttentionBias, attend, in_blocks
 from a2v_model.config import EncoderConfig
 from a2v_model.layers import Dropout, LayerNorm, NormedConv, autocast_dtype, only_padding
 from a2v_model.recomputation import Recomputing
+from a2v_model.sparse_convolutions import put, take
 
 
 class PositionalEncoder(Recomputing):
@@ -30,6 +31,23 @@ class PositionalEncoder(Recomputing):
             x_BTD = self.part(conv, x_BTD)
             if valid_BT is not None:  # beyond the end of a shorter item there is nothing, in every layer
                 x_BTD = x_BTD * valid_BT[:, :, None]
+        return x_BTD
+
+    def of_kept(self, x_BUD: Tensor, kept_BU: Tensor, frames: int) -> Tensor:
+        """The encoding of kept frames (B, U, D) where all other frames are 0: only the layers between the first and
+        the last one compute what is not kept."""
+        if not self.convs:
+            return x_BUD
+        x_BTD = x_BUD
+        for i, conv in enumerate(self.convs):
+            assert isinstance(conv, NormedConv)
+            first, last = i == 0, i == len(self.convs) - 1
+            if first and last:
+                x_BTD = self.part(conv.at, put(x_BUD, kept_BU, frames), kept_BU)
+            elif first:
+                x_BTD = self.part(conv.of_few, x_BUD, kept_BU, frames)
+            else:
+                x_BTD = self.part(conv.at, x_BTD, kept_BU) if last else self.part(conv, x_BTD)
         return x_BTD
 
 
@@ -164,6 +182,13 @@ class Encoder(Recomputing):
             x_BTD = x_BTD * valid_BT[:, :, None]
         return x_BTD + self.positional(x_BTD, valid_BT)
 
+    def embed_kept(self, x_BTD: Tensor, kept_BU: Tensor, valid_BT: Tensor | None = None) -> Tensor:
+        """As `embed` where all frames but the kept ones are 0; of those only: (B, U, D)."""
+        x_BUD = take(x_BTD, kept_BU)
+        if valid_BT is None:
+            return x_BUD + self.positional.of_kept(x_BUD, kept_BU, x_BTD.shape[1])
+        return take(self.embed(put(x_BUD, kept_BU, x_BTD.shape[1]), valid_BT), kept_BU)
+
     def bias(self, frames: int, kept_BU: Tensor | None = None, valid_BT: Tensor | None = None) -> AttentionBias:
         """Additive attention bias, built once and shared by all layers."""
         index, factor_H = (None, None) if self.alibi is None else self.alibi(frames, kept_BU)
@@ -185,12 +210,7 @@ class Encoder(Recomputing):
         in train mode, skips blocks of the prenet and main ones by draws from `generator`.
         """
         frames, valid_BT = x_BTD.shape[1], only_padding(valid_BT)
-        if kept_BU is None:
-            x_BTD = self.embed(x_BTD, valid_BT)
-        else:
-            index_BUD = kept_BU[:, :, None].expand(-1, -1, x_BTD.shape[2])
-            visible_BT1 = x_BTD.new_zeros(*x_BTD.shape[:2], 1).scatter_(1, kept_BU[:, :, None], 1.0)
-            x_BTD = self.embed(x_BTD * visible_BT1, valid_BT).gather(1, index_BUD)
+        x_BTD = self.embed(x_BTD, valid_BT) if kept_BU is None else self.embed_kept(x_BTD, kept_BU, valid_BT)
         bias = self.bias(frames, kept_BU, valid_BT)
         if self.compiled or not in_blocks(x_BTD, bias):
             bias.dense(autocast_dtype(x_BTD))  # built here, not in a block that is compiled or computed twice

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from a2v_model.cpu_kernels import channels_last_convolution, strided_convolution
 from a2v_model.grouped_convolutions import grouped_convolution, has_products
+from a2v_model.sparse_convolutions import convolution_at, convolution_from, few, put, take
 
 
 class LayerNorm(nn.LayerNorm):
@@ -105,8 +106,24 @@ class NormedConv(ChannelsLastConv):
         self.pad = (kernel // 2, (kernel - 1) // 2)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        y_BTC = super().forward(x_BTC)
-        return functional.gelu(functional.layer_norm(y_BTC.float(), y_BTC.shape[-1:]))
+        return self._activated(super().forward(x_BTC))
+
+    def at(self, x_BTC: Tensor, index_BU: Tensor) -> Tensor:
+        """The results (B, U, F) of some frames only."""
+        if self.bias is None or not few(index_BU, x_BTC.shape[1]):
+            return self._activated(take(super().forward(x_BTC), index_BU))
+        fixed = (self.weight, self.bias, self.pad[0], self.groups, autocast_dtype(x_BTC))
+        return self._activated(convolution_at(x_BTC, index_BU, *fixed))
+
+    def of_few(self, x_BUC: Tensor, index_BU: Tensor, frames: int) -> Tensor:
+        """The results (B, T, F) where all frames but some are 0."""
+        if self.bias is None or not few(index_BU, frames):
+            return self(put(x_BUC, index_BU, frames))
+        fixed = (self.weight, self.bias, self.pad[0], self.groups, autocast_dtype(x_BUC))
+        return self._activated(convolution_from(x_BUC, index_BU, frames, *fixed))
+
+    def _activated(self, y_BTF: Tensor) -> Tensor:
+        return functional.gelu(functional.layer_norm(y_BTF.float(), y_BTF.shape[-1:]))
 
 
 class BatchNorm(nn.Module):

@@ -99,14 +99,16 @@ class Pretrainer(Inference):
         if fill_RMD is None:
             shape = (*masked_RM.shape, x_BTD.shape[2])
             fill_RMD = noise(shape, self.config.mask_noise, x_BTD.device, generator)
-        predictions_RTD = self.predict(x_BTD, kept_RU, masked_RM, fill_RMD)
-        return self._score(predictions_RTD, self.targets(x_BTD), masked_RM)
+        predictions_RMD = self.predict(x_BTD, kept_RU, masked_RM, fill_RMD, only_masked=True)
+        return self._score(predictions_RMD, self.targets(x_BTD), masked_RM)
 
-    def predict(self, x_BTD: Tensor, kept_RU: Tensor, masked_RM: Tensor, fill_RMD: Tensor) -> Tensor:
-        """The student's predictions (R, T, D) from features (B, T, D)."""
+    def predict(
+        self, x_BTD: Tensor, kept_RU: Tensor, masked_RM: Tensor, fill_RMD: Tensor, only_masked: bool = False
+    ) -> Tensor:
+        """The student's predictions (R, T, D) from features (B, T, D), or only of masked frames, (R, M, D)."""
         x_RTD = x_BTD.repeat_interleave(len(kept_RU) // len(x_BTD), dim=0)
         context_RUD, _ = self.student.contextualise(x_RTD, kept_RU)
-        return self.decoder(context_RUD, kept_RU, masked_RM, fill_RMD)
+        return self.decoder(context_RUD, kept_RU, masked_RM, fill_RMD, only_masked)
 
     @torch.no_grad()
     def targets(self, x_BTD: Tensor) -> Tensor:
@@ -114,12 +116,11 @@ class Pretrainer(Inference):
         _, results = self.teacher(x_BTD.detach(), results=self.config.target_layers)
         return average_targets(results)
 
-    def _score(self, predictions_RTD: Tensor, targets_BTD: Tensor, masked_RM: Tensor) -> PretrainOutput:
-        rows, frames, dim = predictions_RTD.shape
+    def _score(self, predictions_RMD: Tensor, targets_BTD: Tensor, masked_RM: Tensor) -> PretrainOutput:
+        (rows, _, dim), frames = predictions_RMD.shape, targets_BTD.shape[1]
         segment_R1 = torch.arange(rows, device=masked_RM.device)[:, None] // (rows // len(targets_BTD))
         target_ND = targets_BTD[segment_R1, masked_RM].flatten(0, 1)
-        index_RMD = masked_RM[:, :, None].expand(-1, -1, dim)
-        prediction_ND = predictions_RTD.gather(1, index_RMD).flatten(0, 1).float()
+        prediction_ND = predictions_RMD.flatten(0, 1).float()
         loss_sum = functional.mse_loss(prediction_ND, target_ND, reduction="sum") / math.sqrt(dim)
         masked = masked_RM.numel()
         return PretrainOutput(loss_sum, masked, spread(target_ND), spread(prediction_ND), masked / (rows * frames))

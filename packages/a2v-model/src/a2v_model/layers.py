@@ -133,8 +133,7 @@ def settle_batch_norms(model: nn.Module, across: Callable[[Tensor], Tensor]) -> 
         return
     totals = across(torch.cat([norm.pending for norm in norms])).split([len(norm.pending) for norm in norms])
     for norm, total in zip(norms, totals, strict=True):
-        if float(total[-1]) > 0:
-            mean, var = (total[:-1] / total[-1]).chunk(2)
-            norm.mean.lerp_(mean, norm.momentum)
-            norm.var.lerp_(var, norm.momentum)
+        mean, var = (total[:-1] / total[-1]).chunk(2)
+        for running, new in ((norm.mean, mean), (norm.var, var)):  # where none was counted, new is NaN; nobody waits
+            running.copy_(torch.where(total[-1] > 0, running.lerp(new, norm.momentum), running))
         norm.pending.zero_()

@@ -14,7 +14,10 @@ from torch.nn import functional
 from a2v_model.attention import AttentionBias, attend, in_blocks
 from a2v_model.config import EncoderConfig
 from a2v_model.layers import Dropout, LayerNorm, NormedConv, autocast_dtype
+from a2v_model.masking import filled_up
 from a2v_model.recomputation import Recomputing
+
+KEPT_MULTIPLE = 16
 
 
 class PositionalEncoder(Recomputing):
@@ -145,6 +148,7 @@ class Encoder(Recomputing):
     """Everything after the projection: what the EMA follows and the teacher is a copy of."""
 
     compiled = False
+    kept_multiple: int | None = None  # of the number of kept frames; None: KEPT_MULTIPLE on accelerators, else 1
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -185,12 +189,15 @@ class Encoder(Recomputing):
         in train mode, skips blocks of the prenet and main ones by draws from `generator`.
         """
         frames = x_BTD.shape[1]
+        real = None if kept_BU is None else kept_BU.shape[1]  # of those that go through the transformer
         if kept_BU is None:
             x_BTD = self.embed(x_BTD, valid_BT)
         else:
+            kept_BU, kept_valid_BU = filled_up(kept_BU, self._multiple(x_BTD.device))
             index_BUD = kept_BU[:, :, None].expand(-1, -1, x_BTD.shape[2])
             visible_BT1 = x_BTD.new_zeros(*x_BTD.shape[:2], 1).scatter_(1, kept_BU[:, :, None], 1.0)
             x_BTD = self.embed(x_BTD * visible_BT1, valid_BT).gather(1, index_BUD)
+            valid_BT = kept_valid_BU
         bias = self.bias(frames, kept_BU, valid_BT)
         if self.compiled or not in_blocks(x_BTD, bias):
             bias.dense(autocast_dtype(x_BTD))  # built here, not in a block that is compiled or computed twice
@@ -199,7 +206,13 @@ class Encoder(Recomputing):
         for block in self._active(generator):
             x_BTD, f_BTD = self.part(block, x_BTD, bias)
             layer_results.append(f_BTD)
-        return x_BTD, layer_results[len(layer_results) - min(results, len(layer_results)) :]
+        last = layer_results[len(layer_results) - min(results, len(layer_results)) :]
+        if real is None or real == x_BTD.shape[1]:
+            return x_BTD, last
+        return x_BTD[:, :real], [result_BTD[:, :real] for result_BTD in last]
+
+    def _multiple(self, device: torch.device) -> int:
+        return self.kept_multiple or (1 if device.type == "cpu" else KEPT_MULTIPLE)
 
     def walk(self, x_BTD: Tensor) -> Iterator[LayerStep]:
         """Features (B, T, D) through every block, those of the prenet first, one at a time so that nothing is kept;

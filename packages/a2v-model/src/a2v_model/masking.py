@@ -88,6 +88,23 @@ def masked_indices(mask_BT: Tensor) -> Tensor:
     return mask_BT.nonzero()[:, 1].view(rows, -1)
 
 
+def filled_up(kept_BU: Tensor, multiple: int) -> tuple[Tensor, Tensor | None]:
+    """Indices of kept frames with the last one repeated until their number is a multiple; bool (B, U') of those that
+    are frames, None where all are.
+
+    An accelerator computes in pieces of 8 or 16, and kernels that are made for a number of frames serve again. Not to a
+    number that leaves 64 of 128: there cuDNN's attention had NaN gradients (pytorch #196678, since 2.11).
+    """
+    kept = kept_BU.shape[1]
+    more = -kept % multiple
+    if multiple > 1 and (kept + more) % 128 == 64:
+        more += multiple
+    if not more:
+        return kept_BU, None
+    valid_U = torch.arange(kept + more, device=kept_BU.device) < kept
+    return torch.cat([kept_BU, kept_BU[:, -1:].expand(-1, more)], dim=1), valid_U.expand(len(kept_BU), -1)
+
+
 def noise(shape: tuple[int, ...], std: float, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
     """Gaussian noise on `device`, determined by the CPU generator (one draw of it elsewhere)."""
     if device.type != "cpu":

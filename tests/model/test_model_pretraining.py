@@ -94,6 +94,22 @@ def test_they_are_never_64_more_than_a_multiple_of_128() -> None:
     assert not any(size % 128 == 64 or size % 16 for size in sizes)
 
 
+def test_norms_in_bfloat16_golden(pretrainer: Pretrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As accelerators have them under autocast; with bfloat16 products alone the targets are off by 0.011."""
+    golden, meta, kinds = tensors("g3_pretrain"), facts("g3_pretrain"), []
+    monkeypatch.setattr("a2v_model.layers.norm_dtype", lambda x: torch.bfloat16)
+    pretrainer.student.blocks[0].register_forward_pre_hook(lambda _, given: kinds.append(given[0].dtype))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = pretrainer(golden["source"], mask_RT=golden["mask"].bool(), fill_RMD=_silence())
+        targets = pretrainer.targets(golden["local_features"])
+    out.loss_sum.backward()
+    assert kinds == [torch.bfloat16]
+    assert relative_error(targets, golden["targets"]) < 0.02
+    assert math.isclose(out.loss_sum.item(), meta["loss_sum"], rel_tol=0.005)
+    squares = sum(float(p.grad.norm()) ** 2 for p in pretrainer.parameters() if p.grad is not None)
+    assert math.isclose(math.sqrt(squares), math.hypot(*meta["grad_norms"].values()), rel_tol=0.005)
+
+
 def test_gradients_golden(pretrainer: Pretrainer) -> None:
     golden, meta = tensors("g3_pretrain"), facts("g3_pretrain")
     out = pretrainer(golden["source"], mask_RT=golden["mask"].bool(), fill_RMD=_silence())

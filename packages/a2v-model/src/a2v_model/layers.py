@@ -11,10 +11,30 @@ from a2v_model.cpu_kernels import channels_last_convolution, strided_convolution
 
 
 class LayerNorm(nn.LayerNorm):
-    """LayerNorm computed and returned in float32, whatever autocast does around it."""
+    """LayerNorm that returns `norm_dtype`, whatever autocast would do; its sums are float32 in any case."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.layer_norm(x.float(), self.normalized_shape, self.weight, self.bias, self.eps)
+        return layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+
+def layer_norm(
+    x: Tensor, shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """functional.layer_norm in `norm_dtype`."""
+    kind = norm_dtype(x)
+    if kind == torch.float32:
+        return functional.layer_norm(x.float(), shape, weight, bias, eps)
+    weight, bias = (None if one is None else one.to(kind) for one in (weight, bias))
+    with torch.autocast(x.device.type, enabled=False):
+        return functional.layer_norm(x.to(kind), shape, weight, bias, eps)
+
+
+def norm_dtype(x: Tensor) -> torch.dtype:
+    """Float32 on a CPU; where an accelerator computes in bfloat16, that: what follows is a product in it, and what a
+    residual adds to is half as large in memory. Targets of the golden model are then off by 1.8 % instead of 1.1 %."""
+    kind = x.device.type
+    halved = kind != "cpu" and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if halved else torch.float32
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype:
@@ -82,7 +102,7 @@ class ChannelsLastConv(nn.Conv1d):
 
 
 class NormedConv(ChannelsLastConv):
-    """Of positional encoder and decoder: a convolution, LayerNorm over channels without affine in float32, GELU.
+    """Of positional encoder and decoder: a convolution, LayerNorm over channels without affine, GELU.
 
     'same' padding; for even kernels one frame more on the LEFT, other than in the front end (spec 3).
     """
@@ -93,7 +113,7 @@ class NormedConv(ChannelsLastConv):
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         y_BTC = super().forward(x_BTC)
-        return functional.gelu(functional.layer_norm(y_BTC.float(), y_BTC.shape[-1:]))
+        return functional.gelu(layer_norm(y_BTC, y_BTC.shape[-1:]))
 
 
 class BatchNorm(nn.Module):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from a2v_model.attention import AttentionBias, attend, in_blocks
+from a2v_model.attention import AttentionBias, attend, in_a_kernel, in_blocks
 from a2v_model.config import EncoderConfig
 from a2v_model.layers import Dropout, LayerNorm, NormedConv, autocast_dtype
 from a2v_model.masking import filled_up
@@ -199,7 +199,7 @@ class Encoder(Recomputing):
             x_BTD = self.embed(x_BTD * visible_BT1, valid_BT).gather(1, index_BUD)
             valid_BT = kept_valid_BU
         bias = self.bias(frames, kept_BU, valid_BT)
-        if self.compiled or not in_blocks(x_BTD, bias):
+        if self.compiled or not (in_blocks(x_BTD, bias) or self._in_a_kernel(x_BTD, bias)):
             bias.dense(autocast_dtype(x_BTD))  # built here, not in a block that is compiled or computed twice
         x_BTD = self.prenet(x_BTD, bias, generator)
         layer_results: list[Tensor] = []
@@ -210,6 +210,11 @@ class Encoder(Recomputing):
         if real is None or real == x_BTD.shape[1]:
             return x_BTD, last
         return x_BTD[:, :real], [result_BTD[:, :real] for result_BTD in last]
+
+    def _in_a_kernel(self, x_BTD: Tensor, bias: AttentionBias) -> bool:
+        config, kind = self.config, autocast_dtype(x_BTD)
+        dropout = config.attention_dropout if self.training else 0.0
+        return in_a_kernel(x_BTD.device, kind, config.dim // config.heads, bias, dropout)
 
     def _multiple(self, device: torch.device) -> int:
         return self.kept_multiple or (1 if device.type == "cpu" else KEPT_MULTIPLE)

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 580.0
 SOURCES = ["packages/a2v-model/src", "packages/a2v-data/src", "packages/a2v-eval/src", "experiments"]
 BENCH = [sys.executable, "-m", "a2v_experiments", "bench"]
+TORCH = {"A2V_ATTENTION": "torch"}  # not the project's kernel (a2v_model/attention_triton.py)
 DEVICE = """
 import json, platform, torch
 cuda = torch.cuda.is_available()
@@ -40,6 +41,7 @@ class Step:
     name: str
     limit_s: float
     command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -61,11 +63,11 @@ def steps(folder: Path, dry: bool) -> list[Step]:
     if dry:
         small = ["--preset", "tiny", "--segment-s", "1", "--steps", "1", "--segments", "2", "--json"]
         return [
-            Step("device", 60, [sys.executable, "-c", DEVICE]),
-            Step("tests", 300, [*tests, "-k", "golden"]),
-            Step("pretrain tiny, 2 segments", 120, [*BENCH, "train", *small, "--profile"]),
-            Step("finetune tiny, 2 segments", 120, [*BENCH, "train", "--stage", "finetune", *small]),
-            Step("predict tiny", 120, [*BENCH, "predict", "--preset", "tiny", "--minutes", "0.2", "--json"]),
+            Step("device", 300, [sys.executable, "-c", DEVICE]),
+            Step("tests", 600, [*tests, "-k", "golden"]),
+            Step("pretrain tiny, 2 segments", 300, [*BENCH, "train", *small, "--profile"]),
+            Step("finetune tiny, 2 segments", 300, [*BENCH, "train", "--stage", "finetune", *small]),
+            Step("predict tiny", 300, [*BENCH, "predict", "--preset", "tiny", "--minutes", "0.2", "--json"]),
         ]
 
     def train(segments: int, *more: str, stage: str = "pretrain") -> list[str]:
@@ -83,6 +85,8 @@ def steps(folder: Path, dry: bool) -> list[Step]:
         Step("pretrain meerkat, 8 segments", 50, train(8, "--steps", "5")),
         Step("finetune meerkat, 16 segments", 60, train(16, "--profile", stage="finetune")),
         Step("predict base", 60, predict("base", 120)),
+        Step("finetune meerkat, 16 segments, torch's attention", 50, train(16, stage="finetune"), TORCH),
+        Step("pretrain meerkat, 32 segments, torch's attention", 60, train(32), TORCH),
         Step("pretrain meerkat, 48 segments", 60, train(48)),
         Step("pretrain base, 64 segments", 40, [*BENCH, "train", "--preset", "base", "--segments", "64", "--json"]),
     ]
@@ -98,7 +102,8 @@ def run(step: Step, log: Path, environment: dict[str, str], most_s: float) -> Do
         file.write(f"\n=== {step.name}: {command}\n")
         file.flush()
         process = subprocess.Popen(
-            step.command, stdout=subprocess.PIPE, stderr=file, text=True, cwd=ROOT, env=environment,
+            step.command, stdout=subprocess.PIPE, stderr=file, text=True, cwd=ROOT,
+            env=environment | step.environment,
             start_new_session=True,
         )  # fmt: skip
         state = "failed"
@@ -181,9 +186,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="infra/gpu_check.sh", description="Tests and benchmarks on a GPU.")
     parser.add_argument("folder", nargs="?", default=os.environ.get("OUT") or "gpu-check", type=Path)
     parser.add_argument("--dry-run", action="store_true", help="on the CPU, in tiny sizes")
-    parser.add_argument("--limit-s", type=float, default=LIMIT_S, help="for all steps together")
+    parser.add_argument("--limit-s", type=float, help=f"for all steps together; {LIMIT_S:g}, of a dry run 1800")
     given = parser.parse_args(arguments)
-    folder, end = given.folder.resolve(), time.monotonic() + given.limit_s
+    limit_s = given.limit_s if given.limit_s is not None else 1800.0 if given.dry_run else LIMIT_S
+    folder, end = given.folder.resolve(), time.monotonic() + limit_s
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "check.log"
     log.write_text("", encoding="utf-8")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 Made = TypeVar("Made")
+Value = TypeVar("Value")
 Place = tuple[int, int]  # update, micro-batch
 
 
@@ -59,6 +60,7 @@ def pinned(value: Any) -> Any:
         return value
 
 
-def on_device(value: Any, device: torch.device) -> Any:
+def on_device(value: Value, device: torch.device) -> Value:
     """A value with its tensors on the device, at once if they are `pinned`."""
-    return each_tensor(value, lambda tensor: tensor.to(device, non_blocking=True))
+    moved: Value = each_tensor(value, lambda tensor: tensor.to(device, non_blocking=True))
+    return moved

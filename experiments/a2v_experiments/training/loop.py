@@ -256,7 +256,10 @@ def learning_rate(update: int, updates: int, config: OptimizerConfig) -> float:
 def _across(group: Group, totals: dict[str, Tensor | float], task: Task) -> tuple[list[str], Tensor]:
     """Sums over the workers (N,) on the device; one without a micro-batch in this update contributes zeros."""
     keys = sorted({"loss", "frames", *task.sum_names})
-    kind = {"dtype": torch.float64, "device": group.device}
     given = [totals.get(key, 0.0) for key in keys]
-    sums = [value.to(**kind) if isinstance(value, Tensor) else torch.full((), value, **kind) for value in given]
+    device, kind = group.device, torch.float64  # filling a tensor waits for nobody, other than a copy of a number
+    sums = [
+        value.to(device, kind) if isinstance(value, Tensor) else torch.full((), value, dtype=kind, device=device)
+        for value in given
+    ]
     return keys, group.sum(torch.stack(sums))

@@ -172,12 +172,12 @@ class PretrainTask(_TaskBase):
         _, read_BN, samples_B = self.read(update, micro)
         heard = Heard(torch.from_numpy(read_BN), torch.from_numpy(samples_B))
         mixing = draw(len(read_BN), self.config.bcl, generator) if self.config.bcl else None
-        return PretrainBatch(heard, mixing, self.model.draw(*read_BN.shape, generator))
+        return PretrainBatch(heard, mixing, self.model.draw(len(read_BN), self.samples, generator))
 
     def step(self, update: int, micro: int, generator: torch.Generator, batch: PretrainBatch | None = None) -> Step:
         batch = on_device(batch or self.prepare(update, micro, generator), self.device)
         waveform_BN = self.normalised(batch.heard)
-        if self.config.bcl:
+        if self.config.bcl and batch.mixing is not None:
             waveform_BN, _ = mix(waveform_BN, None, self.corpus.sample_rate, self.config.bcl, batch.mixing)
         out = self.model(waveform_BN, generator, masks=batch.masks)
         frames = float(out.masked_frames)

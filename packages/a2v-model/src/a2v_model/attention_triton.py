@@ -47,11 +47,11 @@ def _scores(q, k, index_i, index_j, factor, valid_j, inside_j, scale):  # type: 
 
 
 @triton.jit(do_not_specialize=["seed"])
-def _forward(
+def _forward(  # type: ignore[no-untyped-def]
     q_ptr, k_ptr, v_ptr, index_ptr, factor_ptr, valid_ptr, out_ptr, lse_ptr, seed, dropout, scale,
     frames, index_step, valid_step,
     HEADS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr, DROPS: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     block, bh = tl.program_id(0), tl.program_id(1)
     b, head = bh // HEADS, bh % HEADS
     i, d = block * BLOCK + tl.arange(0, BLOCK), tl.arange(0, WIDTH)
@@ -85,10 +85,10 @@ def _forward(
 
 
 @triton.jit
-def _d_scores(
+def _d_scores(  # type: ignore[no-untyped-def]
     q, k, v, d_out, lse, inner, index_i, index_j, factor, valid_j, inside_i, inside_j, scale, seed, bh, i, j, frames,
     dropout, DROPS: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Weights, weights after dropout, and the gradient of the scores, (i, j) in float32."""
     s = _scores(q, k, index_i, index_j, factor, valid_j, inside_j, scale)
     p = tl.where(inside_i[:, None], tl.exp(s - lse[:, None]), 0.0)
@@ -102,11 +102,11 @@ def _d_scores(
 
 
 @triton.jit(do_not_specialize=["seed"])
-def _backward_q(
+def _backward_q(  # type: ignore[no-untyped-def]
     q_ptr, k_ptr, v_ptr, index_ptr, factor_ptr, valid_ptr, d_out_ptr, lse_ptr, inner_ptr, dq_ptr, d_factor_ptr,
     seed, dropout, scale, frames, index_step, valid_step,
     HEADS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr, DROPS: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """dq of a block of queries, and its part of the factor's gradient."""
     block, bh = tl.program_id(0), tl.program_id(1)
     b, head = bh // HEADS, bh % HEADS
@@ -147,11 +147,11 @@ def _backward_q(
 
 
 @triton.jit(do_not_specialize=["seed"])
-def _backward_kv(
+def _backward_kv(  # type: ignore[no-untyped-def]
     q_ptr, k_ptr, v_ptr, index_ptr, factor_ptr, valid_ptr, d_out_ptr, lse_ptr, inner_ptr, dk_ptr, dv_ptr,
     seed, dropout, scale, frames, index_step, valid_step,
     HEADS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr, DROPS: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """dk and dv of a block of keys."""
     block, bh = tl.program_id(0), tl.program_id(1)
     b, head = bh // HEADS, bh % HEADS
@@ -186,9 +186,9 @@ def _backward_kv(
 
 
 @triton.jit(do_not_specialize=["seed"])
-def _write_kept(
+def _write_kept(  # type: ignore[no-untyped-def]
     out_ptr, seed, dropout, frames, BLOCK: tl.constexpr
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     i, j = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     bh = tl.program_id(2)
     inside = (i < frames)[:, None] & (j < frames)[None, :]
@@ -314,7 +314,7 @@ def _errors(device: torch.device, dtype: torch.dtype, width: int, dropout: float
             mask = kept(rows, heads, frames, seed, dropout, device).cpu() / (1 - dropout)
             out = (weights * mask) @ leaves[2]
         else:
-            out = attend_triton(*leaves, bias, dropout)
+            out = attend_triton(leaves[0], leaves[1], leaves[2], bias, dropout)
         (out * direction).sum().backward()
         gradients = [one.grad for one in (*leaves, own)]
         found.append([one.detach().double().cpu() for one in (out, *gradients) if one is not None])

@@ -141,9 +141,9 @@ class Ear(nn.Module):
         with torch.autocast(waveform_BN.device.type, enabled=False):
             x_BFT = self.loudness(waveform_BN.float(), valid_BT)
         if self.training and generator is not None:
-            mask_BFT = generator
             if isinstance(generator, torch.Generator):
-                mask_BFT = self.draw_mask(len(x_BFT), x_BFT.shape[2], generator)
+                generator = self.draw_mask(len(x_BFT), x_BFT.shape[2], generator)
+            mask_BFT: Tensor = generator
             x_BFT = x_BFT * mask_BFT.to(x_BFT.device, non_blocking=True)
         return self.stem(x_BFT, valid_BT)
 

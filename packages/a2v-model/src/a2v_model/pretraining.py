@@ -101,7 +101,7 @@ class Pretrainer(Inference):
     ) -> PretrainOutput:
         """Loss of normalised waveforms (B, N). Mask (or both of its indices, `masks`) and fill of masked frames are
         drawn from `generator` (CPU) where they are not given."""
-        masks = masks or self.draw(*waveform_BN.shape, generator, mask_RT, self.training)
+        masks = masks or self.draw(len(waveform_BN), waveform_BN.shape[1], generator, mask_RT, self.training)
         device = waveform_BN.device
         masked_RM = masks.masked.to(device, non_blocking=True)
         kept_RU = masks.kept.to(device, non_blocking=True)

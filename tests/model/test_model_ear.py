@@ -155,10 +155,9 @@ def test_band_edges_learn_where_they_may(learned: bool) -> None:
 
 def test_masks_depend_on_the_generator_alone_and_hide_no_more_than_they_say() -> None:
     ear = _ear(filters=32, band_masks=2, time_mask_probability=0.5)
-    x_BFT = torch.ones(64, 32, 100)
 
     def masks(seed: int) -> Tensor:
-        return ear._mask(x_BFT, torch.Generator().manual_seed(seed))
+        return ear.draw_mask(64, 100, torch.Generator().manual_seed(seed))
 
     torch.manual_seed(1)
     first = masks(0)
@@ -172,7 +171,7 @@ def test_masks_depend_on_the_generator_alone_and_hide_no_more_than_they_say() ->
     shaped = (first.amax(2, keepdim=True) * first.amax(1, keepdim=True)).expand_as(first)
     assert torch.equal(first, shaped)  # whole bands and whole frames
     none = _ear(band_masks=0, time_mask_probability=0.0)
-    assert bool((none._mask(x_BFT[:, :16], torch.Generator()) == 1).all())
+    assert bool((none.draw_mask(64, 100, torch.Generator()) == 1).all())
 
 
 def test_only_training_masks() -> None:

@@ -163,14 +163,14 @@ class Ear(nn.Module):
         return self.energies.filters
 
     def forward(
-        self, waveform_BN: Tensor, lengths: Tensor | None = None, generator: torch.Generator | None = None
+        self, waveform_BN: Tensor, lengths: Tensor | None = None, generator: torch.Generator | Tensor | None = None
     ) -> Tensor:
         """lengths (B, samples): what of an item is no padding; in eval mode the rest changes nothing, in train mode
         it counts in the batch's statistics as silence. Frames of padding are 0.
-        generator (CPU): in train mode, draws the masks over bands and time."""
+        generator (CPU): in train mode, draws the masks over bands and time; or what `draw_mask` drew."""
         valid_BT = None
         if lengths is not None and not (lengths.device.type == "cpu" and int(lengths.min()) >= waveform_BN.shape[1]):
-            lengths = lengths.to(waveform_BN.device)
+            lengths = lengths.to(waveform_BN.device, non_blocking=True)
             valid_BT = torch.arange(self.config.frames(waveform_BN.shape[1]), device=waveform_BN.device) < (
                 lengths[:, None] // self.config.stride
             )
@@ -179,7 +179,10 @@ class Ear(nn.Module):
         with torch.autocast(waveform_BN.device.type, enabled=False):
             x_BFT = self.loudness(waveform_BN.float(), valid_BT)
         if self.training and generator is not None:
-            x_BFT = x_BFT * self._mask(x_BFT, generator)
+            if isinstance(generator, torch.Generator):
+                generator = self.draw_mask(len(x_BFT), x_BFT.shape[2], generator)
+            mask_BFT: Tensor = generator
+            x_BFT = x_BFT * mask_BFT.to(x_BFT.device, non_blocking=True)
         return self.stem(x_BFT, valid_BT)
 
     def loudness(self, waveform_BN: Tensor, valid_BT: Tensor | None = None) -> Tensor:
@@ -198,9 +201,10 @@ class Ear(nn.Module):
         rank_B = (self.config.level_quantile * valid_BT.sum(1).double()).long().clamp(min=1) - 1
         return sorted_BFT.gather(2, rank_B[:, None, None].expand(-1, sorted_BFT.shape[1], 1))
 
-    def _mask(self, x_BFT: Tensor, generator: torch.Generator) -> Tensor:
-        """1, and 0 in masked bands and frames: there a sound is as loud as its surroundings (Park et al. 2019)."""
-        config, (batch, bands, frames) = self.config, x_BFT.shape
+    def draw_mask(self, batch: int, frames: int, generator: torch.Generator) -> Tensor:
+        """(B, F, T) on the CPU: 1, and 0 in masked bands and frames, where a sound is as loud as its surroundings (Park
+        et al. 2019)."""
+        config, bands = self.config, self.config.filters
         mask_BFT = torch.ones(batch, bands, frames)
         longest = min(round(TIME_MASK_S * config.frame_rate), frames - 1)
 
@@ -216,4 +220,4 @@ class Ear(nn.Module):
                 width = 1 + draw(longest)
                 first = draw(frames - width + 1)
                 row_FT[:, first : first + width] = 0
-        return mask_BFT.to(x_BFT.device)
+        return mask_BFT

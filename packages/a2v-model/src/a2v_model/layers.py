@@ -13,10 +13,30 @@ from a2v_model.sparse_convolutions import convolution_at, convolution_from, few,
 
 
 class LayerNorm(nn.LayerNorm):
-    """LayerNorm computed and returned in float32, whatever autocast does around it."""
+    """LayerNorm that returns `norm_dtype`, whatever autocast would do; its sums are float32 in any case."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.layer_norm(x.float(), self.normalized_shape, self.weight, self.bias, self.eps)
+        return layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+
+def layer_norm(
+    x: Tensor, shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """functional.layer_norm in `norm_dtype`."""
+    kind = norm_dtype(x)
+    if kind == torch.float32:
+        return functional.layer_norm(x.float(), shape, weight, bias, eps)
+    weight, bias = (None if one is None else one.to(kind) for one in (weight, bias))
+    with torch.autocast(x.device.type, enabled=False):
+        return functional.layer_norm(x.to(kind), shape, weight, bias, eps)
+
+
+def norm_dtype(x: Tensor) -> torch.dtype:
+    """Float32 on a CPU; where an accelerator computes in bfloat16, that: what follows is a product in it, and what a
+    residual adds to is half as large in memory. Targets of the golden model are then off by 1.8 % instead of 1.1 %."""
+    kind = x.device.type
+    halved = kind != "cpu" and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if halved else torch.float32
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype:
@@ -96,7 +116,7 @@ class ChannelsLastConv(nn.Conv1d):
 
 
 class NormedConv(ChannelsLastConv):
-    """Of positional encoder and decoder: a convolution, LayerNorm over channels without affine in float32, GELU.
+    """Of positional encoder and decoder: a convolution, LayerNorm over channels without affine, GELU.
 
     'same' padding; for even kernels one frame more on the LEFT, other than in the front end (spec 3).
     """
@@ -123,7 +143,7 @@ class NormedConv(ChannelsLastConv):
         return self._activated(convolution_from(x_BUC, index_BU, frames, *fixed))
 
     def _activated(self, y_BTF: Tensor) -> Tensor:
-        return functional.gelu(functional.layer_norm(y_BTF.float(), y_BTF.shape[-1:]))
+        return functional.gelu(layer_norm(y_BTF, y_BTF.shape[-1:]))
 
 
 class BatchNorm(nn.Module):
@@ -172,8 +192,7 @@ def settle_batch_norms(model: nn.Module, across: Callable[[Tensor], Tensor]) -> 
         return
     totals = across(torch.cat([norm.pending for norm in norms])).split([len(norm.pending) for norm in norms])
     for norm, total in zip(norms, totals, strict=True):
-        if float(total[-1]) > 0:
-            mean, var = (total[:-1] / total[-1]).chunk(2)
-            norm.mean.lerp_(mean, norm.momentum)
-            norm.var.lerp_(var, norm.momentum)
+        mean, var = (total[:-1] / total[-1]).chunk(2)
+        for running, new in ((norm.mean, mean), (norm.var, var)):  # where none was counted, new is NaN; nobody waits
+            running.copy_(torch.where(total[-1] > 0, running.lerp(new, norm.momentum), running))
         norm.pending.zero_()

@@ -22,6 +22,16 @@ from a2v_model.plugins import Plugin
 
 
 @dataclass(frozen=True)
+class Masks:
+    """What a forward pass hides, drawn by `Pretrainer.draw`: masked frames (R, M) and kept ones (R, U).
+    bands (B, F, T): an ear's bands and frames; None without one."""
+
+    masked: Tensor
+    kept: Tensor
+    bands: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class PretrainOutput:
     """One forward pass: `loss_sum` / `masked_frames` is the loss to report; variances are detached."""
 
@@ -87,20 +97,37 @@ class Pretrainer(Inference):
         generator: torch.Generator | None = None,
         mask_RT: Tensor | None = None,
         fill_RMD: Tensor | None = None,
+        masks: Masks | None = None,
     ) -> PretrainOutput:
-        """Loss of normalised waveforms (B, N). Mask and fill of masked frames are drawn from `generator`
-        (CPU) where they are not given."""
-        x_BTD = self.student.features(waveform_BN, generator=generator)
-        if mask_RT is None:
-            rows, frames = len(x_BTD) * self.config.clones, x_BTD.shape[1]
-            mask_RT = frame_mask(rows, frames, self.config.mask_probability, self.config.mask_length, generator)
-        masked_RM = masked_indices(mask_RT).to(x_BTD.device)
-        kept_RU = masked_indices(~mask_RT).to(x_BTD.device)
+        """Loss of normalised waveforms (B, N). Mask (or both of its indices, `masks`) and fill of masked frames are
+        drawn from `generator` (CPU) where they are not given."""
+        masks = masks or self.draw(len(waveform_BN), waveform_BN.shape[1], generator, mask_RT, self.training)
+        device = waveform_BN.device
+        masked_RM = masks.masked.to(device, non_blocking=True)
+        kept_RU = masks.kept.to(device, non_blocking=True)
+        x_BTD = self.student.features(waveform_BN, generator=masks.bands)
         if fill_RMD is None:
             shape = (*masked_RM.shape, x_BTD.shape[2])
             fill_RMD = noise(shape, self.config.mask_noise, x_BTD.device, generator)
         predictions_RMD = self.predict(x_BTD, kept_RU, masked_RM, fill_RMD, only_masked=True)
         return self._score(predictions_RMD, self.targets(x_BTD), masked_RM)
+
+    def draw(
+        self,
+        batch: int,
+        samples: int,
+        generator: torch.Generator | None,
+        mask_RT: Tensor | None = None,
+        training: bool = True,
+    ) -> Masks:
+        """The masks of a forward pass over waveforms (B, N) in train mode (or not), on the CPU. They depend on nothing
+        else, so they can be drawn ahead of time; `generator` then draws what is left in that pass."""
+        bands_BFT = self.student.draw_bands(batch, samples, generator) if training else None
+        if mask_RT is None:
+            config, rows = self.config, batch * self.config.clones
+            frames = self.model_config.front_end.frames(samples)
+            mask_RT = frame_mask(rows, frames, config.mask_probability, config.mask_length, generator)
+        return Masks(masked_indices(mask_RT), masked_indices(~mask_RT), bands_BFT)
 
     def predict(
         self, x_BTD: Tensor, kept_RU: Tensor, masked_RM: Tensor, fill_RMD: Tensor, only_masked: bool = False

@@ -82,7 +82,8 @@ def window_outputs(
     with_features: bool = False,
 ) -> tuple[Frames, Frames | None]:
     """Likelihoods (B, T, C) of windows as they were read, and with_features the features behind them (B, T, D); each
-    window is normalised here. lengths_B: samples of each that belong to the recording. precision: as in recipes."""
+    window is normalised here. lengths_B: samples of each that belong to the recording; T: the frames of the longest of
+    them. precision: as in recipes."""
     with _window_features(model, waveform_BN, lengths_B, precision) as (features_BTD, lengths, frames):
         logits_BTC = model.classify(features_BTD, lengths)
     likelihood_BTC: Frames = torch.sigmoid(logits_BTC[:, :frames].float()).cpu().numpy()
@@ -97,13 +98,22 @@ def _window_features(
     block runs with the same precision."""
     front_end = model.model_config.front_end
     device = next(model.parameters()).device
-    samples = waveform_BN.shape[1]
-    lengths = torch.from_numpy(np.asarray(lengths_B, dtype=np.int64)).to(device)
-    x_BN = normalise(torch.from_numpy(waveform_BN).to(device), lengths)
+    lengths = torch.from_numpy(np.asarray(lengths_B, dtype=np.int64))
+    samples, valid = _heard(lengths, waveform_BN.shape[1], front_end)
+    x_BN = normalise(torch.from_numpy(waveform_BN[:, :samples]).to(device), lengths)
     with torch.inference_mode(), autocast(precision, device):
-        valid = padded_lengths(lengths, samples, front_end)
         # a front end may give one frame more
         yield model.features(x_BN, lengths=valid), valid, samples // front_end.stride
+
+
+def _heard(lengths: torch.Tensor, samples: int, front_end: AnyFrontEnd) -> tuple[int, torch.Tensor | None]:
+    """How many samples of windows the model hears, and their lengths for it (None: none is padded). Padding changes
+    nothing (`padded_lengths`), so what lies behind the longest of them is not computed."""
+    valid = padded_lengths(lengths, samples, front_end)
+    if valid is None:
+        return samples, None
+    longest = int(valid.max())
+    return longest, None if bool((valid == longest).all()) else valid
 
 
 def window_features(

@@ -23,7 +23,8 @@ from a2v_model.config import AnyFrontEnd
 from numpy.typing import NDArray
 
 Frames = NDArray[np.float32]
-BATCH = 16  # windows that the model sees at once
+BATCH = 16  # windows that are read at once, and that a GPU hears at once
+CPU_FRAMES = 1000  # that a CPU hears at once: fewer spend their time between operations, more leave the caches
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class Windows:
         if index == len(self) - 1:
             return first, self.frames
         return first, (start + self.size + self.start(index + 1)) // 2
+
+
+def at_once(windows: Windows, device: str, most: int = BATCH) -> int:
+    """How many of these windows the model hears at once: on a CPU long ones alone, short ones together."""
+    return most if device == "cuda" else max(1, min(most, round(CPU_FRAMES / windows.size)))
 
 
 def stitch(windows: Windows, index: int, outputs: Iterable[Frames]) -> Frames:
@@ -274,7 +280,7 @@ def _stretch_outputs(
     progress: Callable[[int], Any],
     outputs: Callable[[NDArray[np.float32], NDArray[np.int64]], Frames],
 ) -> Iterator[tuple[Stretch, Frames]]:
-    stride = model.model_config.front_end.stride
+    stride, device = model.model_config.front_end.stride, next(model.parameters()).device.type
     model.eval()
     places = ((stretch, index) for stretch in stretches for index in range(stretch.first, stretch.last))
     pending: list[Frames] = []
@@ -282,7 +288,10 @@ def _stretch_outputs(
         starts = [(stretch.recording, stretch.windows.start(index) * stride) for stretch, index in group]
         samples = group[0][0].windows.size * stride
         waveform_BN, lengths_B = corpus.waveforms(np.array(starts, dtype=SEGMENT_DTYPE), samples)
-        for (stretch, index), output in zip(group, outputs(waveform_BN, lengths_B), strict=True):
+        most = at_once(group[0][0].windows, device, batch)
+        parts = (slice(first, first + most) for first in range(0, len(group), most))
+        heard = (output for part in parts for output in outputs(waveform_BN[part], lengths_B[part]))
+        for (stretch, index), output in zip(group, heard, strict=True):
             pending.append(output)
             if index == stretch.last - 1:
                 yield stretch, stitch(stretch.windows, stretch.first, pending)

@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from a2v_data.audio import AudioInfo
-from a2v_experiments.inference import Windows
+from a2v_experiments.inference import Windows, at_once
 from a2v_experiments.predict import processes as predict_processes
 from a2v_experiments.predict.options import Choice
 from a2v_experiments.predict.processes import cost_of_second, processes_for
 from a2v_experiments.predict.settings import PredictSettings
-from a2v_experiments.predict.stream import batch_size
 from a2v_experiments.predict.work import PieceTask
 from a2v_model import PRESETS, Detector
 
@@ -53,6 +52,6 @@ def test_windows_that_share_much_are_more_work(tiny):
 
 
 def test_short_windows_are_heard_several_at_once():
-    sizes = [(240, 4), (1000, 1), (100, 10), (2000, 1), (4000, 1)]
-    assert [batch_size(Windows(9999, size, 0), "cpu") for size, _ in sizes] == [count for _, count in sizes]
-    assert batch_size(Windows(9999, 240, 0), "cuda") == 16
+    sizes = [(240, 4), (1000, 1), (100, 10), (10, 16), (2000, 1), (4000, 1)]
+    assert [at_once(Windows(9999, size, 0), "cpu") for size, _ in sizes] == [count for _, count in sizes]
+    assert at_once(Windows(9999, 240, 0), "cuda") == 16

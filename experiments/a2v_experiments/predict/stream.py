@@ -23,8 +23,6 @@ from ..inference import Frames, Windows, own_frames, window_outputs
 from .settings import PredictSettings
 
 PIECE_S = {"cpu": 80.0, "cuda": 640.0}  # about; short enough that little is lost when a call is stopped
-GPU_BATCH = 16  # windows at once
-CPU_FRAMES = 1000  # at once: fewer spend much of the time between operations, more are no faster and take more memory
 BLOCK_SAMPLES = 1 << 20
 Batch = tuple[int, NDArray[np.float32], NDArray[np.int64]]
 
@@ -76,11 +74,6 @@ def piece_bounds(windows: Windows, size: int) -> list[tuple[int, int]]:
 def piece_size(settings: PredictSettings, device: str) -> int:
     """Windows of a piece."""
     return max(1, round(PIECE_S.get(device, PIECE_S["cpu"]) / (settings.segment_s - settings.overlap_s)))
-
-
-def batch_size(windows: Windows, device: str) -> int:
-    """Windows that the model hears at once: short ones several."""
-    return GPU_BATCH if device == "cuda" else max(1, round(CPU_FRAMES / windows.size))
 
 
 def piece_frames(windows: Windows, first: int, last: int) -> int:

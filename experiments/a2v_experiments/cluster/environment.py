@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from a2v_data.scheduling import cores
+
 from .. import WAITING
 
 LOGIN = ("USERNAME", "PASSWORD", "TOKEN", "INSECURE_TLS", "SERVER_CERT_PATH")
@@ -13,6 +15,7 @@ OF_LOCAL_RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing about this machine is sent anywhere
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more, for machines that a cloud takes back
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # of 2: how long workers wait at checkpoints and at the end
+    "RAY_worker_maximum_startup_concurrency": str(max(4, cores())),  # of one for each core: they wait for disks, too
 }
 
 

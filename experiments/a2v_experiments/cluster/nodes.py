@@ -53,6 +53,15 @@ class Trainer(TorchTrainer):
         return [callback for callback in made if type(callback).__name__ not in unused]
 
 
+def prepare_training() -> None:
+    """Begin the process that Ray Train asks for machines, which a controller would wait for; one serves all."""
+    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+        get_or_create_autoscaling_coordinator,
+    )
+
+    get_or_create_autoscaling_coordinator()
+
+
 def _choose_interface() -> None:
     """On a worker: gloo uses the network interface that has the node's address, unless its user chose another."""
     name = interface_of(ray.util.get_node_ip_address())

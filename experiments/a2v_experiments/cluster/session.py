@@ -77,7 +77,9 @@ class _Beside:
         try:
             with contextlib.suppress(UserError):  # start_ray tries again and says it
                 _connect(config)
-                import ray.train.torch  # noqa: F401  # what the first training would wait for
+                from .nodes import prepare_training  # what the first training would wait for
+
+                prepare_training()
         finally:
             self._started.set()
         self._stop.wait()

@@ -5,11 +5,11 @@
     python infra/scale/simulate_predict.py --recordings 100000 --done          # a call that finds all of it done
     python infra/scale/simulate_predict.py --recordings 200 --hours 0.02 --nodes 64 --task-s 20
 
-All of it is `a2v predict` as it is (finding files, headers, plan, tables, state, the Ray cluster's driver), but for two
-things: the recordings are WAV files with a header and a hole in place of samples, which take no room on the disk, and in
-the model's place likelihoods are written in which calls come `--calls` times an hour in each class. It prints one JSON
-object: for each phase seconds, CPU-seconds of this process without the pretended model's, and memory (MiB, resident, as
-it grew since before the call).
+All of it is `a2v predict` as it is (finding files, headers, plan, tables, state, the Ray cluster's driver), but for
+two things: the recordings are WAV files with a header and a hole in place of samples, which take no room on the disk,
+and in the model's place likelihoods are written in which calls come `--calls` times an hour in each class. It prints
+one JSON object: for each phase seconds, CPU-seconds of this process without the pretended model's, and memory (MiB,
+resident, as it grew since before the call).
 
 With `--nodes` the pieces go to a Ray cluster on this machine, of so many nodes of one CPU each; a task then takes at
 least `--task-s` seconds, as it would with a model. Nodes take 0.2 to 0.3 GiB of memory each.
@@ -36,6 +36,7 @@ import psutil
 import torch
 from a2v_data.scheduling import Advance, Results, Run, Work, in_this_process
 from a2v_data.storage import replaced
+from a2v_eval.events import EVENT
 from a2v_experiments.predict.options import Choice
 from a2v_experiments.predict.plan import find_recordings, read_headers
 from a2v_experiments.predict.run import Job, run_predictions
@@ -43,7 +44,6 @@ from a2v_experiments.predict.settings import settings_for
 from a2v_experiments.predict.state import HIDDEN, Done, events_path, open_state, stamp_of
 from a2v_experiments.predict.stream import Spent, piece_frames
 from a2v_experiments.predict.work import PieceTask
-from a2v_eval.events import EVENT
 from a2v_model import PRESETS, Detector
 
 CLASSES, RATE = 12, 8000  # classes: as MeerKAT's
@@ -153,10 +153,21 @@ def on_nodes(count: int) -> Iterator[Run]:
         for _ in range(count):
             cluster.add_node(wait=False, num_cpus=1, object_store_memory=store)
         cluster.wait_for_nodes(timeout=60 + 10 * count)
-        yield on_ray(cluster.address)
+        run = on_ray(cluster.address)
+        here = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(_begin)
+        ray.get([here.remote() for _ in range(count)])  # so that what is measured is not how processes start
+        yield run
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def _begin() -> None:
+    """On a node: what a task imports; long enough that each node gets one."""
+    from a2v_experiments.predict import work
+
+    assert work
+    time.sleep(5)
 
 
 def silent_recordings(folder: Path, count: int, seconds: float) -> None:
@@ -165,6 +176,7 @@ def silent_recordings(folder: Path, count: int, seconds: float) -> None:
     header = struct.pack(
         "<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16, b"data", size
     )
+    first = folder
     for number in range(count):
         path = folder / f"{number // 1000:04d}" / f"{number:07d}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,8 +192,9 @@ def silent_recordings(folder: Path, count: int, seconds: float) -> None:
 def done_before(folder: Path, job: Job, calls: float) -> None:
     """The state that a call leaves which did all recordings; each has the same events."""
     events = np.zeros(round(CLASSES * calls / 50), EVENT)  # as many as a recording of 72 s has
-    lines = []
-    for number, (name, recording) in enumerate(read_headers(find_recordings([str(folder / "recordings")]), 0)[0].items()):
+    lines, first = [], folder
+    good, _ = read_headers(find_recordings([str(folder / "recordings")]), 0)
+    for number, (name, recording) in enumerate(good.items()):
         info, path = recording.info, events_path(folder / "out", name)
         counts = dict.fromkeys(job.model.classes, 0) | {job.model.classes[0]: len(events)}
         extremes = {label: [0.02, 0.9, 1.0] for label in counts}

@@ -43,7 +43,10 @@ def on_ray(address: str | None, gpus: float = 0.0) -> Run:
                 while position < len(tasks) and len(running) < limit:
                     running[remote.remote(work, tasks[position], counter)] = position
                     position += 1
-                finished, _ = ray.wait(list(running), timeout=POLL_S)
+                waiting = list(running)
+                finished, _ = ray.wait(waiting, timeout=POLL_S)
+                # And all others that have ended by now: the driver looks through what is running once for all of them.
+                finished, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0) if finished else (finished, [])
                 taken: Any = ray.get(counter.take.remote())
                 advance(taken)
                 for reference in finished:

@@ -37,6 +37,7 @@ from .settings import PredictSettings
 from .state import Done, State, open_state, stamp_of
 from .stream import Spent, piece_size
 from .summary import Summary, write_summary
+from .tasks import JoinedTasks, PieceTasks
 from .tracks import (
     Track,
     embeddings_path,
@@ -45,7 +46,7 @@ from .tracks import (
     write_frame_embeddings,
     write_likelihoods,
 )
-from .work import LEFT_OUT, PieceTask, pieces_of, predict_piece, read_pieces
+from .work import LEFT_OUT, PieceTask, piece_windows, predict_piece, read_pieces
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class _Open:
     recording: Recording
     windows: Windows
     stamp: str
-    tasks: list[PieceTask]
+    tasks: PieceTasks
     left: int = 0
     spent: Spent = field(default_factory=Spent)
 
@@ -114,7 +115,7 @@ class _Call:
         self.begun = time.monotonic()
         self.notices: list[str] = list(job.notices)
         self.new: list[str] = []
-        self.given = list(found)
+        self.given, self.plugins = list(found), loaded_digests(job.model.plugins)
         self.good, self.left_out = read_headers(found, job.choice.channel)
         self.open = {name: self._opened(recording) for name, recording in self.good.items() if self._to_do(recording)}
 
@@ -122,11 +123,12 @@ class _Call:
         """Do what earlier calls have not done."""
         self._refresh_tables()
         self.state.remove_pieces_but({one.stamp for one in self.open.values()})
-        tasks = [task for one in self.open.values() for task in one.tasks if not task.is_done]
-        for one in self.open.values():
-            one.left = sum(not task.is_done for task in one.tasks)
+        to_do = [(one.tasks, one.tasks.left()) for one in self.open.values()]
+        tasks = JoinedTasks(to_do)
+        for one, (_, numbers) in zip(self.open.values(), to_do, strict=True):
+            one.left = len(numbers)
             (self.state.pieces(one.stamp) / LEFT_OUT).unlink(missing_ok=True)
-        self.progress.begin(len(self.open), sum(task.seconds for task in tasks))
+        self.progress.begin(len(self.open), tasks.seconds)
         if self.open:
             self._require_space()
             for format_ in ("csv", *self.choice.formats):  # from here on they would be out of date
@@ -189,15 +191,12 @@ class _Call:
         samples = resampled_length(info.samples, info.rate, front_end.sample_rate)
         windows = Windows.of(samples, front_end, job.settings.segment_s, job.settings.overlap_s)
         stamp = stamp_of(recording, choice.channel)
-        each_s = info.duration_s / len(windows)
-        tasks = [
-            PieceTask(
-                recording.name, recording.path, info, windows, piece, self.state.pieces(stamp).absolute(), job.folder,
-                job.settings, choice, each_s * (piece[1] - piece[0]), loaded_digests(job.model.plugins),
-            )
-            for piece in pieces_of(info, windows, piece_size(job.settings, choice.device))
-        ]  # fmt: skip
-        return _Open(recording, windows, stamp, tasks)
+        whole = PieceTask(
+            recording.name, recording.path, info, windows, (0, len(windows)), self.state.pieces(stamp).absolute(),
+            job.folder, job.settings, choice, info.duration_s, self.plugins,
+        )  # fmt: skip
+        size = piece_windows(info, windows, piece_size(job.settings, choice.device))
+        return _Open(recording, windows, stamp, PieceTasks(whole, size))
 
     def _require_space(self) -> None:
         """For what is kept, and for the pieces of the two longest recordings."""

@@ -57,10 +57,14 @@ class PieceTask:
         return self.likelihoods.is_file()
 
 
+def piece_windows(info: AudioInfo, windows: Windows, size: int) -> int:
+    """Windows of a piece of a recording, `size` where its format allows it."""
+    return size if info.subtype.startswith(SOUGHT_EXACTLY) else len(windows)
+
+
 def pieces_of(info: AudioInfo, windows: Windows, size: int) -> list[tuple[int, int]]:
-    """The pieces of a recording, of `size` windows where its format allows it."""
-    exact = info.subtype.startswith(SOUGHT_EXACTLY)
-    return piece_bounds(windows, size if exact else len(windows))
+    """The pieces of a recording, see `piece_windows`."""
+    return piece_bounds(windows, piece_windows(info, windows, size))
 
 
 def predict_piece(task: PieceTask, advance: Advance) -> Spent | AudioError | None:

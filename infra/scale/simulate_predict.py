@@ -42,13 +42,14 @@ from a2v_experiments.predict.plan import find_recordings, read_headers
 from a2v_experiments.predict.run import Job, run_predictions
 from a2v_experiments.predict.settings import settings_for
 from a2v_experiments.predict.state import HIDDEN, Done, events_path, open_state, stamp_of
-from a2v_experiments.predict.stream import Spent, piece_frames
-from a2v_experiments.predict.work import PieceTask
+from a2v_experiments.predict.stream import piece_frames
+from a2v_experiments.predict.work import PieceDone, PieceTask, find_when_whole
 from a2v_model import PRESETS, Detector
 
 CLASSES, RATE = 12, 8000  # classes: as MeerKAT's
 LINKS = 30_000  # names of one file; file systems allow 32 000 and more
 CALL_S = 0.2
+CLASS_NAMES = [f"class{number}" for number in range(CLASSES)]
 
 
 @dataclass
@@ -83,7 +84,7 @@ class Phases:
         pass
 
 
-def pretend(task: PieceTask, advance: Advance, calls: float, task_s: float) -> Spent:
+def pretend(task: PieceTask, advance: Advance, calls: float, task_s: float, frame_rate: float) -> PieceDone:
     """Write a piece's likelihoods without its sound: 0.02, and calls (0.9, 0.2 s) at places that follow from its name.
     Takes task_s seconds at least."""
     begun = time.perf_counter()
@@ -97,19 +98,20 @@ def pretend(task: PieceTask, advance: Advance, calls: float, task_s: float) -> S
     with replaced(task.likelihoods) as aside, aside.open("wb") as file:
         np.save(file, likelihood_TC)
     advance(task.seconds)
+    found = find_when_whole(task, frame_rate, CLASS_NAMES)
     time.sleep(max(0.0, task_s - (time.perf_counter() - begun)))
     spent_s = time.perf_counter() - begun
-    return Spent(spent_s, spent_s)
+    return PieceDone(spent_s, spent_s, found)
 
 
-def pretending(run: Run, calls: float, task_s: float, phases: Phases, told: dict[str, Any]) -> Run:
+def pretending(run: Run, calls: float, task_s: float, frame_rate: float, phases: Phases, told: dict[str, Any]) -> Run:
     """`run`, with the pretended model's work in place of the work that is asked for. told: gets the number of tasks and
     the seconds from the first one's start to the last one's result."""
 
     def instead(work: Work, tasks: Sequence[Any], advance: Advance) -> Results:
         phases.end("open")
         told["tasks"], begun = len(tasks), time.perf_counter()
-        yield from run(partial(pretend, calls=calls, task_s=task_s), tasks, advance)
+        yield from run(partial(pretend, calls=calls, task_s=task_s, frame_rate=frame_rate), tasks, advance)
         told["work_s"] = round(time.perf_counter() - begun, 3)
         phases.end("work")
 
@@ -221,7 +223,7 @@ def job_of(folder: Path, formats: tuple[str, ...]) -> Job:
     """A detector of random weights, of which only the frame rate and the classes matter."""
     torch.manual_seed(0)
     preset = PRESETS["tiny"]
-    model = Detector(preset.model, preset.finetune, [f"class{number}" for number in range(CLASSES)])
+    model = Detector(preset.model, preset.finetune, CLASS_NAMES)
     settings = settings_for(model, precision="float32", threshold=0.5, all_classes=True)[0]
     choice = Choice(str(folder), formats, {}, device="cpu")
     return Job(model, folder, "pretended", "0" * 16, settings, choice)
@@ -239,9 +241,8 @@ def simulate(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         phases, told = Phases(), dict[str, Any]()
         found = find_recordings([str(folder / "recordings")])
         phases.end("find files")
-        summary = run_predictions(
-            found, folder / "out", job, pretending(run(phases), arguments.calls, arguments.task_s, phases, told), phases
-        )
+        pretended = pretending(run(phases), arguments.calls, arguments.task_s, job.model.frame_rate, phases, told)
+        summary = run_predictions(found, folder / "out", job, pretended, phases)
         summary.text(folder / "out")
         phases.end("finish")
         events = sum(sum(done.events.values()) for done in summary.done.values())

@@ -12,10 +12,10 @@ from .work import PieceTask
 
 
 class PieceTasks(Sequence[PieceTask]):
-    """The tasks of one recording. first: as if it were the only one, with all windows; size: windows of a piece."""
+    """The tasks of one recording. whole: as if it were the only one, with all windows."""
 
-    def __init__(self, first: PieceTask, size: int) -> None:
-        self.first, self.size, self.windows = first, size, len(first.windows)
+    def __init__(self, whole: PieceTask) -> None:
+        self.whole, self.size, self.windows = whole, whole.size, len(whole.windows)
 
     def __len__(self) -> int:
         return -(-self.windows // self.size)
@@ -29,12 +29,12 @@ class PieceTasks(Sequence[PieceTask]):
         if isinstance(numbers, range):
             return [self[number] for number in numbers]
         piece = numbers * self.size, min((numbers + 1) * self.size, self.windows)
-        return replace(self.first, piece=piece, seconds=self._seconds(piece[1] - piece[0]))
+        return replace(self.whole, piece=piece, seconds=self._seconds(piece[1] - piece[0]))
 
     def left(self) -> Sequence[int]:
         """The numbers of those that no earlier call has done."""
         numbers = range(len(self))
-        if not self.first.folder.is_dir():
+        if not self.whole.folder.is_dir():
             return numbers
         return [number for number in numbers if not self[number].is_done]
 
@@ -44,7 +44,7 @@ class PieceTasks(Sequence[PieceTask]):
         return self._seconds(len(numbers) * self.size - missing)
 
     def _seconds(self, windows: int) -> float:
-        return self.first.seconds * windows / self.windows
+        return self.whole.seconds * windows / self.windows
 
 
 class JoinedTasks(Sequence[PieceTask]):

@@ -49,6 +49,7 @@ from a2v_model import PRESETS, Detector
 CLASSES, RATE = 12, 8000  # classes: as MeerKAT's
 LINKS = 30_000  # names of one file; file systems allow 32 000 and more
 CALL_S = 0.2
+ATTEMPTS = 5
 CLASS_NAMES = [f"class{number}" for number in range(CLASSES)]
 
 
@@ -142,7 +143,7 @@ def nothing(work: Work, tasks: Sequence[Any], advance: Advance) -> Results:
 @contextmanager
 def on_nodes(count: int) -> Iterator[Run]:
     """A Ray cluster of so many nodes of one CPU on this machine, besides the driver's, which has none."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_worker_prestart": "0"}
     import ray
     from a2v_experiments.cluster.run import on_ray
     from ray.cluster_utils import Cluster
@@ -153,8 +154,7 @@ def on_nodes(count: int) -> Iterator[Run]:
     )
     try:
         for _ in range(count):
-            cluster.add_node(wait=False, num_cpus=1, object_store_memory=store)
-        cluster.wait_for_nodes(timeout=60 + 10 * count)
+            _add_node(cluster, num_cpus=1, object_store_memory=store)
         run = on_ray(cluster.address)
         here = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(_begin)
         ray.get([here.remote() for _ in range(count)])  # so that what is measured is not how processes start
@@ -162,6 +162,18 @@ def on_nodes(count: int) -> Iterator[Run]:
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def _add_node(cluster: Any, **resources: int) -> None:
+    """A node is given 30 s to begin; where the processes of those before it take the processor, it is tried again."""
+    for attempt in range(ATTEMPTS):
+        try:
+            cluster.add_node(**resources)
+            return
+        except Exception as error:  # Ray's has no kind of its own
+            if attempt == ATTEMPTS - 1 or "timed out" not in str(error):
+                raise
+            time.sleep(30)
 
 
 def _begin() -> None:

@@ -3,7 +3,7 @@
     python infra/scale/simulate_predict.py --recordings 10000 --hours 0.02     # 10 000 recordings of 72 s
     python infra/scale/simulate_predict.py --recordings 1000 --hours 24 --plan # what it takes to plan 24 000 hours
     python infra/scale/simulate_predict.py --recordings 100000 --done          # a call that finds all of it done
-    python infra/scale/simulate_predict.py --recordings 200 --hours 0.02 --nodes 64 --task-s 20
+    python infra/scale/simulate_predict.py --recordings 200 --nodes 64 --busy 8 --task-s 1
 
 All of it is `a2v predict` as it is (finding files, headers, plan, tables, state, the Ray cluster's driver), but for
 two things: the recordings are WAV files with a header and a hole in place of samples, which take no room on the disk,
@@ -11,8 +11,8 @@ and in the model's place likelihoods are written in which calls come `--calls` t
 one JSON object: for each phase seconds, CPU-seconds of this process without the pretended model's, and memory (MiB,
 resident, as it grew since before the call).
 
-With `--nodes` the pieces go to a Ray cluster on this machine, of so many nodes of one CPU each; a task then takes at
-least `--task-s` seconds, as it would with a model. Nodes take 0.2 to 0.3 GiB of memory each.
+With `--nodes` the pieces go to a Ray cluster on this machine, of so many nodes of which `--busy` have a CPU, one each; a
+task then takes at least `--task-s` seconds, as it would with a model. A node takes 0.15 GiB of memory, a busy one 0.5.
 """
 
 from __future__ import annotations
@@ -141,9 +141,14 @@ def nothing(work: Work, tasks: Sequence[Any], advance: Advance) -> Results:
 
 
 @contextmanager
-def on_nodes(count: int) -> Iterator[Run]:
-    """A Ray cluster of so many nodes of one CPU on this machine, besides the driver's, which has none."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_worker_prestart": "0"}
+def on_nodes(count: int, busy: int) -> Iterator[Run]:
+    """A Ray cluster of so many nodes on this machine, besides the driver's; `busy` of them have a CPU, one each."""
+    os.environ |= {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_enable_worker_prestart": "0",
+        "RAY_prestart_worker_first_driver": "0",
+        "RAY_worker_register_timeout_seconds": "600",
+    }
     import ray
     from a2v_experiments.cluster.run import on_ray
     from ray.cluster_utils import Cluster
@@ -153,11 +158,11 @@ def on_nodes(count: int) -> Iterator[Run]:
         initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": store, "include_dashboard": False}
     )
     try:
-        for _ in range(count):
-            _add_node(cluster, num_cpus=1, object_store_memory=store)
+        for number in range(count):
+            _add_node(cluster, num_cpus=int(number < busy), object_store_memory=store)
         run = on_ray(cluster.address)
         here = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(_begin)
-        ray.get([here.remote() for _ in range(count)])  # so that what is measured is not how processes start
+        ray.get([here.remote() for _ in range(busy)])  # so that what is measured is not how processes start
         yield run
     finally:
         ray.shutdown()
@@ -261,10 +266,11 @@ def simulate(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         return {**told, "done": len(summary.done), "events": events, "phases": phases.rows}
 
     if arguments.nodes:
-        with on_nodes(arguments.nodes) as run:
-            result |= {"nodes": arguments.nodes, "first": call(lambda phases: run)}
+        busy = arguments.busy or arguments.nodes
+        with on_nodes(arguments.nodes, busy) as run:
+            result |= {"nodes": arguments.nodes, "busy": busy, "first": call(lambda phases: run)}
         first = result["first"]
-        rounds = -(-first["tasks"] // arguments.nodes)
+        rounds = -(-first["tasks"] // busy)
         first["ms_a_task_over_its_work"] = round(
             1000 * (first["work_s"] - rounds * arguments.task_s) / first["tasks"], 1
         )
@@ -300,6 +306,7 @@ def main(given: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--done", action="store_true", help="an earlier call did all of it")
     parser.add_argument("--again", action="store_true", help="call it a second time on the same folder")
     parser.add_argument("--nodes", type=int, default=0, help="of a Ray cluster on this machine; 0: none")
+    parser.add_argument("--busy", type=int, default=0, help="nodes that do tasks, the others are there; 0: all")
     parser.add_argument("--task-s", type=float, default=0.0, help="seconds that a task takes at least")
     parser.add_argument("--folder", type=Path, help="where to write (default: a temporary folder)")
     arguments = parser.parse_args(given)

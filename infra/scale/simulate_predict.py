@@ -11,8 +11,9 @@ and in the model's place likelihoods are written in which calls come `--calls` t
 one JSON object: for each phase seconds, CPU-seconds of this process without the pretended model's, and memory (MiB,
 resident, as it grew since before the call).
 
-With `--nodes` the pieces go to a Ray cluster on this machine, of so many nodes of which `--busy` have a CPU, one each; a
-task then takes at least `--task-s` seconds, as it would with a model. A node takes 0.15 GiB of memory, a busy one 0.5.
+With `--nodes` the pieces go to a Ray cluster on this machine, of so many nodes of which `--busy` have a CPU, one each;
+a task then takes at least `--task-s` seconds, as it would with a model. A node takes 0.15 GiB of memory, a busy one
+0.5.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ quickstart: $(STAMP)
 BESIDE := $(wildcard tests/experiments/test_experiments_[a-eg-p]*.py)
 AFTER := $(filter-out $(BESIDE),$(wildcard tests/experiments/test_*.py))
 test: lint
-	@nice -n 19 $(BIN)/python -m pytest -m "not ray" tests/data tests/eval tests/model tests/infra $(BESIDE) \
+	@nice -n 19 $(BIN)/python -m pytest -m "not ray" tests/data tests/eval tests/gpu tests/model tests/infra $(BESIDE) \
 	  > $(VENV)/beside.log 2>&1 & beside=$$!; \
 	$(BIN)/python -m pytest -m ray tests; ray=$$?; \
 	$(BIN)/python -m pytest -m "not ray" $(AFTER); after=$$?; \

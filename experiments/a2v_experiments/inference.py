@@ -23,7 +23,8 @@ from a2v_model.config import AnyFrontEnd
 from numpy.typing import NDArray
 
 Frames = NDArray[np.float32]
-BATCH = 16  # windows that the model sees at once
+BATCH = 16  # windows that are read at once, and that a GPU hears at once
+CPU_FRAMES = 1000  # that a CPU hears at once: fewer spend their time between operations, more leave the caches
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ class Windows:
         return first, (start + self.size + self.start(index + 1)) // 2
 
 
+def at_once(windows: Windows, device: str, most: int = BATCH) -> int:
+    """How many of these windows the model hears at once: on a CPU long ones alone, short ones together."""
+    return most if device == "cuda" else max(1, min(most, round(CPU_FRAMES / windows.size)))
+
+
 def stitch(windows: Windows, index: int, outputs: Iterable[Frames]) -> Frames:
     """One (frames, C) array from the outputs (T, C) of consecutive windows, the first of them number `index`."""
     return np.concatenate([own_frames(windows, index + place, output) for place, output in enumerate(outputs)])
@@ -82,7 +88,8 @@ def window_outputs(
     with_features: bool = False,
 ) -> tuple[Frames, Frames | None]:
     """Likelihoods (B, T, C) of windows as they were read, and with_features the features behind them (B, T, D); each
-    window is normalised here. lengths_B: samples of each that belong to the recording. precision: as in recipes."""
+    window is normalised here. lengths_B: samples of each that belong to the recording; T: the frames of the longest of
+    them. precision: as in recipes."""
     with _window_features(model, waveform_BN, lengths_B, precision) as (features_BTD, lengths, frames):
         logits_BTC = model.classify(features_BTD, lengths)
     likelihood_BTC: Frames = torch.sigmoid(logits_BTC[:, :frames].float()).cpu().numpy()
@@ -97,13 +104,22 @@ def _window_features(
     block runs with the same precision."""
     front_end = model.model_config.front_end
     device = next(model.parameters()).device
-    samples = waveform_BN.shape[1]
-    lengths = torch.from_numpy(np.asarray(lengths_B, dtype=np.int64)).to(device)
-    x_BN = normalise(torch.from_numpy(waveform_BN).to(device), lengths)
+    lengths = torch.from_numpy(np.asarray(lengths_B, dtype=np.int64))
+    samples, valid = _heard(lengths, waveform_BN.shape[1], front_end)
+    x_BN = normalise(torch.from_numpy(waveform_BN[:, :samples]).to(device), lengths)
     with torch.inference_mode(), autocast(precision, device):
-        valid = padded_lengths(lengths, samples, front_end)
         # a front end may give one frame more
         yield model.features(x_BN, lengths=valid), valid, samples // front_end.stride
+
+
+def _heard(lengths: torch.Tensor, samples: int, front_end: AnyFrontEnd) -> tuple[int, torch.Tensor | None]:
+    """How many samples of windows the model hears, and their lengths for it (None: none is padded). Padding changes
+    nothing (`padded_lengths`), so what lies behind the longest of them is not computed."""
+    valid = padded_lengths(lengths, samples, front_end)
+    if valid is None:
+        return samples, None
+    longest = int(valid.max())
+    return longest, None if bool((valid == longest).all()) else valid
 
 
 def window_features(
@@ -264,7 +280,7 @@ def _stretch_outputs(
     progress: Callable[[int], Any],
     outputs: Callable[[NDArray[np.float32], NDArray[np.int64]], Frames],
 ) -> Iterator[tuple[Stretch, Frames]]:
-    stride = model.model_config.front_end.stride
+    stride, device = model.model_config.front_end.stride, next(model.parameters()).device.type
     model.eval()
     places = ((stretch, index) for stretch in stretches for index in range(stretch.first, stretch.last))
     pending: list[Frames] = []
@@ -272,7 +288,10 @@ def _stretch_outputs(
         starts = [(stretch.recording, stretch.windows.start(index) * stride) for stretch, index in group]
         samples = group[0][0].windows.size * stride
         waveform_BN, lengths_B = corpus.waveforms(np.array(starts, dtype=SEGMENT_DTYPE), samples)
-        for (stretch, index), output in zip(group, outputs(waveform_BN, lengths_B), strict=True):
+        most = at_once(group[0][0].windows, device, batch)
+        parts = (slice(first, first + most) for first in range(0, len(group), most))
+        heard = (output for part in parts for output in outputs(waveform_BN[part], lengths_B[part]))
+        for (stretch, index), output in zip(group, heard, strict=True):
             pending.append(output)
             if index == stretch.last - 1:
                 yield stretch, stitch(stretch.windows, stretch.first, pending)

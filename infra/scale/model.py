@@ -24,7 +24,7 @@ PREDICT, EVALUATE = 24, 0.14  # `tiny`; the second without the model, in one pro
 
 # of the one process that plans, waits, and writes tables
 PIECES_PER_H = 45  # of 80 s; fewer on a GPU (640 s)
-TASK_MS, RECORDING_MS = 2.5, 1.8  # CPU-ms of a piece on Ray, and of a recording from plan to tables
+TASK_MS, RECORDING_MS = 2.2, 1.8  # CPU-ms of a piece on Ray, and of a recording from plan to tables
 RECORDING_KB, STATE_KB, CORPUS_KB, SEGMENT_KB = 6.0, 0.75, 0.05, 4.3  # the last: of an hour in segments of 10 s
 STORE_MB, EVENT_B = 57.6, 60  # 8 kHz, 16 bit; a row of events.csv
 
@@ -33,7 +33,7 @@ def time_text(seconds: float) -> str:
     """In the unit that a person would choose."""
     for unit, size in (("years", 365 * 86_400), ("days", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= (2 * size if unit == "years" else size):
-            return f"{seconds / size:.3g} {unit}"
+            return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:.0f} {unit}"
     return f"{seconds:.2g} s"
 
 
@@ -42,7 +42,7 @@ def size_text(megabytes: float) -> str:
     for unit, size in (("PB", 1e9), ("TB", 1e6), ("GB", 1e3)):
         if megabytes >= size:
             return f"{megabytes / size:.3g} {unit}"
-    return f"{megabytes:.2g} MB"
+    return f"{megabytes:.3g} MB"
 
 
 def driver_s(hours: float) -> float:

@@ -7,7 +7,7 @@ import tempfile
 
 import pytest
 from a2v_model import PRESETS
-from a2v_model.masking import frame_mask
+from a2v_model.flops import inference_flop
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
@@ -24,17 +24,20 @@ def test_a_training_step_is_measured(a2v, stage):
     assert found["peak_memory_gib"] > 0.1
 
 
-def test_arithmetic_is_counted(a2v):
-    """At least the MLPs of the main blocks: 2 * 2 * D * hidden per frame and block, times 3 with the backward pass for
-    the student's kept frames, once for all frames of the teacher."""
+def test_arithmetic_is_counted_in_closed_form(a2v):
+    """Of tiny's blocks' MLPs: 2 * 2 * 96 * 192 a frame and block, in 100 frames of a second, once for the teacher and 3
+    times for the kept frames of 4 clones; the sums agree with one another."""
     said = a2v("bench", "train", "--preset", "tiny", "--segment-s", "1", "--steps", "1", "--json")
-    model, pretrain, _, _ = PRESETS["tiny"]
-    frames = model.front_end.frames(8000)
-    kept = frames - int(frame_mask(1, frames, pretrain.mask_probability, pretrain.mask_length).sum())
-    blocks = model.encoder.depth + model.encoder.prenet_depth
-    mlp = 4 * model.encoder.dim * model.encoder.hidden * blocks
-    least = mlp * (0.8 * 3 * kept * pretrain.clones + frames) / 1e12
-    assert least < json.loads(said.out)["teraflop_per_step"] < 100 * least
+    found = json.loads(said.out)
+    by_part = found["teraflop_by_part"]
+    assert found["teraflop_per_step"] == pytest.approx(sum(by_part.values()))
+    kept = by_part["mlp"] * 1e12 / (2 * 4 * 96 * 192 * 3 * 4)
+    assert kept == round(kept) and 20 < kept < 70  # masks of 4 frames that start at a quarter of them
+    assert by_part["teacher"] * 1e12 > 2 * 4 * 96 * 192 * 100
+    rate, share, least = found["matrix_teraflops"], found["utilisation"], found["step_s"]["least"]
+    assert share["per_s"] == pytest.approx(found["teraflop_per_step"] / least / rate["per_s"])
+    assert 0 < share["per_cpu_s"] < 1 and 0 < found["cpu_s"]["least"] <= found["cpu_s"]["most"]
+    assert found["processor"]["name"] and found["processor"]["cores"] >= 1
 
 
 def test_text_and_profile(a2v):
@@ -43,6 +46,7 @@ def test_text_and_profile(a2v):
     assert said.code == 0, said.err
     assert "tiny pretrain" in said.out and "checkpointed" in said.out and "peak memory" in said.out
     assert "mm" in said.out and "% " in said.out.replace("%  ", "% ")
+    assert "attention, scores and weighted sum" in said.out and "that matrix products do here" in said.out
 
 
 @pytest.mark.parametrize(
@@ -58,11 +62,14 @@ def test_wrong_choices_are_one_line(a2v, arguments, told):
     assert said.code == 2 and said.only_line().startswith(told)
 
 
+PREDICT = ["bench", "predict", "--preset", "tiny", "--minutes", "0.1", "--recordings", "2", "--precision",
+           "float32", "--sample-rate", "16000", "--processes", "1"]  # fmt: skip
+
+
 def test_prediction_is_measured(a2v, monkeypatch, tmp_path):
     """Files in, tables out: two recordings of 3 s in one process; no recordings are left behind."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    said = a2v("bench", "predict", "--preset", "tiny", "--minutes", "0.1", "--recordings", "2", "--precision",
-               "float32", "--sample-rate", "16000", "--processes", "1", "--json")  # fmt: skip
+    said = a2v(*PREDICT, "--json")
     assert said.code == 0, said.err
     found = json.loads(said.out)
     assert found["audio_s"] == pytest.approx(6.0) and found["recordings"] == 2
@@ -74,3 +81,67 @@ def test_prediction_is_measured(a2v, monkeypatch, tmp_path):
     assert 0.1 < found["peak_memory_gib"]["process"] <= found["peak_memory_gib"]["all"]
     assert found["events"] > 0
     assert not list(tmp_path.iterdir())
+    window = inference_flop(PRESETS["tiny"].model, PRESETS["tiny"].finetune, 1, 80_000, 12)  # one, of 10 s, for each
+    assert found["teraflop_by_part"] == pytest.approx({part: 2 * flop / 1e12 for part, flop in window.items()})
+    alone = found["teraflop"] / 2 / found["window_s"] / found["matrix_teraflops"]["per_cpu_s"]
+    assert found["utilisation_of_model"] == pytest.approx(alone)
+    assert 0 < found["utilisation"]["per_cpu_s"] < found["utilisation_of_model"] < 1
+
+
+def test_every_preset_predicts(a2v):
+    """Also that which has no transformer; and what is none is named."""
+    said = a2v("bench", "predict", "--preset", "crnn", *PREDICT[4:])
+    assert said.code == 0, said.err
+    assert "crnn, float32" in said.out and "dilated convolutions" in said.out
+    said = a2v("bench", "predict", "--preset", "huge")
+    assert said.code == 2 and said.only_line().startswith("--preset huge: must be one of meerkat, ")
+
+
+STEP = ["bench", "train", "--preset", "tiny", "--segment-s", "0.5", "--steps", "1", "--precision", "float32"]
+
+
+def test_a_measurement_beside_earlier_ones(a2v, tmp_path):
+    """A file holds two results, of which one is of the same settings; there the step took twice as long, on another
+    processor."""
+    other = SAME | {"segments": 4, "step_s": {"least": 1.0}}
+    then = SAME | {"step_s": {"least": 2.0}, "processor": {"name": "Z80", "cores": 1}}
+    file = tmp_path / "then.json"
+    file.write_text(f"{json.dumps(other)}\n{json.dumps(then, indent=1)}\n")
+    said = a2v(*STEP, "--compare", file, "--json")
+    assert said.code == 0, said.err
+    found = json.loads(said.out)
+    (beside,) = found["compared"]
+    assert beside["file"] == str(file)
+    assert ["processor/name", "Z80", found["processor"]["name"]] in beside["differences"]
+    least = beside["numbers"]["step_s/least"]
+    assert least == {"then": 2.0, "now": found["step_s"]["least"], "ratio": 2.0 / found["step_s"]["least"]}
+    assert list(beside["numbers"]) == ["step_s/least"]  # what both have
+    said = a2v(*STEP, "--compare", file)
+    assert "processor/name is another: Z80 then" in said.out and "then / now" in said.out
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("{}", "holds nothing that `a2v bench train --json` printed"),
+        ('{"command": "bench predict"}', "was printed by `a2v bench predict`; must be by `a2v bench train`"),
+        ('{"command": ', "is no JSON (Expecting value"),
+        ('{"preset": "small", "segments": 2}', "was measured with preset small, segments 2; must be preset tiny, segm"),
+        ('{"precision": "bfloat16"}', "was measured with precision bfloat16; must be precision float32, as now"),
+        (None, "cannot be read (No such file or directory)"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(a2v, tmp_path, text, told):
+    """Before anything is measured."""
+    file = tmp_path / "then.json"
+    if text is not None:
+        changed = text.startswith(('{"preset', '{"precision'))
+        file.write_text(json.dumps(SAME | json.loads(text)) if changed else text)
+    said = a2v(*STEP, "--compare", file)
+    assert said.code == 2 and said.only_line().startswith(f"--compare {file}: {told}")
+
+
+SAME = {
+    "command": "bench train", "preset": "tiny", "stage": "pretrain", "segments": 1, "segment_s": 0.5,
+    "precision": "float32", "compile": False, "gradient_checkpointing": False,
+}  # fmt: skip

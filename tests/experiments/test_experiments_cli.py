@@ -70,11 +70,11 @@ DATA = {
 BENCH = {
     "bench train": [
         "--preset", "--stage", "--segments", "--segment-s", "--precision", "--steps", "--compile",
-        "--gradient-checkpointing", "--profile", "--json",
+        "--gradient-checkpointing", "--profile", "--compare", "--json",
     ],
     "bench eval": ["--segments", "--classes", "--frames", "--block", "--method", "--seed", "--json"],
     "bench predict": [
-        "--preset", "--precision", "--minutes", "--recordings", "--sample-rate", "--processes", "--json",
+        "--preset", "--precision", "--minutes", "--recordings", "--sample-rate", "--processes", "--compare", "--json",
     ],
     "bench detect": [
         "folder", "--cpu-seconds", "--recipe", "--preset", "--peer", "--seeds", "--share", "--seed",

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from a2v_experiments.basics.errors import UserError
 from a2v_experiments.stages.stage import ending
+from a2v_experiments.store import outage
 from a2v_experiments.store.tracking import open_store
 from a2v_experiments.training import checkpoints, loop, workers
 from experiments_faults import signalled
@@ -97,7 +98,7 @@ def test_a_dead_tracking_server_does_not_stop_training(world, csv_source, tmp_pa
     run_id = store.client.create_run(store.experiment_id).info.run_id
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with monkeypatch.context() as patch:
-        patch.setattr(workers, "PATIENCE_S", 0.5)
+        patch.setattr(outage, "PATIENCE_S", 0.5)
         with pytest.raises(
             UserError, match=r"the tracking server did not answer .* 6 steps are not logged yet"
         ) as caught:

@@ -13,7 +13,7 @@ from a2v_experiments import inference
 from a2v_experiments.inference import Windows, recording_likelihoods, stitch
 from a2v_experiments.recipe.files import Recipe
 from a2v_experiments.training.tasks import part
-from a2v_model import Detector, normalise
+from a2v_model import PRESETS, Detector, normalise, padded_lengths
 from a2v_model.config import FinetuneConfig
 from experiments_world import RATE, SEGMENT_S, STRIDE, make_recipe
 
@@ -118,6 +118,31 @@ def test_every_frame_of_every_recording_once_in_its_place(monkeypatch, detector,
         assert np.array_equal(out[:, 0], np.arange(frames))
     windows = sum(len(Windows(len(out), 100, 30)) for _, out in found)
     assert sum(done) == windows and max(done) <= batch
+
+
+@pytest.mark.parametrize("preset, head", [("tiny", "temporal"), ("crnn", "linear"), (None, "linear")])
+@pytest.mark.parametrize("lengths", [(1,), (1500,), (2400, 1), (2400, 2399, 4000)])
+def test_nothing_is_computed_behind_the_longest_window(recipe, preset, head, lengths):
+    """Likelihoods are those of whole windows with `lengths`, whatever they hold behind their ends."""
+    torch.manual_seed(0)
+    given = PRESETS[preset].model if preset else recipe.model
+    finetune = PRESETS[preset].finetune if preset else part(recipe.finetune, FinetuneConfig)
+    model = Detector(given, finetune.model_copy(update={"head": head}), ["cc", "sn"]).eval()
+    front_end, window = given.front_end, 4000
+    wave_BN = np.random.default_rng(0).normal(0, 0.1, (len(lengths), window)).astype(np.float32)
+    heard = []
+    model.backbone.front_end.register_forward_pre_hook(lambda module, inputs: heard.append(inputs[0].shape[1]))
+    found_BTC, _ = inference.window_outputs(model, wave_BN, np.array(lengths), "float32")
+    assert max(heard) == max(front_end.shortest, -(-max(lengths) // front_end.stride) * front_end.stride)
+    lengths_B = torch.tensor(lengths)
+    with torch.inference_mode():
+        logits_BTC = model(
+            normalise(torch.from_numpy(wave_BN), lengths_B), lengths=padded_lengths(lengths_B, window, front_end)
+        )
+    for row, length in enumerate(lengths):
+        frames = -(-length // front_end.stride)
+        expected_TC = torch.sigmoid(logits_BTC[row, :frames]).numpy()
+        np.testing.assert_allclose(found_BTC[row, :frames], expected_TC, atol=2e-6)
 
 
 def test_the_batch_size_changes_nothing(detector, many_lengths):

@@ -203,8 +203,8 @@ def test_a_gradient_that_is_no_number_stops_the_training_before_it_harms_the_wei
     task = "PretrainTask" if stage == "pretrain" else "FinetuneTask"
     step = getattr(tasks, task).step
 
-    def poisoned(self, update, micro, generator):
-        found = step(self, update, micro, generator)
+    def poisoned(self, update, micro, generator, batch):
+        found = step(self, update, micro, generator, batch)
         found.loss_sum = found.loss_sum * (float("nan") if (update, micro) == (4, 1) else 1)
         return found
 

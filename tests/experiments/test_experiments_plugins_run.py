@@ -172,13 +172,13 @@ def test_examples_of_a_training_are_augmented_and_its_loss_is_that_of_the_plugin
             FinetuneTask(training_spec(recipe, "finetune", corpus.folder), torch.device("cpu"))
             for recipe in (plain, own)
         )
-        before, after = first.examples(0, 0), second.examples(0, 0)
-        whole = int(before[2][0]) == before[0].shape[1]
-        assert whole and torch.allclose(after[0][0], before[0][0].flip(0), atol=1e-5)
-        assert torch.equal(before[1], after[1])
+        (before, targets_BTC), (after, same_BTC) = first.examples(0, 0), second.examples(0, 0)
+        waveform_BN = second.normalised(after)
+        whole = int(before.samples[0]) == before.waveform.shape[1]
+        assert whole and torch.allclose(waveform_BN[0], first.normalised(before)[0].flip(0), atol=1e-5)
+        assert torch.equal(targets_BTC, same_BTC)
         generator = torch.Generator().manual_seed(0)
         step = second.step(0, 0, generator)
-        waveform_BN, targets_BTC, _ = after
         second.model.eval()
         with torch.no_grad():
             logits_BTC = second.model(waveform_BN)

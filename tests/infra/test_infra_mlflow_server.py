@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from a2v_experiments.cluster.session import tracking_login
+from a2v_experiments.cluster.environment import tracking_login
 from a2v_experiments.models import load_model
 from mlflow import MlflowClient
 from mlflow.entities import Run

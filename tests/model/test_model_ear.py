@@ -8,11 +8,12 @@ import pytest
 import torch
 from a2v_model import PRESETS, Detector, EarConfig, Pretrainer, set_gradient_checkpointing, settle_batch_norms
 from a2v_model.config import PretrainConfig
-from a2v_model.ear import LEVELS, SMALLEST_ENERGY, BandEnergies, Ear
+from a2v_model.ear import LEVELS, SMALLEST_ENERGY, BandEnergies, Ear, rectified_maxima
 from a2v_model.layers import BatchNorm
 from a2v_model.sinc import mel_edges_hz
 from a2v_model.summary import receptive_field
 from torch import Tensor, nn
+from torch.nn import functional
 
 SMALL: dict[str, Any] = {"sample_rate": 8000, "filters": 16, "stem": (4, 6)}
 
@@ -154,10 +155,9 @@ def test_band_edges_learn_where_they_may(learned: bool) -> None:
 
 def test_masks_depend_on_the_generator_alone_and_hide_no_more_than_they_say() -> None:
     ear = _ear(filters=32, band_masks=2, time_mask_probability=0.5)
-    x_BFT = torch.ones(64, 32, 100)
 
     def masks(seed: int) -> Tensor:
-        return ear._mask(x_BFT, torch.Generator().manual_seed(seed))
+        return ear.draw_mask(64, 100, torch.Generator().manual_seed(seed))
 
     torch.manual_seed(1)
     first = masks(0)
@@ -171,7 +171,7 @@ def test_masks_depend_on_the_generator_alone_and_hide_no_more_than_they_say() ->
     shaped = (first.amax(2, keepdim=True) * first.amax(1, keepdim=True)).expand_as(first)
     assert torch.equal(first, shaped)  # whole bands and whole frames
     none = _ear(band_masks=0, time_mask_probability=0.0)
-    assert bool((none._mask(x_BFT[:, :16], torch.Generator()) == 1).all())
+    assert bool((none.draw_mask(64, 100, torch.Generator()) == 1).all())
 
 
 def test_only_training_masks() -> None:
@@ -332,3 +332,39 @@ def test_a_preset_learns_in_a_few_steps(preset: str) -> None:
         settle_batch_norms(detector, lambda total: total)
     likelihood = detector.train(True)(wave).sigmoid()
     assert float(likelihood[target == 1].mean()) > 4 * float(likelihood[target == 0].mean())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rectified_maxima_are_torchs_pooling_of_relu(dtype: torch.dtype) -> None:
+    """Also the gradient where two neighbours are equal, 0 or negative."""
+    x = torch.randint(-2, 3, (2, 3, 8, 50), generator=torch.Generator().manual_seed(0)).to(dtype)
+    one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    found, expected = rectified_maxima(one), functional.max_pool2d(functional.relu(other), (2, 1))
+    assert torch.equal(found, expected)
+    outer = torch.randn(found.shape).to(dtype)
+    found.backward(outer)
+    expected.backward(outer)
+    assert torch.equal(one.grad, other.grad)
+    with torch.no_grad():
+        assert torch.equal(rectified_maxima(x), expected)
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_without_a_gradient_the_normalisation_in_the_filters_changes_nothing(bfloat16: bool) -> None:
+    """Nor does telling that nothing is padding."""
+    ear = _ear().eval()
+    with torch.no_grad():
+        for seed, norm in enumerate(ear.stem.norms):
+            norm.mean.copy_(_noise(len(norm.mean), seed=seed))
+            norm.var.copy_(_noise(len(norm.var), seed=seed).square() + 0.1)
+            norm.weight.copy_(_noise(len(norm.weight), seed=seed + 7))
+            norm.bias.copy_(_noise(len(norm.bias), seed=seed + 9))
+    wave = _noise(2, 8000)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+        with torch.enable_grad():
+            expected = ear(wave).detach()
+        with torch.inference_mode():
+            found, told = ear(wave), ear(wave, torch.tensor([8000, 8000]))
+    assert found.dtype == expected.dtype == torch.float32
+    assert float((found - expected).norm() / expected.norm()) < (2e-2 if bfloat16 else 1e-6)
+    assert torch.equal(found, told)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from a2v_model import PretrainConfig, Pretrainer, ema_decay
-from a2v_model.masking import masked_indices
+from a2v_model.masking import filled_up, masked_indices
 from a2v_model.original_names import own_name, own_tensor
 from model_goldens import GOLDEN_PRETRAIN, facts, relative_error, tensors, tiny_model, tiny_pretrain
 from torch import Tensor
@@ -70,6 +70,44 @@ def test_loss_golden(pretrainer: Pretrainer) -> None:
         targets = pretrainer.targets(x).repeat_interleave(3, dim=0)
     per_token = (predictions - targets).square().sum(-1)[mask] / math.sqrt(DIM)
     assert relative_error(per_token, golden["loss_per_token"]) < 1e-5
+
+
+@pytest.mark.parametrize("multiple", [16, 5])  # of 160 - 146 = 14 kept frames
+def test_kept_frames_that_are_filled_up_change_nothing(pretrainer: Pretrainer, multiple: int) -> None:
+    """As an accelerator has them."""
+    golden, found = tensors("g3_pretrain"), []
+    rows: list[int] = []
+    pretrainer.student.transformer.blocks[0].register_forward_pre_hook(lambda _, given: rows.append(given[0].shape[1]))
+    for chosen in (1, multiple):
+        pretrainer.zero_grad()
+        pretrainer.student.transformer.kept_multiple = chosen
+        out = pretrainer(golden["source"], mask_RT=golden["mask"].bool(), fill_RMD=_silence())
+        out.loss_sum.backward()
+        found.append([out.loss_sum.detach(), *(p.grad.clone() for p in pretrainer.parameters() if p.grad is not None)])
+    assert rows == [14, 14 - 14 % -multiple]
+    for actual, expected in zip(found[1], found[0], strict=True):
+        assert relative_error(actual, expected) < 1e-5
+
+
+def test_they_are_never_64_more_than_a_multiple_of_128() -> None:
+    sizes = {filled_up(torch.zeros(1, kept, dtype=torch.long), 16)[0].shape[1] for kept in range(1, 400)}
+    assert not any(size % 128 == 64 or size % 16 for size in sizes)
+
+
+def test_norms_in_bfloat16_golden(pretrainer: Pretrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As accelerators have them under autocast; with bfloat16 products alone the targets are off by 0.011."""
+    golden, meta, kinds = tensors("g3_pretrain"), facts("g3_pretrain"), []
+    monkeypatch.setattr("a2v_model.layers.norm_dtype", lambda x: torch.bfloat16)
+    pretrainer.student.blocks[0].register_forward_pre_hook(lambda _, given: kinds.append(given[0].dtype))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = pretrainer(golden["source"], mask_RT=golden["mask"].bool(), fill_RMD=_silence())
+        targets = pretrainer.targets(golden["local_features"])
+    out.loss_sum.backward()
+    assert kinds == [torch.bfloat16]
+    assert relative_error(targets, golden["targets"]) < 0.02
+    assert math.isclose(out.loss_sum.item(), meta["loss_sum"], rel_tol=0.005)
+    squares = sum(float(p.grad.norm()) ** 2 for p in pretrainer.parameters() if p.grad is not None)
+    assert math.isclose(math.sqrt(squares), math.hypot(*meta["grad_norms"].values()), rel_tol=0.005)
 
 
 def test_gradients_golden(pretrainer: Pretrainer) -> None:

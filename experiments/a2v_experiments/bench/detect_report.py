@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import platform
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..store.environment import describe_environment
+from .machine import processor_name
 
 ROLES = ("a2v", "peer")
 Numbers = Mapping[str, float]
@@ -83,19 +82,11 @@ def machine() -> dict[str, Any]:
     """The processor and what else the numbers depend on."""
     known = describe_environment()
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         **{key: known[key] for key in ("machine", "system", "cpu_cores", "memory_gib", "python")},
         "torch": known["packages"]["torch"],
         "threads": 1,
     }
-
-
-def _processor() -> str:
-    try:
-        lines: Iterable[str] = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def text_of(found: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """How fast one training step is and how much memory it takes: what `a2v bench train` measures.
 
 A step is training's own (`training.loop`): reading, forward, backward, gradient clipping, AdamW, and for pretraining
-the teacher's update, on noise of the right size.
+the teacher's update, on noise of the right size, with as many threads as training in this process takes.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from a2v_model import PRESETS, in_bfloat16
-from torch.utils.flop_counter import FlopCounterMode
+from a2v_model import PRESETS, in_bfloat16, own_threads, threads
+from a2v_model.flops import PARTS, finetuning_flop, pretraining_flop
 
 from ..basics.errors import FAILED, UserError
 from ..recipe.trainings import FinetuneStage, PretrainStage
 from ..training.loop import TrainingStep
-from ..training.noise import step_on_noise, wait_for
+from ..training.noise import CLASSES, step_on_noise, wait_for
+from .machine import described, matrix_rate
 
 # Dense bfloat16 peak of one accelerator, TFLOP/s (vendor's data sheets)
 PEAK_TFLOPS = {"H100": 989.4, "H200": 989.4, "A100": 312.0}
@@ -40,11 +41,19 @@ class StepConfig:
     gradient_checkpointing: bool = False
 
 
+def asked(config: StepConfig) -> dict[str, Any]:
+    """What an earlier measurement must have been of to be compared; the precision is that which `auto` comes to."""
+    same = {key: value for key, value in asdict(config).items() if key != "steps"}
+    precision = "bfloat16" if in_bfloat16(config.precision, _device()) else "float32"
+    return {"command": "bench train", **same, "precision": precision}
+
+
 def measure_step(config: StepConfig, profile: bool = False) -> dict[str, Any]:
-    """Seconds per step (median, least, most), segments per second, peak memory (GiB), TFLOP per step and achieved
-    TFLOP/s with its share of the accelerator's bfloat16 peak where that is known; with `profile`, the operations that
-    take the time. Raises UserError where the memory does not suffice."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Seconds and processor seconds per step (median, least, most), segments per second, peak memory (GiB), TFLOP per
+    step, by part and achieved per second, the matrix rate of this machine and what share of it that is (of the least
+    times; on a known accelerator also the share of its bfloat16 peak); with `profile`, the operations that take the
+    time. Raises UserError where the memory does not suffice."""
+    device = _device()
     try:
         return _measure(config, device, profile)
     except torch.OutOfMemoryError:
@@ -53,6 +62,10 @@ def measure_step(config: StepConfig, profile: bool = False) -> dict[str, Any]:
             "lower --segments, or use --gradient-checkpointing",
             FAILED,
         ) from None
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _measure(config: StepConfig, device: torch.device, profile: bool) -> dict[str, Any]:
@@ -67,46 +80,73 @@ def _measure(config: StepConfig, device: torch.device, profile: bool) -> dict[st
     else:  # everything learns from the first update on
         stage = FinetuneStage(**{**preset.finetune.model_dump(), "head_only_updates": 0}, **loop)
     step = step_on_noise(preset.model, stage, config.segments, config.segment_s, device)
+    with threads(own_threads(step.model, device)):
+        return _timed(config, stage, step, device, profile)
+
+
+def _timed(
+    config: StepConfig, stage: PretrainStage | FinetuneStage, step: TrainingStep, device: torch.device, profile: bool
+) -> dict[str, Any]:
     started = time.perf_counter()
-    losses = [step(0)["loss"]]
+    metrics = [step(0)]
     wait_for(device)
     first = time.perf_counter() - started
-    seconds = []
+    seconds, cpu_s = [], []
     for number in range(1, config.steps + 1):
-        started = time.perf_counter()
-        losses.append(step(number)["loss"])
+        used, started = time.process_time(), time.perf_counter()
+        metrics.append(step(number))
         wait_for(device)
         seconds.append(time.perf_counter() - started)
+        cpu_s.append(time.process_time() - used)
     memory = _peak_gib(device)
     median = statistics.median(seconds)
-    teraflop = None if config.compile else _teraflop(step)
+    by_part = _teraflop(config, stage, metrics[1:])
+    teraflop = sum(by_part.values())
+    rate = matrix_rate(device, asked(config)["precision"] == "bfloat16")
     found = {
         **asdict(config),
-        "precision": "bfloat16" if in_bfloat16(config.precision, device) else "float32",
+        **asked(config),
         "device": torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        "processor": described(),
         "parameters": sum(p.numel() for p in step.model.parameters() if p.requires_grad),
         "first_step_s": first,
-        "step_s": {"median": median, "least": min(seconds), "most": max(seconds)},
+        "step_s": _spread(seconds),
+        "cpu_s": _spread(cpu_s),
         "segments_per_s": config.segments / median,
         "audio_s_per_s": config.segments * config.segment_s / median,
         "peak_memory_gib": memory,
-        "losses": losses,
+        "teraflop_per_step": teraflop,
+        "teraflop_by_part": by_part,
+        "teraflops": teraflop / median,
+        "matrix_teraflops": rate.plain(),
+        "utilisation": rate.utilisation(teraflop, min(seconds), min(cpu_s)),
+        "losses": [one["loss"] for one in metrics],
     }
-    if teraflop is not None:
-        found |= {"teraflop_per_step": teraflop, "teraflops": teraflop / median}
-        peak = next((value for name, value in PEAK_TFLOPS.items() if name in str(found["device"])), None)
-        if peak and found["precision"] == "bfloat16":
-            found["share_of_peak"] = teraflop / median / peak
+    peak = next((value for name, value in PEAK_TFLOPS.items() if name in str(found["device"])), None)
+    if peak and found["precision"] == "bfloat16":
+        found["share_of_peak"] = teraflop / median / peak
     if profile:
         found["profile"] = _profile(step, device)
     return found
 
 
-def _teraflop(step: TrainingStep) -> float:
-    """Multiplications and additions of the matrix products, convolutions and attention of one step, in 10^12."""
-    with FlopCounterMode(display=False) as counter:
-        step(0)
-    return counter.get_total_flops() / 1e12
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
+
+
+def _teraflop(
+    config: StepConfig, stage: PretrainStage | FinetuneStage, metrics: list[dict[str, float]]
+) -> dict[str, float]:
+    """TFLOP of a step by part, the mean over steps: in pretraining, how many frames are kept is drawn in each."""
+    model = PRESETS[config.preset].model
+    samples = round(config.segment_s * model.front_end.sample_rate)
+    if isinstance(stage, FinetuneStage):
+        counts = [finetuning_flop(model, stage, config.segments, samples, len(CLASSES))]
+    else:
+        frames = model.front_end.frames(samples)
+        kept = [round(frames * (1 - one["masked_share"])) for one in metrics]
+        counts = [pretraining_flop(model, stage, config.segments, samples, number) for number in kept]
+    return {part: statistics.fmean(count[part] for count in counts) / 1e12 for part in PARTS if part in counts[0]}
 
 
 def _profile(step: TrainingStep, device: torch.device) -> list[dict[str, Any]]:

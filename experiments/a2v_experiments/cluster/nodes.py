@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.train.torch import TorchConfig
+from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..basics.errors import FAILED, UserError
+from .session import is_own_ray
 
 WAIT_S = 120.0  # for a new node to start a process
 
@@ -39,6 +40,26 @@ class TorchOnNodes(TorchConfig):
                 super().on_start(worker_group, backend_config)
 
         return Backend
+
+
+class Trainer(TorchTrainer):
+    """Without processes that Ray Train starts for each training and that have nothing to do here: one hands out Ray
+    Datasets; one gives back the processors of a controller that died, which on a Ray that ends with this process
+    matters to none."""
+
+    def _create_default_callbacks(self) -> Any:
+        unused = {"DatasetsCallback", *(["PlacementGroupCleanerCallback"] if is_own_ray() else [])}
+        made: Any = super()._create_default_callbacks()
+        return [callback for callback in made if type(callback).__name__ not in unused]
+
+
+def prepare_training() -> None:
+    """Begin the process that Ray Train asks for machines, which a controller would wait for; one serves all."""
+    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+        get_or_create_autoscaling_coordinator,
+    )
+
+    get_or_create_autoscaling_coordinator()
 
 
 def _choose_interface() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from ..basics.errors import FAILED, UserError, last_line
 from ..recipe.sections import RayConfig
+from .environment import prepare_local_ray
 from .temporary import session_folder
 
 
@@ -26,40 +28,13 @@ def check_cluster(config: RayConfig, work: Path) -> None:
         check_shared(work)
 
 
-def tracking_login() -> dict[str, str]:
-    """How this process logs in to its MLflow server; a cluster that runs already does not know."""
-    names = ("USERNAME", "PASSWORD", "TOKEN", "INSECURE_TLS", "SERVER_CERT_PATH")
-    given = {f"MLFLOW_TRACKING_{name}": os.environ.get(f"MLFLOW_TRACKING_{name}") for name in names}
-    return {name: value for name, value in given.items() if value}
-
-
 def start_ray(config: RayConfig) -> None:
     """Connect to the cluster of the recipe or of RAY_ADDRESS, or start a local Ray; once a process.
 
     Raises UserError when it cannot be started or is too small for the recipe.
     """
-    import logging
-
-    import ray
-
-    if not ray.is_initialized():
-        address = config.address or os.environ.get("RAY_ADDRESS")
-        _check_address(address)
-        handler = signal.getsignal(signal.SIGTERM)
-        try:
-            ray.init(
-                address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
-                _temp_dir=None if address else session_folder(),
-            )  # fmt: skip
-        except Exception as error:
-            where = f"Ray cluster {address} cannot be reached" if address else "Ray cannot be started on this machine"
-            local = "ray.num_workers=0 trains without it"
-            if "AF_UNIX" in str(error):  # the path of a socket is too long
-                local = f"set RAY_TMPDIR to a short folder; {local}"
-            hint = "check ray.address and that `ray start` runs there" if address else local
-            raise UserError(f"{where}: {last_line(error)}; {hint}", FAILED) from None
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # Ray's would abort this process before its runs are ended
+    _begun.wait()
+    _connect(config)
     from .nodes import largest_resources
 
     have = largest_resources()
@@ -71,6 +46,89 @@ def start_ray(config: RayConfig) -> None:
                 f"ray.{key} = {workers}: needs {amount:g} {kind}, the Ray cluster has"
                 f" {have.get(kind, 0):g}; lower ray.{key} or ray.cpus_per_worker"
             )
+
+
+def start_beside(config: RayConfig) -> None:
+    """Begin to start a Ray of this machine while this process goes on; `start_ray` waits for it and raises what went
+    wrong. Nothing happens where the recipe has no workers, names a cluster, or Ray is there."""
+    if config.num_workers and not (config.address or os.environ.get("RAY_ADDRESS")) and not ray_is_up():
+        _begun.begin(config)
+
+
+class _Beside:
+    """A thread that starts Ray. It lives as long as that Ray: Linux ends its processes with the thread that began
+    them."""
+
+    def __init__(self) -> None:
+        self.own = False  # whether the Ray that is up was started here
+        self._thread: threading.Thread | None = None
+        self._started, self._stop = threading.Event(), threading.Event()
+
+    def begin(self, config: RayConfig) -> None:
+        if self._thread is None:
+            import ray  # noqa: F401  # not while this thread imports other things
+
+            self._started.clear()
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._run, args=(config,), daemon=True, name="a2v-ray")
+            self._thread.start()
+
+    def _run(self, config: RayConfig) -> None:
+        try:
+            with contextlib.suppress(UserError):  # start_ray tries again and says it
+                _connect(config)
+                from .nodes import prepare_training  # what the first training would wait for
+
+                prepare_training()
+        finally:
+            self._started.set()
+        self._stop.wait()
+
+    def wait(self) -> None:
+        if self._thread is not None:
+            self._started.wait()
+
+    def end(self) -> None:
+        """After Ray has been shut down."""
+        if self._thread is not None:
+            self._stop.set()
+            self._thread.join()
+            self._thread = None
+
+
+_begun = _Beside()
+
+
+def _connect(config: RayConfig) -> None:
+    """`ray.init`, if it was not. Raises UserError."""
+    import logging
+
+    import ray
+
+    if ray.is_initialized():
+        return
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    _check_address(address)
+    if not address:
+        prepare_local_ray()
+    logging.getLogger("ray").setLevel(logging.ERROR)  # a thread is told that it sets no handler of signals
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(
+            address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
+            _temp_dir=None if address else session_folder(),
+        )  # fmt: skip
+    except Exception as error:
+        where = f"Ray cluster {address} cannot be reached" if address else "Ray cannot be started on this machine"
+        local = "ray.num_workers=0 trains without it"
+        if "AF_UNIX" in str(error):  # the path of a socket is too long
+            local = f"set RAY_TMPDIR to a short folder; {local}"
+        hint = "check ray.address and that `ray start` runs there" if address else local
+        raise UserError(f"{where}: {last_line(error)}; {hint}", FAILED) from None
+    node = ray._private.worker._global_node  # without an address Ray takes one of `ray start` on this machine, if any
+    _begun.own = node is not None and node.head
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # Ray's would abort this process before its runs are ended
 
 
 def _check_address(address: str | None) -> None:
@@ -94,6 +152,15 @@ def ray_is_up() -> bool:
     return ray is not None and ray.is_initialized()
 
 
+def is_own_ray() -> bool:
+    """Whether this process started the Ray that it is connected to, on this machine: no cluster, and no trial of a
+    sweep."""
+    return ray_is_up() and _begun.own
+
+
 def stop_ray() -> None:
+    """Also one that is being started."""
+    _begun.wait()
     if ray_is_up():
         sys.modules["ray"].shutdown()
+    _begun.end()

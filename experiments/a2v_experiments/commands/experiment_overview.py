@@ -27,6 +27,8 @@ from .options import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from ..recipe.sections import Recipe
+
 
 def list_(work: Work = DEFAULT_WORK, tracking_uri: Tracking = None, as_json: Json = False) -> None:
     """List the experiments in the tracking store: status, folds done, scores, commit; the newest first."""
@@ -113,6 +115,19 @@ def plan(
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Time a few training steps here, for the estimate of time.")
     ] = True,
+    measured: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--measured",
+            help="Only tell how long the pretraining takes on 1, 8 and 64 cards like that of this file: JSON of `bench"
+            " train`, or results.json of infra/gpu_check.sh. Needs no recordings. Several files: steps of several"
+            " sizes.",
+        ),
+    ] = None,
+    step_s: Annotated[
+        float | None,
+        typer.Option("--step-s", min=1e-6, help="The same, of cards that take so many seconds for a micro-batch."),
+    ] = None,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
     trust_code: TrustCode = False,
@@ -127,6 +142,9 @@ def plan(
     reuse = Reuse.of(trust_code, force)
     file = read_recipe(recipe, set_, scale.value if scale else None)
     base = file.resolve()
+    if measured or step_s is not None:
+        _plan_cards(base, measured or [], step_s, as_json)
+        return
     from ..overview import plan_report
     from ..overview.plan import make_plan
     from ..stages.advice import advice_before
@@ -143,6 +161,17 @@ def plan(
     say(plan_report.to_text(planned, base, costs, advice))
     for line in [*plan_report.warnings(costs), *advice.warnings]:
         typer.echo(f"a2v: {line}", err=True)
+
+
+def _plan_cards(recipe: Recipe, measured: list[Path], step_s: float | None, as_json: bool) -> None:
+    from ..overview import plan_cards
+
+    if recipe.pretrain is None:
+        raise UserError(
+            "--measured, --step-s: this recipe has no pretraining; name one that has, e.g. meerkat/pretrain"
+        )
+    found = plan_cards.report(recipe, plan_cards.speed_of(recipe, measured, step_s))
+    say(json.dumps(found, indent=1) if as_json else plan_cards.text(found))
 
 
 def _client(work: Path, tracking_uri: str | None, empty_is_wrong: bool) -> MlflowClient | None:

@@ -119,10 +119,11 @@ def predict(
         Precision, typer.Option("--precision", help="auto: bfloat16 where the processor has it.")
     ] = Precision.auto,
     batch: Annotated[
-        int | None, typer.Option("--batch", min=1, help="Windows at once. Default: 1 on a CPU, 16 on a GPU.")
+        int | None, typer.Option("--batch", min=1, help="Windows at once. Default: 1000 frames on a CPU, 16 on a GPU.")
     ] = None,
     processes: Annotated[
-        int | None, typer.Option("--processes", min=1, help="Default: one for each core, or 4 for a GPU.")
+        int | None,
+        typer.Option("--processes", min=1, help="Default: as many as pay, at most one for each core; 4 for a GPU."),
     ] = None,
     ray: Annotated[bool, typer.Option("--ray", help="Spread the work over a Ray cluster.")] = False,
     address: Annotated[

@@ -23,12 +23,12 @@ from a2v_model.plugins import loaded_digests
 from numpy.typing import NDArray
 
 from ..basics.errors import UserError
-from ..inference import Frames
+from ..inference import Frames, at_once
 from ..models import is_uri, model_folder, name_of
 from ..predict.call import GPU_PROCESSES
 from ..predict.run import Progress
 from ..predict.settings import PredictSettings, settings_for
-from ..predict.stream import BATCH, Sound, piece_outputs, piece_size, windows_of
+from ..predict.stream import Sound, piece_outputs, piece_size, windows_of
 from ..predict.work import pieces_of
 from .units import About, Units, begin, unit_files, unit_frames
 
@@ -171,7 +171,7 @@ def _unit_blocks(task: _Task, sound: Sound, advance: Advance) -> Iterator[NDArra
     with threads(1):
         for piece in pieces_of(task.info, windows, piece_size(task.settings, task.device)):
             for likelihood_TC, features_TD in piece_outputs(
-                model, sound, windows, piece, task.settings, BATCH[task.device], with_features=True
+                model, sound, windows, piece, task.settings, at_once(windows, task.device), with_features=True
             ):
                 assert features_TD is not None
                 known_TC = likelihood_TC[:, : len(task.about.classes)]

@@ -27,9 +27,10 @@ from a2v_model.inference import Waveform, checked_waveform
 from numpy.typing import NDArray
 
 from ..basics.errors import UserError
+from ..inference import at_once
 from ..models import load_model
 from .settings import PredictSettings, not_learned_notice, not_written, postprocess, settings_for
-from .stream import BATCH, Sound, piece_bounds, piece_outputs, piece_size, windows_of
+from .stream import Sound, piece_bounds, piece_outputs, piece_size, windows_of
 
 if TYPE_CHECKING:
     import pandas
@@ -132,7 +133,7 @@ def events_of_sound(model: Detector, sound: Sound, settings: PredictSettings | N
     parts = [
         likelihood_TC
         for piece in piece_bounds(windows, piece_size(settings, device))
-        for likelihood_TC, _ in piece_outputs(model, sound, windows, piece, settings, BATCH.get(device, 1))
+        for likelihood_TC, _ in piece_outputs(model, sound, windows, piece, settings, at_once(windows, device))
     ]
     return events_of_likelihoods(lambda: parts, model.frame_rate, model.classes, settings)
 

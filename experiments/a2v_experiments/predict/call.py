@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from a2v_data.scheduling import Run, on_cores
+from a2v_data.scheduling import Advance, Results, Run, Work, on_cores
 from a2v_data.storage import file_digest
 from a2v_model import Detector, in_bfloat16, load_model
 from a2v_model.checkpoints import WEIGHTS
@@ -17,6 +18,7 @@ from ..models import model_folder, name_of
 from .api import as_detector
 from .options import Choice
 from .plan import find_recordings
+from .processes import processes_for
 from .run import Job, Progress, run_predictions
 from .settings import not_learned_notice, not_written, settings_for
 from .state import begun_options
@@ -31,7 +33,7 @@ def call(recordings: Sequence[str], out: Path, choice: Choice, progress: Progres
     with model_folder(choice.model, choice.tracking_uri, beside=out) as folder:
         model = as_detector(load_model(folder), choice.model)
         digest = file_digest(folder / WEIGHTS)[:16]
-        run, device, bfloat16 = _where(choice)
+        run, device, bfloat16 = _where(choice, model)
         precision = "bfloat16" if bfloat16 else "float32"
         left_out, told = _not_learned(model, out, choice)
         as_begun = {"all_classes": True} if told and not left_out else {}
@@ -60,7 +62,7 @@ def _not_learned(model: Detector, out: Path, choice: Choice) -> tuple[dict[str, 
     return left_out, not_learned_notice(left_out, "--all-classes")
 
 
-def _where(choice: Choice) -> tuple[Run, str, bool]:
+def _where(choice: Choice, model: Detector) -> tuple[Run, str, bool]:
     """Where the work runs, on which device, and whether in bfloat16. Raises UserError."""
     if choice.ray:
         from ..cluster.run import ask_gpu, on_ray, resource
@@ -75,7 +77,12 @@ def _where(choice: Choice) -> tuple[Run, str, bool]:
     if choice.device == "cuda" and not cuda:
         raise UserError("--device cuda: this machine has no GPU that torch can use")
     device = "cuda" if cuda else "cpu"
-    return on_cores(choice.processes or (GPU_PROCESSES if cuda else None)), device, _bfloat16(choice.precision, device)
+
+    def run(work: Work, tasks: Sequence[Any], advance: Advance) -> Results:
+        count = choice.processes or (GPU_PROCESSES if cuda else processes_for(model, tasks))
+        return on_cores(count)(work, tasks, advance)
+
+    return run, device, _bfloat16(choice.precision, device)
 
 
 def _bfloat16(precision: str, device: str) -> bool:

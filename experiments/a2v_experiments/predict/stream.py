@@ -23,7 +23,6 @@ from ..inference import Frames, Windows, own_frames, window_outputs
 from .settings import PredictSettings
 
 PIECE_S = {"cpu": 80.0, "cuda": 640.0}  # about; short enough that little is lost when a call is stopped
-BATCH = {"cpu": 1, "cuda": 16}  # on a processor more windows at once are no faster, and take more memory
 BLOCK_SAMPLES = 1 << 20
 Batch = tuple[int, NDArray[np.float32], NDArray[np.int64]]
 

@@ -17,12 +17,12 @@ from a2v_model import Detector, load_model, threads
 from numpy.typing import NDArray
 
 from ..basics.errors import FAILED, UserError
-from ..inference import Frames, Windows
+from ..inference import Frames, Windows, at_once
 from .api import events_of_likelihoods
 from .extremes import extremes_of
 from .options import Choice
 from .settings import PredictSettings
-from .stream import BATCH, Sound, Spent, piece_bounds, piece_frames, piece_outputs
+from .stream import Sound, Spent, piece_bounds, piece_frames, piece_outputs
 
 LEFT_OUT = "left-out"
 # libsndfile goes to a sample of these exactly; of others (MP3, OGG, ...) a recording is one piece, read from its start
@@ -138,7 +138,7 @@ def predict_piece(task: PieceTask, advance: Advance) -> PieceDone | AudioError |
                 aside = stack.enter_context(replaced(path))
                 files.append(np.lib.format.open_memmap(aside, "w+", np.float32, (frames, width)))
             at = 0
-            batch = choice.batch or BATCH[device]
+            batch = choice.batch or at_once(task.windows, device)
             outputs = piece_outputs(model, sound, task.windows, task.piece, task.settings, batch, with_features, spent)
             for output in outputs:
                 length = len(output[0])

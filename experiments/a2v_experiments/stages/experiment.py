@@ -12,6 +12,7 @@ from a2v_eval.label_shares import VALIDATION_LABELS, share_csv, share_rows, shar
 from a2v_eval.presence import PRESENCE, presence_csv, presence_text
 from a2v_eval.summary import STRICT_FIRST, Spread, csv_table, metric_name, summarise, text_table
 
+from ..cluster.session import start_beside
 from ..recipe.sections import Recipe
 from ..store import lookup
 from ..store.lookup import share_prefix
@@ -60,6 +61,7 @@ def run_experiment(recipe: Recipe, work: Path, store: Store, say: Callable[[str]
     if found:
         parent = str(found.info.run_id)
     else:
+        start_beside(recipe.ray)
         code = record(spec.code)
         parent = begin_alone(
             lambda: store.begin(spec.stage, spec.fingerprint, spec.name, spec.config, tags, None, code=code), say

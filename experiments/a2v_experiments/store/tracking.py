@@ -377,6 +377,12 @@ def open_store(work: Path, uri: str | None, experiment: str, reuse: Reuse = AS_U
     return Store(uri, experiment, work / ARTIFACTS / experiment, reuse)
 
 
+def is_new(work: Path, uri: str | None) -> bool:
+    """Whether `open_store` would make the store."""
+    path = sqlite_path(uri or default_uri(work))
+    return path is not None and not path.is_file()
+
+
 def existing_client(work: Path, uri: str | None) -> MlflowClient | None:
     """A client that reads the store at uri, or in the work folder; None where its sqlite file does not exist yet
     (MLflow would make an empty one). Raises UserError as `Store` does."""

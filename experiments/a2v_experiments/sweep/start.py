@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..cluster.session import check_cluster, ray_is_up, stop_ray
+from ..cluster.session import check_cluster, ray_is_up, start_beside, stop_ray
 from ..recipe.files import RecipeFile
 from ..stages.experiment import Outcome, run_experiment
 from ..stages.stages import check_source
 from ..store.reuse import AS_USUAL, Reuse
-from ..store.tracking import Store, open_store
+from ..store.tracking import Store, is_new, open_store
 from .answer_text import to_text
 from .run import run_sweep
 from .trials import trials_of
@@ -52,6 +52,8 @@ def run_recipe(
     was_up = ray_is_up()
     try:
         check_cluster(recipe.ray, work)
+        if is_new(work, tracking_uri):  # so all is to be trained
+            start_beside(recipe.ray)
         store = open_store(work, tracking_uri, recipe.name, reuse)
         say(f"experiment {recipe.name}, tracked in {store.uri}")
         if recipe.sweep:

@@ -21,6 +21,7 @@ from a2v_eval.summary import summarise
 from ..basics.errors import UserError
 from ..basics.fingerprint import fingerprint
 from ..basics.left_out import without_usual
+from ..cluster.environment import use_given_threads
 from ..recipe.files import RecipeFile
 from ..recipe.labelled import with_rules
 from ..recipe.sections import Recipe
@@ -92,8 +93,10 @@ def run_trial(config: dict[str, Any], task: Task) -> None:
         os.chdir(task.folder)
     task.file.load_plugins()  # which what is in `known` is said in
     this = task.trial(config)
-    ray = this.recipe.ray
-    torch.set_num_threads(1 if ray.num_workers else max(1, int(ray.cpus_per_worker)))  # workers compute elsewhere
+    if this.recipe.ray.num_workers:  # they compute, elsewhere
+        torch.set_num_threads(1)
+    else:
+        use_given_threads()
     store = Store(task.uri, task.experiment, None, task.reuse)
     sources = find_sources(this.recipe, task.work, task.uri)
     mark = trial_mark(this.recipe, sources, task.mark)

@@ -38,8 +38,9 @@ class Group:
             dist.all_reduce(values)
         return values
 
-    def sum_gradients(self, parameters: Sequence[Tensor], divide_by: float) -> None:
-        """Sum gradients over the workers and divide them, as if one worker had computed the whole batch.
+    def sum_gradients(self, parameters: Sequence[Tensor], divide_by: Tensor) -> None:
+        """Sum gradients over the workers and divide them by a number (a tensor without axes, on their device, so that
+        nobody waits for it), as if one worker had computed the whole batch.
 
         A parameter without gradient (a dropped layer, frozen in this batch) counts as zero, on every worker alike.
         """

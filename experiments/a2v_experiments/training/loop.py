@@ -1,4 +1,7 @@
-"""The training loop: plain PyTorch on one screen. Ray wraps it (workers.py); tasks.py says what a step computes."""
+"""The training loop: plain PyTorch on one screen. Ray wraps it (workers.py); tasks.py says what a step computes.
+
+The host gives an accelerator its work and waits for it once an update, in `TrainingStep.finish`, for the sums to log.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from torch import Tensor, nn
 
 from ..recipe.trainings import LoopConfig, OptimizerConfig
 from . import checkpoints
+from .ahead import Ahead, pinned
 from .average import Average
 from .group import Group
 
@@ -34,11 +38,20 @@ class Step:
     """What one micro-batch gives. loss_sum: summed loss with graph; frames: how many frames it is the sum over.
 
     sums: further values, each already multiplied by `frames`, so that their average over micro-batches is exact.
+    Each is a tensor on the device, or a number where the host knows it.
     """
 
     loss_sum: Tensor
-    frames: Tensor
-    sums: dict[str, Tensor]
+    frames: Tensor | float
+    sums: dict[str, Tensor | float]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A micro-batch that a task can take a step with, on the CPU, and the generator of the chance that is left."""
+
+    generator: torch.Generator
+    batch: Any
 
 
 class Task(Protocol):
@@ -52,7 +65,8 @@ class Task(Protocol):
     probe: Probe | None
 
     def begin_update(self, update: int) -> None: ...
-    def step(self, update: int, micro: int, generator: torch.Generator) -> Step: ...
+    def prepare(self, update: int, micro: int, generator: torch.Generator) -> Any: ...
+    def step(self, update: int, micro: int, generator: torch.Generator, batch: Any = None) -> Step: ...
     def end_update(self, update: int, metrics: dict[str, float]) -> dict[str, float]: ...
 
 
@@ -122,9 +136,11 @@ class TrainingStep:
 
     `micro_batch` is what an update does for each micro-batch (reading, forward, backward), `finish` what it does once
     (workers' sums, clipping, AdamW, the teacher, the average of the weights). `bench train` and `plan` measure both.
+
+    ahead: make the next micro-batch in a thread while one is computed; None: where an accelerator computes.
     """
 
-    def __init__(self, task: Task, config: LoopConfig, group: Group) -> None:
+    def __init__(self, task: Task, config: LoopConfig, group: Group, ahead: bool | None = None) -> None:
         self.task, self.config, self.group = task, config, group
         self.model = task.model.to(group.device).train()
         set_gradient_checkpointing(self.model, config.gradient_checkpointing)
@@ -132,9 +148,12 @@ class TrainingStep:
             compile_model(self.model)
         settings = config.optimizer
         groups = weight_decay_groups(self.model, settings.weight_decay, settings.decay_sinc)
-        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, eps=settings.eps)
+        fused = True if group.device.type == "cuda" else None  # a kernel for all weights instead of some for each
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, eps=settings.eps, fused=fused)
         self.average = Average(self.model, task.weight_average) if task.weight_average else None
-        self._totals: dict[str, Tensor] = {}
+        self._totals: dict[str, Tensor | float] = {}
+        accelerated = group.device.type != "cpu"
+        self._ready = Ahead(self._make, self._following, accelerated if ahead is None else ahead)
 
     def __call__(self, update: int) -> dict[str, float]:
         self.task.begin_update(update)
@@ -144,13 +163,26 @@ class TrainingStep:
 
     def micro_batch(self, update: int, micro: int) -> None:
         """Add a micro-batch's gradient to that of the update."""
-        generator = seeded(self.config.seed, update, micro)
+        seed_dropout(self.config.seed, update, micro)
+        ready = self._ready(update, micro)
         with autocast(self.config.precision, self.group.device):
-            step = self.task.step(update, micro, generator)
+            step = self.task.step(update, micro, ready.generator, ready.batch)
         step.loss_sum.backward()
         values = {"loss": step.loss_sum.detach(), "frames": step.frames, **step.sums}
-        totals = self._totals
-        self._totals = {key: totals.get(key, torch.zeros(())) + value.double().cpu() for key, value in values.items()}
+        for key, value in values.items():
+            self._totals[key] = self._totals.get(key, 0.0) + (value.double() if isinstance(value, Tensor) else value)
+
+    def _make(self, update: int, micro: int) -> Ready:
+        generator = generator_of(self.config.seed, update, micro)
+        batch = self.task.prepare(update, micro, generator)
+        return Ready(generator, pinned(batch) if self.group.device.type == "cuda" else batch)
+
+    def _following(self, update: int, micro: int) -> tuple[int, int] | None:
+        """The micro-batch of this worker after that one."""
+        own = self.group.own(self.config.micro_batches)
+        if micro + own.step < own.stop:
+            return update, micro + own.step
+        return (update + 1, own.start) if update + 1 < self.config.updates else None
 
     def finish(self, update: int) -> dict[str, float]:
         """Change the weights by the gradient of all micro-batches."""
@@ -158,12 +190,14 @@ class TrainingStep:
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         keys, sums = _across(group, self._totals, self.task)
         self._totals = {}
-        means = dict(zip(keys, sums.tolist(), strict=True))
-        frames = max(means.pop("frames"), 1.0)
-        group.sum_gradients(trained, frames)
+        group.sum_gradients(trained, sums[keys.index("frames")].clamp(min=1.0).float())
         norm = nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
-        if not torch.isfinite(norm):  # the same on every worker; one such step would make every weight NaN
-            raise TrainingStopped(f"update {update + 1}: the gradient is {float(norm)}; lower optimizer.learning_rate")
+        *values, gradient_norm = on_host(torch.cat([sums, norm.double()[None]]))  # the host waits here, and only here
+        means = dict(zip(keys, values, strict=True))
+        frames = max(means.pop("frames"), 1.0)
+        if not math.isfinite(gradient_norm):  # the same on every worker; one such step would make every weight NaN
+            what = f"the gradient is {gradient_norm}; lower optimizer.learning_rate"
+            raise TrainingStopped(f"update {update + 1}: {what}")
         if config.optimizer.gradient_clip is not None:
             nn.utils.clip_grads_with_norm_(trained, config.optimizer.gradient_clip, norm)
         rate = learning_rate(update, config.updates, config.optimizer)
@@ -173,7 +207,7 @@ class TrainingStep:
         self.optimizer.zero_grad(set_to_none=True)
         settle_batch_norms(self.model, group.sum)
         metrics = {key: value / frames for key, value in means.items()}
-        metrics = self.task.end_update(update, {**metrics, "gradient_norm": float(norm), "learning_rate": rate})
+        metrics = self.task.end_update(update, {**metrics, "gradient_norm": gradient_norm, "learning_rate": rate})
         if self.average:
             self.average.follow(update + 1)
         return metrics
@@ -185,9 +219,28 @@ def seeded(seed: int, update: int, micro: int) -> torch.Generator:
     Because every draw depends on (seed, update, micro-batch) only, a resumed run repeats exactly, and the number of
     workers changes nothing but the order of summation.
     """
-    digest = hashlib.sha256(f"{seed}/{update}/{micro}".encode()).digest()
-    torch.manual_seed(int.from_bytes(digest[8:15], "big"))
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    seed_dropout(seed, update, micro)
+    return generator_of(seed, update, micro)
+
+
+def generator_of(seed: int, update: int, micro: int) -> torch.Generator:
+    """What a micro-batch's reading, mixing, masks and layerdrop draw from, on the CPU."""
+    return torch.Generator().manual_seed(int.from_bytes(_digest(seed, update, micro)[:7], "big"))
+
+
+def seed_dropout(seed: int, update: int, micro: int) -> None:
+    """Seed torch's global generators, which dropout draws from."""
+    torch.manual_seed(int.from_bytes(_digest(seed, update, micro)[8:15], "big"))
+
+
+def _digest(seed: int, update: int, micro: int) -> bytes:
+    return hashlib.sha256(f"{seed}/{update}/{micro}".encode()).digest()
+
+
+def on_host(values: Tensor) -> list[float]:
+    """The numbers in a tensor (N,); waits until its device has them."""
+    found: list[float] = values.tolist()
+    return found
 
 
 def learning_rate(update: int, updates: int, config: OptimizerConfig) -> float:
@@ -200,8 +253,13 @@ def learning_rate(update: int, updates: int, config: OptimizerConfig) -> float:
     return config.final_learning_rate + 0.5 * span * (1 + math.cos(math.pi * share))
 
 
-def _across(group: Group, totals: dict[str, Tensor], task: Task) -> tuple[list[str], Tensor]:
-    """Sums over the workers; one without a micro-batch in this update contributes zeros."""
+def _across(group: Group, totals: dict[str, Tensor | float], task: Task) -> tuple[list[str], Tensor]:
+    """Sums over the workers (N,) on the device; one without a micro-batch in this update contributes zeros."""
     keys = sorted({"loss", "frames", *task.sum_names})
-    sums = torch.stack([torch.as_tensor(totals.get(key, 0.0), dtype=torch.float64).reshape(()) for key in keys])
-    return keys, group.sum(sums.to(group.device)).cpu()
+    given = [totals.get(key, 0.0) for key in keys]
+    device, kind = group.device, torch.float64  # filling a tensor waits for nobody, other than a copy of a number
+    sums = [
+        value.to(device, kind) if isinstance(value, Tensor) else torch.full((), value, dtype=kind, device=device)
+        for value in given
+    ]
+    return keys, group.sum(torch.stack(sums))

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from a2v_data.augment import Augmenter
-from a2v_data.bcl import mix
+from a2v_data.bcl import draw, mix
 from a2v_data.corpus import Corpus
 from a2v_data.registry import augmented
 from a2v_data.sampling import SamplingConfig
@@ -24,6 +24,8 @@ from torch import Tensor
 
 from ..recipe.trainings import FinetuneStage, LoopConfig, PretrainStage
 from ..recipe.validating import ValidationConfig
+from .ahead import on_device
+from .batches import FinetuneBatch, Heard, LabelledBatch, PretrainBatch, WeakBatch
 from .loop import Step, TrainingStopped
 from .probe import Probe
 from .probe_recordings import ProbeSpec
@@ -100,7 +102,7 @@ class TrainingSpec(BaseModel):
 
 
 class _TaskBase:
-    """Reads micro-batches: waveforms of equal length, normalised, on the device."""
+    """Reads micro-batches: waveforms of equal length."""
 
     sum_names: tuple[str, ...] = ()
     weight_average = 0.0
@@ -137,9 +139,10 @@ class _TaskBase:
         segments = self.sampler.draw(update, micro)
         return segments, *self.corpus.waveforms(segments, self.samples)
 
-    def normalised(self, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Tensor:
-        """The waveforms on the device, each normalised over its recording."""
-        return normalise(torch.from_numpy(waveform_BN).to(self.device), torch.from_numpy(lengths_B).to(self.device))
+    def normalised(self, heard: Heard) -> Tensor:
+        """Waveforms (B, N), each normalised over its recording, at their levels."""
+        waveform_BN = normalise(heard.waveform, heard.samples)
+        return waveform_BN if heard.gain is None else waveform_BN * heard.gain[:, None]
 
 
 class PretrainTask(_TaskBase):
@@ -164,15 +167,25 @@ class PretrainTask(_TaskBase):
     def begin_update(self, update: int) -> None:
         """Nothing changes between updates but the teacher."""
 
-    def step(self, update: int, micro: int, generator: torch.Generator) -> Step:
+    def prepare(self, update: int, micro: int, generator: torch.Generator) -> PretrainBatch:
+        """What `step` hears and hides, on the CPU: a pure function of the seed, the update and the micro-batch."""
         _, read_BN, samples_B = self.read(update, micro)
-        waveform_BN = self.normalised(read_BN, samples_B)
-        if self.config.bcl:
-            waveform_BN, _ = mix(waveform_BN, None, self.corpus.sample_rate, self.config.bcl, generator)
-        out = self.model(waveform_BN, generator)
-        frames = torch.as_tensor(out.masked_frames, dtype=torch.float64)
-        values = {key: torch.as_tensor(getattr(out, key)).detach().double().cpu() for key in self.sum_names}
-        sums = {key: value * frames.cpu() for key, value in values.items()}
+        heard = Heard(torch.from_numpy(read_BN), torch.from_numpy(samples_B))
+        mixing = draw(len(read_BN), self.config.bcl, generator) if self.config.bcl else None
+        return PretrainBatch(heard, mixing, self.model.draw(len(read_BN), self.samples, generator))
+
+    def step(self, update: int, micro: int, generator: torch.Generator, batch: PretrainBatch | None = None) -> Step:
+        batch = on_device(batch or self.prepare(update, micro, generator), self.device)
+        waveform_BN = self.normalised(batch.heard)
+        if self.config.bcl and batch.mixing is not None:
+            waveform_BN, _ = mix(waveform_BN, None, self.corpus.sample_rate, self.config.bcl, batch.mixing)
+        out = self.model(waveform_BN, generator, masks=batch.masks)
+        frames = float(out.masked_frames)
+        sums = {
+            "target_variance": out.target_variance.double() * frames,
+            "prediction_variance": out.prediction_variance.double() * frames,
+            "masked_share": out.masked_share * frames,
+        }
         return Step(out.loss_sum, frames, sums)
 
     def end_update(self, update: int, metrics: dict[str, float]) -> dict[str, float]:
@@ -240,76 +253,97 @@ class FinetuneTask(_TaskBase):
     def begin_update(self, update: int) -> None:
         self.model.set_trainable(update)
 
-    def examples(self, update: int, micro: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised waveforms (B, N) and targets (B, T, C) on the device, augmented, and valid samples (B,).
+    def examples(self, update: int, micro: int) -> tuple[Heard, Tensor]:
+        """Segments (B, N), augmented, and targets (B, T, C), on the CPU.
 
         A pure function of the seed, the update and the micro-batch.
         """
         segments, read_BN, samples_B = self.read(update, micro)
         target_BTC = self.corpus.targets(segments, self.spec.model.front_end.frame_rate, self.frames)
-        gain_B: NDArray[np.float32] | None = None
+        gain_B: Tensor | None = None
         if self.augmenter is not None:
             rng = np.random.default_rng([self.config.seed, 3, update, micro])
             read_BN, target_BTC = self.augmenter(read_BN, samples_B, target_BTC, rng)
-            gain_B = self.augmenter.gains(len(segments), rng)
+            gain_B = torch.from_numpy(self.augmenter.gains(len(segments), rng))
         if self.config.augmentations:  # with chance of their own, so that they change nothing else
             read_BN, target_BTC = augmented(
                 self.config.augmentations, read_BN, samples_B, target_BTC, self.spec.model.front_end.stride,
                 self.corpus.sample_rate, (self.config.seed, 9, update, micro),
             )  # fmt: skip
-        waveform_BN = self.normalised(read_BN, samples_B)
-        if gain_B is not None:
-            waveform_BN = waveform_BN * torch.from_numpy(gain_B).to(self.device)[:, None]
-        return waveform_BN, torch.from_numpy(target_BTC).to(self.device), torch.from_numpy(samples_B)
+        heard = Heard(torch.from_numpy(read_BN), torch.from_numpy(samples_B), gain_B)
+        return heard, torch.from_numpy(target_BTC)
 
-    def weak_examples(self, bags: Bags, update: int, micro: int) -> tuple[Tensor, Tensor]:
-        """Normalised waveforms (B, N) of recordings' windows on the device, at changed levels, and valid samples."""
+    def weak_examples(self, bags: Bags, update: int, micro: int) -> Heard:
+        """Recordings' windows (B, N), at changed levels, on the CPU."""
         read_BN, samples_B = self.corpus.waveforms(bags.segments, self.samples)
-        waveform_BN = self.normalised(read_BN, samples_B)
+        gain_B: Tensor | None = None
         if self.config.augment is not None:
             rng = np.random.default_rng([self.config.seed, 8, update, micro])
             largest = self.config.augment.gain_db
             gain_R = 10 ** (rng.uniform(-largest, largest, len(bags.presence)) / 20)
             gain_B = torch.from_numpy(gain_R[bags.recording].astype(np.float32))
-            waveform_BN = waveform_BN * gain_B.to(self.device)[:, None]
-        return waveform_BN, torch.from_numpy(samples_B)
+        return Heard(torch.from_numpy(read_BN), torch.from_numpy(samples_B), gain_B)
 
-    def step(self, update: int, micro: int, generator: torch.Generator) -> Step:
-        steps = [self._strong_step(update, micro, generator)] if self.strong_segments else []
-        if self.bags is not None:
-            steps.append(self._weak_step(self.bags, update, micro, generator))
+    def prepare(self, update: int, micro: int, generator: torch.Generator) -> FinetuneBatch:
+        """What `step` hears, on the CPU: a pure function of the seed, the update and the micro-batch."""
+        labelled = self._labelled(update, micro, generator) if self.strong_segments else None
+        return FinetuneBatch(labelled, None if self.bags is None else self._weak(self.bags, update, micro))
+
+    def _labelled(self, update: int, micro: int, generator: torch.Generator) -> LabelledBatch:
+        heard, targets_BTC = self.examples(update, micro)
+        lengths_B, mixing = heard.samples, None
+        if self.config.bcl and len(lengths_B) > 1:
+            lengths_B = lengths_B.max().expand_as(lengths_B)  # what stands in the padding is the partner's audio
+            mixing = draw(len(lengths_B), self.config.bcl, generator)
+        return LabelledBatch(heard, targets_BTC, self._inside(lengths_B), self._padded(lengths_B), mixing)
+
+    def _weak(self, sampler: BagSampler, update: int, micro: int) -> WeakBatch:
+        bags = sampler.draw(update, micro)
+        heard = self.weak_examples(bags, update, micro)
+        counted_BT = torch.from_numpy(bags.counted) & self._inside(heard.samples)
+        recording_B, presence_RC = torch.from_numpy(bags.recording), torch.from_numpy(bags.presence)
+        return WeakBatch(heard, counted_BT, recording_B, presence_RC, self._padded(heard.samples))
+
+    def _inside(self, lengths_B: Tensor) -> Tensor:
+        """bool (B, T): frames that begin within so many samples."""
+        return torch.arange(self.frames) < torch.ceil(lengths_B / self.spec.model.front_end.stride)[:, None]
+
+    def _padded(self, lengths_B: Tensor) -> NDArray[np.int64] | None:
+        padded_B = padded_lengths(lengths_B, self.samples, self.spec.model.front_end)
+        return None if padded_B is None else padded_B.numpy()
+
+    def step(self, update: int, micro: int, generator: torch.Generator, batch: FinetuneBatch | None = None) -> Step:
+        batch = on_device(batch or self.prepare(update, micro, generator), self.device)
+        steps = [] if batch.labelled is None else [self._labelled_step(batch.labelled, generator)]
+        if batch.weak is not None:
+            steps.append(self._weak_step(batch.weak, generator))
         total, frames = (
             reduce(add, parts) for parts in zip(*((one.loss_sum, one.frames) for one in steps), strict=True)
         )
         return Step(total, frames, {})
 
-    def _weak_step(self, sampler: BagSampler, update: int, micro: int, generator: torch.Generator) -> Step:
-        """Counts as many frames as its segments' worth would have, which its recordings share alike."""
-        bags = sampler.draw(update, micro)
-        waveform_BN, lengths_B = self.weak_examples(bags, update, micro)
-        front_end, device = self.spec.model.front_end, self.device
-        counted_BT = torch.from_numpy(bags.counted)
-        counted_BT &= torch.arange(self.frames) < torch.ceil(lengths_B / front_end.stride)[:, None]
-        logits_BTC = self.model(waveform_BN, generator, lengths=padded_lengths(lengths_B, self.samples, front_end))
-        loss_R = self.model.presence_loss(
-            logits_BTC, counted_BT.to(device), torch.from_numpy(bags.recording).to(device),
-            torch.from_numpy(bags.presence).to(device),
-        )  # fmt: skip
-        frames = self.weak_segments * self.frames
-        return Step(self.config.weak.weight * frames * loss_R.mean(), torch.as_tensor(frames, dtype=torch.float64), {})
+    def _logits(self, waveform_BN: Tensor, lengths_B: NDArray[np.int64] | None, generator: torch.Generator) -> Tensor:
+        logits_BTC: Tensor = self.model(
+            waveform_BN, generator, lengths=None if lengths_B is None else torch.from_numpy(lengths_B)
+        )
+        return logits_BTC
 
-    def _strong_step(self, update: int, micro: int, generator: torch.Generator) -> Step:
-        waveform_BN, targets_BTC, lengths_B = self.examples(update, micro)
-        front_end = self.spec.model.front_end
-        if self.config.bcl and len(waveform_BN) > 1:
-            lengths_B = lengths_B.max().expand_as(lengths_B)  # what stands in the padding is the partner's audio
-            waveform_BN, mixed = mix(waveform_BN, targets_BTC, self.corpus.sample_rate, self.config.bcl, generator)
+    def _weak_step(self, batch: WeakBatch, generator: torch.Generator) -> Step:
+        """Counts as many frames as its segments' worth would have, which its recordings share alike."""
+        logits_BTC = self._logits(self.normalised(batch.heard), batch.lengths, generator)
+        loss_R = self.model.presence_loss(logits_BTC, batch.counted, batch.recording, batch.presence)
+        frames = self.weak_segments * self.frames
+        return Step(self.config.weak.weight * frames * loss_R.mean(), float(frames), {})
+
+    def _labelled_step(self, batch: LabelledBatch, generator: torch.Generator) -> Step:
+        waveform_BN, targets_BTC = self.normalised(batch.heard), batch.targets
+        if self.config.bcl and batch.mixing is not None:
+            waveform_BN, mixed = mix(waveform_BN, targets_BTC, self.corpus.sample_rate, self.config.bcl, batch.mixing)
             assert mixed is not None
             targets_BTC = mixed
-        valid_BT = torch.arange(self.frames) < torch.ceil(lengths_B / front_end.stride)[:, None]
-        logits_BTC = self.model(waveform_BN, generator, lengths=padded_lengths(lengths_B, self.samples, front_end))
-        loss_sum, frames = self.model.loss(logits_BTC, targets_BTC, valid_BT.to(self.device))
-        return Step(loss_sum, torch.as_tensor(frames, dtype=torch.float64), {})
+        logits_BTC = self._logits(waveform_BN, batch.lengths, generator)
+        loss_sum, frames = self.model.loss(logits_BTC, targets_BTC, batch.valid)
+        return Step(loss_sum, frames.double(), {})
 
     def end_update(self, update: int, metrics: dict[str, float]) -> dict[str, float]:
         return metrics

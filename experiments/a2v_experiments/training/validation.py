@@ -102,7 +102,7 @@ class _Loss:
             target_BTC = self.corpus.targets(whole, self.model.frame_rate, len(likelihood_TC))
             logits_BTC = logit_of(torch.from_numpy(likelihood_TC)[None])
             loss, frames = self.model.loss(logits_BTC, torch.from_numpy(target_BTC))
-            self.total, self.frames = self.total + float(loss), self.frames + frames
+            self.total, self.frames = self.total + float(loss), self.frames + int(frames)
             yield recording, likelihood_TC
 
     @property

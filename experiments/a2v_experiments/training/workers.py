@@ -22,11 +22,9 @@ from a2v_model import in_bfloat16, own_threads, threads
 
 from ..basics.errors import FAILED, UserError, disk_full, is_disk_full, last_line
 from ..basics.stopping import as_ctrl_c, finishing_update
-from ..cluster.session import start_ray, tracking_login
+from ..cluster.environment import use_given_threads, worker_environment
+from ..cluster.session import start_ray
 from ..recipe.sections import RayConfig
-from ..store.metric_log import MetricLog
-from ..store.outage import PATIENCE_S, duration
-from ..store.system_metrics import SystemMetrics
 from ..store.tags import NODES, PRECISION
 from . import checkpoints
 from .group import Group
@@ -77,17 +75,16 @@ def _train_in_process(payload: dict[str, Any], folder: Path, looked: Looked | No
 
 
 def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, name: str, spec: TrainingSpec) -> Path:
+    start_ray(config)  # first: what is imported here is imported by then, where Ray was started beside other work
     import ray.train
-    from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    from ..cluster.nodes import TorchOnNodes
+    from ..cluster.nodes import TorchOnNodes, Trainer
 
-    start_ray(config)
     loop: Callable[..., Any] = _worker
     elastic: Any = (config.min_workers, config.num_workers)  # Ray's annotation of num_workers does not know it
-    login: Any = {"worker_runtime_env": {"env_vars": tracking_login()}}  # Ray's annotation does not know it
-    trainer = TorchTrainer(
+    environment: Any = {"worker_runtime_env": worker_environment()}  # Ray's annotation does not know it
+    trainer = Trainer(
         loop,
         train_loop_config=payload,
         torch_config=TorchOnNodes(timeout_s=VALIDATION_S if spec.looks else TorchOnNodes.timeout_s),
@@ -101,7 +98,7 @@ def _train_on_ray(payload: dict[str, Any], config: RayConfig, storage: Path, nam
             storage_path=str(storage.resolve()),
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            **login,
+            **environment,
         ),
     )
     handler = signal.getsignal(signal.SIGINT)
@@ -128,6 +125,7 @@ def _worker(payload: dict[str, Any]) -> str | None:
     import ray.train
     import ray.train.torch
 
+    use_given_threads()
     context = ray.train.get_context()
     group = Group(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
     nodes = ", ".join(group.gather(ray.util.get_node_ip_address()))
@@ -180,6 +178,11 @@ def _train(
     if group.rank != 0:
         train(task, spec.loop, group, resume, lambda update, metrics: None, save, list, end=spec.end)
         return
+    # MLflow, which takes a second: the other workers do not spend it
+    from ..store.metric_log import MetricLog
+    from ..store.outage import PATIENCE_S, duration
+    from ..store.system_metrics import SystemMetrics
+
     pending = checkpoints.read_state(resume)["pending_metrics"] if resume else []
     precision = "bfloat16" if in_bfloat16(spec.loop.precision, group.device) else "float32"
     tags = {PRECISION: precision, **({NODES: nodes} if nodes else {})}

@@ -6,6 +6,7 @@ C classes.
 """
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated
 
@@ -48,21 +49,39 @@ def a_weighted_gain_db(waveform_BN: Tensor, sample_rate: int, window_s: float) -
     device = waveform_BN.device
     frame_BWN = waveform_BN.float().unfold(-1, size, size // 2)
     spectrum_BWF = torch.fft.rfft(frame_BWN * torch.hann_window(size, device=device))
-    weight_F = _a_weight(size, sample_rate).to(device)
+    weight_F = _a_weight(size, sample_rate, device)
     with torch.autocast(device.type, enabled=False):  # which would make a matrix product one of bfloat16
         power_BW = torch.view_as_real(spectrum_BWF).square().sum(-1) @ weight_F
     return 10 * power_BW.clamp_min(10 ** (FLOOR_DB / 10)).log10()
 
 
 @lru_cache(maxsize=8)
-def _a_weight(size: int, sample_rate: int) -> Tensor:
+def _a_weight(size: int, sample_rate: int, device: torch.device) -> Tensor:
     """Power weight per FFT bin (F,): IEC 61672 A-weighting, 0 dB at 1 kHz, floored at -80 dB."""
     squared = torch.fft.rfftfreq(size, 1 / sample_rate, dtype=torch.float64).square()
     response = (12194.0**2 * squared.square()) / (
         (squared + 20.6**2) * (squared + 12194.0**2) * ((squared + 107.7**2) * (squared + 737.9**2)).sqrt()
     )
     weight_db = (20 * response.log10() + 2.0).clamp_min(FLOOR_DB)
-    return (10 ** (weight_db / 10)).float()
+    return (10 ** (weight_db / 10)).float().to(device, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """What `draw` drew: which segments are mixed (B,) bool, at which ratio (B or 1), with which partner (B,)."""
+
+    selected: Tensor
+    ratio: Tensor
+    partner: Tensor
+
+
+def draw(batch: int, config: BclConfig, generator: torch.Generator) -> Mixing:
+    """The chance in the mixing of so many segments, on the generator's device; always the same number of draws."""
+    on = generator.device
+    selected = torch.rand(batch, generator=generator, device=on) < config.probability
+    ratio = torch.rand(batch if config.per_row else 1, generator=generator, device=on)
+    partner = torch.randperm(batch, generator=generator, device=on)
+    return Mixing(selected, config.min_ratio + (1 - config.min_ratio) * ratio, partner)
 
 
 @torch.no_grad()
@@ -71,7 +90,7 @@ def mix(
     targets_BTC: Tensor | None,
     sample_rate: int,
     config: BclConfig,
-    generator: torch.Generator,
+    generator: torch.Generator | Mixing,
     *,
     ratio: Tensor | None = None,
     permutation: Tensor | None = None,
@@ -81,19 +100,14 @@ def mix(
 
     With ratio r and gains G1, G2 (dB, the loudest window of each): p = 1 / (1 + 10^((G1-G2)/20) (1-r)/r),
     mixed = (p x1 + (1-p) x2) / sqrt(p^2 + (1-p)^2), targets r y1 + (1-r) y2. Rows that are not selected, and
-    targets unless `config.mix_targets`, are returned as they were given. The draws come from `generator`,
-    always in the same number; `ratio` (B or 1), `permutation` (B) and `selected` (B, bool) replace them in
-    tests.
+    targets unless `config.mix_targets`, are returned as they were given. The draws come from `generator`, or were
+    made by `draw`; `ratio` (B or 1), `permutation` (B) and `selected` (B, bool) replace them in tests.
     """
     batch, device = waveform_BN.shape[0], waveform_BN.device
-    on = generator.device
-    drawn_selected = torch.rand(batch, generator=generator, device=on) < config.probability
-    drawn_ratio = torch.rand(batch if config.per_row else 1, generator=generator, device=on)
-    drawn_permutation = torch.randperm(batch, generator=generator, device=on)
-    drawn_ratio = config.min_ratio + (1 - config.min_ratio) * drawn_ratio
-    selected_B = (drawn_selected if selected is None else selected.bool()).to(device)
-    ratio_B = (drawn_ratio if ratio is None else ratio).to(device).expand(batch)
-    partner_B = (drawn_permutation if permutation is None else permutation).to(device)
+    drawn = generator if isinstance(generator, Mixing) else draw(batch, config, generator)
+    selected_B = (drawn.selected if selected is None else selected.bool()).to(device, non_blocking=True)
+    ratio_B = (drawn.ratio if ratio is None else ratio).to(device, non_blocking=True).expand(batch)
+    partner_B = (drawn.partner if permutation is None else permutation).to(device, non_blocking=True)
 
     gain_B = a_weighted_gain_db(waveform_BN, sample_rate, config.window_s).amax(-1)
     weight_B1 = _amplitude_weight(gain_B, gain_B[partner_B], ratio_B)[:, None]

@@ -90,7 +90,8 @@ class _Stream:
         self.last_TC = np.zeros((0, n_classes), np.float32)  # the frames between them, for the maximum
         self.open: list[_Run | None] = [None] * n_classes
         self.ended: list[tuple[int, _Run]] = []  # class and run, with `peak_share`
-        self.found: list[np.ndarray] = []
+        self.whole: list[tuple[float, ...]] = []  # events that were not taken apart: an EVENT each
+        self.found: list[np.ndarray] = []  # those that were
 
     def add(self, block_TC: np.ndarray) -> None:
         block_TC = block_TC[:, self.classes]
@@ -135,10 +136,7 @@ class _Stream:
             run.totals.append(np.array([total]))
             self.ended.append((class_, run))
             return
-        event = np.zeros(1, EVENT)
-        event["class"], event["start"], event["stop"] = class_, run.start, stop
-        event["likelihood"] = (total - run.total) / (stop - run.start)
-        self.found.append(event)
+        self.whole.append((0, class_, run.start, stop, 0.0, 0.0, (total - run.total) / (stop - run.start)))
 
     def _take_apart(self) -> None:
         """The events of the runs that have ended, which are laid end to end."""
@@ -168,7 +166,7 @@ class _Stream:
             if run is not None:
                 self._end(class_, run, self.first + half, self.total_SC[half, class_])
         self._take_apart()
-        events = np.concatenate([np.zeros(0, EVENT), *self.found])
+        events = np.concatenate([np.array(self.whole, EVENT), *self.found])
         events["class"] = self.classes[events["class"]]
         return events
 

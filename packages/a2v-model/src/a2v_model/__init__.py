@@ -20,7 +20,7 @@ from a2v_model.masking import channel_mask, frame_mask
 from a2v_model.normalise import normalise, padded_lengths
 from a2v_model.parameter_groups import weight_decay_groups
 from a2v_model.presets import PRESETS
-from a2v_model.pretraining import Pretrainer, PretrainOutput, ema_decay
+from a2v_model.pretraining import Masks, Pretrainer, PretrainOutput, ema_decay
 from a2v_model.recomputation import set_gradient_checkpointing
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "EncoderConfig",
     "FinetuneConfig",
     "FrontEndConfig",
+    "Masks",
     "ModelConfig",
     "PretrainConfig",
     "PretrainOutput",

@@ -60,10 +60,10 @@ class Backbone(nn.Module):
         return self.transformer.blocks
 
     def local_features(
-        self, waveform_BN: Tensor, lengths: Tensor | None = None, generator: torch.Generator | None = None
+        self, waveform_BN: Tensor, lengths: Tensor | None = None, generator: torch.Generator | Tensor | None = None
     ) -> Tensor:
         """Front end output (B, T, C). With `lengths` (B, samples) no item ever sees its padding. generator (CPU): of
-        the masks that an ear draws in train mode."""
+        the masks that an ear draws in train mode, or what `draw_bands` drew. Of lengths on the CPU no device waits."""
         if lengths is not None:
             self._check_lengths(lengths, waveform_BN.shape)
         if isinstance(self.front_end, Ear):
@@ -74,11 +74,12 @@ class Backbone(nn.Module):
         frames = self.config.front_end.frames(waveform_BN.shape[1])
         x_BTC = waveform_BN.new_zeros(len(waveform_BN), frames, self.config.front_end.width)
         for length, items in _equal_lengths([int(n) for n in lengths]):
-            x_BTC[items, : self.config.front_end.frames(length)] = self.front_end(waveform_BN[items, :length]).float()
+            rows = torch.tensor(items).to(x_BTC.device, non_blocking=True)
+            x_BTC[rows, : self.config.front_end.frames(length)] = self.front_end(waveform_BN[rows, :length]).float()
         return x_BTC
 
     def features(
-        self, waveform_BN: Tensor, lengths: Tensor | None = None, generator: torch.Generator | None = None
+        self, waveform_BN: Tensor, lengths: Tensor | None = None, generator: torch.Generator | Tensor | None = None
     ) -> Tensor:
         """Front end and projection: normalised waveforms (B, N) -> features (B, T, D); generator as above."""
         return self.projection(self.local_features(waveform_BN, lengths, generator))
@@ -94,10 +95,19 @@ class Backbone(nn.Module):
         """Features (B, T, D) -> last block's output and layer results: see `Encoder.forward`."""
         return self.encoder(x_BTD, kept_BU, valid_BT, results, generator)
 
-    def valid_frames(self, lengths: Tensor, frames: int) -> Tensor:
-        """bool (B, T): the frames inside each item of `lengths` samples."""
-        own = torch.tensor([self.config.front_end.frames(int(n)) for n in lengths], device=lengths.device)
-        return torch.arange(frames, device=lengths.device)[None] < own[:, None]
+    def draw_bands(self, batch: int, samples: int, generator: torch.Generator | None) -> Tensor | None:
+        """The masks that an ear's forward pass over waveforms (B, N) draws from `generator` (CPU) in train mode; None
+        where there is no ear or no generator."""
+        if not isinstance(self.front_end, Ear) or generator is None:
+            return None
+        return self.front_end.draw_mask(batch, self.config.front_end.frames(samples), generator)
+
+    def valid_frames(self, lengths: Tensor, frames: int, device: torch.device | None = None) -> Tensor:
+        """bool (B, T) on `device` (None: that of `lengths`): the frames inside each item of `lengths` samples. Of
+        lengths on the CPU no device waits."""
+        own = torch.tensor([self.config.front_end.frames(int(n)) for n in lengths.tolist()])
+        valid_BT = torch.arange(frames)[None] < own[:, None]
+        return valid_BT.to(device or lengths.device, non_blocking=True)
 
     def _check_lengths(self, lengths: Tensor, shape: torch.Size) -> None:
         if lengths.shape != shape[:1] or int(lengths.max()) > shape[1]:
@@ -111,5 +121,5 @@ class Backbone(nn.Module):
         x_BTD = self.features(waveform_BN, lengths)
         valid_BT = None
         if lengths is not None:
-            valid_BT = self.valid_frames(lengths.to(x_BTD.device), x_BTD.shape[1])
+            valid_BT = self.valid_frames(lengths, x_BTD.shape[1], x_BTD.device)
         return self.contextualise(x_BTD, valid_BT=valid_BT)[0]

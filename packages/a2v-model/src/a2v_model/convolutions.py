@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from a2v_model.config import ConvolutionConfig
-from a2v_model.layers import BatchNorm, Dropout
+from a2v_model.layers import BatchNorm, Dropout, only_padding
 
 
 class DilatedConvolutions(nn.Module):
@@ -33,9 +33,13 @@ class DilatedConvolutions(nn.Module):
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         assert kept_BU is None, "frames are dropped in pretraining only, which has a transformer"
-        inside_B1T = 1.0 if valid_BT is None else valid_BT[:, None]
-        x_BDT = functional.relu(self.norms[0](x_BTD.transpose(1, 2))) * inside_B1T
+        valid_BT = only_padding(valid_BT)
+        x_BDT = _inside(functional.relu(self.norms[0](x_BTD.transpose(1, 2))), valid_BT)
         for conv, norm in zip(self.convs, self.norms[1:], strict=False):
-            x_BDT = (x_BDT + self.dropout(functional.relu(norm(conv(x_BDT))))) * inside_B1T
+            x_BDT = _inside(x_BDT + self.dropout(functional.relu(norm(conv(x_BDT)))), valid_BT)
         out_BTD = x_BDT.transpose(1, 2)
         return out_BTD, [out_BTD]
+
+
+def _inside(x_BDT: Tensor, valid_BT: Tensor | None) -> Tensor:
+    return x_BDT if valid_BT is None else x_BDT * valid_BT[:, None]

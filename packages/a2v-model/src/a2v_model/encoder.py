@@ -11,10 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from a2v_model.attention import AttentionBias, attend, in_blocks
+from a2v_model.attention import AttentionBias, attend, in_a_kernel, in_blocks
 from a2v_model.config import EncoderConfig
-from a2v_model.layers import Dropout, LayerNorm, NormedConv, autocast_dtype
+from a2v_model.layers import Dropout, LayerNorm, NormedConv, autocast_dtype, only_padding
+from a2v_model.masking import filled_up
 from a2v_model.recomputation import Recomputing
+from a2v_model.sparse_convolutions import put, take
+
+KEPT_MULTIPLE = 16
 
 
 class PositionalEncoder(Recomputing):
@@ -30,6 +34,23 @@ class PositionalEncoder(Recomputing):
             x_BTD = self.part(conv, x_BTD)
             if valid_BT is not None:  # beyond the end of a shorter item there is nothing, in every layer
                 x_BTD = x_BTD * valid_BT[:, :, None]
+        return x_BTD
+
+    def of_kept(self, x_BUD: Tensor, kept_BU: Tensor, frames: int) -> Tensor:
+        """The encoding of kept frames (B, U, D) where all other frames are 0: only the layers between the first and
+        the last one compute what is not kept."""
+        if not self.convs:
+            return x_BUD
+        x_BTD = x_BUD
+        for i, conv in enumerate(self.convs):
+            assert isinstance(conv, NormedConv)
+            first, last = i == 0, i == len(self.convs) - 1
+            if first and last:
+                x_BTD = self.part(conv.at, put(x_BUD, kept_BU, frames), kept_BU)
+            elif first:
+                x_BTD = self.part(conv.of_few, x_BUD, kept_BU, frames)
+            else:
+                x_BTD = self.part(conv.at, x_BTD, kept_BU) if last else self.part(conv, x_BTD)
         return x_BTD
 
 
@@ -145,6 +166,7 @@ class Encoder(Recomputing):
     """Everything after the projection: what the EMA follows and the teacher is a copy of."""
 
     compiled = False
+    kept_multiple: int | None = None  # of the number of kept frames; None: KEPT_MULTIPLE on accelerators, else 1
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -163,6 +185,13 @@ class Encoder(Recomputing):
         if valid_BT is not None:
             x_BTD = x_BTD * valid_BT[:, :, None]
         return x_BTD + self.positional(x_BTD, valid_BT)
+
+    def embed_kept(self, x_BTD: Tensor, kept_BU: Tensor, valid_BT: Tensor | None = None) -> Tensor:
+        """As `embed` where all frames but the kept ones are 0; of those only: (B, U, D)."""
+        x_BUD = take(x_BTD, kept_BU)
+        if valid_BT is None:
+            return x_BUD + self.positional.of_kept(x_BUD, kept_BU, x_BTD.shape[1])
+        return take(self.embed(put(x_BUD, kept_BU, x_BTD.shape[1]), valid_BT), kept_BU)
 
     def bias(self, frames: int, kept_BU: Tensor | None = None, valid_BT: Tensor | None = None) -> AttentionBias:
         """Additive attention bias, built once and shared by all layers."""
@@ -184,22 +213,34 @@ class Encoder(Recomputing):
         results (MLP outputs before residual and norm) of the last `results` main blocks that ran: layerdrop,
         in train mode, skips blocks of the prenet and main ones by draws from `generator`.
         """
-        frames = x_BTD.shape[1]
+        frames, valid_BT = x_BTD.shape[1], only_padding(valid_BT)
+        real = None if kept_BU is None else kept_BU.shape[1]  # of those that go through the transformer
         if kept_BU is None:
             x_BTD = self.embed(x_BTD, valid_BT)
         else:
-            index_BUD = kept_BU[:, :, None].expand(-1, -1, x_BTD.shape[2])
-            visible_BT1 = x_BTD.new_zeros(*x_BTD.shape[:2], 1).scatter_(1, kept_BU[:, :, None], 1.0)
-            x_BTD = self.embed(x_BTD * visible_BT1, valid_BT).gather(1, index_BUD)
+            x_BTD = self.embed_kept(x_BTD, kept_BU, valid_BT)
+            kept_BU, valid_BT = filled_up(kept_BU, self._multiple(x_BTD.device))
+            x_BTD = functional.pad(x_BTD, (0, 0, 0, kept_BU.shape[1] - x_BTD.shape[1]))
         bias = self.bias(frames, kept_BU, valid_BT)
-        if self.compiled or not in_blocks(x_BTD, bias):
+        if self.compiled or not (in_blocks(x_BTD, bias) or self._in_a_kernel(x_BTD, bias)):
             bias.dense(autocast_dtype(x_BTD))  # built here, not in a block that is compiled or computed twice
         x_BTD = self.prenet(x_BTD, bias, generator)
         layer_results: list[Tensor] = []
         for block in self._active(generator):
             x_BTD, f_BTD = self.part(block, x_BTD, bias)
             layer_results.append(f_BTD)
-        return x_BTD, layer_results[len(layer_results) - min(results, len(layer_results)) :]
+        last = layer_results[len(layer_results) - min(results, len(layer_results)) :]
+        if real is None or real == x_BTD.shape[1]:
+            return x_BTD, last
+        return x_BTD[:, :real], [result_BTD[:, :real] for result_BTD in last]
+
+    def _in_a_kernel(self, x_BTD: Tensor, bias: AttentionBias) -> bool:
+        config, kind = self.config, autocast_dtype(x_BTD)
+        dropout = config.attention_dropout if self.training else 0.0
+        return in_a_kernel(x_BTD.device, kind, config.dim // config.heads, bias, dropout)
+
+    def _multiple(self, device: torch.device) -> int:
+        return self.kept_multiple or (1 if device.type == "cpu" else KEPT_MULTIPLE)
 
     def walk(self, x_BTD: Tensor) -> Iterator[LayerStep]:
         """Features (B, T, D) through every block, those of the prenet first, one at a time so that nothing is kept;

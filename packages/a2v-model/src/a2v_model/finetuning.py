@@ -153,7 +153,7 @@ class Detector(Inference):
 
     def _valid(self, lengths: Tensor | None, x_BTD: Tensor) -> Tensor | None:
         """bool (B, T): the frames within `lengths` (B, samples); None where all are."""
-        return None if lengths is None else self.backbone.valid_frames(lengths.to(x_BTD.device), x_BTD.shape[1])
+        return None if lengths is None else self.backbone.valid_frames(lengths, x_BTD.shape[1], x_BTD.device)
 
     def _backbone_learns(self) -> bool:
         return any(parameter.requires_grad for parameter in self.backbone.projection.parameters())
@@ -174,15 +174,16 @@ class Detector(Inference):
         if config.mask_length and config.mask_probability:
             mask_BT = frame_mask(batch, frames, config.mask_probability, config.mask_length, generator)
             fill_BTD = noise(tuple(x_BTD.shape), config.mask_noise, device, generator).to(x_BTD.dtype)
-            x_BTD = torch.where(mask_BT.to(device)[:, :, None], fill_BTD, x_BTD)
+            x_BTD = torch.where(mask_BT.to(device, non_blocking=True)[:, :, None], fill_BTD, x_BTD)
         if config.channel_mask_length and config.channel_mask_probability:
             share, length = config.channel_mask_probability, config.channel_mask_length
-            mask_BD = channel_mask(batch, dim, share, length, generator).to(device)
+            mask_BD = channel_mask(batch, dim, share, length, generator).to(device, non_blocking=True)
             x_BTD = x_BTD.masked_fill(mask_BD[:, None], 0.0)
         return x_BTD
 
-    def loss(self, logits_BTC: Tensor, targets_BTC: Tensor, valid_BT: Tensor | None = None) -> tuple[Tensor, int]:
-        """Loss summed over classes and (valid) frames, and the number of those frames to divide by.
+    def loss(self, logits_BTC: Tensor, targets_BTC: Tensor, valid_BT: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Loss summed over classes and (valid) frames, and the number of those frames to divide by, int64 on the same
+        device: nobody waits for it.
 
         A target that is NaN is not known and has no loss; frames without any known target are not counted.
         """
@@ -190,7 +191,9 @@ class Detector(Inference):
         loss_BTC = self._elementwise(logits_BTC, torch.where(known_BTC, targets_BTC, 0.0))
         counted_BT = known_BTC.any(-1) if valid_BT is None else known_BTC.any(-1) & valid_BT
         loss_BTC = torch.where(known_BTC, loss_BTC, 0.0)
-        return loss_BTC[counted_BT].sum(), int(counted_BT.sum())
+        if loss_BTC.device.type == "cpu":  # an index of truth values, which an accelerator would make the host wait for
+            return loss_BTC[counted_BT].sum(), counted_BT.sum()
+        return torch.where(counted_BT[:, :, None], loss_BTC, 0.0).sum(), counted_BT.sum()
 
     def presence_loss(self, logits_BTC: Tensor, counted_BT: Tensor, recording_B: Tensor, presence_RC: Tensor) -> Tensor:
         """Loss (R,) of recordings of which only the classes are known, summed over classes: that of the frames (focal

@@ -4,6 +4,7 @@ Shapes: B rows, T frames (or channels), S start positions. All randomness comes 
 mask is the same whatever device the model runs on.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,17 +34,31 @@ def span_mask(
     starts = min(_start_count(total, probability, minimum, generator), total - length)
     mask_BT = torch.zeros(rows, total, dtype=torch.bool)
     if starts > 0:
-        order_BS = torch.rand(rows, total - length, generator=generator).argsort(dim=1)[:, :starts]
-        positions = order_BS[:, :, None] + torch.arange(length)
-        mask_BT.scatter_(1, positions.flatten(1), True)
+        begins_BS = _lowest(torch.rand(rows, total - length, generator=generator), starts)
+        for shift in range(length):
+            mask_BT[:, shift : shift + total - length] |= begins_BS
     return _equalise(mask_BT, generator) if equalise else mask_BT
 
 
 def _equalise(mask_BT: Tensor, generator: torch.Generator | None) -> Tensor:
     fewest = int(mask_BT.sum(1).min())
-    keys_BT = torch.rand(mask_BT.shape, generator=generator).masked_fill_(~mask_BT, 2.0)
-    kept_BM = keys_BT.argsort(dim=1)[:, :fewest]
-    return torch.zeros_like(mask_BT).scatter_(1, kept_BM, True)
+    return _lowest(torch.rand(mask_BT.shape, generator=generator).masked_fill_(~mask_BT, 2.0), fewest)
+
+
+def _lowest(keys_BT: Tensor, count: int) -> Tensor:
+    """bool (B, T): True at the `count` lowest keys of each row.
+
+    By each row's count-th key, which is found in a sixth of the time that an order takes; where that key occurs twice
+    the order decides, as it always has.
+    """
+    if count == 0:
+        return torch.zeros_like(keys_BT, dtype=torch.bool)
+    keys = keys_BT.numpy()
+    chosen = keys <= np.partition(keys, count - 1, axis=1)[:, count - 1 : count]
+    if int(chosen.sum()) == count * len(keys):
+        return torch.from_numpy(chosen)
+    order_BM = keys_BT.argsort(dim=1)[:, :count]
+    return torch.zeros_like(keys_BT, dtype=torch.bool).scatter_(1, order_BM, True)
 
 
 def frame_mask(
@@ -61,12 +76,33 @@ def channel_mask(
 
 
 def masked_indices(mask_BT: Tensor) -> Tensor:
-    """Indices (B, M) of the True entries in time order; every row must have the same number of them."""
+    """Indices (B, M) of the True entries in time order; every row must have the same number of them.
+
+    Its size depends on the values, so for a mask on an accelerator the host would wait: masks stay on the CPU until
+    they are indices.
+    """
     rows = mask_BT.shape[0]
     counts = mask_BT.sum(1)
     if int(counts.min()) != int(counts.max()):
         raise ValueError("mask: every row must mask the same number of frames")
     return mask_BT.nonzero()[:, 1].view(rows, -1)
+
+
+def filled_up(kept_BU: Tensor, multiple: int) -> tuple[Tensor, Tensor | None]:
+    """Indices of kept frames with the last one repeated until their number is a multiple; bool (B, U') of those that
+    are frames, None where all are.
+
+    An accelerator computes in pieces of 8 or 16, and kernels that are made for a number of frames serve again. Not to a
+    number that leaves 64 of 128: there cuDNN's attention had NaN gradients (pytorch #196678, since 2.11).
+    """
+    kept = kept_BU.shape[1]
+    more = -kept % multiple
+    if multiple > 1 and (kept + more) % 128 == 64:
+        more += multiple
+    if not more:
+        return kept_BU, None
+    valid_U = torch.arange(kept + more, device=kept_BU.device) < kept
+    return torch.cat([kept_BU, kept_BU[:, -1:].expand(-1, more)], dim=1), valid_U.expand(len(kept_BU), -1)
 
 
 def noise(shape: tuple[int, ...], std: float, device: torch.device, generator: torch.Generator | None = None) -> Tensor:

@@ -22,6 +22,16 @@ from a2v_model.plugins import Plugin
 
 
 @dataclass(frozen=True)
+class Masks:
+    """What a forward pass hides, drawn by `Pretrainer.draw`: masked frames (R, M) and kept ones (R, U).
+    bands (B, F, T): an ear's bands and frames; None without one."""
+
+    masked: Tensor
+    kept: Tensor
+    bands: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class PretrainOutput:
     """One forward pass: `loss_sum` / `masked_frames` is the loss to report; variances are detached."""
 
@@ -87,26 +97,45 @@ class Pretrainer(Inference):
         generator: torch.Generator | None = None,
         mask_RT: Tensor | None = None,
         fill_RMD: Tensor | None = None,
+        masks: Masks | None = None,
     ) -> PretrainOutput:
-        """Loss of normalised waveforms (B, N). Mask and fill of masked frames are drawn from `generator`
-        (CPU) where they are not given."""
-        x_BTD = self.student.features(waveform_BN, generator=generator)
-        if mask_RT is None:
-            rows, frames = len(x_BTD) * self.config.clones, x_BTD.shape[1]
-            mask_RT = frame_mask(rows, frames, self.config.mask_probability, self.config.mask_length, generator)
-        masked_RM = masked_indices(mask_RT).to(x_BTD.device)
-        kept_RU = masked_indices(~mask_RT).to(x_BTD.device)
+        """Loss of normalised waveforms (B, N). Mask (or both of its indices, `masks`) and fill of masked frames are
+        drawn from `generator` (CPU) where they are not given."""
+        masks = masks or self.draw(len(waveform_BN), waveform_BN.shape[1], generator, mask_RT, self.training)
+        device = waveform_BN.device
+        masked_RM = masks.masked.to(device, non_blocking=True)
+        kept_RU = masks.kept.to(device, non_blocking=True)
+        x_BTD = self.student.features(waveform_BN, generator=masks.bands)
         if fill_RMD is None:
             shape = (*masked_RM.shape, x_BTD.shape[2])
             fill_RMD = noise(shape, self.config.mask_noise, x_BTD.device, generator)
-        predictions_RTD = self.predict(x_BTD, kept_RU, masked_RM, fill_RMD)
-        return self._score(predictions_RTD, self.targets(x_BTD), masked_RM)
+        predictions_RMD = self.predict(x_BTD, kept_RU, masked_RM, fill_RMD, only_masked=True)
+        return self._score(predictions_RMD, self.targets(x_BTD), masked_RM)
 
-    def predict(self, x_BTD: Tensor, kept_RU: Tensor, masked_RM: Tensor, fill_RMD: Tensor) -> Tensor:
-        """The student's predictions (R, T, D) from features (B, T, D)."""
+    def draw(
+        self,
+        batch: int,
+        samples: int,
+        generator: torch.Generator | None,
+        mask_RT: Tensor | None = None,
+        training: bool = True,
+    ) -> Masks:
+        """The masks of a forward pass over waveforms (B, N) in train mode (or not), on the CPU. They depend on nothing
+        else, so they can be drawn ahead of time; `generator` then draws what is left in that pass."""
+        bands_BFT = self.student.draw_bands(batch, samples, generator) if training else None
+        if mask_RT is None:
+            config, rows = self.config, batch * self.config.clones
+            frames = self.model_config.front_end.frames(samples)
+            mask_RT = frame_mask(rows, frames, config.mask_probability, config.mask_length, generator)
+        return Masks(masked_indices(mask_RT), masked_indices(~mask_RT), bands_BFT)
+
+    def predict(
+        self, x_BTD: Tensor, kept_RU: Tensor, masked_RM: Tensor, fill_RMD: Tensor, only_masked: bool = False
+    ) -> Tensor:
+        """The student's predictions (R, T, D) from features (B, T, D), or only of masked frames, (R, M, D)."""
         x_RTD = x_BTD.repeat_interleave(len(kept_RU) // len(x_BTD), dim=0)
         context_RUD, _ = self.student.contextualise(x_RTD, kept_RU)
-        return self.decoder(context_RUD, kept_RU, masked_RM, fill_RMD)
+        return self.decoder(context_RUD, kept_RU, masked_RM, fill_RMD, only_masked)
 
     @torch.no_grad()
     def targets(self, x_BTD: Tensor) -> Tensor:
@@ -114,12 +143,11 @@ class Pretrainer(Inference):
         _, results = self.teacher(x_BTD.detach(), results=self.config.target_layers)
         return average_targets(results)
 
-    def _score(self, predictions_RTD: Tensor, targets_BTD: Tensor, masked_RM: Tensor) -> PretrainOutput:
-        rows, frames, dim = predictions_RTD.shape
+    def _score(self, predictions_RMD: Tensor, targets_BTD: Tensor, masked_RM: Tensor) -> PretrainOutput:
+        (rows, _, dim), frames = predictions_RMD.shape, targets_BTD.shape[1]
         segment_R1 = torch.arange(rows, device=masked_RM.device)[:, None] // (rows // len(targets_BTD))
         target_ND = targets_BTD[segment_R1, masked_RM].flatten(0, 1)
-        index_RMD = masked_RM[:, :, None].expand(-1, -1, dim)
-        prediction_ND = predictions_RTD.gather(1, index_RMD).flatten(0, 1).float()
+        prediction_ND = predictions_RMD.flatten(0, 1).float()
         loss_sum = functional.mse_loss(prediction_ND, target_ND, reduction="sum") / math.sqrt(dim)
         masked = masked_RM.numel()
         return PretrainOutput(loss_sum, masked, spread(target_ND), spread(prediction_ND), masked / (rows * frames))

@@ -1,0 +1,32 @@
+"""How many processes a call of `a2v predict` is worth on a CPU: each of them first imports torch and reads the model.
+
+Neither their number nor this estimate changes a result, so the estimate may be rough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from a2v_data.scheduling import cores
+from a2v_model import Detector
+
+from .settings import PredictSettings
+from .work import PieceTask
+
+START_S = 2.0  # of the processor: a process that begins (measured: 1.9)
+LEAST_WORK_S = 2 * START_S  # for which another process is begun
+FLOP_PER_S = 5e10  # of matrix products on a core; measured with the presets: 30 to 100
+FRONT_END_S = 0.004  # and all else outside of them, for a second of audio (measured with `tiny` and `small`: .004)
+
+
+def processes_for(model: Detector, tasks: Sequence[PieceTask]) -> int:
+    """As many as have enough to do, at most one for each core; 1: the work is done in this process."""
+    work_s = sum(task.seconds for task in tasks) * (cost_of_second(model, tasks[0].settings) if tasks else 0.0)
+    return max(1, min(cores(), int(work_s / LEAST_WORK_S)))
+
+
+def cost_of_second(model: Detector, settings: PredictSettings) -> float:
+    """Seconds of a processor, about, for a second of audio: two operations for every weight and frame, and the rest."""
+    encoder = sum(weight.numel() for weight in model.backbone.encoder.parameters())
+    heard = settings.segment_s / (settings.segment_s - settings.overlap_s)  # what windows share is heard twice
+    return heard * (2 * encoder * model.frame_rate / FLOP_PER_S + FRONT_END_S)

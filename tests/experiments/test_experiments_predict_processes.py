@@ -19,7 +19,7 @@ from a2v_model import PRESETS, Detector
 
 def tasks_of(minutes: float, settings: PredictSettings) -> list[PieceTask]:
     task = PieceTask(
-        "a.wav", Path("a.wav"), AudioInfo(8000, 8000, 1, "PCM_16"), Windows(100, 100, 0), (0, 1), Path("pieces"),
+        "a.wav", Path("a.wav"), AudioInfo(8000, 8000, 1, "PCM_16"), Windows(100, 100, 0), (0, 1), 1, Path("pieces"),
         Path("model"), settings, Choice("model", ("raven",), {}), 60.0,
     )  # fmt: skip
     return [replace(task, seconds=60.0 * minutes / 4) for _ in range(4)]

@@ -37,17 +37,23 @@ def on_ray(address: str | None, gpus: float = 0.0) -> Run:
         at_once = resource(address, "GPU") / gpus if gpus else resource(address, "CPU")
         limit = QUEUED * max(1, int(at_once))
         running: dict[Any, int] = {}
-        position = 0
+        position, asked_at = 0, time.monotonic()
+        given = ray.put(work)  # once, and not with each task
         try:
             while running or position < len(tasks):
                 while position < len(tasks) and len(running) < limit:
-                    running[remote.remote(work, tasks[position], counter)] = position
+                    running[remote.remote(given, tasks[position], counter)] = position
                     position += 1
-                finished, _ = ray.wait(list(running), timeout=POLL_S)
-                taken: Any = ray.get(counter.take.remote())
-                advance(taken)
+                waiting = list(running)
+                finished, _ = ray.wait(waiting, timeout=POLL_S)
+                # And all others that have ended by now: the driver looks through what is running once for all of them.
+                finished, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0) if finished else (finished, [])
+                if time.monotonic() - asked_at > POLL_S or not finished:  # a round trip, which tasks wait for
+                    advance(ray.get(counter.take.remote()))
+                    asked_at = time.monotonic()
                 for reference in finished:
                     yield running.pop(reference), _result(reference)
+            advance(ray.get(counter.take.remote()))
         finally:
             for reference in running:
                 ray.cancel(reference, force=True)

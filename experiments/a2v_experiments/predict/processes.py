@@ -21,7 +21,12 @@ FRONT_END_S = 0.004  # and all else outside of them, for a second of audio (meas
 
 def processes_for(model: Detector, tasks: Sequence[PieceTask]) -> int:
     """As many as have enough to do, at most one for each core; 1: the work is done in this process."""
-    work_s = sum(task.seconds for task in tasks) * (cost_of_second(model, tasks[0].settings) if tasks else 0.0)
+    each_s = cost_of_second(model, tasks[0].settings) if tasks else 0.0
+    work_s, enough_s = 0.0, cores() * LEAST_WORK_S
+    for task in tasks:
+        if work_s >= enough_s:  # of a million tasks a few tell
+            break
+        work_s += task.seconds * each_s
     return max(1, min(cores(), int(work_s / LEAST_WORK_S)))
 
 

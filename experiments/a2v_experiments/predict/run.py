@@ -28,8 +28,7 @@ from a2v_model.plugins import loaded_digests
 from numpy.typing import NDArray
 
 from ..inference import Windows
-from .api import events_of_likelihoods
-from .extremes import extreme_rows, extremes_of, untrained_notice
+from .extremes import extreme_rows, untrained_notice
 from .options import Choice
 from .outputs import Predicted, combined_path, missing_tables, table_path, write_combined, write_table
 from .plan import Recording, read_headers
@@ -37,6 +36,7 @@ from .settings import PredictSettings
 from .state import Done, State, open_state, stamp_of
 from .stream import Spent, piece_size
 from .summary import Summary, write_summary
+from .tasks import JoinedTasks, PieceTasks
 from .tracks import (
     Track,
     embeddings_path,
@@ -45,7 +45,7 @@ from .tracks import (
     write_frame_embeddings,
     write_likelihoods,
 )
-from .work import LEFT_OUT, PieceTask, pieces_of, predict_piece, read_pieces
+from .work import LEFT_OUT, Found, PieceTask, find_in, piece_windows, predict_piece, read_pieces
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,10 @@ class _Open:
     recording: Recording
     windows: Windows
     stamp: str
-    tasks: list[PieceTask]
+    tasks: PieceTasks
     left: int = 0
     spent: Spent = field(default_factory=Spent)
+    found: Found | None = None
 
 
 class _Call:
@@ -114,7 +115,7 @@ class _Call:
         self.begun = time.monotonic()
         self.notices: list[str] = list(job.notices)
         self.new: list[str] = []
-        self.given = list(found)
+        self.given, self.plugins = list(found), loaded_digests(job.model.plugins)
         self.good, self.left_out = read_headers(found, job.choice.channel)
         self.open = {name: self._opened(recording) for name, recording in self.good.items() if self._to_do(recording)}
 
@@ -122,11 +123,12 @@ class _Call:
         """Do what earlier calls have not done."""
         self._refresh_tables()
         self.state.remove_pieces_but({one.stamp for one in self.open.values()})
-        tasks = [task for one in self.open.values() for task in one.tasks if not task.is_done]
-        for one in self.open.values():
-            one.left = sum(not task.is_done for task in one.tasks)
+        to_do = [(one.tasks, one.tasks.left()) for one in self.open.values()]
+        tasks = JoinedTasks(to_do)
+        for one, (_, numbers) in zip(self.open.values(), to_do, strict=True):
+            one.left = len(numbers)
             (self.state.pieces(one.stamp) / LEFT_OUT).unlink(missing_ok=True)
-        self.progress.begin(len(self.open), sum(task.seconds for task in tasks))
+        self.progress.begin(len(self.open), tasks.seconds)
         if self.open:
             self._require_space()
             for format_ in ("csv", *self.choice.formats):  # from here on they would be out of date
@@ -189,15 +191,12 @@ class _Call:
         samples = resampled_length(info.samples, info.rate, front_end.sample_rate)
         windows = Windows.of(samples, front_end, job.settings.segment_s, job.settings.overlap_s)
         stamp = stamp_of(recording, choice.channel)
-        each_s = info.duration_s / len(windows)
-        tasks = [
-            PieceTask(
-                recording.name, recording.path, info, windows, piece, self.state.pieces(stamp).absolute(), job.folder,
-                job.settings, choice, each_s * (piece[1] - piece[0]), loaded_digests(job.model.plugins),
-            )
-            for piece in pieces_of(info, windows, piece_size(job.settings, choice.device))
-        ]  # fmt: skip
-        return _Open(recording, windows, stamp, tasks)
+        size = piece_windows(info, windows, piece_size(job.settings, choice.device))
+        whole = PieceTask(
+            recording.name, recording.path, info, windows, (0, len(windows)), size, self.state.pieces(stamp).absolute(),
+            job.folder, job.settings, choice, info.duration_s, self.plugins,
+        )  # fmt: skip
+        return _Open(recording, windows, stamp, PieceTasks(whole))
 
     def _require_space(self) -> None:
         """For what is kept, and for the pieces of the two longest recordings."""
@@ -217,6 +216,7 @@ class _Call:
         one.spent.all_s += result.all_s
         one.spent.model_s += result.model_s
         one.left -= 1
+        one.found = result.found or one.found
         if not one.left:
             self._finish_recording(one)
 
@@ -233,21 +233,21 @@ class _Call:
         """Events, tables and tracks of a recording whose pieces are all there; then it is written down as done."""
         begun = time.monotonic()
         job, choice, recording, name = self.job, self.choice, one.recording, one.recording.name
-        blocks = partial(read_pieces, [task.likelihoods for task in one.tasks])
+        pieces, classes = one.tasks.whole.of_all, job.model.classes
+        blocks = partial(read_pieces, pieces)
         features = partial(read_pieces, [task.features for task in one.tasks])
         frame_rate = job.model.frame_rate
-        events = events_of_likelihoods(blocks, frame_rate, job.model.classes, job.settings)
-        counts = np.bincount(events["class"], minlength=len(job.model.classes)).tolist()
+        found = one.found or find_in(pieces, frame_rate, classes, job.settings)
+        events, counts = found.events, np.bincount(found.events["class"], minlength=len(classes)).tolist()
         info = recording.info
         done = Done(
             name, str(recording.path), one.stamp, info.rate, info.samples, info.channels,
-            dict(zip(job.model.classes, counts, strict=True)),
-            one.spent.all_s, one.spent.model_s, extremes_of(blocks, frame_rate, job.model.classes),
+            dict(zip(classes, counts, strict=True)), one.spent.all_s, one.spent.model_s, found.likelihoods,
         )  # fmt: skip
         predicted = self._predicted(done, events)
         for format_ in choice.formats:
             write_table(table_path(self.out, format_, name), format_, predicted)
-        track = Track(name, one.windows.frames, frame_rate, tuple(job.model.classes), job.model_name)
+        track = Track(name, one.windows.frames, frame_rate, tuple(classes), job.model_name)
         if choice.likelihoods:
             write_likelihoods(likelihoods_path(self.out, choice.likelihoods, name), choice.likelihoods, track, blocks)
         if choice.embeddings == "frames":

@@ -26,15 +26,16 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from a2v_data.audio import Channel
-from a2v_data.state_lines import StateLines, damaged, open_lines
+from a2v_data.state_lines import StateLines, open_lines
 from a2v_data.storage import write_array_aside
 from numpy.typing import NDArray
 
@@ -43,9 +44,10 @@ from .plan import Recording
 
 VERSION = 1
 HIDDEN = ".predict"
+SHARED = "events", "likelihoods"  # of a line: class -> value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Done:
     """A recording that is done. stamp: of its file; rate: Hz; events: of each class; seconds: that the work took on
     all processes, and those in the model. likelihoods: of each class the lowest, the highest and the second of that;
@@ -133,12 +135,15 @@ def load_events(out: Path, name: str) -> NDArray[np.void]:
 def open_state(out: Path, options: dict[str, Any]) -> Iterator[State]:
     """The state of `out`, made where it has none. Raises ValueError as `open_lines`."""
     path = out / HIDDEN / "state.jsonl"
-    with open_lines(path, out, flat(options), VERSION, "a2v predict") as lines:
-        try:
-            done = {line["name"]: Done(**line) for line in lines.lines}
-        except (TypeError, KeyError) as error:
-            raise damaged(path, error) from error
-        yield State(out, lines, done)
+    with open_lines(path, out, flat(options), VERSION, "a2v predict", _done) as lines:
+        yield State(out, lines, {done.name: done for done in lines.lines})
+
+
+def _done(line: dict[str, Any]) -> Done:
+    """What a line says; all of them share the names of the classes."""
+    done = Done(**line)
+    shared = {key: {sys.intern(name): value for name, value in line[key].items()} for key in SHARED if line.get(key)}
+    return replace(done, **shared)
 
 
 def begun_options(out: Path) -> dict[str, Any]:

@@ -46,11 +46,12 @@ class Summary:
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each recording, by name."""
-        return [self._row(name) for name in sorted(self.done.keys() | self.left_out.keys())]
+        new = set(self.new)
+        return [self._row(name, name in new) for name in sorted(self.done.keys() | self.left_out.keys())]
 
-    def _row(self, name: str) -> dict[str, Any]:
+    def _row(self, name: str, new: bool) -> dict[str, Any]:
         reason = self.left_out.get(name, "")
-        status = "left out" if reason else "done" if name in self.new else "done before"
+        status = "left out" if reason else "done" if new else "done before"
         row: dict[str, Any] = {"file": name, "status": status, "reason": reason}
         if done := self.done.get(name):
             row |= {

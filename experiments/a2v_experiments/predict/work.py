@@ -14,9 +14,12 @@ from a2v_data.audio import AudioError, AudioInfo, read_blocks
 from a2v_data.scheduling import Advance
 from a2v_data.storage import replaced
 from a2v_model import Detector, load_model, threads
+from numpy.typing import NDArray
 
 from ..basics.errors import FAILED, UserError
 from ..inference import Frames, Windows, at_once
+from .api import events_of_likelihoods
+from .extremes import extremes_of
 from .options import Choice
 from .settings import PredictSettings
 from .stream import Sound, Spent, piece_bounds, piece_frames, piece_outputs
@@ -28,14 +31,16 @@ SOUGHT_EXACTLY = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 
 @dataclass(frozen=True)
 class PieceTask:
-    """Windows `piece` of a recording. folder: where its pieces are written; model: a detector's folder; settings: what
-    the model makes of those chosen; plugins: digests of those of the model's that may be run."""
+    """Windows `piece` of a recording. size: windows of all its pieces but the last; folder: where they are written;
+    model: a detector's folder; settings: what the model makes of those chosen; plugins: digests of those of the model's
+    that may be run."""
 
     name: str
     path: Path
     info: AudioInfo
     windows: Windows
     piece: tuple[int, int]
+    size: int
     folder: Path
     model: Path
     settings: PredictSettings
@@ -45,7 +50,12 @@ class PieceTask:
 
     @property
     def likelihoods(self) -> Path:
-        return self.folder / f"{self.piece[0]:07d}-{self.piece[1]:07d}.npy"
+        return self.folder / _piece_name(*self.piece)
+
+    @property
+    def of_all(self) -> list[Path]:
+        """The likelihoods of all pieces of the recording, in order."""
+        return [self.folder / _piece_name(*piece) for piece in piece_bounds(self.windows, self.size)]
 
     @property
     def features(self) -> Path:
@@ -57,17 +67,56 @@ class PieceTask:
         return self.likelihoods.is_file()
 
 
+def _piece_name(first: int, last: int) -> str:
+    return f"{first:07d}-{last:07d}.npy"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a whole recording's likelihoods give: events, dtype EVENT, and `extremes_of` them."""
+
+    events: NDArray[np.void]
+    likelihoods: dict[str, list[float]]
+
+
+@dataclass
+class PieceDone(Spent):
+    """A piece that is done. found: given with the one that was done last of its recording, so that those who work find
+    the events, and not the one that all others wait for."""
+
+    found: Found | None = None
+
+
+def find_in(pieces: list[Path], frame_rate: float, classes: list[str], settings: PredictSettings) -> Found:
+    """What the settings make of a recording whose pieces are all there."""
+    blocks = partial(read_pieces, pieces)
+    events = events_of_likelihoods(blocks, frame_rate, classes, settings)
+    return Found(events, extremes_of(blocks, frame_rate, classes))
+
+
+def find_when_whole(task: PieceTask, frame_rate: float, classes: list[str]) -> Found | None:
+    """`find_in`, where all pieces are there; of two that end at once both see it. None also where a network's file
+    system does not show the others yet; then the one who waits for all finds the events."""
+    pieces = task.of_all
+    # From the end: pieces are begun in order, so that a single look mostly tells.
+    return find_in(pieces, frame_rate, classes, task.settings) if all(map(Path.is_file, reversed(pieces))) else None
+
+
+def piece_windows(info: AudioInfo, windows: Windows, size: int) -> int:
+    """Windows of a piece of a recording, `size` where its format allows it."""
+    return size if info.subtype.startswith(SOUGHT_EXACTLY) else len(windows)
+
+
 def pieces_of(info: AudioInfo, windows: Windows, size: int) -> list[tuple[int, int]]:
-    """The pieces of a recording, of `size` windows where its format allows it."""
-    exact = info.subtype.startswith(SOUGHT_EXACTLY)
-    return piece_bounds(windows, size if exact else len(windows))
+    """The pieces of a recording, see `piece_windows`."""
+    return piece_bounds(windows, piece_windows(info, windows, size))
 
 
-def predict_piece(task: PieceTask, advance: Advance) -> Spent | AudioError | None:
+def predict_piece(task: PieceTask, advance: Advance) -> PieceDone | AudioError | None:
     """Write a piece's likelihoods; returns the seconds that it took, what is wrong with the recording, or None where
     another piece found that out already. `advance` is told the seconds of audio, all of them."""
     left_s = task.seconds
-    spent = Spent()
+    spent = PieceDone()
     choice, device = task.choice, task.choice.device
     try:
         if (task.folder / LEFT_OUT).exists():
@@ -100,6 +149,7 @@ def predict_piece(task: PieceTask, advance: Advance) -> Spent | AudioError | Non
                 left_s -= each_s
             for file in files:
                 file.flush()
+        spent.found = find_when_whole(task, model.frame_rate, model.classes)
         spent.all_s = time.perf_counter() - begun
         return spent
     except AudioError as error:

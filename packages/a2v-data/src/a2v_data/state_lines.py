@@ -8,16 +8,16 @@ leaves at most one line that is not whole, which is ignored. While a call runs i
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
 class StateLines:
-    """The file, open and locked: `lines` are those after the first one when it was opened."""
+    """The file, open and locked: `lines` is what was kept of those after the first one when it was opened."""
 
-    def __init__(self, file: Any, lines: list[dict[str, Any]]) -> None:
+    def __init__(self, file: Any, lines: list[Any]) -> None:
         self._file, self.lines = file, lines
 
     def append(self, value: dict[str, Any]) -> None:
@@ -34,9 +34,23 @@ class StateLines:
             raise
 
 
+def _as_it_is(line: dict[str, Any]) -> Any:
+    return line
+
+
 @contextmanager
-def open_lines(path: Path, folder: Path, options: dict[str, Any], version: int, command: str) -> Iterator[StateLines]:
+def open_lines(
+    path: Path,
+    folder: Path,
+    options: dict[str, Any],
+    version: int,
+    command: str,
+    keep: Callable[[dict[str, Any]], Any] = _as_it_is,
+) -> Iterator[StateLines]:
     """The state in `path`, which lies in the output folder of a command, made where there is none.
+
+    keep: what is kept of a line; the next one is read when that is done, so that a million of them do not fill memory.
+    It raises TypeError or KeyError for a line that is not what it should be.
 
     Raises `ValueError` where it was begun with other options or by another version, another call is writing, the file
     is damaged, or `folder` holds other things.
@@ -50,18 +64,25 @@ def open_lines(path: Path, folder: Path, options: dict[str, Any], version: int, 
         except OSError:
             raise ValueError(f"{folder}: another `{command}` is writing there; wait for it") from None
         file.seek(0)
-        text = file.read()
-        whole, _, torn = text.rpartition("\n")
-        if torn:
-            file.truncate(len(f"{whole}\n".encode()) if whole else 0)
+        begun, lines, whole = False, [], 0
         try:
-            lines = [json.loads(line) for line in whole.split("\n") if whole]
-        except ValueError as error:
+            for line in file:
+                if not line.endswith("\n"):
+                    file.truncate(whole)
+                    break
+                whole += len(line.encode("utf-8", "surrogateescape"))
+                if not (text := line.strip("\n")):
+                    continue
+                value = json.loads(text)
+                if begun:
+                    lines.append(keep(value))
+                else:
+                    begun = True
+                    _check(path, folder, value, options, version)
+        except (json.JSONDecodeError, TypeError, KeyError) as error:
             raise damaged(path, error) from error
-        state = StateLines(file, lines[1:])
-        if lines:
-            _check(path, folder, lines[0], options, version)
-        else:
+        state = StateLines(file, lines)
+        if not begun:
             state.append({"version": version, "options": options})
         yield state
 

@@ -133,6 +133,14 @@ def test_a_peer_has_the_recipe_but_what_belongs_to_its_model(tmp_path):
     assert pair.a2v.pretrain is None and pair.peer.pretrain is None  # nobody asked for it
 
 
+@pytest.mark.parametrize("recipe", ["few_calls", "many_calls"])
+def test_the_bundled_recipes_of_detectors_can_be_measured(tmp_path, recipe):
+    """They hold recordings out to validate on; here splits.csv says which."""
+    pair = pair_of(Asked(recipe, None, "crnn"), tmp_path)
+    assert pair.a2v.finetune is not None and pair.peer.finetune is not None
+    assert pair.a2v.finetune.validation is None
+
+
 def test_the_plan_fills_the_budget_and_its_schedule_ends(tmp_path, corpus):
     # 93 % of 100 s, without 2 s of building and five validations of 3 s, in updates of 0.5 s
     assert plan(100.0, 100.0, Cost(2.0, 0.5, 3.0)) == (152, 31)

@@ -95,6 +95,9 @@ def _for_folder(file: RecipeFile, folder: Path, share: float) -> RecipeFile:
         raise UserError(f"{file.name}: finetune: null, so there is no detector to measure; name another recipe")
     for key in ("sweep", "pretrain_data", "folds"):
         tree.pop(key, None)
+    for stage in ("finetune", "pretrain"):  # validated on what splits.csv says, as often as the budget allows
+        if isinstance(tree.get(stage), dict):
+            tree[stage].pop("validation", None)
     return _changed(replace(file, tree=tree), {"data.source": str(folder), "data.labelled": "all"})
 
 

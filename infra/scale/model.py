@@ -23,7 +23,7 @@ PRETRAIN, FINETUNE = 936, 598  # `base`, bfloat16 with 8 clones of a segment, an
 PREDICT, EVALUATE = 24, 0.14  # `tiny`; the second without the model, in one process
 
 # of the one process that plans, waits, and writes tables
-PIECES_PER_H = 45  # of 80 s; fewer on a GPU (640 s)
+PIECES_PER_H = 48  # of about 80 s; an eighth on a GPU
 TASK_MS, RECORDING_MS = 2.2, 1.8  # CPU-ms of a piece on Ray, and of a recording from plan to tables
 RECORDING_KB, STATE_KB, CORPUS_KB, SEGMENT_KB = 6.0, 0.75, 0.05, 4.3  # the last: of an hour in segments of 10 s
 STORE_MB, EVENT_B = 57.6, 60  # 8 kHz, 16 bit; a row of events.csv

@@ -142,7 +142,9 @@ def open_state(out: Path, options: dict[str, Any]) -> Iterator[State]:
 def _done(line: dict[str, Any]) -> Done:
     """What a line says; all of them share the names of the classes."""
     done = Done(**line)
-    shared = {key: {sys.intern(name): value for name, value in line[key].items()} for key in SHARED if line.get(key)}
+    shared: dict[str, Any] = {
+        key: {sys.intern(name): value for name, value in line[key].items()} for key in SHARED if line.get(key)
+    }
     return replace(done, **shared)
 
 

@@ -93,6 +93,7 @@ def _for_folder(file: RecipeFile, folder: Path, share: float) -> RecipeFile:
                 tree["finetune"] = merge(tree["finetune"], changes)
     if not isinstance(tree.get("finetune"), dict):
         raise UserError(f"{file.name}: finetune: null, so there is no detector to measure; name another recipe")
+    tree["finetune"].pop("validation", None)  # splits.csv says on which recordings, the budget how often
     for key in ("sweep", "pretrain_data", "folds"):
         tree.pop(key, None)
     return _changed(replace(file, tree=tree), {"data.source": str(folder), "data.labelled": "all"})

@@ -1,7 +1,7 @@
 """Pretraining: a student predicts, from few frames, what its slow average says about all (paper; spec 5).
 
-Shapes: B segments, K clones, R = B * K rows (row b * K + k is clone k of segment b), N samples, T frames, U
-kept and M masked frames of a row, D embedding.
+Shapes: B segments, K clones, R = B * K rows (row b * K + k is clone k of segment b), N samples, T frames
+of the encoder (as in all masks; see `EncoderConfig.downsampling`), U kept and M masked ones of a row, D embedding.
 """
 
 import math
@@ -65,6 +65,8 @@ class Pretrainer(Inference):
         self.model_config, self.config = model, pretrain
         self.plugins: tuple[Plugin, ...] = ()  # as a Detector's
         self.student = Backbone(model)
+        if self.student.upsampling is not None:  # what goes on behind the encoder is learned with labels
+            self.student.upsampling.requires_grad_(False)
         self.decoder = Decoder(model.encoder.dim, pretrain.decoder)
         self.teacher = deepcopy(self.student.transformer).requires_grad_(False).eval()
 
@@ -90,7 +92,7 @@ class Pretrainer(Inference):
     ) -> PretrainOutput:
         """Loss of normalised waveforms (B, N). Mask and fill of masked frames are drawn from `generator`
         (CPU) where they are not given."""
-        x_BTD = self.student.features(waveform_BN, generator=generator)
+        x_BTD, _ = self.student.encoder_input(self.student.features(waveform_BN, generator=generator))
         if mask_RT is None:
             rows, frames = len(x_BTD) * self.config.clones, x_BTD.shape[1]
             mask_RT = frame_mask(rows, frames, self.config.mask_probability, self.config.mask_length, generator)

@@ -1,5 +1,7 @@
-"""Front end, projection and encoder together. Shapes: B segments, N samples, T frames, S frames of the encoder (T where it does
-not downsample), U kept ones, D embedding."""
+"""Front end, projection and encoder together.
+
+Shapes: B segments, N samples, T frames, S frames of the encoder (T where it does not downsample), U kept ones, D.
+"""
 
 from collections.abc import Iterator
 

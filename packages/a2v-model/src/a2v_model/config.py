@@ -25,9 +25,9 @@ class EncoderConfig(Config):
     """The transformer: relative positional encoder, ALiBi, prenet (context encoder) and main blocks.
 
     `positional_width` is shared by the `positional_depth` convolutions: each has max(3, width // depth) taps.
-    `downsampling`: how many frames of the front end are one of the encoder's (1: each): 100 frames a second and 4 make a
-    transformer of 25 Hz. Heads, targets and events keep the front end's rate (downsampling.py); attention, its slopes,
-    the positional convolutions and pretraining's masks count the encoder's frames.
+    `downsampling`: how many frames of the front end are one of the encoder's (1: each); of 100 a second, 4 make 25.
+    Heads, targets and events keep the front end's rate (downsampling.py); attention, its slopes, the positional
+    convolutions and pretraining's masks count the encoder's frames.
     The dropout rates are those of pretraining; `FinetuneConfig` replaces them. `activation_dropout` stands after the
     MLP's GELU, `mlp_output_dropout` after its second layer, so in the layer result too. `layerdrop` skips main blocks,
     `prenet_layerdrop` those of the prenet. `learned_alibi_scale` = False keeps the scales at 1 (the paper learns them).

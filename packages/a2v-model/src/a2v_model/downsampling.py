@@ -1,10 +1,10 @@
-"""A transformer at a lower frame rate than the front end's: strided down before it, transposed up after it, with a skip.
+"""A transformer at a lower frame rate than the front end's: strided down before it, up again behind it, with a skip.
 
 Attention costs the square of its frames and all else in a block their number, while edges of events need the front
 end's rate: what the transformer does not see of them reaches the head through the skip (as in U-Nets: Ronneberger et
 al. 2015, arXiv 1505.04597).
 
-Shapes: B segments, T frames of the front end, r of them one frame of the encoder, S = ceil(T / r) of these, D embedding.
+Shapes: B segments, T frames of the front end, r of them one of the encoder, S = ceil(T / r) of these, D embedding.
 """
 
 import torch
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 
 class Downsampling(nn.Module):
-    """A convolution of r frames with stride r, at first their mean: features (B, T, D) -> encoder's frames (B, S, D)."""
+    """A convolution of r frames with stride r, at first their mean: features (B, T, D) -> the encoder's (B, S, D)."""
 
     def __init__(self, dim: int, factor: int) -> None:
         super().__init__()

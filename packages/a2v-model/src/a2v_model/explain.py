@@ -69,9 +69,10 @@ def mean_attention(
     layers: int | Sequence[int] | None = None,
     heads: int | Sequence[int] | None = None,
 ) -> Tensor:
-    """Attention of a waveform (N,) averaged over layers and heads, (T, T) float32 (paper, figure 6), at `attention_rate`.
+    """Attention of a waveform (N,) averaged over layers and heads, (T, T) float32 (paper, figure 6).
 
-    Row i says how frame i spreads its attention, and sums to 1. layers, heads: numbers to average over (None: all).
+    Frames are those of `model.attention_rate`. Row i says how frame i spreads its attention, and sums to 1. layers,
+    heads: numbers to average over (None: all).
     The maps are added up as they come, a layer at a time: memory holds those of one layer, never all.
     Raises ValueError as `Inference.attention_maps`.
     """

@@ -117,8 +117,8 @@ class Inference(nn.Module, ABC):
 
         layers: None for the features that finetuning uses, the mean of the last main blocks' layer results (a layer
         result is the MLP output before its residual and norm: paper, targets); a number for that layer's result; a
-        sequence of them for (L, T, D); where the encoder downsamples, each of its frames as often as it has frames of the
-        front end. sample_rate, Hz: what the waveform has, to be checked against the model's.
+        sequence of them for (L, T, D), where an encoder that downsamples gives each frame several times.
+        sample_rate, Hz: what the waveform has, to be checked against the model's.
         A list of waveforms, of any lengths, gives a list of results, each as if it had been alone.
         Raises ValueError as said above, where a layer does not exist, and for any layer of a model without a
         transformer.
@@ -160,8 +160,8 @@ class Inference(nn.Module, ABC):
         heads: int | Sequence[int] | None = None,
     ) -> Iterator[tuple[int, Tensor]]:
         """Attention of a waveform (N,) at the model's sample rate: yields (layer, weights (H, T, T) float32), a layer
-        at a time so that not all are in memory: 10 s at 200 Hz and 16 heads are 256 MB a layer. Frames are the encoder's,
-        at `attention_rate`.
+        at a time so that not all are in memory: 10 s at 200 Hz and 16 heads are 256 MB a layer. Frames are those of the
+        encoder, at `attention_rate`.
 
         Row i holds the weights, which sum to 1, with which frame i looks at every frame. layers, heads: numbers to
         keep (None: all). Raises ValueError as `embed`, when the first map is asked for.

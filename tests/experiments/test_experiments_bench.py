@@ -29,7 +29,7 @@ def test_arithmetic_is_counted(a2v):
     the student's kept frames, once for all frames of the teacher."""
     said = a2v("bench", "train", "--preset", "tiny", "--segment-s", "1", "--steps", "1", "--json")
     model, pretrain, _, _ = PRESETS["tiny"]
-    frames = model.front_end.frames(8000)
+    frames = model.encoder_frames(model.front_end.frames(8000))
     kept = frames - int(frame_mask(1, frames, pretrain.mask_probability, pretrain.mask_length).sum())
     blocks = model.encoder.depth + model.encoder.prenet_depth
     mlp = 4 * model.encoder.dim * model.encoder.hidden * blocks

@@ -16,11 +16,11 @@ from a2v_experiments.stages.specs import data_spec, finetune_spec, folds_spec, p
 PINNED = {
     "few_calls: data": "880697f6ddec7ac8",
     "few_calls: folds": "bf5f3f72c727080b",
-    "few_calls: finetune": "f81e5aaf32ab3b5d",
-    "few_calls: its model": "dc0f86d026a09d49",
-    "few_calls: refit": "a8036707fdc44f46",
-    "few_calls: its refitted model": "c4979b31558c5dcf",
-    "quickstart: pretrain": "2a4160d2b3eed1db",
+    "few_calls: finetune": "8ef28050bb36f689",
+    "few_calls: its model": "041af5b1d2fbda60",
+    "few_calls: refit": "ea4e5e2ff8f72802",
+    "few_calls: its refitted model": "15089ff74b579e33",
+    "quickstart: pretrain": "72c99a51f822b258",
 }
 
 ADVICE = """

@@ -29,7 +29,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +141,8 @@ def open_state(out: Path, options: dict[str, Any]) -> Iterator[State]:
 
 def _done(line: dict[str, Any]) -> Done:
     """What a line says; all of them share the names of the classes."""
-    done = Done(**line)
     shared = {key: {sys.intern(name): value for name, value in line[key].items()} for key in SHARED if line.get(key)}
-    return replace(done, **shared)
+    return Done(**{**line, **shared})
 
 
 def begun_options(out: Path) -> dict[str, Any]:

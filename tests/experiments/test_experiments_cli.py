@@ -34,7 +34,8 @@ EXPERIMENT = {
     "experiment attach": ["job_id", "--address"],
     "experiment stop": ["job_id", "--address"],
     "experiment plan": [
-        "recipe", "--set", "--scale", "--measure", "--work", "--tracking-uri", *REUSE, "--allow-plugins", "--json",
+        "recipe", "--set", "--scale", "--measure", "--measured", "--step-s", "--work", "--tracking-uri", *REUSE,
+        "--allow-plugins", "--json",
     ],
     "experiment list": ["--work", "--tracking-uri", "--json"],
     "experiment compare": ["names", "--metric", "--baseline", "--figure", "--work", "--tracking-uri", "--json"],

@@ -51,6 +51,8 @@ def test_a_recipe_says_masks_segments_and_batch(a2v, tmp_path):
     keys = ("probability", "length", "frames", "rows", "frame_rate", "product")
     assert [found[key] for key in keys] == [0.75, 2, 2000, 6 * 12, 200, 1.5]
     assert found["masked_share"]["mean"] == pytest.approx(0.927, abs=0.003)  # spec 5: about 93 %
+    found = masks(a2v, "meerkat/pretrain", "--set", "model.encoder.downsampling=2")  # masks are of the encoder's frames
+    assert [found[key] for key in keys] == [0.75, 2, 1000, 6 * 12, 100, 1.5]
     over = ("--set", "finetune.mask_length=3", "--set", "finetune.segments=5", "--set", "data.segment_s=4")
     found = masks(a2v, "meerkat/finetune", "--stage", "finetune", "--mask-probability", 0.25, *over)
     assert [found[key] for key in keys] == [0.25, 3, 800, 5, 200, 0.75]

@@ -63,7 +63,8 @@ def _papers_kind() -> Any:
 
     tiny = PRESETS["tiny"]
     front_end = FrontEndConfig(sinc_filters=8, layers=((8, 10, 5), (16, 8, 8)))
-    return tiny._replace(model=tiny.model.model_copy(update={"front_end": front_end}))
+    encoder = tiny.model.encoder.model_copy(update={"downsampling": 1})
+    return tiny._replace(model=tiny.model.model_copy(update={"front_end": front_end, "encoder": encoder}))
 
 
 def test_a_model_of_a_run_here_exports_with_its_updates(a2v: Any, tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ from a2v_experiments.stages.specs import data_spec, finetune_spec, folds_spec, p
 PINNED = {
     "few_calls: data": "880697f6ddec7ac8",
     "few_calls: folds": "bf5f3f72c727080b",
-    "few_calls: finetune": "7ccc2f2caa8090ee",
-    "few_calls: its model": "9726461366cdf534",
-    "few_calls: refit": "a2303f1b63bd5970",
-    "few_calls: its refitted model": "99714ab808859fad",
-    "quickstart: pretrain": "45d81e56cca6b2f1",
+    "few_calls: finetune": "f81e5aaf32ab3b5d",
+    "few_calls: its model": "dc0f86d026a09d49",
+    "few_calls: refit": "a8036707fdc44f46",
+    "few_calls: its refitted model": "c4979b31558c5dcf",
+    "quickstart: pretrain": "2a4160d2b3eed1db",
 }
 
 ADVICE = """

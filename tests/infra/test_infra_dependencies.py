@@ -28,6 +28,7 @@ TOOLS = {
     "editables",
     "ipykernel",
 }  # called, never imported
+WITH_TORCH = {"triton"}  # what torch brings on Linux; what imports it does without elsewhere
 LOCKS = ("requirements.lock", "requirements-light.lock")
 
 
@@ -52,7 +53,7 @@ def imported(paths: Iterable[Path]) -> set[str]:
                 found |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 found.add((node.module or "").partition(".")[0])
-    return found - set(sys.stdlib_module_names)
+    return found - set(sys.stdlib_module_names) - WITH_TORCH
 
 
 @cache

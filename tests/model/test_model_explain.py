@@ -121,8 +121,8 @@ def test_maps_of_earlier_layers_are_let_go(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_memory_is_that_of_a_few_maps_of_one_layer() -> None:
-    """10 s of the `base` preset: 8 heads of 1 000 x 1 000 float32 are 32 MB a layer."""
+    """10 s of the `base` preset: 8 heads of 250 x 250 float32 are 2 MB a layer."""
     preset = PRESETS["base"]
     model = Detector(preset.model, preset.finetune, ["a"])
-    one_layer = 8 * 1000 * 1000 * 4
+    one_layer = 8 * 250 * 250 * 4
     assert one_layer <= attention_bytes(model, 10.0) < model.layer_count * one_layer

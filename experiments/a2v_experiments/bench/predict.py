@@ -27,11 +27,10 @@ from a2v_model import PRESETS, Detector, in_bfloat16, threads
 from a2v_model.checkpoints import load_model, save_model
 from a2v_model.flops import inference_flop
 
-from ..inference import Windows, window_outputs
+from ..inference import Windows, at_once, window_outputs
 from ..predict.call import GPU_PROCESSES, call
 from ..predict.options import Choice
 from ..predict.run import Progress
-from ..predict.stream import BATCH
 from ..predict.summary import Summary
 from .machine import described, matrix_rate
 
@@ -107,13 +106,14 @@ def measure_prediction(config: PredictConfig, progress: Progress) -> dict[str, A
     audio_s = 3600 * plain["hours"]
     work_s = sum(done.seconds for done in found.done.values())
     options = plain["options"]
-    windows, window = _windows(config, found, options["segment_s"], options["overlap_s"])
+    every = _windows(config, found, options["segment_s"], options["overlap_s"])
+    windows, window = sum(len(one) for one in every), every[0].size * PRESETS[config.preset].model.front_end.stride
     by_part = _teraflop(config, windows, window)
     teraflop = sum(by_part.values())
     device = torch.device("cuda" if cuda else "cpu")
     with threads(1):  # as each process does it
         rate = matrix_rate(device, same["precision"] == "bfloat16")
-        window_s = _window_s(loaded, window, same["precision"], device)
+        window_s = _window_s(loaded, window, at_once(every[0], device.type), same["precision"], device)
     together = found.elapsed_s * (1 if cuda else processes)  # the processes share a GPU
     return {
         **same,
@@ -138,12 +138,11 @@ def measure_prediction(config: PredictConfig, progress: Progress) -> dict[str, A
     }
 
 
-def _windows(config: PredictConfig, found: Summary, segment_s: float, overlap_s: float) -> tuple[int, int]:
-    """How many windows were heard, and the samples of each, also of those at recordings' ends."""
+def _windows(config: PredictConfig, found: Summary, segment_s: float, overlap_s: float) -> list[Windows]:
+    """Those of every recording."""
     front_end = PRESETS[config.preset].model.front_end
     lengths = (resampled_length(done.samples, done.rate, front_end.sample_rate) for done in found.done.values())
-    each = [Windows.of(length, front_end, segment_s, overlap_s) for length in lengths]
-    return sum(len(one) for one in each), each[0].size * front_end.stride
+    return [Windows.of(length, front_end, segment_s, overlap_s) for length in lengths]
 
 
 def _teraflop(config: PredictConfig, windows: int, samples: int) -> dict[str, float]:
@@ -152,11 +151,10 @@ def _teraflop(config: PredictConfig, windows: int, samples: int) -> dict[str, fl
     return {part: flop / 1e12 for part, flop in inference_flop(model, finetune, windows, samples, CLASSES).items()}
 
 
-def _window_s(model: Detector, samples: int, precision: str, device: torch.device) -> float:
+def _window_s(model: Detector, samples: int, batch: int, precision: str, device: torch.device) -> float:
     """Least seconds of the model on one window, in a batch as `a2v predict` takes it: of the processor's time on a CPU,
     which does not count what else the machine does, else by the clock."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
-    batch = BATCH[device.type]
     rng = np.random.default_rng(0)
     waveform_BN = rng.standard_normal((batch, samples), np.float32)
     model, lengths_B = model.to(device).eval(), np.full(batch, samples)

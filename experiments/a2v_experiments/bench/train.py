@@ -143,7 +143,7 @@ def _teraflop(
     if isinstance(stage, FinetuneStage):
         counts = [finetuning_flop(model, stage, config.segments, samples, len(CLASSES))]
     else:
-        frames = model.front_end.frames(samples)
+        frames = model.encoder_frames(model.front_end.frames(samples))
         kept = [round(frames * (1 - one["masked_share"])) for one in metrics]
         counts = [pretraining_flop(model, stage, config.segments, samples, number) for number in kept]
     return {part: statistics.fmean(count[part] for count in counts) / 1e12 for part in PARTS if part in counts[0]}

@@ -9,6 +9,7 @@ import os
 import socket
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +50,18 @@ class Trainer(TorchTrainer):
 
     def _create_default_callbacks(self) -> Any:
         unused = {"DatasetsCallback", *(["PlacementGroupCleanerCallback"] if is_own_ray() else [])}
-        made: Any = super()._create_default_callbacks()
+        made: Any = super()._create_default_callbacks()  # type: ignore[misc]
         return [callback for callback in made if type(callback).__name__ not in unused]
 
 
 def prepare_training() -> None:
     """Begin the process that Ray Train asks for machines, which a controller would wait for; one serves all."""
-    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
-        get_or_create_autoscaling_coordinator,
-    )
+    with suppress(ImportError):  # a part of Ray that other versions may have elsewhere; a controller starts it, too
+        from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+            get_or_create_autoscaling_coordinator,
+        )
 
-    get_or_create_autoscaling_coordinator()
+        get_or_create_autoscaling_coordinator()
 
 
 def _choose_interface() -> None:

@@ -122,7 +122,9 @@ def _sizes(summary: dict[str, Any]) -> list[tuple[str, str]]:
         layers = f"{encoder['depth']} dilated convolutions, no transformer"
     else:
         layers = f"{encoder['prenet_depth']} + {encoder['depth']} blocks, {encoder['heads']} heads"
-    return [*rows, ("encoder", f"embedding of {encoder['dim']}, {layers}")]
+    factor = encoder.get("downsampling", 1)
+    rate = f", at {summary['frame_rate_hz'] / factor:g} Hz" if factor > 1 else ""
+    return [*rows, ("encoder", f"embedding of {encoder['dim']}, {layers}{rate}")]
 
 
 def _rates(summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -162,8 +162,9 @@ def audio_files(folder: Path) -> list[Path]:
 class Attention:
     """What a model does with a stretch of a recording. Times are seconds from the recording's start.
 
-    attention (T, T), rows sum to 1; likelihood (T, C), C = 0 for a model that knows no classes; labels LABEL and
-    predictions EVENT, with `class` an index into `classes`, which holds those of the model and of the labels.
+    attention (S, S), rows sum to 1, at `attention_rate` Hz; likelihood (T, C) at `frame_rate`, C = 0 for a model that
+    knows no classes; labels LABEL and predictions EVENT, with `class` an index into `classes`, which holds those of the
+    model and of the labels.
     """
 
     attention: Array
@@ -171,6 +172,7 @@ class Attention:
     waveform: Array
     sample_rate: int
     frame_rate: float
+    attention_rate: float
     start_s: float
     classes: list[str]
     labels: Array
@@ -180,7 +182,8 @@ class Attention:
         """For an npz file; no Python objects."""
         return {
             **{name: np.asarray(getattr(self, name)) for name in ("attention", "likelihood", "waveform")},
-            **{name: np.asarray(getattr(self, name)) for name in ("sample_rate", "frame_rate", "start_s")},
+            **{name: np.asarray(getattr(self, name)) for name in ("sample_rate", "frame_rate", "attention_rate")},
+            "start_s": np.asarray(self.start_s),
             "classes": np.array(self.classes, dtype=str),
             "labels": self.labels,
             "predictions": self.predictions,
@@ -189,7 +192,7 @@ class Attention:
     def figure(self, title: str) -> Any:
         return attention_figure(
             self.attention,
-            self.frame_rate,
+            self.attention_rate,
             self.waveform,
             self.sample_rate,
             self.labels,
@@ -234,8 +237,8 @@ def explain_attention(
     names = list(model.classes) if isinstance(model, Detector) else []
     labels, classes = _labels(annotations, file, names, reading, channel)
     labels = within(labels, start_s, end_s)
-    attention_TT = mean_attention(model, waveform_N, model.sample_rate, layer, head).numpy()
-    likelihood_TC = np.zeros((len(attention_TT), 0), np.float32)
+    attention_SS = mean_attention(model, waveform_N, model.sample_rate, layer, head).numpy()
+    likelihood_TC = np.zeros((model.model_config.front_end.frames(len(waveform_N)), 0), np.float32)
     predictions = np.zeros(0, EVENT)
     if isinstance(model, Detector):
         likelihood_TC = model.likelihoods(waveform_N, model.sample_rate).numpy()
@@ -243,8 +246,8 @@ def explain_attention(
         predictions["onset_s"] += start_s
         predictions["offset_s"] += start_s
     return Attention(
-        attention_TT, likelihood_TC, waveform_N, model.sample_rate, model.frame_rate, start_s, classes, labels,
-        predictions,
+        attention_SS, likelihood_TC, waveform_N, model.sample_rate, model.frame_rate, model.attention_rate, start_s,
+        classes, labels, predictions,
     )  # fmt: skip
 
 

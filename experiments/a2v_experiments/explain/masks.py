@@ -126,12 +126,15 @@ def _of_recipe(recipe: Recipe, stage: Stage) -> dict[str, Any]:
     data = recipe.pretrain_source if stage == "pretrain" else recipe.data
     clones = recipe.pretrain.clones if stage == "pretrain" and recipe.pretrain is not None else 1
     front_end = recipe.model.front_end
+    frames, rate = front_end.frames(round(data.segment_s * front_end.sample_rate)), front_end.frame_rate
+    if stage == "pretrain":  # whose masks are of the encoder's frames
+        frames, rate = recipe.model.encoder_frames(frames), recipe.model.encoder_frame_rate
     return {
         "probability": settings.mask_probability,
         "length": settings.mask_length,
-        "frames": front_end.frames(round(data.segment_s * front_end.sample_rate)),
+        "frames": frames,
         "rows": settings.segments * clones,
-        "frame_rate": front_end.frame_rate,
+        "frame_rate": rate,
     }
 
 

@@ -29,7 +29,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +141,11 @@ def open_state(out: Path, options: dict[str, Any]) -> Iterator[State]:
 
 def _done(line: dict[str, Any]) -> Done:
     """What a line says; all of them share the names of the classes."""
-    shared = {key: {sys.intern(name): value for name, value in line[key].items()} for key in SHARED if line.get(key)}
-    return Done(**{**line, **shared})
+    done = Done(**line)
+    shared: dict[str, Any] = {
+        key: {sys.intern(name): value for name, value in line[key].items()} for key in SHARED if line.get(key)
+    }
+    return replace(done, **shared)
 
 
 def begun_options(out: Path) -> dict[str, Any]:

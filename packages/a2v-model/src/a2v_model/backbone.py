@@ -1,4 +1,7 @@
-"""Front end, projection and encoder together. Shapes: B segments, N samples, T frames, U kept frames, D."""
+"""Front end, projection and encoder together.
+
+Shapes: B segments, N samples, T frames, S frames of the encoder (T where it does not downsample), U kept ones, D.
+"""
 
 from collections.abc import Iterator
 
@@ -7,6 +10,7 @@ from torch import Tensor, nn
 
 from a2v_model.config import AnyFrontEnd, ConvolutionConfig, EarConfig, ModelConfig
 from a2v_model.convolutions import DilatedConvolutions
+from a2v_model.downsampling import Downsampling, Upsampling
 from a2v_model.ear import Ear
 from a2v_model.encoder import Encoder, Prenet
 from a2v_model.front_end import FrontEnd
@@ -43,6 +47,9 @@ class Backbone(nn.Module):
             if isinstance(config.encoder, ConvolutionConfig)
             else Encoder(config.encoder)
         )
+        factor, dim = config.downsampling, config.encoder.dim
+        self.downsampling = Downsampling(dim, factor) if factor > 1 else None
+        self.upsampling = Upsampling(dim, factor) if factor > 1 else None
 
     @property
     def transformer(self) -> Encoder:
@@ -84,16 +91,24 @@ class Backbone(nn.Module):
         """Front end and projection: normalised waveforms (B, N) -> features (B, T, D); generator as above."""
         return self.projection(self.local_features(waveform_BN, lengths, generator))
 
+    def encoder_input(self, x_BTD: Tensor, valid_BT: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """What the encoder sees (B, S, D) of features (B, T, D), and which of its frames hold any valid one."""
+        return (x_BTD, valid_BT) if self.downsampling is None else self.downsampling(x_BTD, valid_BT)
+
+    def at_frame_rate(self, x_BSD: Tensor, features_BTD: Tensor) -> Tensor:
+        """What the encoder gives (B, S, D) at the front end's rate (B, T, D), with what the features have beside it."""
+        return x_BSD if self.upsampling is None else self.upsampling(x_BSD, features_BTD)
+
     def contextualise(
         self,
-        x_BTD: Tensor,
+        x_BSD: Tensor,
         kept_BU: Tensor | None = None,
-        valid_BT: Tensor | None = None,
+        valid_BS: Tensor | None = None,
         results: int = 0,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
-        """Features (B, T, D) -> last block's output and layer results: see `Encoder.forward`."""
-        return self.encoder(x_BTD, kept_BU, valid_BT, results, generator)
+        """`encoder_input` (B, S, D) -> last block's output and layer results: see `Encoder.forward`."""
+        return self.encoder(x_BSD, kept_BU, valid_BS, results, generator)
 
     def draw_bands(self, batch: int, samples: int, generator: torch.Generator | None) -> Tensor | None:
         """The masks that an ear's forward pass over waveforms (B, N) draws from `generator` (CPU) in train mode; None
@@ -122,4 +137,5 @@ class Backbone(nn.Module):
         valid_BT = None
         if lengths is not None:
             valid_BT = self.valid_frames(lengths, x_BTD.shape[1], x_BTD.device)
-        return self.contextualise(x_BTD, valid_BT=valid_BT)[0]
+        x_BSD, valid_BS = self.encoder_input(x_BTD, valid_BT)
+        return self.at_frame_rate(self.contextualise(x_BSD, valid_BS=valid_BS)[0], x_BTD)

@@ -17,6 +17,7 @@ from a2v_model.parts import Registry
 from a2v_model.registry import FRONT_ENDS, OwnFrontEndConfig, OwnHead, OwnLoss
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]  # dropout rates
+Downsampling = Annotated[int, Field(ge=1, le=8, exclude_if=lambda factor: factor == 1)]  # 1 is in no dump
 RateIfAny = Annotated[float, Field(ge=0.0, lt=1.0, exclude_if=lambda rate: rate == 0)]  # 0 is in no dump: see is_none
 
 
@@ -24,6 +25,9 @@ class EncoderConfig(Config):
     """The transformer: relative positional encoder, ALiBi, prenet (context encoder) and main blocks.
 
     `positional_width` is shared by the `positional_depth` convolutions: each has max(3, width // depth) taps.
+    `downsampling`: how many frames of the front end are one of the encoder's (1: each); of 100 a second, 4 make 25.
+    Heads, targets and events keep the front end's rate (downsampling.py); attention, its slopes, the positional
+    convolutions and pretraining's masks count the encoder's frames.
     The dropout rates are those of pretraining; `FinetuneConfig` replaces them. `activation_dropout` stands after the
     MLP's GELU, `mlp_output_dropout` after its second layer, so in the layer result too. `layerdrop` skips main blocks,
     `prenet_layerdrop` those of the prenet. `learned_alibi_scale` = False keeps the scales at 1 (the paper learns them).
@@ -35,6 +39,7 @@ class EncoderConfig(Config):
     depth: int = Field(default=16, gt=0)
     prenet_depth: int = Field(default=8, ge=0)
     mlp_ratio: float = Field(default=4.0, gt=0)
+    downsampling: Downsampling = 1
     positional_depth: int = Field(default=5, ge=0)
     positional_width: int = Field(default=95, gt=0)
     positional_groups: int = Field(default=16, gt=0)
@@ -111,6 +116,20 @@ class ModelConfig(Config):
 
     front_end: AnyFrontEnd = FrontEndConfig()
     encoder: AnyEncoder = EncoderConfig()
+
+    @property
+    def downsampling(self) -> int:
+        """Frames of the front end that are one of the encoder's."""
+        return self.encoder.downsampling if isinstance(self.encoder, EncoderConfig) else 1
+
+    @property
+    def encoder_frame_rate(self) -> float:
+        """Frames of the encoder per second, Hz."""
+        return self.front_end.frame_rate / self.downsampling
+
+    def encoder_frames(self, frames: int) -> int:
+        """Frames of the encoder that so many of the front end are; a begun one counts."""
+        return -(-frames // self.downsampling)
 
 
 class DecoderConfig(Config):

@@ -71,7 +71,8 @@ def mean_attention(
 ) -> Tensor:
     """Attention of a waveform (N,) averaged over layers and heads, (T, T) float32 (paper, figure 6).
 
-    Row i says how frame i spreads its attention, and sums to 1. layers, heads: numbers to average over (None: all).
+    Frames are those of `model.attention_rate`. Row i says how frame i spreads its attention, and sums to 1. layers,
+    heads: numbers to average over (None: all).
     The maps are added up as they come, a layer at a time: memory holds those of one layer, never all.
     Raises ValueError as `Inference.attention_maps`.
     """
@@ -89,7 +90,7 @@ def mean_attention(
 def attention_bytes(model: Inference, seconds: float) -> int:
     """About how much memory `mean_attention` takes for a waveform of so many seconds: five times one layer's maps
     (scores, bias, their sum, softmax, what is added up), each H x T x T float32."""
-    frames = seconds * model.frame_rate
+    frames = seconds * model.attention_rate
     return round(5 * 4 * model.inner.transformer.config.heads * frames**2)
 
 

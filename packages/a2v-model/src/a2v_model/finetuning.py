@@ -141,7 +141,8 @@ class Detector(Inference):
     def features(
         self, waveform_BN: Tensor, generator: torch.Generator | None = None, lengths: Tensor | None = None
     ) -> Tensor:
-        """What the head sees (B, T, D): the mean of the last layer results; else as `forward`."""
+        """What the head sees (B, T, D): the mean of the last layer results, at the front end's rate; else as
+        `forward`."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_front_end):
             x_BTC = self.backbone.local_features(waveform_BN, lengths, generator)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._backbone_learns()):
@@ -159,14 +160,15 @@ class Detector(Inference):
         return any(parameter.requires_grad for parameter in self.backbone.projection.parameters())
 
     def _pooled(self, x_BTC: Tensor, generator: torch.Generator | None, lengths: Tensor | None) -> Tensor:
-        """Mean of the last `average_layers` layer results (B, T, D)."""
+        """Mean of the last `average_layers` layer results, at the front end's rate (B, T, D)."""
         x_BTD = self.backbone.projection(x_BTC)
         if self.training:
             x_BTD = self._mask(x_BTD, generator)
+        x_BSD, valid_BS = self.backbone.encoder_input(x_BTD, self._valid(lengths, x_BTD))
         _, results = self.backbone.contextualise(
-            x_BTD, valid_BT=self._valid(lengths, x_BTD), results=self.config.average_layers, generator=generator
+            x_BSD, valid_BS=valid_BS, results=self.config.average_layers, generator=generator
         )
-        return torch.stack([result.float() for result in results]).mean(0)
+        return self.backbone.at_frame_rate(torch.stack([result.float() for result in results]).mean(0), x_BTD)
 
     def _mask(self, x_BTD: Tensor, generator: torch.Generator | None) -> Tensor:
         """Masks as a regulariser: noise in masked frames, 0 in masked channels; no frame is dropped."""

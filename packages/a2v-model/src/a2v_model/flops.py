@@ -36,6 +36,7 @@ from a2v_model.heads import DEPTH, HIDDEN, KERNEL
 PARTS = {
     "front_end": "front end",
     "projection": "projection",
+    "resampling": "down to the encoder's frame rate, up again, skip",
     "positional": "positional convolutions",
     "attention_linear": "attention, its four linear layers",
     "attention": "attention, scores and weighted sum",
@@ -84,7 +85,7 @@ def pretraining_flop(
     U is what the masks leave (they are drawn at random). ValueError for N too short, a U that is not 1 to T, or a model
     without a transformer.
     """
-    encoder, frames = model.encoder, model.front_end.frames(samples)
+    encoder, frames = model.encoder, model.encoder_frames(model.front_end.frames(samples))
     if not isinstance(encoder, EncoderConfig):
         raise ValueError("only a transformer is pretrained; this model has convolutions in its place")
     if not 0 < kept <= frames:
@@ -92,6 +93,7 @@ def pretraining_flop(
     rows = segments * pretrain.clones
     layers = [
         *_features(model, segments, samples),
+        *_down(model, segments * frames),
         *_transformer(encoder, rows, frames, kept, training=True),
         *_decoder(encoder.dim, pretrain.decoder, rows * frames),
     ]
@@ -131,8 +133,19 @@ def _backbone(model: ModelConfig, segments: int, samples: int, training: bool = 
     if isinstance(encoder, ConvolutionConfig):
         for _ in range(encoder.depth):
             yield _linear("convolutions", segments * frames, 3 * encoder.dim, encoder.dim)
-    else:
-        yield from _transformer(encoder, segments, frames, frames, training)
+        return
+    inner = model.encoder_frames(frames)
+    yield from _down(model, segments * inner)
+    yield from _transformer(encoder, segments, inner, inner, training)
+    if model.downsampling > 1:  # up, and the skip
+        yield _linear("resampling", segments * inner, encoder.dim, model.downsampling * encoder.dim)
+        yield _linear("resampling", segments * frames, encoder.dim, encoder.dim)
+
+
+def _down(model: ModelConfig, frames: int) -> Iterator[_Layer]:
+    """`frames`: the encoder's, of all segments together."""
+    if model.downsampling > 1:
+        yield _linear("resampling", frames, model.downsampling * model.encoder.dim, model.encoder.dim)
 
 
 def _features(model: ModelConfig, segments: int, samples: int) -> Iterator[_Layer]:

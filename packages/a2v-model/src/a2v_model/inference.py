@@ -98,6 +98,11 @@ class Inference(nn.Module, ABC):
         return self.model_config.front_end.frame_rate
 
     @property
+    def attention_rate(self) -> float:
+        """Frames per second of attention maps, Hz: `frame_rate` over `encoder.downsampling`."""
+        return self.model_config.encoder_frame_rate
+
+    @property
     def layer_count(self) -> int:
         """Number of transformer blocks, prenet and main ones. ValueError for a model without a transformer."""
         return len(self.inner.prenet.blocks) + len(self.inner.blocks)
@@ -112,7 +117,8 @@ class Inference(nn.Module, ABC):
 
         layers: None for the features that finetuning uses, the mean of the last main blocks' layer results (a layer
         result is the MLP output before its residual and norm: paper, targets); a number for that layer's result; a
-        sequence of them for (L, T, D). sample_rate, Hz: what the waveform has, to be checked against the model's.
+        sequence of them for (L, T, D), where an encoder that downsamples gives each frame several times.
+        sample_rate, Hz: what the waveform has, to be checked against the model's.
         A list of waveforms, of any lengths, gives a list of results, each as if it had been alone.
         Raises ValueError as said above, where a layer does not exist, and for any layer of a model without a
         transformer.
@@ -127,14 +133,17 @@ class Inference(nn.Module, ABC):
             first = self.layer_count - self.averaged
             wanted = range(first, self.layer_count) if chosen is None else chosen
             found: dict[int, Tensor] = {}
-            for number, step in enumerate(self.inner.transformer.walk(self.inner.features(x_BN))):
+            features_BTD = self.inner.features(x_BN)
+            for number, step in enumerate(self.inner.transformer.walk(self.inner.encoder_input(features_BTD)[0])):
                 if number in wanted:
                     found[number] = step.result[0].float()
                 if number == max(wanted):
                     break
-            stacked_LTD = torch.stack([found[number] for number in wanted])
+            stacked_LSD = torch.stack([found[number] for number in wanted])
             if chosen is None:
-                return stacked_LTD.mean(0)
+                return self.inner.at_frame_rate(stacked_LSD.mean(0, keepdim=True), features_BTD)[0].float()
+            repeated_LTD = stacked_LSD.repeat_interleave(self.model_config.downsampling, dim=1)
+            stacked_LTD = repeated_LTD[:, : features_BTD.shape[1]]
             return stacked_LTD if isinstance(layers, Iterable) else stacked_LTD[0]
 
         return self._each(waveform, sample_rate, results)
@@ -151,7 +160,8 @@ class Inference(nn.Module, ABC):
         heads: int | Sequence[int] | None = None,
     ) -> Iterator[tuple[int, Tensor]]:
         """Attention of a waveform (N,) at the model's sample rate: yields (layer, weights (H, T, T) float32), a layer
-        at a time so that not all are in memory: 10 s at 200 Hz and 16 heads are 256 MB a layer.
+        at a time so that not all are in memory: 10 s at 200 Hz and 16 heads are 256 MB a layer. Frames are those of the
+        encoder, at `attention_rate`.
 
         Row i holds the weights, which sum to 1, with which frame i looks at every frame. layers, heads: numbers to
         keep (None: all). Raises ValueError as `embed`, when the first map is asked for.
@@ -160,7 +170,7 @@ class Inference(nn.Module, ABC):
         kept = None if heads is None else _numbers("head", heads, self.inner.transformer.config.heads)
         x_N = checked_waveform(waveform, self.model_config.front_end, sample_rate)
         with self._evaluating(), torch.no_grad():
-            x_BTD = self.inner.features(self._normalised(x_N))
+            x_BTD, _ = self.inner.encoder_input(self.inner.features(self._normalised(x_N)))
             for number, step in enumerate(self.inner.transformer.walk(x_BTD)):
                 if number in wanted:
                     yield number, step.block.attention.weights(step.input, step.bias, kept)[0]

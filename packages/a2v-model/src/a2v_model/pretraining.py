@@ -1,7 +1,7 @@
 """Pretraining: a student predicts, from few frames, what its slow average says about all (paper; spec 5).
 
-Shapes: B segments, K clones, R = B * K rows (row b * K + k is clone k of segment b), N samples, T frames, U
-kept and M masked frames of a row, D embedding.
+Shapes: B segments, K clones, R = B * K rows (row b * K + k is clone k of segment b), N samples, T frames
+of the encoder (as in all masks; see `EncoderConfig.downsampling`), U kept and M masked ones of a row, D embedding.
 """
 
 import math
@@ -75,6 +75,8 @@ class Pretrainer(Inference):
         self.model_config, self.config = model, pretrain
         self.plugins: tuple[Plugin, ...] = ()  # as a Detector's
         self.student = Backbone(model)
+        if self.student.upsampling is not None:  # what goes on behind the encoder is learned with labels
+            self.student.upsampling.requires_grad_(False)
         self.decoder = Decoder(model.encoder.dim, pretrain.decoder)
         self.teacher = deepcopy(self.student.transformer).requires_grad_(False).eval()
 
@@ -105,7 +107,7 @@ class Pretrainer(Inference):
         device = waveform_BN.device
         masked_RM = masks.masked.to(device, non_blocking=True)
         kept_RU = masks.kept.to(device, non_blocking=True)
-        x_BTD = self.student.features(waveform_BN, generator=masks.bands)
+        x_BTD, _ = self.student.encoder_input(self.student.features(waveform_BN, generator=masks.bands))
         if fill_RMD is None:
             shape = (*masked_RM.shape, x_BTD.shape[2])
             fill_RMD = noise(shape, self.config.mask_noise, x_BTD.device, generator)
@@ -125,7 +127,7 @@ class Pretrainer(Inference):
         bands_BFT = self.student.draw_bands(batch, samples, generator) if training else None
         if mask_RT is None:
             config, rows = self.config, batch * self.config.clones
-            frames = self.model_config.front_end.frames(samples)
+            frames = self.model_config.encoder_frames(self.model_config.front_end.frames(samples))
             mask_RT = frame_mask(rows, frames, config.mask_probability, config.mask_length, generator)
         return Masks(masked_indices(mask_RT), masked_indices(~mask_RT), bands_BFT)
 

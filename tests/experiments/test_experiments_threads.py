@@ -13,7 +13,7 @@ import torch
 from a2v_data.scheduling import Advance, on_cores
 from a2v_experiments import WAITING
 from a2v_experiments.basics.errors import UserError
-from a2v_experiments.cluster import session
+from a2v_experiments.cluster import nodes, session
 from a2v_experiments.cluster.environment import use_given_threads, worker_environment
 from a2v_experiments.recipe.sections import RayConfig
 from a2v_experiments.training import workers
@@ -95,8 +95,8 @@ def test_a_ray_worker_with_two_processors_computes_with_two_threads_that_sleep(t
     try:
         with pytest.raises(UserError) as told:
             workers.run_training(spec, config, tmp_path, "train", "sqlite://", "run")
-        assert session.is_own_ray()
+        assert nodes.is_own_ray()
     finally:
         session.stop_ray()
     assert json.loads(str(told.value)) == ["passive", 2]
-    assert not session.ray_is_up() and not session.is_own_ray()
+    assert not session.ray_is_up() and not nodes.is_own_ray()

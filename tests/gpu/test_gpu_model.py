@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 import pytest
 import torch
 from a2v_model import Detector, FinetuneConfig, Pretrainer
-from a2v_model.attention import AttentionBias, attend
+from a2v_model.attention import attend
+from a2v_model.attention_bias import AttentionBias
 from a2v_model.encoder import Alibi
 from a2v_model.finetuning import load_exactly
 from a2v_model.original_names import own_name, own_state, own_teacher_state

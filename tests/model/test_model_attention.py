@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from a2v_model.attention import AttentionBias, attend, blockwise_attention, in_blocks
+from a2v_model.attention import attend, blockwise_attention, in_blocks
+from a2v_model.attention_bias import AttentionBias
 from a2v_model.blockwise import Distances, prepared
 from a2v_model.encoder import Alibi, alibi_slopes
 from a2v_model.layers import Dropout, keep_mask, keep_rate

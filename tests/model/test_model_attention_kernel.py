@@ -17,7 +17,8 @@ from types import ModuleType
 
 import pytest
 import torch
-from a2v_model.attention import AttentionBias, attend, in_a_kernel
+from a2v_model.attention import attend, in_a_kernel
+from a2v_model.attention_bias import AttentionBias
 from a2v_model.encoder import Alibi
 
 CPU = torch.device("cpu")

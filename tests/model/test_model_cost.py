@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from a2v_model import Detector, FinetuneConfig, FrontEndConfig, Pretrainer, normalise
-from a2v_model.attention import AttentionBias
+from a2v_model.attention_bias import AttentionBias
 from a2v_model.blockwise import Distances
 from a2v_model.front_end import SincLayer
 from model_goldens import relative_error, tiny_model, tiny_pretrain

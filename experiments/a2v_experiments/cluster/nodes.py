@@ -18,7 +18,6 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..basics.errors import FAILED, UserError
-from .session import is_own_ray
 
 WAIT_S = 120.0  # for a new node to start a process
 
@@ -52,6 +51,13 @@ class Trainer(TorchTrainer):
         unused = {"DatasetsCallback", *(["PlacementGroupCleanerCallback"] if is_own_ray() else [])}
         made: Any = super()._create_default_callbacks()  # type: ignore[misc]
         return [callback for callback in made if type(callback).__name__ not in unused]
+
+
+def is_own_ray() -> bool:
+    """Whether this process started the Ray that it is connected to, on this machine: no cluster, and no trial of a
+    sweep."""
+    node = ray._private.worker._global_node if ray.is_initialized() else None
+    return node is not None and node.head
 
 
 def prepare_training() -> None:

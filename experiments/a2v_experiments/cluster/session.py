@@ -60,7 +60,6 @@ class _Beside:
     them."""
 
     def __init__(self) -> None:
-        self.own = False  # whether the Ray that is up was started here
         self._thread: threading.Thread | None = None
         self._started, self._stop = threading.Event(), threading.Event()
 
@@ -125,8 +124,6 @@ def _connect(config: RayConfig) -> None:
             local = f"set RAY_TMPDIR to a short folder; {local}"
         hint = "check ray.address and that `ray start` runs there" if address else local
         raise UserError(f"{where}: {last_line(error)}; {hint}", FAILED) from None
-    node = ray._private.worker._global_node  # without an address Ray takes one of `ray start` on this machine, if any
-    _begun.own = node is not None and node.head
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)  # Ray's would abort this process before its runs are ended
 
@@ -150,12 +147,6 @@ def ray_is_up() -> bool:
     """Whether this process is connected to Ray."""
     ray = sys.modules.get("ray")
     return ray is not None and ray.is_initialized()
-
-
-def is_own_ray() -> bool:
-    """Whether this process started the Ray that it is connected to, on this machine: no cluster, and no trial of a
-    sweep."""
-    return ray_is_up() and _begun.own
 
 
 def stop_ray() -> None:

@@ -22,7 +22,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from a2v_model.attention import AttentionBias
+from a2v_model.attention_bias import AttentionBias
 
 BLOCK = 64
 WIDTHS = (16, 32, 64, 128)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from a2v_model.attention import AttentionBias, attend, in_a_kernel, in_blocks
+from a2v_model.attention import attend, in_a_kernel, in_blocks
+from a2v_model.attention_bias import AttentionBias
 from a2v_model.config import EncoderConfig
 from a2v_model.layers import Dropout, LayerNorm, NormedConv, autocast_dtype, only_padding
 from a2v_model.masking import filled_up

@@ -18,7 +18,7 @@ from a2v_model.blockwise import HEIGHT, BlockwiseAttention, Distances, local_att
 
 MOST_KEPT = 1 << 27  # values of a bias that is built as a whole: 512 MB, 10 s of the largest model take half of it
 USUAL_REACH = 40.0  # over a head's factor: frames that it sees on either side, with e^-30 and scores of 5
-WORTH_BLOCKS = 0.88  # share of all scores up to which blocks are faster than torch's flash kernel without a gradient
+WORTH_BLOCKS = 0.9  # share of all scores up to which blocks are faster than torch's flash kernel without a gradient
 
 
 @dataclass

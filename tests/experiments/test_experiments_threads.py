@@ -84,7 +84,7 @@ _ORIGINAL = workers._worker
 def test_a_ray_worker_with_two_processors_computes_with_two_threads_that_sleep(tmp_path: Path, monkeypatch):
     """On a Ray that was begun beside other work, of which nothing is left behind."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setenv("RAY_TMPDIR", "/tmp/a2v-threads")  # without it Ray takes a cluster that runs on this machine
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # without it Ray takes a cluster that runs on this machine
     monkeypatch.setenv(POLICY, "passive")
     path = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))  # `_worker` is found there

@@ -15,6 +15,8 @@ from ..recipe.sections import RayConfig
 from .environment import prepare_local_ray
 from .temporary import session_folder
 
+GRACE_S = 10.0
+
 
 def check_cluster(config: RayConfig, work: Path) -> None:
     """Look at the cluster that the recipe or RAY_ADDRESS names, before hours of work.
@@ -74,7 +76,7 @@ class _Beside:
 
     def _run(self, config: RayConfig) -> None:
         try:
-            with contextlib.suppress(UserError):  # start_ray tries again and says it
+            with contextlib.suppress(Exception):  # start_ray tries again and says it; this thread has to live
                 _connect(config)
                 from .nodes import prepare_training  # what the first training would wait for
 
@@ -83,15 +85,16 @@ class _Beside:
             self._started.set()
         self._stop.wait()
 
-    def wait(self) -> None:
+    def wait(self, timeout_s: float | None = None) -> None:
         if self._thread is not None:
-            self._started.wait()
+            self._started.wait(timeout_s)
 
     def end(self) -> None:
-        """After Ray has been shut down."""
+        """After Ray has been shut down, or where it takes so long to start that nobody waits for it."""
         if self._thread is not None:
             self._stop.set()
-            self._thread.join()
+            if self._started.is_set():
+                self._thread.join()
             self._thread = None
 
 
@@ -150,8 +153,8 @@ def ray_is_up() -> bool:
 
 
 def stop_ray() -> None:
-    """Also one that is being started."""
-    _begun.wait()
+    """Also one that is being started; one that has not started after GRACE_S ends with this process."""
+    _begun.wait(GRACE_S)
     if ray_is_up():
         sys.modules["ray"].shutdown()
     _begun.end()

@@ -17,7 +17,7 @@ from a2v_model.attention_bias import AttentionBias
 from a2v_model.blockwise import BlockwiseAttention, local_attention
 
 MOST_KEPT = 1 << 27  # values of a bias that is built as a whole: 512 MB, 10 s of the largest model take half of it
-WORTH_BLOCKS = 0.88  # share of all scores up to which blocks are faster than torch's flash kernel without a gradient
+WORTH_BLOCKS = 0.9  # share of all scores up to which blocks are faster than torch's flash kernel without a gradient
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: AttentionBias, dropout: float = 0.0) -> Tensor:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 Frames = NDArray[np.float32]
 BATCH = 16  # windows that are read at once, and that a GPU hears at once
-CPU_FRAMES = 1000  # that a CPU hears at once: fewer spend their time between operations, more leave the caches
+CPU_FRAMES = 2000  # that a CPU hears at once: fewer spend their time between operations, more leave the caches
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def tiny() -> Detector:
     return Detector(PRESETS["tiny"].model, PRESETS["tiny"].finetune, ["cc"])
 
 
-@pytest.mark.parametrize("preset, measured_s", [("tiny", 0.0048), ("small", 0.0092), ("base", 0.0325)])
+@pytest.mark.parametrize("preset, measured_s", [("tiny", 0.0022), ("small", 0.0032), ("base", 0.0084)])
 def test_the_cost_of_a_model_is_about_what_was_measured(preset, measured_s):
     """`a2v bench predict`, bfloat16 on a Zen 4 processor; twice as much or half of it changes little."""
     with torch.device("meta"):
@@ -40,7 +40,7 @@ def test_the_cost_of_a_model_is_about_what_was_measured(preset, measured_s):
 
 def test_minutes_of_sound_are_worth_one_process_and_days_every_core(monkeypatch, tiny):
     monkeypatch.setattr(predict_processes, "cores", lambda: 8)
-    counts = [processes_for(tiny, tasks_of(minutes, PredictSettings())) for minutes in (0.1, 10, 45, 90, 24 * 60)]
+    counts = [processes_for(tiny, tasks_of(minutes, PredictSettings())) for minutes in (0.1, 20, 90, 180, 24 * 60)]
     assert counts[:2] == [1, 1] and counts[-1] == 8
     assert 1 < counts[2] < counts[3] < 8
     assert processes_for(tiny, []) == 1
@@ -52,6 +52,6 @@ def test_windows_that_share_much_are_more_work(tiny):
 
 
 def test_short_windows_are_heard_several_at_once():
-    sizes = [(240, 4), (1000, 1), (100, 10), (10, 16), (2000, 1), (4000, 1)]
+    sizes = [(240, 8), (1000, 2), (100, 16), (2000, 1), (4000, 1)]
     assert [at_once(Windows(9999, size, 0), "cpu") for size, _ in sizes] == [count for _, count in sizes]
     assert at_once(Windows(9999, 240, 0), "cuda") == 16

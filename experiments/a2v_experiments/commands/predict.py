@@ -119,7 +119,7 @@ def predict(
         Precision, typer.Option("--precision", help="auto: bfloat16 where the processor has it.")
     ] = Precision.auto,
     batch: Annotated[
-        int | None, typer.Option("--batch", min=1, help="Windows at once. Default: 1000 frames on a CPU, 16 on a GPU.")
+        int | None, typer.Option("--batch", min=1, help="Windows at once. Default: 2000 frames on a CPU, 16 on a GPU.")
     ] = None,
     processes: Annotated[
         int | None,

@@ -15,8 +15,8 @@ from .work import PieceTask
 
 START_S = 2.0  # of the processor: a process that begins (measured: 1.9)
 LEAST_WORK_S = 2 * START_S  # for which another process is begun
-FLOP_PER_S = 5e10  # of matrix products on a core; measured with the presets: 30 to 100
-FRONT_END_S = 0.004  # and all else outside of them, for a second of audio (measured with `tiny` and `small`: .004)
+FLOP_PER_S = 1e11  # of matrix products on a core; measured with the presets: 60 to 200
+FRONT_END_S = 0.002  # and all else outside of them, for a second of audio (measured with `tiny` and `small`)
 
 
 def processes_for(model: Detector, tasks: Sequence[PieceTask]) -> int:

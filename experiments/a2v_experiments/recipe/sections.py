@@ -79,7 +79,8 @@ class RayConfig(Section):
     evaluate (address None: a local Ray).
 
     In this process, on a CPU, a model with fewer than 5 million trained parameters computes with one thread: more
-    would mostly wait for one another. Others have as many as torch takes (OMP_NUM_THREADS).
+    would mostly wait for one another. Others have as many as torch takes (OMP_NUM_THREADS), and a worker has
+    cpus_per_worker.
 
     min_workers: training goes on with as few as these when nodes leave, and with more again, up to num_workers, when
     nodes come; None: it waits for a replacement. An update's batch stays what it is.

@@ -49,13 +49,8 @@ class Trainer(TorchTrainer):
 
     def _create_default_callbacks(self) -> Any:
         unused = {"DatasetsCallback", *(["PlacementGroupCleanerCallback"] if is_own_ray() else [])}
-<<<<<<< HEAD
         made: Any = super()._create_default_callbacks()  # type: ignore[misc]
         return [callback for callback in made if type(callback).__name__ not in unused]
-=======
-        usual: Any = super()
-        return [callback for callback in usual._create_default_callbacks() if type(callback).__name__ not in unused]
->>>>>>> raystart
 
 
 def is_own_ray() -> bool:

@@ -134,7 +134,8 @@ def test_calls_are_counted_at_thresholds_of_the_other_folds(world):
     scores = [threshold_scores(world, run) for run in runs]
     totals = dict.fromkeys(("found", "predicted"), 0)
     logged = [world.store.client.get_metric_history(run.info.run_id, "strict/predicted/micro") for run in runs]
-    assert any(len(values) > 1 for values in logged)  # first counted at the threshold that ranks
+    # first counted at the threshold that ranks; again where the others' gives other counts, which chance decides here
+    assert all(1 <= len(values) <= 2 for values in logged)
     for number, (run, own) in enumerate(zip(runs, scores, strict=True)):
         best = reduce(add, [one for n, one in enumerate(scores) if n != number]).best(10.0)
         for c, name in enumerate(own.classes):

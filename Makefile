@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DOCS := .venv-docs
 LIGHT := .venv-light
 
-.PHONY: quickstart test test-fast test-light lint ui docs
+.PHONY: quickstart test test-fast test-rehearsals test-light lint ui docs
 quickstart: $(STAMP)
 	$(BIN)/a2v experiment run quickstart.yaml
 
@@ -15,14 +15,18 @@ quickstart: $(STAMP)
 BESIDE := $(wildcard tests/experiments/test_experiments_[a-eg-p]*.py)
 AFTER := $(filter-out $(BESIDE),$(wildcard tests/experiments/test_*.py))
 test: lint
-	@nice -n 19 $(BIN)/python -m pytest -m "not ray" tests/data tests/eval tests/gpu tests/model tests/infra $(BESIDE) \
+	@nice -n 19 $(BIN)/python -m pytest -m "not ray and not rehearsal" tests/data tests/eval tests/gpu tests/model tests/infra $(BESIDE) \
 	  > $(VENV)/beside.log 2>&1 & beside=$$!; \
-	$(BIN)/python -m pytest -m ray tests; ray=$$?; \
-	$(BIN)/python -m pytest -m "not ray" $(AFTER); after=$$?; \
+	$(BIN)/python -m pytest -m "ray and not rehearsal" tests; ray=$$?; \
+	$(BIN)/python -m pytest -m "not ray and not rehearsal" $(AFTER); after=$$?; \
 	wait $$beside; beside=$$?; cat $(VENV)/beside.log; [ $$ray = 0 ] && [ $$after = 0 ] && [ $$beside = 0 ]
 
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -m "not ray and not slow"
+
+# Of what only a GPU or many machines can show.
+test-rehearsals: $(STAMP)
+	$(BIN)/python -m pytest -m rehearsal tests
 
 # What a machine that only predicts has: no Ray, no MLflow; the distributions as wheels, not as links.
 test-light: $(STAMP) $(LIGHT)/.installed

@@ -67,6 +67,7 @@ def test_its_steps_fit_into_ten_minutes_and_few_files(check: ModuleType, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.rehearsal
 def test_dry_run(tmp_path: Path) -> None:
     environment = {**os.environ, "A2V_PYTHON": sys.executable, "OUT": str(tmp_path / "out")}
     done = subprocess.run(

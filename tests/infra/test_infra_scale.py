@@ -38,6 +38,7 @@ def test_what_is_done_before_is_not_done_again(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.rehearsal
 def test_two_nodes_do_the_tasks(tmp_path: Path) -> None:
     result = simulated("--recordings", "4", "--nodes", "2", "--folder", str(tmp_path))
     assert result["first"]["tasks"] == 4 and result["first"]["done"] == 4

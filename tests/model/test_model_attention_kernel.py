@@ -29,6 +29,7 @@ interpreted = pytest.mark.skipif(not INTERPRETED, reason="runs in the process of
 
 
 @pytest.mark.slow
+@pytest.mark.rehearsal
 @pytest.mark.skipif(INTERPRETED, reason="this is that process")
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="torch comes without Triton here")
 def test_in_tritons_interpreter() -> None:

@@ -31,7 +31,8 @@ def processes_for(model: Detector, tasks: Sequence[PieceTask]) -> int:
 
 
 def cost_of_second(model: Detector, settings: PredictSettings) -> float:
-    """Seconds of a processor, about, for a second of audio: two operations for every weight and frame, and the rest."""
+    """Seconds of a processor, about, for a second of audio: two operations for every weight and frame of the
+    encoder, and the rest."""
     encoder = sum(weight.numel() for weight in model.backbone.encoder.parameters())
     heard = settings.segment_s / (settings.segment_s - settings.overlap_s)  # what windows share is heard twice
-    return heard * (2 * encoder * model.frame_rate / FLOP_PER_S + FRONT_END_S)
+    return heard * (2 * encoder * model.model_config.encoder_frame_rate / FLOP_PER_S + FRONT_END_S)

@@ -46,6 +46,35 @@ def _scores(q, k, index_i, index_j, factor, valid_j, inside_j, scale):  # type: 
     return tl.where(inside_j[None, :], s, -float("inf"))
 
 
+@triton.jit
+def _keys(  # type: ignore[no-untyped-def]
+    k_ptr, v_ptr, index_ptr, valid_ptr, base, b, j, d, frames, index_step, valid_step, WIDTH: tl.constexpr
+):  # fmt: skip
+    """Of keys j: whether they are frames, k, v (j, d), their index, and whether they are valid."""
+    inside_j = j < frames
+    here = base + j[:, None] * WIDTH + d[None, :]
+    k = tl.load(k_ptr + here, mask=inside_j[:, None], other=0.0)
+    v = tl.load(v_ptr + here, mask=inside_j[:, None], other=0.0)
+    index_j = tl.load(index_ptr + b * index_step + j, mask=inside_j, other=0.0)
+    valid_j = tl.load(valid_ptr + b * valid_step + j, mask=inside_j, other=0) != 0
+    return inside_j, k, v, index_j, valid_j
+
+
+@triton.jit
+def _queries(  # type: ignore[no-untyped-def]
+    q_ptr, d_out_ptr, lse_ptr, inner_ptr, index_ptr, base, b, bh, i, d, frames, index_step, WIDTH: tl.constexpr
+):  # fmt: skip
+    """Of queries i, as the backward pass needs them: whether they are frames, q, d_out (i, d), lse, inner, index."""
+    inside_i = i < frames
+    here = base + i[:, None] * WIDTH + d[None, :]
+    q = tl.load(q_ptr + here, mask=inside_i[:, None], other=0.0)
+    d_out = tl.load(d_out_ptr + here, mask=inside_i[:, None], other=0.0)
+    lse = tl.load(lse_ptr + bh * frames + i, mask=inside_i, other=0.0)
+    inner = tl.load(inner_ptr + bh * frames + i, mask=inside_i, other=0.0)
+    index_i = tl.load(index_ptr + b * index_step + i, mask=inside_i, other=0.0)
+    return inside_i, q, d_out, lse, inner, index_i
+
+
 @triton.jit(do_not_specialize=["seed"])
 def _forward(  # type: ignore[no-untyped-def]
     q_ptr, k_ptr, v_ptr, index_ptr, factor_ptr, valid_ptr, out_ptr, lse_ptr, seed, dropout, scale,
@@ -65,11 +94,9 @@ def _forward(  # type: ignore[no-untyped-def]
     acc = tl.zeros([BLOCK, WIDTH], tl.float32)
     for number in range(0, BLOCKS):
         j = number * BLOCK + tl.arange(0, BLOCK)
-        inside_j = j < frames
-        k = tl.load(k_ptr + base + j[:, None] * WIDTH + d[None, :], mask=inside_j[:, None], other=0.0)
-        v = tl.load(v_ptr + base + j[:, None] * WIDTH + d[None, :], mask=inside_j[:, None], other=0.0)
-        index_j = tl.load(index_ptr + b * index_step + j, mask=inside_j, other=0.0)
-        valid_j = tl.load(valid_ptr + b * valid_step + j, mask=inside_j, other=0) != 0
+        inside_j, k, v, index_j, valid_j = _keys(
+            k_ptr, v_ptr, index_ptr, valid_ptr, base, b, j, d, frames, index_step, valid_step, WIDTH
+        )  # fmt: skip
         s = _scores(q, k, index_i, index_j, factor, valid_j, inside_j, scale)
         higher = tl.maximum(peak, tl.max(s, 1))
         p = tl.exp(s - higher[:, None])
@@ -111,14 +138,11 @@ def _backward_q(  # type: ignore[no-untyped-def]
     block, bh = tl.program_id(0), tl.program_id(1)
     b, head = bh // HEADS, bh % HEADS
     i, d = block * BLOCK + tl.arange(0, BLOCK), tl.arange(0, WIDTH)
-    inside_i = i < frames
     base = bh.to(tl.int64) * frames * WIDTH
     place = base + i[:, None] * WIDTH + d[None, :]
-    q = tl.load(q_ptr + place, mask=inside_i[:, None], other=0.0)
-    d_out = tl.load(d_out_ptr + place, mask=inside_i[:, None], other=0.0)
-    lse = tl.load(lse_ptr + bh * frames + i, mask=inside_i, other=0.0)
-    inner = tl.load(inner_ptr + bh * frames + i, mask=inside_i, other=0.0)
-    index_i = tl.load(index_ptr + b * index_step + i, mask=inside_i, other=0.0)
+    inside_i, q, d_out, lse, inner, index_i = _queries(
+        q_ptr, d_out_ptr, lse_ptr, inner_ptr, index_ptr, base, b, bh, i, d, frames, index_step, WIDTH
+    )  # fmt: skip
     factor = tl.load(factor_ptr + head)
     dq = tl.zeros([BLOCK, WIDTH], tl.float32)
     weighed = tl.zeros([BLOCK], tl.float32)
@@ -126,11 +150,9 @@ def _backward_q(  # type: ignore[no-untyped-def]
     mean = tl.zeros([BLOCK], tl.float32)
     for number in range(0, BLOCKS):
         j = number * BLOCK + tl.arange(0, BLOCK)
-        inside_j = j < frames
-        k = tl.load(k_ptr + base + j[:, None] * WIDTH + d[None, :], mask=inside_j[:, None], other=0.0)
-        v = tl.load(v_ptr + base + j[:, None] * WIDTH + d[None, :], mask=inside_j[:, None], other=0.0)
-        index_j = tl.load(index_ptr + b * index_step + j, mask=inside_j, other=0.0)
-        valid_j = tl.load(valid_ptr + b * valid_step + j, mask=inside_j, other=0) != 0
+        inside_j, k, v, index_j, valid_j = _keys(
+            k_ptr, v_ptr, index_ptr, valid_ptr, base, b, j, d, frames, index_step, valid_step, WIDTH
+        )  # fmt: skip
         p, _, ds = _d_scores(
             q, k, v, d_out, lse, inner, index_i, index_j, factor, valid_j, inside_i, inside_j, scale, seed, bh, i, j,
             frames, dropout, DROPS,
@@ -156,25 +178,19 @@ def _backward_kv(  # type: ignore[no-untyped-def]
     block, bh = tl.program_id(0), tl.program_id(1)
     b, head = bh // HEADS, bh % HEADS
     j, d = block * BLOCK + tl.arange(0, BLOCK), tl.arange(0, WIDTH)
-    inside_j = j < frames
     base = bh.to(tl.int64) * frames * WIDTH
     here = base + j[:, None] * WIDTH + d[None, :]
-    k = tl.load(k_ptr + here, mask=inside_j[:, None], other=0.0)
-    v = tl.load(v_ptr + here, mask=inside_j[:, None], other=0.0)
-    index_j = tl.load(index_ptr + b * index_step + j, mask=inside_j, other=0.0)
-    valid_j = tl.load(valid_ptr + b * valid_step + j, mask=inside_j, other=0) != 0
+    inside_j, k, v, index_j, valid_j = _keys(
+        k_ptr, v_ptr, index_ptr, valid_ptr, base, b, j, d, frames, index_step, valid_step, WIDTH
+    )  # fmt: skip
     factor = tl.load(factor_ptr + head)
     dk = tl.zeros([BLOCK, WIDTH], tl.float32)
     dv = tl.zeros([BLOCK, WIDTH], tl.float32)
     for number in range(0, BLOCKS):
         i = number * BLOCK + tl.arange(0, BLOCK)
-        inside_i = i < frames
-        place = base + i[:, None] * WIDTH + d[None, :]
-        q = tl.load(q_ptr + place, mask=inside_i[:, None], other=0.0)
-        d_out = tl.load(d_out_ptr + place, mask=inside_i[:, None], other=0.0)
-        lse = tl.load(lse_ptr + bh * frames + i, mask=inside_i, other=0.0)
-        inner = tl.load(inner_ptr + bh * frames + i, mask=inside_i, other=0.0)
-        index_i = tl.load(index_ptr + b * index_step + i, mask=inside_i, other=0.0)
+        inside_i, q, d_out, lse, inner, index_i = _queries(
+            q_ptr, d_out_ptr, lse_ptr, inner_ptr, index_ptr, base, b, bh, i, d, frames, index_step, WIDTH
+        )  # fmt: skip
         _, left, ds = _d_scores(
             q, k, v, d_out, lse, inner, index_i, index_j, factor, valid_j, inside_i, inside_j, scale, seed, bh, i, j,
             frames, dropout, DROPS,

@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from a2v_model.attention_bias import AttentionBias
-from a2v_model.blockwise import BlockwiseAttention, local_attention
+from a2v_model.blockwise import MOST_KEPT, BlockwiseAttention, local_attention
 
-MOST_KEPT = 1 << 27  # values of a bias that is built as a whole: 512 MB, 10 s of the largest model take half of it
 WORTH_BLOCKS = 0.9  # share of all scores up to which blocks are faster than torch's flash kernel without a gradient
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from a2v_model.blockwise import HEIGHT, Distances
+from a2v_model.blockwise import HEIGHT, HIDDEN, Distances
 
 USUAL_REACH = 40.0  # over a head's factor: frames that it sees on either side, with e^-30 and scores of 5
 
@@ -61,7 +61,7 @@ class AttentionBias:
         if self.valid is None:
             return None
         zeros = torch.zeros(self.valid.shape, device=self.valid.device)
-        return zeros.masked_fill(~self.valid, torch.finfo(torch.bfloat16).min / 2)
+        return zeros.masked_fill(~self.valid, HIDDEN)
 
     def dense(self, dtype: torch.dtype = torch.float32) -> Tensor | None:
         """The whole bias, (1 or B, H, T, T), differentiable; None if there is nothing to add. Computed in float32 and

@@ -31,7 +31,7 @@ FLOOR = -64 * LOG2_E  # tame scores are cut here: smaller weights' products are 
 HEIGHT = 256  # queries of a piece
 PIECE_SCORES = 1 << 18  # scores of a piece of several heads: 1 MB
 PIECE_COST = 1 << 13  # what a piece costs by itself, in scores
-MOST_KEPT = 1 << 27  # values of distances that are built as a whole: 512 MB
+MOST_KEPT = 1 << 27  # values of a bias, or of distances, that are built as a whole: 512 MB
 HIDDEN = torch.finfo(torch.bfloat16).min / 2  # the score of a key that is padding: finite, so no row has NaN
 
 

@@ -112,15 +112,15 @@ def trained(recipe: Recipe) -> int:
     return sum(one.numel() for one in model.parameters() if one.requires_grad)
 
 
-def on_cards(recipe: Recipe, speed: Speed, cards: int) -> OnCards:
-    """A pretraining on so many cards."""
+def on_cards(recipe: Recipe, speed: Speed, parameters: int, cards: int) -> OnCards:
+    """A pretraining, of so many trained parameters, on so many cards."""
     stage = recipe.pretrain
     assert stage is not None
     together = stage.segments * stage.micro_batches
     segments = max(LEAST_SEGMENTS, -(-together // cards))
     at_work = -(-together // segments)
     rate = NODE_BYTES_S if at_work <= IN_A_NODE else NETWORK_BYTES_S
-    sum_s = 2 * (at_work - 1) / at_work * BYTES * trained(recipe) / rate
+    sum_s = 2 * (at_work - 1) / at_work * BYTES * parameters / rate
     update_s = segments * speed.segment_s + speed.update_s + sum_s
     return OnCards(cards, at_work, segments, update_s, sum_s, stage.updates * update_s)
 
@@ -129,10 +129,11 @@ def report(recipe: Recipe, speed: Speed) -> dict[str, Any]:
     """Plain data, seconds."""
     stage = recipe.pretrain
     assert stage is not None
+    parameters = trained(recipe)
     heard_s = stage.segments * stage.micro_batches * recipe.pretrain_source.segment_s
     return {
         "experiment": recipe.name, "updates": stage.updates, "audio_s_per_update": heard_s,
-        "measured": speed.measured, "cards": [vars(on_cards(recipe, speed, number)) for number in CARDS],
+        "measured": speed.measured, "cards": [vars(on_cards(recipe, speed, parameters, number)) for number in CARDS],
     }  # fmt: skip
 
 

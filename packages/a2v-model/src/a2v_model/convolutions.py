@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from a2v_model.config import ConvolutionConfig
-from a2v_model.layers import BatchNorm, Dropout, only_padding
+from a2v_model.layers import BatchNorm, Dropout
 
 
 class DilatedConvolutions(nn.Module):
@@ -33,7 +33,6 @@ class DilatedConvolutions(nn.Module):
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         assert kept_BU is None, "frames are dropped in pretraining only, which has a transformer"
-        valid_BT = only_padding(valid_BT)
         x_BDT = _inside(functional.relu(self.norms[0](x_BTD.transpose(1, 2))), valid_BT)
         for conv, norm in zip(self.convs, self.norms[1:], strict=False):
             x_BDT = _inside(x_BDT + self.dropout(functional.relu(norm(conv(x_BDT)))), valid_BT)

@@ -169,7 +169,7 @@ class Ear(nn.Module):
         it counts in the batch's statistics as silence. Frames of padding are 0.
         generator (CPU): in train mode, draws the masks over bands and time; or what `draw_mask` drew."""
         valid_BT = None
-        if lengths is not None and not (lengths.device.type == "cpu" and int(lengths.min()) >= waveform_BN.shape[1]):
+        if lengths is not None:
             lengths = lengths.to(waveform_BN.device, non_blocking=True)
             valid_BT = torch.arange(self.config.frames(waveform_BN.shape[1]), device=waveform_BN.device) < (
                 lengths[:, None] // self.config.stride

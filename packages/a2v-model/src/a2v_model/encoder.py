@@ -14,7 +14,7 @@ from torch.nn import functional
 from a2v_model.attention import attend, in_a_kernel, in_blocks
 from a2v_model.attention_bias import AttentionBias
 from a2v_model.config import EncoderConfig
-from a2v_model.layers import Dropout, LayerNorm, NormedConv, autocast_dtype, only_padding
+from a2v_model.layers import Dropout, LayerNorm, NormedConv, autocast_dtype
 from a2v_model.masking import filled_up
 from a2v_model.recomputation import Recomputing
 from a2v_model.sparse_convolutions import put, take
@@ -214,7 +214,7 @@ class Encoder(Recomputing):
         results (MLP outputs before residual and norm) of the last `results` main blocks that ran: layerdrop,
         in train mode, skips blocks of the prenet and main ones by draws from `generator`.
         """
-        frames, valid_BT = x_BTD.shape[1], only_padding(valid_BT)
+        frames = x_BTD.shape[1]
         real = None if kept_BU is None else kept_BU.shape[1]  # of those that go through the transformer
         if kept_BU is None:
             x_BTD = self.embed(x_BTD, valid_BT)

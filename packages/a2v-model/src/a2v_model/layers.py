@@ -75,13 +75,6 @@ class Dropout(nn.Dropout):
         return x * (keep_mask(x.shape, self.p).to(x.dtype) / keep_rate(self.p))
 
 
-def only_padding(valid_BT: Tensor | None) -> Tensor | None:
-    """`valid_BT`, or None where it says that nothing is padding (on the CPU: elsewhere one would have to wait)."""
-    if valid_BT is not None and valid_BT.device.type == "cpu" and not torch.compiler.is_compiling():
-        return None if bool(valid_BT.all()) else valid_BT
-    return valid_BT
-
-
 class ChannelsLastConv(nn.Conv1d):
     """A Conv1d on (B, T, C) -> (B, T', C'): 'same' where the stride is 1 (for even kernels one frame more on the
     right), else padded by ceil(stride / 2) frames on both sides (spec 2)."""

@@ -24,12 +24,11 @@ def normalise(waveform_BN: Tensor, lengths: Tensor | None = None, eps: float = 1
 
 
 def padded_lengths(lengths_B: Tensor, samples: int, front_end: AnyFrontEnd) -> Tensor | None:
-    """Lengths in samples for the model, so that padding changes nothing; None where no segment is padded.
+    """Lengths in samples for the model, so that padding changes nothing; None where no segment has padded frames.
 
     The last, begun frame of a recording counts as a whole one; zeros fill it up.
     """
-    if bool((lengths_B == samples).all()):
-        return None
     shortest = max(front_end.stride, front_end.shortest)
     whole_B = (lengths_B + front_end.stride - 1) // front_end.stride * front_end.stride
-    return whole_B.clamp(shortest, samples)
+    padded_B = whole_B.clamp(shortest, samples)
+    return None if bool((padded_B == samples).all()) else padded_B

@@ -176,10 +176,12 @@ def peak_memory() -> Iterator[Memory]:
     this = psutil.Process()
 
     def sample() -> None:
-        while not stop.wait(SAMPLE_EVERY_S):
+        while True:  # at once, too: the block may be shorter than a wait
             resident = [_resident(process) for process in (this, *this.children(recursive=True))]
             memory.process_gib = max(memory.process_gib, max(resident) / 2**30)
             memory.all_gib = max(memory.all_gib, sum(resident) / 2**30)
+            if stop.wait(SAMPLE_EVERY_S):
+                return
 
     thread = threading.Thread(target=sample, name="a2v-peak-memory", daemon=True)
     thread.start()

@@ -1,9 +1,11 @@
 """An interrupted preparation goes on, a changed source is noticed, and what is finished is left alone."""
 
 import fcntl
+import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +98,32 @@ def test_a_damaged_journal_is_told(source: Path, tmp_path: Path) -> None:
     prepare(source, tmp_path / "out", SECOND)
     journal = tmp_path / "out" / ".prepare.jsonl"
     journal.write_text("{\n" + journal.read_text())
+    with pytest.raises(ValueError, match=r"\.prepare\.jsonl: damaged .* name a new folder"):
+        prepare(source, tmp_path / "out", SECOND)
+
+
+@pytest.mark.parametrize(
+    "line, change",
+    [
+        (0, {"options": [1]}), (0, {"options": None}), (1, {"segments": "3"}), (1, {"segments": True}),
+        (1, {"name": ["a"]}), (1, {"peak": None}), (1, {"stamp": 3}), (1, {"more": 1}), (1, 3), (1, [1]),
+    ],
+)  # fmt: skip
+def test_a_wrong_type_in_the_journal_is_told(source: Path, tmp_path: Path, line: int, change: Any) -> None:
+    prepare(source, tmp_path / "out", SECOND)
+    journal = tmp_path / "out" / ".prepare.jsonl"
+    lines = [json.loads(one) for one in journal.read_text().splitlines()]
+    lines[line] = lines[line] | change if isinstance(change, dict) else change
+    journal.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    with pytest.raises(ValueError, match=r"\.prepare\.jsonl: damaged .* name a new folder"):
+        prepare(source, tmp_path / "out", SECOND)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, '{"name": '])
+def test_a_line_that_is_no_json_is_told(source: Path, tmp_path: Path, text: str) -> None:
+    prepare(source, tmp_path / "out", SECOND)
+    with (tmp_path / "out" / ".prepare.jsonl").open("a") as file:
+        file.write(text + "\n")
     with pytest.raises(ValueError, match=r"\.prepare\.jsonl: damaged .* name a new folder"):
         prepare(source, tmp_path / "out", SECOND)
 

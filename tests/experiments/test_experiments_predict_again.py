@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from a2v_data.scheduling import in_this_process
+from a2v_eval.events import EVENT
 from a2v_experiments.predict import call as predict_call
 from a2v_experiments.predict import stream as predict_stream
+from a2v_experiments.predict.state import Done, open_state
 from a2v_model import Detector, load_model
 from experiments_predict import (
     FLOAT,
@@ -106,6 +112,31 @@ def test_a_torn_last_line_is_done_again(a2v: A2v, recordings: Path, model: Path,
     state.write_bytes(state.read_bytes()[:-30])
     said = a2v(*arguments)
     assert said.code == 0 and "1 recording done" in said.out and files_of(out) == before
+
+
+WRONG = [
+    {"events": [1]}, {"events": {"cc": "1"}}, {"events": {"cc": None}}, {"samples": "x"}, {"name": ["a"]},
+    {"rate": 1.5}, {"seconds": None}, {"likelihoods": [1]}, {"likelihoods": {"cc": 1}}, {"likelihoods": {"cc": [0.1, 0.2]}},
+    {"likelihoods": {"cc": [0.1, 0.2, "x"]}}, {"stamp": 3}, {"more": 1}, 3, [1],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", WRONG)
+def test_a_wrong_type_in_the_state_is_told(tmp_path: Path, change: Any):
+    folder = tmp_path / "out/.predict"
+    with open_state(tmp_path / "out", {"model": "x"}) as state:
+        done = Done("a", "/a.wav", "s", 8000, 8000, 1, {"cc": 2}, 1, 0.5, {"cc": [0.1, 0.9, 2.0]})
+        (folder / "events").mkdir()
+        state.add(done, np.zeros(0, EVENT))
+        state.add(replace(done, name="b", likelihoods=None), np.zeros(0, EVENT))
+    with open_state(tmp_path / "out", {"model": "x"}) as state:
+        assert state.done == {"a": done, "b": replace(done, name="b", likelihoods=None)}
+    head, line, _ = (folder / "state.jsonl").read_text().splitlines()
+    wrong = json.loads(line) | change if isinstance(change, dict) else change
+    (folder / "state.jsonl").write_text(f"{head}\n{json.dumps(wrong)}\n")
+    told = pytest.raises(ValueError, match=r"state\.jsonl: damaged \(.*\); name a new folder")
+    with told, open_state(tmp_path / "out", {"model": "x"}):
+        pass
 
 
 def test_a_changed_recording_is_done_again_and_named(a2v: A2v, recordings: Path, model: Path, tmp_path: Path):

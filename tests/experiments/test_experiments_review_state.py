@@ -126,6 +126,22 @@ def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
         read_journal(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "change", [{"onset_s": "1"}, {"label": 3}, {"clip": 3}, {"clip": [1]}, {"whole": 1}, {"item": []}, [1], 3]
+)
+def test_a_wrong_type_in_the_journal_is_told(tmp_path: Path, change: object) -> None:
+    with open_journal(tmp_path) as journal:
+        journal.decide(replace(decision("a"), clip=(0.5, 2.5)))
+    assert read_journal(tmp_path).lines[0].clip == (0.5, 2.5)
+    path = tmp_path / "journal.jsonl"
+    head, line = path.read_text().splitlines()
+    path.write_text(f"{head}\n{json.dumps(json.loads(line) | change if isinstance(change, dict) else change)}\n")
+    with pytest.raises(ValueError, match=r"journal\.jsonl: damaged"):
+        read_journal(tmp_path)
+    with pytest.raises(ValueError, match=r"journal\.jsonl: damaged"), open_journal(tmp_path):
+        pass
+
+
 def test_fixed_random_numbers_are_uniform() -> None:
     values = np.array([unit(f"item{n}") for n in range(20_000)])
     assert abs(values.mean() - 0.5) < 0.01 and np.histogram(values, 10, (0, 1))[0].min() > 1800

@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 from a2v_data.audio import Channel
-from a2v_data.state_lines import StateLines, open_lines
+from a2v_data.state_lines import StateLines, open_lines, typed
 from a2v_data.storage import write_array_aside
 from numpy.typing import NDArray
 
@@ -141,7 +141,9 @@ def open_state(out: Path, options: dict[str, Any]) -> Iterator[State]:
 
 def _done(line: dict[str, Any]) -> Done:
     """What a line says; all of them share the names of the classes."""
-    done = Done(**line)
+    done = typed(Done, line)
+    if any(len(values) != 3 for values in (done.likelihoods or {}).values()):
+        raise TypeError("likelihoods are not three of each class")
     shared: dict[str, Any] = {
         key: {sys.intern(name): value for name, value in line[key].items()} for key in SHARED if line.get(key)
     }
@@ -153,7 +155,7 @@ def begun_options(out: Path) -> dict[str, Any]:
     try:
         with (out / HIDDEN / "state.jsonl").open(encoding="utf-8", errors="surrogateescape") as file:
             options = json.loads(file.readline())["options"]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return {}
     return options if isinstance(options, dict) else {}
 

@@ -28,7 +28,6 @@ known (`seen`): when another page was faster `ConflictError` is raised and nothi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -36,7 +35,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from a2v_data.state_lines import StateLines, damaged, open_lines
+from a2v_data.state_lines import StateLines, damaged, open_lines, parsed, typed
 
 NAME = "journal.jsonl"
 VERSION = 1
@@ -168,11 +167,11 @@ def read_journal(folder: Path) -> State:
         return State()
     whole = path.read_text(encoding="utf-8", errors="surrogateescape").rpartition("\n")[0]
     try:
-        lines = [json.loads(line) for line in whole.split("\n") if line]
-        if lines and lines[0]["version"] != VERSION:
-            raise ValueError(f"{path}: written by another version of a2v; use that one")
-    except (ValueError, TypeError, KeyError) as error:
-        raise damaged(path, error) if not str(error).startswith(str(path)) else error from None
+        lines = [parsed(line) for line in whole.split("\n") if line]
+    except TypeError as error:
+        raise damaged(path, error) from None
+    if lines and lines[0].get("version") != VERSION:
+        raise ValueError(f"{path}: written by another version of a2v; use that one")
     return _state(path, lines[1:])
 
 
@@ -181,7 +180,7 @@ def _state(path: Path, lines: list[dict[str, Any]]) -> State:
     for line in lines:
         try:
             state.add(_decision(line))
-        except (TypeError, KeyError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise damaged(path, error) from error
     return state
 
@@ -194,4 +193,4 @@ def _decision(line: dict[str, Any]) -> Decision:
     if values.get("clip") is not None:
         start, stop = values["clip"]
         values["clip"] = (float(start), float(stop))
-    return Decision(**values)
+    return typed(Decision, values)

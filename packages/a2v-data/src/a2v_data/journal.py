@@ -12,11 +12,12 @@ journal names: their sizes are checked by the next call.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from a2v_data.meerkat import JOURNAL
-from a2v_data.state_lines import StateLines, damaged, open_lines
+from a2v_data.state_lines import StateLines, open_lines, typed
 
 VERSION = 1
 
@@ -62,14 +63,6 @@ class Journal:
 def open_journal(folder: Path, options: dict[str, Any]) -> Iterator[Journal]:
     """The journal of `folder`, made where it has none. Raises `ValueError` as `open_lines`."""
     path = folder / JOURNAL
-    with open_lines(path, folder, options, VERSION, "a2v data prepare") as lines:
-        try:
-            entries = _entries(lines.lines)
-        except (TypeError, KeyError) as error:
-            raise damaged(path, error) from error
-        yield Journal(lines, entries)
-
-
-def _entries(lines: list[dict[str, Any]]) -> dict[str, Entry]:
-    entries = {line["name"]: Entry(**line) for line in lines}
-    return {name: entry for name, entry in entries.items() if entry.stamp is not None}
+    with open_lines(path, folder, options, VERSION, "a2v data prepare", partial(typed, Entry)) as lines:
+        entries = {entry.name: entry for entry in lines.lines}
+        yield Journal(lines, {name: entry for name, entry in entries.items() if entry.stamp is not None})

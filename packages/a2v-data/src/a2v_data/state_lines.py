@@ -10,8 +10,12 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
 
 
 class StateLines:
@@ -50,7 +54,7 @@ def open_lines(
     """The state in `path`, which lies in the output folder of a command, made where there is none.
 
     keep: what is kept of a line; the next one is read when that is done, so that a million of them do not fill memory.
-    It raises TypeError or KeyError for a line that is not what it should be.
+    It raises TypeError for a line that is not what it should be, see `typed`.
 
     Raises `ValueError` where it was begun with other options or by another version, another call is writing, the file
     is damaged, or `folder` holds other things.
@@ -73,13 +77,13 @@ def open_lines(
                 whole += len(line.encode("utf-8", "surrogateescape"))
                 if not (text := line.strip("\n")):
                     continue
-                value = json.loads(text)
+                value = parsed(text)
                 if begun:
                     lines.append(keep(value))
                 else:
                     begun = True
                     _check(path, folder, value, options, version)
-        except (json.JSONDecodeError, TypeError, KeyError) as error:
+        except TypeError as error:
             raise damaged(path, error) from error
         state = StateLines(file, lines)
         if not begun:
@@ -87,17 +91,52 @@ def open_lines(
         yield state
 
 
+def parsed(text: str) -> dict[str, Any]:
+    """The object that a line says. Raises TypeError where it says none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TypeError(str(error)) from error
+    if not isinstance(value, dict):
+        raise TypeError("a line is no JSON object")
+    return value
+
+
+def typed(kind: Callable[..., T], line: dict[str, Any]) -> T:
+    """The dataclass that a line says, its values of the types of the fields: numbers, text, None, and lists, tuples and
+    objects of one kind of value. Raises TypeError where they are not."""
+    hints = _hints(kind)
+    for name, value in line.items():
+        if name in hints and not _fits(value, hints[name]):
+            raise TypeError(f"{name} holds a wrong type")
+    return kind(**line)
+
+
+_hints = lru_cache(get_type_hints)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, of = get_origin(hint), get_args(hint)
+    if origin is UnionType:
+        return any(_fits(value, one) for one in of)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(one, of[1]) for one in value.values())
+    if origin in (list, tuple):
+        return isinstance(value, list | tuple) and all(_fits(one, of[0]) for one in value)
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, int | float if hint is float else hint)
+
+
 def damaged(path: Path, error: Exception) -> ValueError:
     """What to raise for lines that are not what they should be."""
     return ValueError(f"{path}: damaged ({error}); name a new folder")
 
 
-def _check(path: Path, folder: Path, head: Any, options: dict[str, Any], version: int) -> None:
-    try:
-        before = head["options"]
-        written = head["version"]
-    except (TypeError, KeyError) as error:
-        raise damaged(path, error) from error
+def _check(path: Path, folder: Path, head: dict[str, Any], options: dict[str, Any], version: int) -> None:
+    before, written = head.get("options"), head.get("version")
+    if not isinstance(before, dict):
+        raise TypeError("the first line has no options")
     if written != version:
         raise ValueError(f"{folder}: begun by another version of a2v; name a new folder")
     keys = list(dict.fromkeys([*before, *options]))

@@ -65,13 +65,15 @@ def steps(folder: Path, dry: bool) -> list[Step]:
         return [
             Step("device", 300, [sys.executable, "-c", DEVICE]),
             Step("tests", 600, [*tests, "-k", "golden"]),
-            Step("pretrain tiny, 2 segments", 300, [*BENCH, "train", *small, "--profile"]),
+            Step("pretrain tiny, 2 segments", 300, [*BENCH, "train", *small, "--bcl", "--profile"]),
             Step("finetune tiny, 2 segments", 300, [*BENCH, "train", "--stage", "finetune", *small]),
             Step("predict tiny", 300, [*BENCH, "predict", "--preset", "tiny", "--minutes", "0.2", "--json"]),
         ]
 
     def train(segments: int, *more: str, stage: str = "pretrain") -> list[str]:
-        return [*BENCH, "train", "--preset", "meerkat", "--stage", stage, "--segments", str(segments), "--json", *more]
+        mixed = ["--bcl"] if stage == "pretrain" else []  # as meerkat/pretrain does: `experiment plan --measured`
+        size = ["--preset", "meerkat", "--stage", stage, "--segments", str(segments)]
+        return [*BENCH, "train", *size, *mixed, "--json", *more]
 
     def predict(preset: str, minutes: int) -> list[str]:
         return [*BENCH, "predict", "--preset", preset, "--minutes", str(minutes), "--json"]
@@ -158,10 +160,9 @@ def summary(done: list[Done], dry: bool) -> str:
     for one in trained:
         found = one.found
         share = f"{found['share_of_peak']:.1%}" if "share_of_peak" in found else "-"
-        flops = f"{found['teraflops']:.1f}" if "teraflops" in found else "-"
         lines.append(
             f"| {one.name}, {found['precision']} | {found['step_s']['median']:.3f} | {found['audio_s_per_s']:.0f} | "
-            f"{found['peak_memory_gib']:.1f} | {flops} | {share} |"
+            f"{found['peak_memory_gib']:.1f} | {found['teraflops']:.1f} | {share} |"
         )
     predicted = [one for one in done if "times_real_time" in one.found]
     if predicted:

@@ -63,6 +63,7 @@ def test_a_step_that_hangs_or_fails_never_stops_the_next(
 def test_its_steps_fit_into_ten_minutes_and_few_files(check: ModuleType, tmp_path: Path) -> None:
     first = [one for one in check.steps(tmp_path, False) if "finetune" not in one.name][:5]
     assert sum(one.limit_s for one in first) < check.LIMIT_S < 600  # tests, the step, compiled, prediction
+    assert "--bcl" in first[2].command  # as meerkat/pretrain, so that `experiment plan --measured` takes it
     assert [one.name for one in first][:3] == ["device", "tests", "pretrain meerkat, 32 segments"]
 
 
@@ -87,6 +88,11 @@ def test_dry_run(tmp_path: Path) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
     environment = {**os.environ, "A2V_PYTHON": sys.executable}
-    command = ["bash", str(ROOT / "infra" / "gpu_check.sh"), str(tmp_path / "out")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "no CUDA device here; --dry-run" in done.stderr
+    script = str(ROOT / "infra" / "gpu_check.sh")
+    for given, out in ((["here/out"], "ignored"), ([], "there/out")):  # both from where the user stands
+        done = subprocess.run(
+            ["bash", script, *given], env={**environment, "OUT": out}, cwd=tmp_path, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 1 and "no CUDA device here; --dry-run" in done.stderr
+    assert {path.parent for path in tmp_path.rglob("summary.md")} == {tmp_path / "here/out", tmp_path / "there/out"}

@@ -49,6 +49,24 @@ def test_text_and_profile(a2v):
     assert "attention, scores and weighted sum" in said.out and "that matrix products do here" in said.out
 
 
+def test_segments_are_mixed_where_asked(a2v):
+    """The same noise, so the first loss is another one; and the result says what `auto` is here."""
+    step = ["bench", "train", "--preset", "tiny", "--segment-s", "0.5", "--segments", "2", "--steps", "1"]
+    found = [json.loads(a2v(*step, *more, "--json").out) for more in ([], ["--bcl"])]
+    assert [one["bcl"] for one in found] == [False, True] and found[0]["losses"][0] != found[1]["losses"][0]
+    assert found[0]["precision"] == found[0]["auto_precision"]
+
+
+@pytest.mark.parametrize(
+    "command", [["train", "--segment-s"], ["predict", "--minutes"], ["detect", ".", "--cpu-seconds"]]
+)
+def test_sizes_are_finite(a2v, command):
+    said = a2v("bench", *command, "inf")
+    assert said.code == 2 and said.only_line() == f"Invalid value for '{command[-1]}': inf is no finite number"
+    said = a2v("bench", *command, "nan")
+    assert said.code == 2 and said.only_line().startswith(f"Invalid value for '{command[-1]}': ")
+
+
 @pytest.mark.parametrize(
     "arguments, told",
     [
@@ -97,14 +115,19 @@ def test_every_preset_predicts(a2v):
     assert said.code == 2 and said.only_line().startswith("--preset huge: must be one of meerkat, ")
 
 
+SAME = {
+    "command": "bench train", "preset": "tiny", "stage": "pretrain", "segments": 1, "segment_s": 0.5,
+    "precision": "float32", "compile": False, "gradient_checkpointing": False, "device": "CPU, 1 threads",
+    "parameters": 7, "step_s": {"median": 1.0},
+}  # fmt: skip
 STEP = ["bench", "train", "--preset", "tiny", "--segment-s", "0.5", "--steps", "1", "--precision", "float32"]
 
 
 def test_a_measurement_beside_earlier_ones(a2v, tmp_path):
     """A file holds two results, of which one is of the same settings; there the step took twice as long, on another
     processor."""
-    other = SAME | {"segments": 4, "step_s": {"least": 1.0}}
-    then = SAME | {"step_s": {"least": 2.0}, "processor": {"name": "Z80", "cores": 1}}
+    other = SAME | {"segments": 4, "step_s": {"median": 1.0, "least": 1.0}}
+    then = SAME | {"step_s": {"median": 4.0, "least": 2.0}, "processor": {"name": "Z80", "cores": 1}}
     file = tmp_path / "then.json"
     file.write_text(f"{json.dumps(other)}\n{json.dumps(then, indent=1)}\n")
     said = a2v(*STEP, "--compare", file, "--json")
@@ -115,33 +138,43 @@ def test_a_measurement_beside_earlier_ones(a2v, tmp_path):
     assert ["processor/name", "Z80", found["processor"]["name"]] in beside["differences"]
     least = beside["numbers"]["step_s/least"]
     assert least == {"then": 2.0, "now": found["step_s"]["least"], "ratio": 2.0 / found["step_s"]["least"]}
-    assert list(beside["numbers"]) == ["step_s/least"]  # what both have
+    assert set(beside["numbers"]) == {"step_s/least", "step_s/median"}  # what both have
+    assert not [row for row in beside["differences"] if row[0] == "attention"]
     said = a2v(*STEP, "--compare", file)
     assert "processor/name is another: Z80 then" in said.out and "then / now" in said.out
 
 
 @pytest.mark.parametrize(
-    "text, told",
+    "content, told",
     [
-        ("{}", "holds nothing that `a2v bench train --json` printed"),
-        ('{"command": "bench predict"}', "was printed by `a2v bench predict`; must be by `a2v bench train`"),
-        ('{"command": ', "is no JSON (Expecting value"),
-        ('{"preset": "small", "segments": 2}', "was measured with preset small, segments 2; must be preset tiny, segm"),
-        ('{"precision": "bfloat16"}', "was measured with precision bfloat16; must be precision float32, as now"),
+        ({}, "holds something else than a result; must be what `a2v bench train` or `bench predict` printed"),
+        (
+            {
+                "command": "bench predict",
+                "preset": "tiny",
+                "minutes": 1,
+                "recordings": 1,
+                "sample_rate": 8000,
+                "precision": "float32",
+                "processes": 1,
+                "device": "CPU",
+            },
+            "was printed by `a2v bench predict`; must be by `a2v bench train`",
+        ),
+        (
+            SAME | {"preset": "small", "segments": 2},
+            "was measured with preset small, segments 2; must be preset tiny, ",
+        ),
+        (SAME | {"preset": "giant"}, "was measured with preset giant; must be preset tiny, as now"),
+        (SAME | {"precision": "bfloat16"}, "was measured with precision bfloat16; must be precision float32, as now"),
+        (SAME | {"bcl": True}, "was measured with bcl True; must be bcl False, as now"),
         (None, "cannot be read (No such file or directory)"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(a2v, tmp_path, text, told):
+def test_what_cannot_be_compared_is_refused(a2v, tmp_path, content, told):
     """Before anything is measured."""
     file = tmp_path / "then.json"
-    if text is not None:
-        changed = text.startswith(('{"preset', '{"precision'))
-        file.write_text(json.dumps(SAME | json.loads(text)) if changed else text)
+    if content is not None:
+        file.write_text(json.dumps(content))
     said = a2v(*STEP, "--compare", file)
     assert said.code == 2 and said.only_line().startswith(f"--compare {file}: {told}")
-
-
-SAME = {
-    "command": "bench train", "preset": "tiny", "stage": "pretrain", "segments": 1, "segment_s": 0.5,
-    "precision": "float32", "compile": False, "gradient_checkpointing": False,
-}  # fmt: skip

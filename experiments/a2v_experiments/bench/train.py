@@ -6,6 +6,7 @@ the teacher's update, on noise of the right size, with as many threads as traini
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
 import time
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from a2v_data.bcl import BclConfig
 from a2v_model import PRESETS, in_bfloat16, own_threads, threads
 from a2v_model.flops import PARTS, finetuning_flop, pretraining_flop
 
@@ -22,6 +24,7 @@ from ..training.loop import TrainingStep
 from ..training.noise import CLASSES, step_on_noise, wait_for
 from .machine import described, matrix_rate
 
+SWITCH = "A2V_ATTENTION"  # of a2v_model/attention_triton.py
 # Dense bfloat16 peak of one accelerator, TFLOP/s (vendor's data sheets)
 PEAK_TFLOPS = {"H100": 989.4, "H200": 989.4, "A100": 312.0}
 
@@ -29,7 +32,7 @@ PEAK_TFLOPS = {"H100": 989.4, "H200": 989.4, "A100": 312.0}
 @dataclass(frozen=True)
 class StepConfig:
     """What is measured. segments: of `segment_s` seconds, in one step; steps: how many are timed, after a first one
-    that is not."""
+    that is not. bcl: segments are mixed, between-classes, as in the paper's recipes."""
 
     preset: str
     stage: str = "pretrain"
@@ -39,6 +42,7 @@ class StepConfig:
     steps: int = 3
     compile: bool = False
     gradient_checkpointing: bool = False
+    bcl: bool = False
 
 
 def asked(config: StepConfig) -> dict[str, Any]:
@@ -72,7 +76,7 @@ def _measure(config: StepConfig, device: torch.device, profile: bool) -> dict[st
     preset = PRESETS[config.preset]
     loop: dict[str, Any] = {
         "updates": config.steps + 1, "precision": config.precision, "compile": config.compile,
-        "gradient_checkpointing": config.gradient_checkpointing,
+        "gradient_checkpointing": config.gradient_checkpointing, "bcl": BclConfig() if config.bcl else None,
     }  # fmt: skip
     stage: PretrainStage | FinetuneStage
     if config.stage == "pretrain":
@@ -106,6 +110,7 @@ def _timed(
     found = {
         **asdict(config),
         **asked(config),
+        "auto_precision": "bfloat16" if in_bfloat16("auto", device) else "float32",
         "device": torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
         "processor": described(),
         "parameters": sum(p.numel() for p in step.model.parameters() if p.requires_grad),
@@ -125,6 +130,8 @@ def _timed(
     peak = next((value for name, value in PEAK_TFLOPS.items() if name in str(found["device"])), None)
     if peak and found["precision"] == "bfloat16":
         found["share_of_peak"] = teraflop / median / peak
+    if (attention := os.environ.get(SWITCH)) is not None:
+        found["attention"] = attention
     if profile:
         found["profile"] = _profile(step, device)
     return found

@@ -12,7 +12,7 @@ from .bench_eval import eval_
 from .bench_predict import predict
 from .bench_review import review
 from .bench_train import train
-from .options import say
+from .options import finite, say
 
 group = typer.Typer(no_args_is_help=True, help="Measure speed, memory and scores on this machine.")
 group.command("detect")(detect)
@@ -25,10 +25,10 @@ group.command("train")(train)
 @group.command("data")
 def data(
     store: Annotated[Path, typer.Argument(help="A packed store.")],
-    segment_s: Annotated[float, typer.Option("--segment-s", help="Seconds of a segment.")] = 10.0,
+    segment_s: Annotated[float, typer.Option("--segment-s", callback=finite, help="Seconds of a segment.")] = 10.0,
     segments: Annotated[int, typer.Option("--segments", min=1, help="How many different ones are read.")] = 1000,
     processes: Annotated[int | None, typer.Option("--processes", min=1, help="Default: one for each core.")] = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.01, help="Of each measurement.")] = 3.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.01, callback=finite, help="Of each measurement.")] = 3.0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Read random segments from a store and the same ones from WAV files, warm, and compare."""

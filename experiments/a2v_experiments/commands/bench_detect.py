@@ -11,12 +11,14 @@ import typer
 
 from ..basics.errors import INTERRUPTED, UserError
 from ..basics.places import DEFAULT_WORK, pasted
-from .options import Json, Override, Tracking, Work, say
+from .options import Json, Override, Tracking, Work, finite, say
 
 
 def detect(
     folder: Annotated[Path, typer.Argument(help="Recordings, annotations, and splits.csv (file,split).")],
-    cpu_seconds: Annotated[float, typer.Option(min=0.1, help="Of the processor, for each training.")] = 150.0,
+    cpu_seconds: Annotated[
+        float, typer.Option(min=0.1, callback=finite, help="Of the processor, for each training.")
+    ] = 150.0,
     recipe: Annotated[str, typer.Option(help="A recipe file, or the name of a bundled one: all settings.")] = (
         "few_calls"
     ),

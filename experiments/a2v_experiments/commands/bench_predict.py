@@ -7,14 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from .bench_text import Compare, compared_lines, one_of, part_lines, utilisation_text
-from .options import Json, say
+from .options import Json, finite, say
 from .predict import Precision
 
 
 def predict(
     preset: Annotated[str, typer.Option(help="As of `bench train`; the model's weights are random.")] = "small",
     precision: Annotated[Precision, typer.Option(help="auto: bfloat16 where the processor has it.")] = Precision.auto,
-    minutes: Annotated[float, typer.Option(min=0.1, help="Of all recordings together.")] = 10.0,
+    minutes: Annotated[float, typer.Option(min=0.1, callback=finite, help="Of all recordings together.")] = 10.0,
     recordings: Annotated[int | None, typer.Option(min=1, help="Default: one for each process.")] = None,
     sample_rate: Annotated[int, typer.Option(min=1000, help="Of the recordings, Hz.")] = 48_000,
     processes: Annotated[int | None, typer.Option(min=1, help="Default: one for each core, or 4 for a GPU.")] = None,

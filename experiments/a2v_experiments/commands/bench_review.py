@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..basics.errors import INTERRUPTED, UserError
-from .options import Json, Override, say
+from .options import Json, Override, finite, say
 
 
 def review(
@@ -23,7 +23,7 @@ def review(
     seeds: Annotated[int, typer.Option(min=1, help="Of the first clips and trainings: 0, 1, ...")] = 3,
     first: Annotated[int, typer.Option(min=1, help="Random clips of round 0, the same for all.")] = 8,
     clips: Annotated[int, typer.Option(min=1, help="Clips of each other round.")] = 8,
-    clip_s: Annotated[float, typer.Option(min=0.1, help="Seconds of a clip.")] = 3.0,
+    clip_s: Annotated[float, typer.Option(min=0.1, callback=finite, help="Seconds of a clip.")] = 3.0,
     updates: Annotated[int, typer.Option(min=1, help="Of each training.")] = 200,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Train from random weights in each round; else on from the round before.")

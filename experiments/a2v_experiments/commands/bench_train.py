@@ -8,18 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from .bench_text import Compare, compared_lines, one_of, part_lines, utilisation_text
-from .options import say
+from .options import finite, say
 
 
 def train(
     preset: Annotated[str, typer.Option(help="meerkat, xeno-canto, baseline, base, small, tiny, crnn.")] = "small",
     stage: Annotated[str, typer.Option(help="pretrain or finetune (12 classes).")] = "pretrain",
     segments: Annotated[int, typer.Option(min=1, help="Segments in one step.")] = 1,
-    segment_s: Annotated[float, typer.Option(min=0.1, help="Seconds of a segment.")] = 10.0,
+    segment_s: Annotated[float, typer.Option(min=0.1, callback=finite, help="Seconds of a segment.")] = 10.0,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     steps: Annotated[int, typer.Option(min=1, help="Steps that are timed, after one that is not.")] = 3,
     compile_: Annotated[bool, typer.Option("--compile", help="With torch.compile.")] = False,
     gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Less memory.")] = False,
+    bcl: Annotated[bool, typer.Option("--bcl", help="Mix segments, as the paper's recipes do.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Show where the time goes.")] = False,
     compare: Compare = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of text.")] = False,
@@ -33,7 +34,7 @@ def train(
     from ..bench.earlier import compared, read_earlier
     from ..bench.train import StepConfig, asked, measure_step
 
-    config = StepConfig(preset, stage, segments, segment_s, precision, steps, compile_, gradient_checkpointing)
+    config = StepConfig(preset, stage, segments, segment_s, precision, steps, compile_, gradient_checkpointing, bcl)
     earlier = read_earlier(compare or [], asked(config))
     found = measure_step(config, profile)
     if earlier:
@@ -44,7 +45,8 @@ def train(
 def _text(found: dict[str, Any]) -> str:
     step, cpu_s = found["step_s"], found["cpu_s"]
     how = [found["precision"]]
-    how += [name for key, name in (("compile", "compiled"), ("gradient_checkpointing", "checkpointed")) if found[key]]
+    ways = {"compile": "compiled", "gradient_checkpointing": "checkpointed", "bcl": "segments mixed"}
+    how += [name for key, name in ways.items() if found[key]]
     of_peak = f", {found['share_of_peak']:.1%} of the bfloat16 peak" if "share_of_peak" in found else ""
     lines = [
         f"{found['preset']} {found['stage']}, {found['parameters']:,} trained parameters, {', '.join(how)}",

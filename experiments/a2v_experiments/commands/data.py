@@ -13,7 +13,7 @@ from .data_check import check
 from .data_folds import folds
 from .data_preview import preview
 from .data_stats import stats
-from .options import say
+from .options import finite, say
 
 group = typer.Typer(no_args_is_help=True, help="Make and look at corpora.")
 group.command("prepare")(data_prepare.prepare)
@@ -26,7 +26,7 @@ group.add_typer(data_import.group, name="import")
 @group.command("synth")
 def synth(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
-    minutes: Annotated[float, typer.Option(min=0.2, help="Length of the corpus in minutes.")] = 40.0,
+    minutes: Annotated[float, typer.Option(min=0.2, callback=finite, help="Length of the corpus in minutes.")] = 40.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Make a synthetic corpus in MeerKAT's layout. A stand-in: results on it say nothing about real recordings."""

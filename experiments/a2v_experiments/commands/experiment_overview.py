@@ -21,6 +21,7 @@ from .options import (
     TrustCode,
     Work,
     check_new_figure,
+    finite,
     say,
 )
 
@@ -126,7 +127,12 @@ def plan(
     ] = None,
     step_s: Annotated[
         float | None,
-        typer.Option("--step-s", min=1e-6, help="The same, of cards that take so many seconds for a micro-batch."),
+        typer.Option(
+            "--step-s",
+            min=1e-6,
+            callback=finite,
+            help="The same, of cards that take so many seconds for a micro-batch.",
+        ),
     ] = None,
     work: Work = DEFAULT_WORK,
     tracking_uri: Tracking = None,
@@ -166,11 +172,13 @@ def plan(
 def _plan_cards(recipe: Recipe, measured: list[Path], step_s: float | None, as_json: bool) -> None:
     from ..overview import plan_cards
 
+    if measured and step_s is not None:
+        raise UserError("--measured, --step-s: both say how long a step takes; give one of the two")
     if recipe.pretrain is None:
         raise UserError(
             "--measured, --step-s: this recipe has no pretraining; name one that has, e.g. meerkat/pretrain"
         )
-    found = plan_cards.report(recipe, plan_cards.speed_of(recipe, measured, step_s))
+    found = plan_cards.report(recipe, measured, step_s)
     say(json.dumps(found, indent=1) if as_json else plan_cards.text(found))
 
 

@@ -71,7 +71,7 @@ DATA = {
 BENCH = {
     "bench train": [
         "--preset", "--stage", "--segments", "--segment-s", "--precision", "--steps", "--compile",
-        "--gradient-checkpointing", "--profile", "--compare", "--json",
+        "--gradient-checkpointing", "--bcl", "--profile", "--compare", "--json",
     ],
     "bench eval": ["--segments", "--classes", "--frames", "--block", "--method", "--seed", "--json"],
     "bench predict": [

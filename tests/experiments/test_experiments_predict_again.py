@@ -116,8 +116,8 @@ def test_a_torn_last_line_is_done_again(a2v: A2v, recordings: Path, model: Path,
 
 WRONG = [
     {"events": [1]}, {"events": {"cc": "1"}}, {"events": {"cc": None}}, {"samples": "x"}, {"name": ["a"]},
-    {"rate": 1.5}, {"seconds": None}, {"likelihoods": [1]}, {"likelihoods": {"cc": 1}}, {"likelihoods": {"cc": [0.1, 0.2]}},
-    {"likelihoods": {"cc": [0.1, 0.2, "x"]}}, {"stamp": 3}, {"more": 1}, 3, [1],
+    {"rate": 1.5}, {"seconds": None}, {"likelihoods": [1]}, {"likelihoods": {"cc": 1}},
+    {"likelihoods": {"cc": [0.1, 0.2]}}, {"likelihoods": {"cc": [0.1, 0.2, "x"]}}, {"stamp": 3}, {"more": 1}, 3, [1],
 ]  # fmt: skip
 
 

@@ -92,6 +92,7 @@ MODEL = {
     "model import": ["file", "--out", "--ignore"],
     "model info": ["model", "--json", "--tracking-uri"],
     "model export": ["model", "out", "--tracking-uri", "--allow-plugins"],
+    "model push": ["model", "folder", "--licence", "--tracking-uri"],
     "model promote": ["name", "--version", "--metric", "--force", "--work", "--tracking-uri"],
 }
 EXPLAIN = {

@@ -126,7 +126,7 @@ def _summary(description: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
 
 def _data(facts: Mapping[str, Any]) -> list[str]:
     data: Mapping[str, Any] = facts.get("data") or {}
-    lines = _data_table(data) if data else [f"What it was trained on: {UNKNOWN}."]
+    lines = _data_table(data, facts.get("stage") != "pretrain") if data else [f"What it was trained on: {UNKNOWN}."]
     start = facts.get("start")
     if start is not None:
         lines += ["", *_start(start)]
@@ -137,22 +137,20 @@ def _data(facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _data_table(data: Mapping[str, Any]) -> list[str]:
-    classes = list(dict.fromkeys(name for one in data.values() for name in one.get("labels_by_class", {})))
-    rows = [
-        [
-            CONTEXTS.get(context, context), one["corpus"], f"{one['recordings']}", f"{one['hours']:g}",
-            f"{one['labels']}" if context != "training" or classes else "–",
-        ]
-        for context in sorted(data, key=lambda context: [*CONTEXTS, context].index(context))
-        for one in [data[context]]
-    ]  # fmt: skip
+def _data_table(data: Mapping[str, Any], labels: bool) -> list[str]:
+    """labels: whether training read any."""
+    classes = list(dict.fromkeys(name for one in data.values() for name in one.get("labels_by_class", {}) if labels))
+    contexts = sorted(data, key=lambda context: [*CONTEXTS, context].index(context))
+    rows = []
+    for context in contexts:
+        one = data[context]
+        counts = [str(one["recordings"]), f"{one['hours']:g}", str(one["labels"]) if labels else "not read"]
+        rows.append([CONTEXTS.get(context, context), one["corpus"], *counts])
     lines = _table(["recordings for", "corpus", "recordings", "hours", "labelled calls"], rows)
     licences = dict.fromkeys((one["corpus"], one.get("licence")) for one in data.values())
     lines.append("")
     lines += [f"Licence of the recordings ({_plain(corpus)}): {licence or UNKNOWN}." for corpus, licence in licences]
     if classes:
-        contexts = sorted(data, key=lambda context: [*CONTEXTS, context].index(context))
         counted = [[name, *(str(data[one]["labels_by_class"].get(name, 0)) for one in contexts)] for name in classes]
         lines += ["", *_table(["labelled calls of", *contexts], counted)]
     return lines

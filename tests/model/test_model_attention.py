@@ -7,8 +7,10 @@ import torch
 from a2v_model.attention import attend, blockwise_attention, in_blocks
 from a2v_model.attention_bias import AttentionBias
 from a2v_model.blockwise import Distances, prepared
-from a2v_model.encoder import Alibi, alibi_slopes
+from a2v_model.config import EncoderConfig
+from a2v_model.encoder import Alibi, Encoder, alibi_slopes
 from a2v_model.layers import Dropout, keep_mask, keep_rate
+from a2v_model.masking import filled_up
 from torch import Tensor
 from torch.nn import functional
 
@@ -238,3 +240,51 @@ def test_dropout_layer() -> None:
     y.sum().backward()
     assert torch.equal(x.grad, y.detach())
     assert layer.eval()(x) is x
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_kept_frames_that_are_filled_up_keep_their_distances(rows: int) -> None:
+    """The last one repeated, the number of frames can be as if they were consecutive: 0 1 3 4 6 6 6."""
+    torch.manual_seed(0)
+    index, valid = filled_up(torch.tensor([[0, 1, 3, 4, 6]]).expand(rows, -1), 7)
+    q, k, v = (torch.randn(rows, 2, 7, 8, dtype=torch.double) for _ in range(3))
+    bias = AttentionBias(index.double(), torch.tensor([1.0, 0.5], dtype=torch.double), valid)
+    with torch.no_grad():
+        found, expected = blockwise_attention(q, k, v, bias), _dense(q, k, v, bias)
+    torch.testing.assert_close(found[:, :, :5], expected[:, :, :5], rtol=1e-9, atol=1e-12)
+
+
+def test_blocks_in_float16() -> None:
+    """Ends at 65504, while weights of usual scores reach e^20 before they are divided."""
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 2, 300, 16) for _ in range(3))
+    k = 1.5 * k + q  # scores around 4 to 15
+    bias = AttentionBias(torch.arange(300.0)[None], torch.tensor([0.5, 0.01]))
+    with torch.no_grad():
+        found = blockwise_attention(q.half(), k.half(), v.half(), bias)
+        expected = blockwise_attention(q, k, v, bias)
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.float(), expected, rtol=2e-2, atol=5e-3)
+
+
+def test_a_backward_pass_inside_autocast() -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 2, 300, 16, requires_grad=True) for _ in range(3))
+    factor = torch.tensor([0.5, 0.01], requires_grad=True)
+    found = []
+    for inside in (False, True):
+        out = blockwise_attention(q, k, v, AttentionBias(torch.arange(300.0)[None], factor))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=inside):
+            found.append(torch.autograd.grad(out.square().sum(), [q, k, v, factor]))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
+def test_dropout_without_a_gradient_builds_no_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in finetuning of the head alone: the way is asked for with the dropout that attention has."""
+    config = EncoderConfig(dim=16, heads=2, depth=1, prenet_depth=0, positional_depth=0, attention_dropout=0.1)
+    encoder = Encoder(config).train()
+    with torch.no_grad():
+        encoder.alibi.scale.zero_()  # no distance counts, so without dropout torch's attention would do it
+        monkeypatch.setattr(AttentionBias, "dense", lambda *given: pytest.fail("built"))
+        encoder(torch.randn(1, 40, 16))

@@ -69,18 +69,19 @@ def test_frames_are_taken_and_put() -> None:
 @pytest.mark.parametrize("depth", [0, 1, 2, 4])
 @pytest.mark.parametrize("kept", [5, 40])
 def test_embedding_of_kept_frames(depth: int, kept: int) -> None:
-    """As that of all frames where the others are 0; also with padding."""
+    """As that of all frames where the others are 0."""
     torch.manual_seed(0)
     encoder = Encoder(EncoderConfig(dim=16, heads=2, depth=1, prenet_depth=0, positional_depth=depth))
     index, x = _kept(3, 60, kept), torch.randn(3, 60, 16, requires_grad=True)
     visible = torch.zeros(3, 60, 1).scatter(1, index[:, :, None], 1.0)
     weights = list(encoder.positional.parameters())
-    for valid in (None, torch.arange(60) < torch.tensor([[60], [50], [30]])):
-        expected = encoder.embed(x * visible, valid).gather(1, index[:, :, None].expand(-1, -1, 16))
-        found = encoder.embed_kept(x, index, valid)
-        outer = torch.randn(found.shape)
-        one, other = (torch.autograd.grad(y, (x, *weights), outer) for y in (found, expected))
-        _close([found, *one], [expected, *other], 1e-5)
+    expected = encoder.embed(x * visible).gather(1, index[:, :, None].expand(-1, -1, 16))
+    found = encoder.embed_kept(x, index)
+    outer = torch.randn(found.shape)
+    one, other = (torch.autograd.grad(y, (x, *weights), outer) for y in (found, expected))
+    _close([found, *one], [expected, *other], 1e-5)
+    with pytest.raises(ValueError, match="frames are kept of whole segments only"):
+        encoder(x, index, torch.ones(3, 60, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("depth, width", [(1, 16), (3, 12)])
@@ -108,3 +109,16 @@ def test_a_layer_in_autocast(kept: int) -> None:
     found = torch.autograd.grad(y.square().sum(), (x, *conv.parameters()))
     assert y.dtype == torch.float32 and all(own.dtype == torch.float32 for own in found)
     _close(list(found), list(expected), 0.05)
+
+
+@pytest.mark.parametrize("way", ["at", "of_few"])
+def test_a_backward_pass_inside_autocast_loses_nothing(way: str) -> None:
+    torch.manual_seed(0)
+    conv, index = NormedConv(32, 32, 19, groups=2), _kept(2, 200, 12)
+    x = torch.randn(2, 200 if way == "at" else 12, 32, requires_grad=True)
+    found = []
+    for inside in (False, True):
+        y = conv.at(x, index) if way == "at" else conv.of_few(x, index, 200)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=inside):
+            found.append(torch.autograd.grad(y.square().sum(), (x, *conv.parameters())))
+    _close(list(found[1]), list(found[0]), 1e-6)

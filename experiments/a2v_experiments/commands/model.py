@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,16 +33,22 @@ def import_(
     holds anything else is refused.
     """
     from a2v_data.storage import refuse_existing
+
+    refuse_existing(out)
+    import_into(out, file, ignore or ())
+
+
+def import_into(out: Path, file: Path, ignore: Collection[str] = (), origin: dict[str, Any] | None = None) -> None:
+    """Make the model folder `out` of a checkpoint, with what is known of its origin, and show it. Raises ValueError."""
     from a2v_model import save_model
     from a2v_model.original_checkpoint import import_checkpoint
     from a2v_model.summary import summarise
 
     from ..basics.progress import advancing, bar
 
-    refuse_existing(out)
     with bar("importing", 0, "tensors") as shown:
-        imported = import_checkpoint(file, ignore or (), advancing(shown))
-    save_model(imported.model, out, imported.provenance)
+        imported = import_checkpoint(file, ignore, advancing(shown))
+    save_model(imported.model, out, imported.provenance | (origin or {}))
     _show(out, summarise(out))
 
 
@@ -220,6 +227,10 @@ def _origin(provenance: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("teacher", imported["teacher"]))
     if imported["dropped"]:
         rows.append(("left out", ", ".join(imported["dropped"])))
+    published = provenance.get("published")
+    if isinstance(published, dict):
+        rows += [("published as", f"doi:{published['doi']}"), ("licence", published["licence"])]
+        rows.append(("cite", published["citation"]))
     return rows + [("not taken over", note) for note in imported["not_taken_over"]]
 
 

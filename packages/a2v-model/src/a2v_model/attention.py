@@ -60,7 +60,8 @@ def blockwise_attention(q: Tensor, k: Tensor, v: Tensor, bias: AttentionBias, dr
     distances = bias.distances(dtype)
     with torch.autocast(q.device.type, enabled=False):
         if not torch.is_grad_enabled() and dropout == 0:
-            return local_attention(q.to(dtype), k.to(dtype), v, bias.factor, distances, bias.valid)
+            values = v.to(dtype) if v.dtype == torch.float16 else v
+            return local_attention(q.to(dtype), k.to(dtype), values, bias.factor, distances, bias.valid).to(v.dtype)
         result = BlockwiseAttention.apply(
             q.to(dtype), k.to(dtype), v.to(dtype), bias.factor, distances, bias.valid, dropout
         )

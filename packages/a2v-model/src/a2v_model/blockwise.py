@@ -43,7 +43,7 @@ class Distances:
         self.index, self._reversed = index, index.flip(1)
         self._line: Tensor | None = None  # where frames are consecutive: of i + r
         self._whole: Tensor | None = None
-        if len(index) == 1 and float(index[0, -1] - index[0, 0]) == frames - 1:
+        if len(index) == 1 and bool((index.diff() == 1).all()):  # kept frames may be filled up with the last one
             self._line = (torch.arange(2 * frames - 1, device=index.device) - (frames - 1)).abs().to(index.dtype)
         elif len(index) * frames**2 <= MOST_KEPT:
             self._whole = self._of(slice(None), slice(None), slice(None))
@@ -201,7 +201,8 @@ def _pieces(ranges: Tensor, tame: Tensor, cut: Tensor, ends: list[tuple[int, int
 def local_attention(
     q: Tensor, k: Tensor, v: Tensor, factor: Tensor | None, distances: Distances | None, valid: Tensor | None
 ) -> Tensor:
-    """softmax(scores) v, (B, H, T, d), without a gradient; scores in the type of q and k, the second product in v's."""
+    """softmax(scores) v, (B, H, T, d), without a gradient; scores in the type of q and k, the second product in v's: it
+    must hold e^20, which float16 does not."""
     scores = prepared(q, k, factor, distances, valid)
     v = v.contiguous().flip(2)
     out, (peaks,) = torch.empty_like(v), _columns(scores.q, 1)
@@ -251,9 +252,14 @@ class BlockwiseAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.autocast(gradients[0].device.type, enabled=False):
+            return BlockwiseAttention._gradients(ctx, gradients[0])
+
+    @staticmethod
+    def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, peaks, totals, slopes, padding, *masks = ctx.saved_tensors
         scores = Scores(q, k, slopes, ctx.distances, padding, ctx.pieces)
-        d_out = torch.div(gradients[0], totals, out=torch.empty_like(q))  # in the order of the others
+        d_out = torch.div(gradient, totals, out=torch.empty_like(q))  # in the order of the others
         inner = (d_out * out).sum(-1, keepdim=True).neg_()
         dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         d_factor = q.new_zeros(q.shape[1]) if slopes is not None and ctx.needs_input_grad[3] else None

@@ -187,12 +187,10 @@ class Encoder(Recomputing):
             x_BTD = x_BTD * valid_BT[:, :, None]
         return x_BTD + self.positional(x_BTD, valid_BT)
 
-    def embed_kept(self, x_BTD: Tensor, kept_BU: Tensor, valid_BT: Tensor | None = None) -> Tensor:
+    def embed_kept(self, x_BTD: Tensor, kept_BU: Tensor) -> Tensor:
         """As `embed` where all frames but the kept ones are 0; of those only: (B, U, D)."""
         x_BUD = take(x_BTD, kept_BU)
-        if valid_BT is None:
-            return x_BUD + self.positional.of_kept(x_BUD, kept_BU, x_BTD.shape[1])
-        return take(self.embed(put(x_BUD, kept_BU, x_BTD.shape[1]), valid_BT), kept_BU)
+        return x_BUD + self.positional.of_kept(x_BUD, kept_BU, x_BTD.shape[1])
 
     def bias(self, frames: int, kept_BU: Tensor | None = None, valid_BT: Tensor | None = None) -> AttentionBias:
         """Additive attention bias, built once and shared by all layers."""
@@ -212,18 +210,21 @@ class Encoder(Recomputing):
         With `kept_BU` only those frames go through the transformer; the positional encoder sees the whole
         sequence with every other frame at 0. Returns the output of the last block (B, T or U, D) and the
         results (MLP outputs before residual and norm) of the last `results` main blocks that ran: layerdrop,
-        in train mode, skips blocks of the prenet and main ones by draws from `generator`.
+        in train mode, skips blocks of the prenet and main ones by draws from `generator`. ValueError for kept frames of
+        padded items: pretraining hears whole segments.
         """
+        if kept_BU is not None and valid_BT is not None:
+            raise ValueError("kept_BU and valid_BT: frames are kept of whole segments only; give one of the two")
         frames = x_BTD.shape[1]
         real = None if kept_BU is None else kept_BU.shape[1]  # of those that go through the transformer
         if kept_BU is None:
             x_BTD = self.embed(x_BTD, valid_BT)
         else:
-            x_BTD = self.embed_kept(x_BTD, kept_BU, valid_BT)
+            x_BTD = self.embed_kept(x_BTD, kept_BU)
             kept_BU, valid_BT = filled_up(kept_BU, self._multiple(x_BTD.device))
             x_BTD = functional.pad(x_BTD, (0, 0, 0, kept_BU.shape[1] - x_BTD.shape[1]))
         bias = self.bias(frames, kept_BU, valid_BT)
-        if self.compiled or not (in_blocks(x_BTD, bias) or self._in_a_kernel(x_BTD, bias)):
+        if self.compiled or not self._without_bias(x_BTD, bias):
             bias.dense(autocast_dtype(x_BTD))  # built here, not in a block that is compiled or computed twice
         x_BTD = self.prenet(x_BTD, bias, generator)
         layer_results: list[Tensor] = []
@@ -235,10 +236,12 @@ class Encoder(Recomputing):
             return x_BTD, last
         return x_BTD[:, :real], [result_BTD[:, :real] for result_BTD in last]
 
-    def _in_a_kernel(self, x_BTD: Tensor, bias: AttentionBias) -> bool:
+    def _without_bias(self, x_BTD: Tensor, bias: AttentionBias) -> bool:
+        """Whether `attend` needs no whole bias."""
         config, kind = self.config, autocast_dtype(x_BTD)
         dropout = config.attention_dropout if self.training else 0.0
-        return in_a_kernel(x_BTD.device, kind, config.dim // config.heads, bias, dropout)
+        width = config.dim // config.heads
+        return in_blocks(x_BTD, bias, dropout) or in_a_kernel(x_BTD.device, kind, width, bias, dropout)
 
     def _multiple(self, device: torch.device) -> int:
         return self.kept_multiple or (1 if device.type == "cpu" else KEPT_MULTIPLE)

@@ -102,10 +102,11 @@ class _At(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x_BTC, index_BU, weight = ctx.saved_tensors
         d_x = d_weight = None
-        if ctx.needs_input_grad[0]:
-            d_x = _scattered(gradients[0], index_BU, x_BTC.shape[1], weight, ctx.left)
-        if ctx.needs_input_grad[2]:
-            d_weight = _weight_gradient(x_BTC, gradients[0], index_BU, weight, ctx.left)
+        with torch.autocast("cpu", enabled=False):
+            if ctx.needs_input_grad[0]:
+                d_x = _scattered(gradients[0], index_BU, x_BTC.shape[1], weight, ctx.left)
+            if ctx.needs_input_grad[2]:
+                d_weight = _weight_gradient(x_BTC, gradients[0], index_BU, weight, ctx.left)
         return d_x, None, d_weight, None
 
 
@@ -120,10 +121,11 @@ class _From(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x_BUC, index_BU, back = ctx.saved_tensors
         d_x = d_back = None
-        if ctx.needs_input_grad[0]:
-            d_x = _gathered(gradients[0], index_BU, back, ctx.right)
-        if ctx.needs_input_grad[3]:
-            d_back = _weight_gradient(gradients[0], x_BUC, index_BU, back, ctx.right)
+        with torch.autocast("cpu", enabled=False):
+            if ctx.needs_input_grad[0]:
+                d_x = _gathered(gradients[0], index_BU, back, ctx.right)
+            if ctx.needs_input_grad[3]:
+                d_back = _weight_gradient(gradients[0], x_BUC, index_BU, back, ctx.right)
         return d_x, None, None, d_back, None
 
 

@@ -21,6 +21,7 @@ from .commands import (
     experiment_suggest,
     explain,
     model,
+    model_fetch,
     predict,
     review,
     search,
@@ -38,6 +39,7 @@ experiment.group.command("suggest")(experiment_suggest.suggest)
 experiment.group.command("submit")(experiment_submit.submit)
 experiment.group.command("attach")(experiment_submit.attach)
 experiment.group.command("stop")(experiment_submit.stop)
+model.group.command("fetch")(model_fetch.fetch)
 app.add_typer(experiment.group, name="experiment")
 app.add_typer(data.group, name="data")
 app.add_typer(bench.group, name="bench")

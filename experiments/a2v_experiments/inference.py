@@ -54,6 +54,10 @@ class Windows:
         step = self.size - self.overlap
         return max(0, min(index * step, self.frames - self.size))
 
+    def heard(self) -> Iterator[int]:
+        """Of each window the frames that the recording has, which are those that the model computes."""
+        return (min(self.size, self.frames - self.start(index)) for index in range(len(self)))
+
     def own(self, index: int) -> tuple[int, int]:
         """The frames [first, last) that a window gives: where two overlap, each gives the half nearer its centre."""
         start = self.start(index)

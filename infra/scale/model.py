@@ -19,8 +19,8 @@ CALLS_PER_H = 60
 
 # CPU-seconds an hour of sound
 PACK, DIGEST = 3.7, 0.145  # the second in one process
-PRETRAIN, FINETUNE = 936, 598  # `base`, bfloat16 with 8 clones of a segment, and float32
-PREDICT, EVALUATE = 24, 0.14  # `tiny`; the second without the model, in one process
+PRETRAIN, FINETUNE = 511, 209  # `base` in float32, with 12 clones of a segment, and with labels
+PREDICT, EVALUATE = 12.7, 0.14  # `tiny` in float32; the second without the model, in one process
 
 # of the one process that plans, waits, and writes tables
 PIECES_PER_H = 48  # of about 80 s; an eighth on a GPU

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from a2v_data.importers.xeno_canto import XenoCantoConfig, import_xeno_canto
+from a2v_data.licences import recorded_licences
 from a2v_data.pack import PackConfig, pack
 
 RATE = 8000
@@ -67,6 +68,17 @@ def test_downloads_become_a_source_with_recordists_and_licences(folder: Path, tm
     assert copied.read_bytes() == next(folder.glob("XC100002*")).read_bytes()
     assert (tmp_path / "out" / "annotations.csv").read_text() == "file,onset_s,offset_s,label\n"
     assert "xeno-canto.org" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_licences_of_a_source_are_told_with_their_numbers(folder: Path, tmp_path: Path) -> None:
+    import_xeno_canto(folder, tmp_path / "out", XenoCantoConfig())
+    by, by_nd = (f"https://creativecommons.org/licenses/{name}/" for name in ("by-nc-sa/4.0", "by-nc-nd/2.5"))
+    assert recorded_licences(tmp_path / "out") == f"{by} (3), {by_nd} (1)"
+    lines = (tmp_path / "out" / "recordings.csv").read_text(encoding="utf-8").replace(by_nd, "")
+    (tmp_path / "out" / "recordings.csv").write_text(lines, encoding="utf-8")
+    assert recorded_licences(tmp_path / "out") == f"{by} (3), not recorded (1)"
+    (tmp_path / "out" / "recordings.csv").write_text("file,site\na.wav,3\n")  # a table of somebody's own
+    assert recorded_licences(tmp_path / "out") is None and recorded_licences(tmp_path) is None
 
 
 def test_the_source_is_prepared_for_pretraining(folder: Path, tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 import data_work
 import psutil
 import pytest
-from a2v_data.scheduling import Crash, in_this_process, on_cores
+from a2v_data.scheduling import Crash, in_a_child, in_this_process, on_cores
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("run", [in_this_process, on_cores(1), on_cores(2)])
+@pytest.mark.parametrize("run", [in_this_process, in_a_child, on_cores(1), on_cores(2)])
 def test_every_task_once(run) -> None:
     told: list[float] = []
     results = dict(run(data_work.square, range(20), told.append))
@@ -21,8 +21,9 @@ def test_every_task_once(run) -> None:
     assert list(run(data_work.square, [], told.append)) == []
 
 
-def test_a_task_that_kills_its_process_is_named_and_the_others_are_done() -> None:
-    results = dict(on_cores(2)(data_work.die_at_three, range(8), lambda amount: None))
+@pytest.mark.parametrize("run", [in_a_child, on_cores(2)])
+def test_a_task_that_kills_its_process_is_named_and_the_others_are_done(run) -> None:
+    results = dict(run(data_work.die_at_three, range(8), lambda amount: None))
     assert results.pop(3) == Crash()
     assert results == {number: number for number in (0, 1, 2, 4, 5, 6, 7)}
 
@@ -33,9 +34,10 @@ def test_an_error_of_the_machine_ends_the_run() -> None:
     assert caught.value.filename == "/disk"
 
 
+@pytest.mark.parametrize("run", [in_a_child, on_cores(2)])
 @pytest.mark.parametrize("work", [data_work.endless, data_work.stubborn])
-def test_processes_end_when_nobody_wants_their_results(work, tmp_path: Path) -> None:
-    results = on_cores(2)(work, [tmp_path, tmp_path], _interrupt_when(tmp_path))
+def test_processes_end_when_nobody_wants_their_results(run, work, tmp_path: Path) -> None:
+    results = run(work, [tmp_path, tmp_path], _interrupt_when(tmp_path, 1 if run is in_a_child else 2))
     with pytest.raises(KeyboardInterrupt):
         next(results)
     for path in tmp_path.iterdir():
@@ -45,9 +47,9 @@ def test_processes_end_when_nobody_wants_their_results(work, tmp_path: Path) -> 
         assert not psutil.pid_exists(int(path.name))
 
 
-def _interrupt_when(folder: Path):
+def _interrupt_when(folder: Path, begun: int):
     def advance(amount: float) -> None:
-        if len(list(folder.iterdir())) == 2:
+        if len(list(folder.iterdir())) == begun:
             raise KeyboardInterrupt
 
     return advance

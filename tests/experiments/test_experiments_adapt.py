@@ -198,6 +198,14 @@ def test_an_original_checkpoint_is_adapted(
     assert record["model"] == str(tmp_path / "again") and record["run_id"] == run.info.run_id
     assert [row["class"] for row in record["scores"]] == ["sn", "cc", "macro", "micro"]
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert (tmp_path / "again" / "README.md").read_text(encoding="utf-8") == card
+    strict = f"| strict | {run.data.metrics['strict/AP/micro']:.3f} |"
+    for told in (
+        "# adapt, adapted", strict, "On the validation recordings, on which weights or thresholds were chosen",
+        f"Pretrained on: not recorded (`{tmp_path / 'original'}`)", "| training | tones | 10 |", "| sn | 20 | 4 |",
+    ):  # fmt: skip
+        assert told in card, told
     predicted = a2v("predict", csv_source / "audio", "--model", out, "--out", tmp_path / "calls", "--all-classes")
     assert predicted.code == 0, predicted.err
 

@@ -90,8 +90,10 @@ BENCH = {
 }  # fmt: skip
 MODEL = {
     "model import": ["file", "--out", "--ignore"],
+    "model fetch": ["name", "--file", "--from", "--work"],
     "model info": ["model", "--json", "--tracking-uri"],
     "model export": ["model", "out", "--tracking-uri", "--allow-plugins"],
+    "model push": ["model", "folder", "--licence", "--tracking-uri"],
     "model promote": ["name", "--version", "--metric", "--force", "--work", "--tracking-uri"],
 }
 EXPLAIN = {
@@ -205,6 +207,7 @@ except SystemExit as stop:
         (["ui", "--port", "0"], "'--port'"),
         (["data", "synth", "somewhere", "--minutes", "0"], "'--minutes'"),
         (["model", "import", "file.pt"], "'--out'"),
+        (["model", "fetch", "meerkat"], "'meerkat' is not one of 'meerkat-pretrained', 'meerkat-finetuned'"),
         (["data", "annotations", "somewhere", "--format", "rave"], "'--format'"),
         (["data", "annotations", "somewhere", "--encoding", "utf-9"], "--encoding: no text encoding 'utf-9'"),
         (["data", "annotations", "somewhere", "--point-duration", "0"], "--point-duration: Input should be greater"),

@@ -123,6 +123,7 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
         ("predict", audio, "--model", "runs:/0123", "--out", "other"),
         ("predict", audio, *model, "--out", "other", "--ray"),
         ("experiment", "run", "few_calls", "--set", "data.source=corpus"),
+        ("model", "push", "model", "hub"),
     ]  # fmt: skip
     (folder / "driver.py").write_text(DRIVER)
     python, environment = light_python(folder)
@@ -154,7 +155,9 @@ def test_it_predicts_the_same_and_writes_tables_and_report(light: tuple[Path, di
 
 
 @pytest.mark.parametrize(
-    "number, told", [(1, "strict"), (2, "cc"), (3, "cc"), (4, "frames")], ids=["evaluate", "data", "model", "explain"]
+    "number, told",
+    [(1, "strict"), (2, "cc"), (3, "cc"), (4, "frames"), (8, "README.md")],
+    ids=["evaluate", "data", "model", "explain", "push"],
 )
 def test_what_else_needs_no_training_works(light: tuple[Path, dict[str, Any]], number: int, told: str) -> None:
     said = light[1]["said"][number]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
+import time
+import weakref
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +16,8 @@ from a2v_data.corpus import Corpus
 from a2v_experiments.recipe.trainings import OptimizerConfig
 from a2v_experiments.training import checkpoints, tasks
 from a2v_experiments.training.group import Group
-from a2v_experiments.training.loop import TrainingStopped, learning_rate, seeded
-from a2v_experiments.training.tasks import TrainingSpec
+from a2v_experiments.training.loop import TrainingStep, TrainingStopped, generator_of, learning_rate, seed_dropout
+from a2v_experiments.training.tasks import TrainingSpec, build_task
 from a2v_model import compile_model
 from a2v_model.layers import BatchNorm
 from experiments_training import gloo_worker, run_loop
@@ -58,7 +61,8 @@ def test_a_warm_up_as_long_as_the_training_never_falls():
 
 def test_a_micro_batch_has_its_own_random_numbers_whatever_was_drawn_before():
     def draws(seed: int, update: int, micro: int) -> tuple[float, float]:
-        generator = seeded(seed, update, micro)
+        seed_dropout(seed, update, micro)
+        generator = generator_of(seed, update, micro)
         return float(torch.rand((), generator=generator)), float(torch.rand(()))
 
     keys = [(seed, update, micro) for seed in (0, 1) for update in range(12) for micro in range(12)]
@@ -66,6 +70,31 @@ def test_a_micro_batch_has_its_own_random_numbers_whatever_was_drawn_before():
     assert {key: draws(*key) for key in reversed(keys)} == first
     values = [value for pair in first.values() for value in pair]
     assert len(set(values)) == len(values)  # (1, 11) and (11, 1) differ, and so do both generators
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_training_that_is_over_leaves_no_model_in_memory(tmp_path, corpus, ahead):
+    """At once, not when Python next looks for cycles: another one may begin in this process."""
+    of_it = spec(tmp_path, corpus, "finetune")
+
+    def trained() -> TrainingStep:
+        step = TrainingStep(build_task(of_it, torch.device("cpu")), of_it.loop, Group(), ahead=ahead)
+        step(0)
+        return step
+
+    trained()  # the first optimiser of a process imports parts of torch, which keep the frames that asked for them
+    gc.collect()
+    gc.disable()
+    try:
+        step = trained()
+        left = [weakref.ref(step), weakref.ref(step.model), weakref.ref(step.task)]
+        del step
+        deadline = time.monotonic() + 5  # a thread that makes the next micro-batch ends with it
+        while any(one() is not None for one in left) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert [one() for one in left] == [None, None, None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("precision, every", [("float32", 2), ("bfloat16", 4)])

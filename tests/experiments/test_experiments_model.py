@@ -48,6 +48,10 @@ def test_export_reads_back(a2v: Any, source: Path, tmp_path: Path) -> None:
     a2v("model", "import", source, "--out", tmp_path / "one")
     said = a2v("model", "export", tmp_path / "one", tmp_path / "out.pt")
     assert said.code == 0 and said.out.startswith(f"{tmp_path / 'out.pt'}: 0.") and said.err == ""
+    card = (tmp_path / "out.md").read_text(encoding="utf-8")
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    assert f"`{source.name}` of the original animal2vec, sha256 {digest}" in card
+    assert "license: unknown" in card and "What it was trained on: not recorded." in card
     assert a2v("model", "import", tmp_path / "out.pt", "--out", tmp_path / "two").code == 0
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     torch.testing.assert_close(one, two, rtol=0, atol=0)
@@ -145,6 +149,9 @@ def test_nothing_of_the_users_is_overwritten(a2v: Any, tmp_path: Path) -> None:
     said = a2v("model", "export", tmp_path / "model", tmp_path / "mine.pt")
     assert said.code == 2 and "exists already; name a new file" in said.only_line()
     assert (tmp_path / "mine.pt").read_text() == (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+    (tmp_path / "out.md").write_text("mine")
+    said = a2v("model", "export", tmp_path / "model", tmp_path / "out.pt")
+    assert said.code == 2 and "out.md: exists already" in said.only_line() and not (tmp_path / "out.pt").exists()
 
 
 def test_mistakes_are_lines_and_leave_nothing_behind(a2v: Any, tmp_path: Path) -> None:

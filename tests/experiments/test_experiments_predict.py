@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -18,6 +20,7 @@ import torch
 from a2v_eval.events import find_events
 from a2v_experiments.basics.errors import UserError
 from a2v_experiments.predict import stream as predict_stream
+from a2v_experiments.predict import work as predict_work
 from a2v_experiments.predict.api import predict
 from a2v_experiments.predict.settings import settings_for
 from a2v_experiments.score.files import read_events
@@ -344,3 +347,39 @@ def test_a_model_from_mlflow(a2v: A2v, model: Path, new_work: Callable[[str], Pa
     rows = rows_of(tmp_path / "out/events.csv")
     assert rows and {row["model"].rpartition("@")[0] for row in rows} == {f"runs:/{run}"}
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]  # what was fetched is gone
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_recording_that_kills_what_reads_it_is_left_out(
+    a2v: A2v, recordings: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+):
+    """However little there is to do: it is never this process. Again in every call, as a file may be mended."""
+    read = predict_work.read_blocks
+
+    def dies(path: Path, *given: Any) -> Any:
+        if path.name == "c.wav":
+            os._exit(139)
+        return read(path, *given)
+
+    monkeypatch.setattr(predict_work, "read_blocks", dies)
+    for _ in range(call):
+        said = a2v("predict", recordings, "--model", model, "--out", tmp_path / "out", "--precision", "float32")
+        assert said.code == 1 and "day2/c.wav: made the process that read it die" in said.out + said.err
+    found = rows_of(tmp_path / "out" / "events.csv")
+    assert {row["file"] for row in found} == {"a.wav", "day1/b.wav", "day1/b.flac"}
+
+
+def test_a_piece_asks_for_the_others_once(a2v: A2v, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Not for all of them after each: a week in pieces of 80 s has 8 000."""
+    asked: list[int] = []
+    of_all = predict_work.PieceTask.of_all
+
+    def counted(task: predict_work.PieceTask) -> list[Path]:
+        asked.append(1)
+        return of_all.__get__(task)
+
+    monkeypatch.setattr(predict_work.PieceTask, "of_all", property(counted))
+    monkeypatch.setitem(predict_stream.PIECE_S, "cpu", 1.0)
+    write_sound(tmp_path / "rec" / "long.wav", 30.0)
+    said = a2v("predict", tmp_path / "rec", "--model", model, "--out", tmp_path / "out", *FLOAT)
+    assert said.code == 0 and len(asked) <= 2  # where the last piece is done, and for the tables

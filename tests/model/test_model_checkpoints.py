@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from a2v_model import Detector, FinetuneConfig, Pretrainer, load_model, save_model, write_thresholds
+from a2v_model.checkpoints import read_description, write_card
 from model_goldens import tiny_model, tiny_pretrain
 from safetensors.torch import load_file, save_file
 
@@ -75,6 +76,20 @@ def _one_line(folder: Path, needle: str) -> None:
     with pytest.raises(ValueError, match=needle) as error:
         load_model(folder)
     assert "\n" not in str(error.value) and str(folder) in str(error.value)
+
+
+def test_a_description_called_as_the_hub_calls_it_is_read_and_written(folder: Path) -> None:
+    before = load_model(folder).state_dict()
+    (folder / "model.json").rename(folder / "config.json")
+    write_thresholds(folder, {"cc": 0.25}, {"recordings": "some"})
+    write_card(folder, {"run_id": "abc"})
+    model = load_model(folder)
+    assert isinstance(model, Detector) and model.thresholds == {"cc": 0.25}
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+    assert read_description(folder)["card"] == {"run_id": "abc"}
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    _one_line(folder, "config.json: not a model description")
 
 
 def test_missing_folder(tmp_path: Path) -> None:

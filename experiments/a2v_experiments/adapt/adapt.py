@@ -26,11 +26,13 @@ from a2v_data.storage import refuse_existing
 from a2v_data.validation import validation_split
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_model import Detector, FinetuneConfig, Pretrainer, load_model, save_model
+from a2v_model.checkpoints import read_description
 from safetensors.torch import load_file
 
 from ..basics.errors import UserError
 from ..basics.fingerprint import fingerprint
 from ..basics.progress import advancing, bar
+from ..card.folder import put_card
 from ..inference import recording_likelihoods
 from ..predict.settings import OVERLAP_S, SEGMENT_S
 from ..recipe.labelled import with_rules
@@ -39,6 +41,8 @@ from ..recipe.trainings import FinetuneStage, OptimizerConfig
 from ..recipe.validating import ValidationConfig
 from ..stages import packing, stages
 from ..stages.backbones import Backbone, fetch_backbone
+from ..stages.cards import write_run_card
+from ..stages.datasets import datasets_of
 from ..stages.evaluation import Labelled, sample_sizes
 from ..stages.figures import log_fold
 from ..stages.specs import data_spec
@@ -361,11 +365,14 @@ class _Adaptation:
         held = self.parts.scored if self.parts.held_out else []
         sizes = sample_sizes(self.corpus, self.parts.train, held)
         store.log_metrics(run_id, scores.metrics | sizes, 0, run_id)
+        parts = {"training": self.parts.train, "validation": held}
+        store.log_inputs(run_id, datasets_of(self.corpus, self.context.recipe.data.source, **parts))
         store.log_json(run_id, record, RECORD)
         log_fold(self.context, run_id, scores.figures, scores.thresholds["thresholds_from"])
         store.finish_model(run_id)
         store.tag(run_id, HAS_MODEL, LOGGED)
         save_model(self.detector, self.options.out, provenance)
+        put_card(self.options.out, write_run_card(self.context, run_id))
 
 
 def _same_head(source: Pretrainer | Detector, detector: Detector) -> bool:
@@ -378,7 +385,9 @@ def _reuse(store: Store, run_id: str, out: Path, work: Path, say: Callable[[str]
     """What a finished run of the same left."""
     say(f"adapt: reused, run {run_id}")
     folder = Path(store.fetch(run_id, MODEL, work))
-    provenance = json.loads((folder / "model.json").read_text(encoding="utf-8"))["extra"]
-    save_model(load_model(folder), out, provenance)
+    description = read_description(folder)
+    save_model(load_model(folder), out, description["extra"])
+    if "card" in description:
+        put_card(out, description["card"])
     record: dict[str, Any] = json.loads(Path(store.fetch(run_id, RECORD, work)).read_text(encoding="utf-8"))
     return record | {"model": str(out)}

@@ -30,7 +30,7 @@ from torch.nn import functional
 from ..recipe.trainings import OptimizerConfig
 from ..training.average import Average
 from ..training.group import Group
-from ..training.loop import learning_rate, seeded
+from ..training.loop import learning_rate, seed_dropout
 from ..training.validation import Look, Validation, best_of, validation_events
 from .features import Features
 
@@ -224,7 +224,7 @@ def _optimizer(head: nn.Module, training: HeadTraining) -> torch.optim.Optimizer
 
 def _update(head: nn.Module, optimizer: torch.optim.Optimizer, stretches: Stretches, update: int) -> Tensor:
     x_BTD, target_BTC, valid_BT = stretches.draw(update)
-    seeded(stretches.training.seed, update, 0)  # of dropout
+    seed_dropout(stretches.training.seed, update, 0)
     logits_BTC = apply_head(head, x_BTD, valid_BT)
     known_BTC = valid_BT[..., None] & ~target_BTC.isnan()
     loss = functional.binary_cross_entropy_with_logits(logits_BTC[known_BTC], target_BTC[known_BTC])

@@ -10,6 +10,7 @@ import resource
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -107,9 +108,13 @@ def measure_prediction(config: PredictConfig, progress: Progress) -> dict[str, A
     work_s = sum(done.seconds for done in found.done.values())
     options = plain["options"]
     every = _windows(config, found, options["segment_s"], options["overlap_s"])
-    windows, window = sum(len(one) for one in every), every[0].size * PRESETS[config.preset].model.front_end.stride
-    by_part = _teraflop(config, windows, window)
+    window = every[0].size * PRESETS[config.preset].model.front_end.stride
+    heard = Counter(frames for one in every for frames in one.heard())
+    stride = PRESETS[config.preset].model.front_end.stride
+    parts = [_teraflop(config, number, frames * stride) for frames, number in heard.items()]
+    by_part = {part: sum(one[part] for one in parts) for part in parts[0]}
     teraflop = sum(by_part.values())
+    alone = sum(_teraflop(config, 1, window).values())
     device = torch.device("cuda" if cuda else "cpu")
     with threads(1):  # as each process does it
         rate = matrix_rate(device, same["precision"] == "bfloat16")
@@ -132,7 +137,7 @@ def measure_prediction(config: PredictConfig, progress: Progress) -> dict[str, A
         "teraflop": teraflop,
         "teraflop_by_part": by_part,
         "matrix_teraflops": rate.plain(),
-        "utilisation_of_model": teraflop / windows / window_s / (rate.per_cpu_s or rate.per_s),
+        "utilisation_of_model": alone / window_s / (rate.per_cpu_s or rate.per_s),
         "utilisation": rate.utilisation(teraflop, together, cpu_s),
         "events": sum(plain["events"].values()),
     }

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from .model_promote import promote
-from .options import AllowPlugins, Tracking, say
+from .model_push import ModelSource, described, push
+from .options import AllowPlugins, Tracking, check_new, say
 
 group = typer.Typer(no_args_is_help=True, help="Look at models; exchange them with the original animal2vec.")
 OF_CLASS = ("F1", "precision", "recall", "labels")  # of `thresholds_from`: class -> number
-ModelSource = Annotated[
-    str,
-    typer.Argument(metavar="MODEL", help="A model's folder, or runs:/RUN_ID, models:/NAME@champion, models:/NAME/2."),
-]
 
 
 @group.command("import")
@@ -35,16 +33,22 @@ def import_(
     holds anything else is refused.
     """
     from a2v_data.storage import refuse_existing
+
+    refuse_existing(out)
+    import_into(out, file, ignore or ())
+
+
+def import_into(out: Path, file: Path, ignore: Collection[str] = (), origin: dict[str, Any] | None = None) -> None:
+    """Make the model folder `out` of a checkpoint, with what is known of its origin, and show it. Raises ValueError."""
     from a2v_model import save_model
     from a2v_model.original_checkpoint import import_checkpoint
     from a2v_model.summary import summarise
 
     from ..basics.progress import advancing, bar
 
-    refuse_existing(out)
     with bar("importing", 0, "tensors") as shown:
-        imported = import_checkpoint(file, ignore or (), advancing(shown))
-    save_model(imported.model, out, imported.provenance)
+        imported = import_checkpoint(file, ignore, advancing(shown))
+    save_model(imported.model, out, imported.provenance | (origin or {}))
     _show(out, summarise(out))
 
 
@@ -74,22 +78,27 @@ def export(
     tracking_uri: Tracking = None,
     allow_plugins: AllowPlugins = False,
 ) -> None:
-    """Write a checkpoint in the original's form.
+    """Write a checkpoint in the original's form, and its model card beside it (OUT.md).
 
     `a2v model import` reads it back to the same tensors and configuration. Fields that the original has no key for are
     kept beside its configuration and named.
     """
     from a2v_model import load_model
-    from a2v_model.checkpoints import read_description
     from a2v_model.original_checkpoint import export_checkpoint
 
+    from ..card.text import card_text
     from ..models import model_folder
 
+    card = out.with_suffix(".md")
+    check_new(card)
     with model_folder(model, tracking_uri) as folder:
-        provenance = read_description(folder).get("extra") or {}
+        description = described(model, folder, tracking_uri)
+        provenance = description.get("extra") or {}
         loaded = load_model(folder)
     told = export_checkpoint(loaded, out, _updates(provenance), provenance)
-    say(f"{out}: {out.stat().st_size / 1e6:.1f} MB, the weights under the original's names")
+    use = ["With the original animal2vec, or here: `a2v model import FILE.pt --out FOLDER`"]
+    card.write_text(card_text(description, out.stem, use), encoding="utf-8")
+    say(f"{out}: {out.stat().st_size / 1e6:.1f} MB, the weights under the original's names; its card: {card}")
     for line in told:
         say(f"  only a2v reads back  {line}")
 
@@ -218,7 +227,12 @@ def _origin(provenance: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("teacher", imported["teacher"]))
     if imported["dropped"]:
         rows.append(("left out", ", ".join(imported["dropped"])))
+    published = provenance.get("published")
+    if isinstance(published, dict):
+        rows += [("published as", f"doi:{published['doi']}"), ("licence", published["licence"])]
+        rows.append(("cite", published["citation"]))
     return rows + [("not taken over", note) for note in imported["not_taken_over"]]
 
 
+group.command("push")(push)
 group.command("promote")(promote)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from a2v_data.scheduling import Advance, Results, Run, Work, on_cores
+from a2v_data.scheduling import Advance, Results, Run, Work, in_a_child, on_cores
 from a2v_data.storage import file_digest
 from a2v_model import Detector, in_bfloat16, load_model
 from a2v_model.checkpoints import WEIGHTS
@@ -80,6 +80,8 @@ def _where(choice: Choice, model: Detector) -> tuple[Run, str, bool]:
 
     def run(work: Work, tasks: Sequence[Any], advance: Advance) -> Results:
         count = choice.processes or (GPU_PROCESSES if cuda else processes_for(model, tasks))
+        if count == 1 and not choice.processes:  # a recording may kill what reads it: that is not this process
+            return in_a_child(work, tasks, advance)
         return on_cores(count)(work, tasks, advance)
 
     return run, device, _bfloat16(choice.precision, device)

@@ -20,7 +20,7 @@ FRONT_END_S = 0.002  # and all else outside of them, for a second of audio (meas
 
 
 def processes_for(model: Detector, tasks: Sequence[PieceTask]) -> int:
-    """As many as have enough to do, at most one for each core; 1: the work is done in this process."""
+    """As many as have enough to do, at most one for each core; 1: one that begins at once, as a copy of this one."""
     each_s = cost_of_second(model, tasks[0].settings) if tasks else 0.0
     work_s, enough_s = 0.0, cores() * LEAST_WORK_S
     for task in tasks:

@@ -235,7 +235,7 @@ class _Call:
         job, choice, recording, name = self.job, self.choice, one.recording, one.recording.name
         pieces, classes = one.tasks.whole.of_all, job.model.classes
         blocks = partial(read_pieces, pieces)
-        features = partial(read_pieces, [task.features for task in one.tasks])
+        features = partial(read_pieces, [task.features for task in one.tasks] if choice.embeddings else [])
         frame_rate = job.model.frame_rate
         found = one.found or find_in(pieces, frame_rate, classes, job.settings)
         events, counts = found.events, np.bincount(found.events["class"], minlength=len(classes)).tolist()

@@ -71,6 +71,11 @@ def piece_bounds(windows: Windows, size: int) -> list[tuple[int, int]]:
     return [(first, min(first + size, len(windows))) for first in range(0, len(windows), size)]
 
 
+def piece_last(windows: Windows, size: int) -> tuple[int, int]:
+    """The last one of `piece_bounds`."""
+    return (len(windows) - 1) // size * size, len(windows)
+
+
 def piece_size(settings: PredictSettings, device: str) -> int:
     """Windows of a piece."""
     return max(1, round(PIECE_S.get(device, PIECE_S["cpu"]) / (settings.segment_s - settings.overlap_s)))

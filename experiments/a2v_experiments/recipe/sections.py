@@ -36,6 +36,7 @@ class DataConfig(PackConfig):
     sample_rate: Annotated[int, Field(ge=100, le=1_000_000)]
     synthetic: SyntheticConfig = SyntheticConfig()
     segment_s: float = Field(default=10.0, gt=0)
+    licence: str | None = Field(default=None, max_length=200, pattern=r"^\S(.*\S)?$", exclude_if=left_out)
 
 
 FITTED = ("window_s", "min_duration_s", "threshold")  # what `fit_events` decides

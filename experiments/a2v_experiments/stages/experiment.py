@@ -19,6 +19,7 @@ from ..store.lookup import share_prefix
 from ..store.tags import PRETRAINED, VARIANT
 from ..store.tracking import Store
 from ..training.probe_report import PROBE
+from .cards import write_cards
 from .code import record
 from .cross_fit import OTHER_FOLDS, cross_fit
 from .figures import log_experiment
@@ -92,10 +93,10 @@ def complete(
     }
     scores = over_seeds(by_seed)
     runs = {share: [result.run_id for folds in results.folds.values() for result in folds[share]] for share in scores}
-    reused = finished and all(
-        result.reused for folds in results.folds.values() for by_fold in folds.values() for result in by_fold
-    )
+    trained = [one for folds in results.folds.values() for by_fold in folds.values() for one in by_fold]
+    reused = finished and all(result.reused for result in trained)
     if not reused:
+        write_cards(context, trained + ([results.refit] if results.refit else []))
         _summarise(context, by_seed, results.heard)
         log_experiment(context, runs)
         if any(present_names(folds) for folds in scores.values()):
@@ -123,6 +124,7 @@ def _pretrained(context: Context, results: Results) -> Outcome:
     """The end of an experiment that only pretrains: where the model is, and how well it predicts."""
     assert results.pretrained is not None
     run_id = results.pretrained.run_id
+    write_cards(context, [results.pretrained])
     metrics = context.store.run(run_id).data.metrics
     kept = ("loss", "target_variance", "prediction_variance", "update", PROBE)
     context.store.log_metrics(context.parent, {f"pretrain/{key}": metrics[key] for key in kept if key in metrics})

@@ -10,11 +10,12 @@ from typing import Any
 
 from a2v_data.corpus import Corpus
 from a2v_data.folds import Folds as StratifiedFolds
+from a2v_data.licences import recorded_licences
 
 from ..recipe.event_classes import check_event_classes
 from ..recipe.sections import DataConfig, Recipe
 from ..store.lookup import finetune_runs_tag
-from ..store.tags import HEARD_LINE, REFIT_RUN
+from ..store.tags import HEARD_LINE, LICENCE, REFIT_RUN
 from . import inner, packing, refit, stages
 from .advice import advice_on, texts
 from .backbones import Backbone, find_backbone, kept_classes
@@ -107,7 +108,11 @@ class _Graph:
         return {**work, "inner": self.inner, "refit": self.refit}[step.spec.stage](context, step)
 
     def prepare(self, context: Context, step: Step[Any]) -> Result:
-        result, corpus = stages.prepare(context.for_all, step.spec, step.inputs["source"])
+        source = step.inputs["source"]
+        result, corpus = stages.prepare(context.for_all, step.spec, source)
+        data = context.recipe.data if not self.corpora else context.recipe.pretrain_source
+        if licence := data.licence or recorded_licences(source.folder):
+            context.store.tag(result.run_id, LICENCE, licence)  # also of a corpus that was packed before it was said
         if not self.corpora:
             check_event_classes(context.recipe, corpus.classes)  # before anything is trained
             check_weak(context.recipe, corpus)

@@ -196,8 +196,12 @@ def _chooses_by(recipe: Recipe, dump: Dump) -> dict[str, Any]:
 
 
 def experiment_config(recipe: Recipe, dump: Dump = whole) -> dict[str, Any]:
-    """What a whole experiment or trial is: all of its recipe but where it runs."""
-    return dump(with_rules(recipe), exclude={"ray", "sweep"})
+    """What a whole experiment or trial is: all of its recipe but where it runs and what its recordings may be used
+    for."""
+    return dump(
+        with_rules(recipe),
+        exclude={"ray": True, "sweep": True, "data": {"licence"}, "pretrain_data": {"licence"}},
+    )
 
 
 def experiment_spec(recipe: Recipe, sources: Sequence[str]) -> StageSpec:

@@ -292,13 +292,15 @@ class Store:
 
     def fetch(self, run_id: str, name: str, work: Path) -> str:
         """Local path of a run's artifact: the file itself where the store is local, else a copy under work/fetched.
+        name: also of a file in one, `model/model.json`.
 
         The work folder is where every worker of a cluster can read it. Raises UserError where it cannot be had.
         """
         try:
-            local = local_place(self.client, run_id, name)
-            if local and local.exists():
-                return str(local)
+            whole, _, inside = name.partition("/")
+            local = local_place(self.client, run_id, whole)
+            if local and (local / inside).exists():
+                return str(local / inside)
             return str(self._download(run_id, name, work / "fetched").resolve())
         except (MlflowException, OSError) as error:
             raise UserError(
@@ -310,9 +312,10 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         place = folder / run_id / name
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as aside:
-            model_id = model_of(self.client, run_id) if name == MODEL else None
+            whole, slash, inside = name.partition("/")
+            model_id = model_of(self.client, run_id) if whole == MODEL else None
             if model_id:
-                uri = self.client.get_logged_model(model_id).artifact_location
+                uri = f"{self.client.get_logged_model(model_id).artifact_location}{slash}{inside}"
                 found = self.outage.call(
                     PATIENCE_S, download_artifacts, artifact_uri=uri, dst_path=aside, tracking_uri=self.uri
                 )

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -153,7 +154,8 @@ class TrainingStep:
         self.average = Average(self.model, task.weight_average) if task.weight_average else None
         self._totals: dict[str, Tensor | float] = {}
         accelerated = group.device.type != "cpu"
-        self._ready = Ahead(self._make, self._following, accelerated if ahead is None else ahead)
+        made = partial(_make, task, config, group.device), partial(_following, config, group)
+        self._ready = Ahead(*made, accelerated if ahead is None else ahead)  # knows nothing of this: it would keep it
 
     def __call__(self, update: int) -> dict[str, float]:
         self.task.begin_update(update)
@@ -171,18 +173,6 @@ class TrainingStep:
         values = {"loss": step.loss_sum.detach(), "frames": step.frames, **step.sums}
         for key, value in values.items():
             self._totals[key] = self._totals.get(key, 0.0) + (value.double() if isinstance(value, Tensor) else value)
-
-    def _make(self, update: int, micro: int) -> Ready:
-        generator = generator_of(self.config.seed, update, micro)
-        batch = self.task.prepare(update, micro, generator)
-        return Ready(generator, pinned(batch) if self.group.device.type == "cuda" else batch)
-
-    def _following(self, update: int, micro: int) -> tuple[int, int] | None:
-        """The micro-batch of this worker after that one."""
-        own = self.group.own(self.config.micro_batches)
-        if micro + own.step < own.stop:
-            return update, micro + own.step
-        return (update + 1, own.start) if update + 1 < self.config.updates else None
 
     def finish(self, update: int) -> dict[str, float]:
         """Change the weights by the gradient of all micro-batches."""
@@ -213,18 +203,27 @@ class TrainingStep:
         return metrics
 
 
-def seeded(seed: int, update: int, micro: int) -> torch.Generator:
-    """The generator of one micro-batch; also seeds torch's global one, which dropout draws from.
+def _make(task: Task, config: LoopConfig, device: torch.device, update: int, micro: int) -> Ready:
+    """What a micro-batch is computed from."""
+    generator = generator_of(config.seed, update, micro)
+    batch = task.prepare(update, micro, generator)
+    return Ready(generator, pinned(batch) if device.type == "cuda" else batch)
 
-    Because every draw depends on (seed, update, micro-batch) only, a resumed run repeats exactly, and the number of
-    workers changes nothing but the order of summation.
-    """
-    seed_dropout(seed, update, micro)
-    return generator_of(seed, update, micro)
+
+def _following(config: LoopConfig, group: Group, update: int, micro: int) -> tuple[int, int] | None:
+    """The micro-batch of this worker after that one."""
+    own = group.own(config.micro_batches)
+    if micro + own.step < own.stop:
+        return update, micro + own.step
+    return (update + 1, own.start) if update + 1 < config.updates else None
 
 
 def generator_of(seed: int, update: int, micro: int) -> torch.Generator:
-    """What a micro-batch's reading, mixing, masks and layerdrop draw from, on the CPU."""
+    """What a micro-batch's reading, mixing, masks and layerdrop draw from, on the CPU.
+
+    Because every draw depends on (seed, update, micro-batch) only, here and in `seed_dropout`, a resumed run repeats
+    exactly, and the number of workers changes nothing but the order of summation.
+    """
     return torch.Generator().manual_seed(int.from_bytes(_digest(seed, update, micro)[:7], "big"))
 
 

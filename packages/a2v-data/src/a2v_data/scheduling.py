@@ -1,4 +1,4 @@
-"""The same work on many recordings: in this process, or on several cores.
+"""The same work on many recordings: in this process, in one beside it, or on several cores.
 
 A `Run` takes work(task, advance), tasks, and a callback that is told how much was done since the last call, in the
 unit that the work gives to `advance` (it calls it often: the call is also where a stopped run ends). It yields
@@ -19,7 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.context import SpawnContext
+from multiprocessing.context import BaseContext
 from typing import Any, Protocol
 
 Advance = Callable[[float], None]
@@ -66,25 +66,41 @@ def on_cores(count: int | None = None) -> Run:
     def run(work: Work, tasks: Sequence[Any], advance: Advance) -> Results:
         if min(processes, len(tasks)) <= 1:
             yield from in_this_process(work, tasks, advance)
-            return
-        waiting = deque(range(len(tasks)))
-        while waiting:
-            suspects: list[int] = []
-            yield from _until_broken(work, tasks, waiting, suspects, min(processes, len(waiting)), advance)
-            for position in suspects:  # one of them killed its process: each again, alone
-                again: list[int] = []
-                yield from _until_broken(work, tasks, deque([position]), again, 1, advance)
-                if again:
-                    yield position, Crash()
+        else:
+            yield from _in_processes(work, tasks, processes, multiprocessing.get_context("spawn"), advance)
 
     return run
 
 
+def in_a_child(work: Work, tasks: Sequence[Any], advance: Advance) -> Results:
+    """One task after another, in a process beside this one, which outlives it where a task kills it. On Linux it is a
+    copy of this one and begins at once: for work on the processor only, as a GPU cannot be copied."""
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    yield from _in_processes(work, tasks, 1, context, advance)
+
+
+def _in_processes(work: Work, tasks: Sequence[Any], processes: int, context: BaseContext, advance: Advance) -> Results:
+    waiting = deque(range(len(tasks)))
+    while waiting:
+        suspects: list[int] = []
+        yield from _until_broken(work, tasks, waiting, suspects, min(processes, len(waiting)), context, advance)
+        for position in suspects:  # one of them killed its process: each again, alone
+            again: list[int] = []
+            yield from _until_broken(work, tasks, deque([position]), again, 1, context, advance)
+            if again:
+                yield position, Crash()
+
+
 def _until_broken(
-    work: Work, tasks: Sequence[Any], waiting: deque[int], suspects: list[int], processes: int, advance: Advance
+    work: Work,
+    tasks: Sequence[Any],
+    waiting: deque[int],
+    suspects: list[int],
+    processes: int,
+    context: BaseContext,
+    advance: Advance,
 ) -> Results:
     """Take tasks from `waiting` until it is empty or a process dies; then `suspects` has those that were begun."""
-    context = multiprocessing.get_context("spawn")
     done, stop = context.Value("d", 0.0), context.Event()
     told, broken = 0.0, False
     with _one_thread_each(), _pool(processes, context, done, stop) as pool:
@@ -115,7 +131,7 @@ def _until_broken(
 
 
 @contextmanager
-def _pool(processes: int, context: SpawnContext, done: Any, stop: Any) -> Iterator[ProcessPoolExecutor]:
+def _pool(processes: int, context: BaseContext, done: Any, stop: Any) -> Iterator[ProcessPoolExecutor]:
     """A pool whose processes end soon after the block was left by an error or Ctrl-C."""
     pool = ProcessPoolExecutor(processes, context, _begin, (done, stop))
     try:

@@ -4,8 +4,11 @@ Contract: both files are written into a temporary sibling folder, flushed to dis
 so a folder of the given name is complete or absent; an existing one is replaced, and a crash between the two
 renames leaves the old one under `.NAME.old-*`. `model.json` holds the format version, kind (pretrained or
 detector), configurations, classes, sample rate, frame rate, parameter counts, a detector's thresholds, the
-caller's provenance, and which plugins the model has, whose source lies in `plugins/NAME/`. `write_thresholds` is the
-only thing that changes a file of a folder that is in place: it puts a whole new `model.json` there by rename.
+caller's provenance, and which plugins the model has, whose source lies in `plugins/NAME/`. `write_thresholds` and
+`write_card` are all that changes a file of a folder that is in place: by rename, a whole new `model.json` at once.
+
+In a folder as the Hugging Face Hub has models (`a2v model push`) the description is called `config.json`; everything
+here reads such a folder too.
 """
 
 import json
@@ -28,6 +31,7 @@ from a2v_model.saved_plugins import load_brought, plugins_of, write_plugins
 
 FORMAT_VERSION = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+HUB_DESCRIPTION = "config.json"  # what the Hub reads, with the same content
 
 
 def describe(model: Pretrainer | Detector, extra: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -91,9 +95,16 @@ def _put_in_place(aside: Path, folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def description_path(folder: str | os.PathLike[str]) -> Path:
+    """The file of a model's folder that describes it, there or not: `model.json`, or `config.json` where only that is
+    there."""
+    own, hub = Path(folder) / DESCRIPTION, Path(folder) / HUB_DESCRIPTION
+    return hub if hub.is_file() and not own.is_file() else own
+
+
 def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content of `model.json`; ValueError where it is missing, unreadable or of a newer format."""
-    path = Path(folder) / DESCRIPTION
+    """What describes a model (`description_path`); ValueError where it is missing, unreadable or of a newer format."""
+    path = description_path(folder)
     if ":/" in str(folder) and not path.is_file():
         raise ValueError(f"{folder}: is a URI, not a folder; a2v_experiments.models.load_model fetches it from MLflow")
     if Path(folder).is_file():
@@ -124,12 +135,23 @@ def write_thresholds(
     thresholds_from: how and on what they were chosen (anything JSON can hold): event settings, protocol, recordings.
     ValueError, before anything is written, where the folder is no detector or a class or value does not fit.
     """
-    description = read_description(folder)
-    path = Path(folder) / DESCRIPTION
+    description, path = read_description(folder), description_path(folder)
     if description["kind"] != "detector":
         raise ValueError(f"{path}: a {description['kind']} model knows no classes, so it has no thresholds")
     description |= {"thresholds": dict(thresholds), "thresholds_from": dict(thresholds_from)}
     check_thresholds(description["thresholds"], description["classes"])
+    _replace(path, description)
+
+
+def write_card(folder: str | os.PathLike[str], card: Mapping[str, Any]) -> dict[str, Any]:
+    """Write what is known of a model's making (`card`: anything JSON can hold) into its description; replaces what
+    stood there, weights and all else stay. Returns the description. ValueError where the folder has none."""
+    description = read_description(folder) | {"card": dict(card)}
+    _replace(description_path(folder), description)
+    return description
+
+
+def _replace(path: Path, description: Mapping[str, Any]) -> None:
     aside = path.with_name(f".{path.name}.new-{uuid.uuid4().hex[:8]}")
     try:
         aside.write_text(json.dumps(description, indent=1) + "\n")
@@ -149,7 +171,8 @@ def check_thresholds(thresholds: Mapping[str, float], classes: Sequence[str]) ->
 
 
 def load_model(folder: str | os.PathLike[str], allow_plugins: bool | Collection[str] = False) -> Pretrainer | Detector:
-    """The model that `save_model` wrote, on the CPU in eval mode; ValueError (one line) if it cannot.
+    """The model of a folder that `save_model` or `a2v model push` wrote, on the CPU in eval mode; ValueError (one line)
+    if it cannot.
 
     allow_plugins: whether code that the model brings may be run (all of it, or plugins of these digests), beside what
     is loaded in this process already and what A2V_ALLOW_PLUGINS=1 allows. Without, a model of which it is the front end
@@ -164,7 +187,7 @@ def load_model(folder: str | os.PathLike[str], allow_plugins: bool | Collection[
         model = _build(description)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         line = " ".join(str(error).split())
-        raise ValueError(f"{Path(folder) / DESCRIPTION}: cannot build the model: {line}") from error
+        raise ValueError(f"{description_path(folder)}: cannot build the model: {line}") from error
     try:
         load_exactly(model, load_file(weights))
     except (SafetensorError, ValueError) as error:

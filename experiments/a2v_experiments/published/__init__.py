@@ -1,0 +1,1 @@
+"""Published checkpoints: found in their repository, downloaded, checked."""

@@ -27,8 +27,8 @@ QUICK = frozenset(
     f"test_experiments_{name}.py"
     for name in (
         "answer", "bench_results", "cli", "code", "data_annotations", "data_import", "evaluate", "fingerprint",
-        "inference", "left_out", "links", "model_fetch", "model_names", "name_groups", "one_reader", "ordered", "pinned",
-        "plugins",
+        "inference", "left_out", "links", "model_fetch", "model_names", "name_groups", "one_reader", "ordered",
+        "pinned", "plugins",
         "predict_settings", "predict_stream", "recipe", "review_export", "review_report", "review_server",
         "review_state", "review_suggest", "scale", "segments", "short_recordings", "submission", "suggest",
         "sweep_config", "validation_split",

@@ -98,7 +98,7 @@ def test_receptive_field_of_an_ear() -> None:
     ear = _ear().eval()
     wave = _noise(1, 8000).requires_grad_()
     x_BFT = torch.log(ear.energies(wave) + SMALLEST_ENERGY)
-    ear.stem(x_BFT)[0, 50].square().sum().backward()
+    ear.stem(x_BFT[:, None])[0, 50].square().sum().backward()
     assert wave.grad is not None
     moved = wave.grad[0].nonzero().flatten()
     assert abs(int(moved[-1] - moved[0]) + 1 - receptive_field(ear.config)) <= 1  # the window's first sample is 0

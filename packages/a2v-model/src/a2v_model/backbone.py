@@ -4,6 +4,7 @@ Shapes: B segments, N samples, T frames, S frames of the encoder (T where it doe
 """
 
 from collections.abc import Iterator
+from copy import copy
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,18 @@ class Backbone(nn.Module):
         factor, dim = config.downsampling, config.encoder.dim
         self.downsampling = Downsampling(dim, factor) if factor > 1 else None
         self.upsampling = Upsampling(dim, factor) if factor > 1 else None
+
+    def for_rate(self, sample_rate: int) -> "Backbone":
+        """What hears recordings of `sample_rate` Hz, with the same weights: see `EarConfig.at`. Itself where that is no
+        other, so for all models without `any_rate`."""
+        front_end = self.config.front_end
+        own = front_end.at(sample_rate) if isinstance(front_end, EarConfig) else front_end
+        if own is front_end:
+            return self
+        view = copy(self)
+        view.config = self.config.model_copy(update={"front_end": own})
+        view._modules = {**self._modules, "front_end": self.front_end.at(own)}
+        return view
 
     @property
     def transformer(self) -> Encoder:

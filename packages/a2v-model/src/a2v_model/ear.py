@@ -8,8 +8,9 @@ filters, squares and pools in time). The band edges stay the parameters, as in S
 Shapes: B segments, N samples, T frames, F bands, K taps, Q frequencies, C channels.
 """
 
+from copy import copy
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,16 @@ from a2v_model.sinc import mel_edges_hz
 SMALLEST_ENERGY = 1e-6  # of a waveform with unit variance; the quantisation of 16 bits lies below it
 LEVELS = (-4.0, 8.0)  # in units of exp(2): -35 to +69 dB around the level
 TIME_MASK_S = 0.06
+NARROW = 0.5  # of the segments in training, with `any_rate`, lose their highest bands
+
+Part = TypeVar("Part", bound=nn.Module)
+
+
+def _view(module: Part) -> Part:
+    """A module with the same parameters and parts, and buffers and settings of its own."""
+    view = copy(module)
+    view._buffers, view._modules = dict(module._buffers), dict(module._modules)
+    return view
 
 
 class EarFilters(nn.Module):
@@ -35,18 +46,34 @@ class EarFilters(nn.Module):
         super().__init__()
         self.time_s: Tensor
         self.window: Tensor
-        self.sample_rate, self.kernel = config.sample_rate, config.taps
+        self.highest_hz = config.sample_rate / 2
         edges = mel_edges_hz(config.filters + 1, config.minimum_hz, config.sample_rate / 2)
         self.low_khz = nn.Parameter(edges[:-2].float() / 1000, requires_grad=config.learned)
         self.band_khz = nn.Parameter((edges[2:] - edges[:-2]).float() / 1000, requires_grad=config.learned)
-        half = config.taps // 2
-        self.register_buffer("time_s", torch.arange(-half, half + 1) / config.sample_rate, persistent=False)
-        self.register_buffer("window", torch.hamming_window(config.taps, periodic=False), persistent=False)
+        self._sample(config)
+
+    def _sample(self, config: EarConfig, device: torch.device | None = None) -> None:
+        """When the taps of the impulse responses are, and their window."""
+        self.sample_rate, half = config.sample_rate, config.taps // 2
+        time_s = torch.arange(-half, half + 1, device=device) / config.sample_rate
+        self.register_buffer("time_s", time_s, persistent=False)
+        window = torch.hamming_window(config.taps, periodic=False, device=device)
+        self.register_buffer("window", window, persistent=False)
+
+    def at(self, config: EarConfig) -> "EarFilters":
+        """The same bands, sampled at another rate; the parameters are shared."""
+        view = _view(self)
+        view._sample(config, self.time_s.device)
+        return view
+
+    def heard(self) -> Tensor:
+        """bool (F,): the bands that lie below half the sample rate."""
+        return self.bands_hz()[1] <= self.sample_rate / 2
 
     def bands_hz(self) -> tuple[Tensor, Tensor]:
         """Lower and upper edge of every band in Hz, each (F,)."""
         low = 1000 * self.low_khz.float().abs()
-        high = (low + 1000 * self.band_khz.float().abs()).clamp(max=self.sample_rate / 2)
+        high = (low + 1000 * self.band_khz.float().abs()).clamp(max=self.highest_hz)
         return low, high
 
     def filters(self) -> Tensor:
@@ -62,15 +89,26 @@ class BandEnergies(nn.Module):
 
     def __init__(self, config: EarConfig) -> None:
         super().__init__()
-        self.config = config
         self.window: Tensor
         self.weight_Q: Tensor
         self.filters = EarFilters(config)
-        self.register_buffer("window", torch.hann_window(config.energy_window), persistent=False)
-        weight_Q = torch.full((config.transform // 2 + 1,), 2.0)  # of both signs of a frequency
+        self._sample(config)
+
+    def _sample(self, config: EarConfig, device: torch.device | None = None) -> None:
+        """The window of a frame, and what a frequency of the Fourier transform counts."""
+        self.config = config
+        self.register_buffer("window", torch.hann_window(config.energy_window, device=device), persistent=False)
+        weight_Q = torch.full((config.transform // 2 + 1,), 2.0, device=device)  # of both signs of a frequency
         weight_Q[[0, -1]] = 1.0
         weight_Q /= config.transform * self.window.square().sum()
         self.register_buffer("weight_Q", weight_Q, persistent=False)
+
+    def at(self, config: EarConfig) -> "BandEnergies":
+        """The same bands of sound at another rate; the parameters are shared."""
+        view = _view(self)
+        view.filters = self.filters.at(config)
+        view._sample(config, self.window.device)
+        return view
 
     def forward(self, waveform_BN: Tensor) -> Tensor:
         config = self.config
@@ -124,15 +162,14 @@ class Stem(Recomputing):
 
     def __init__(self, config: EarConfig) -> None:
         super().__init__()
-        channels = (1, *config.stem)
+        channels = (2 if config.any_rate else 1, *config.stem)
         self.convs = nn.ModuleList(
             nn.Conv2d(before, after, 3, padding=1, bias=False) for before, after in pairwise(channels)
         )
         self.norms = nn.ModuleList(BatchNorm(after) for after in config.stem)
 
-    def forward(self, x_BFT: Tensor, valid_BT: Tensor | None = None) -> Tensor:
-        """(B, F, T) -> (B, T, C). Frames that are not valid stay 0 throughout, as what lies beyond an end."""
-        x_BCFT = x_BFT[:, None]
+    def forward(self, x_BCFT: Tensor, valid_BT: Tensor | None = None) -> Tensor:
+        """(B, inputs, F, T) -> (B, T, C). Frames that are not valid stay 0 throughout, as what lies beyond an end."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x_BCFT = self.part(self._layer, conv, norm, x_BCFT)
             if valid_BT is not None:
@@ -162,6 +199,12 @@ class Ear(nn.Module):
     def filters(self) -> EarFilters:
         return self.energies.filters
 
+    def at(self, config: EarConfig) -> "Ear":
+        """What hears sound at another rate, as `EarConfig.at` says; the parameters are shared."""
+        view = _view(self)
+        view.config, view.energies = config, self.energies.at(config)
+        return view
+
     def forward(
         self, waveform_BN: Tensor, lengths: Tensor | None = None, generator: torch.Generator | Tensor | None = None
     ) -> Tensor:
@@ -178,12 +221,24 @@ class Ear(nn.Module):
             waveform_BN = waveform_BN * inside_BN  # a frame's window reaches beyond the item's end
         with torch.autocast(waveform_BN.device.type, enabled=False):
             x_BFT = self.loudness(waveform_BN.float(), valid_BT)
+        mask_BFT = None
         if self.training and generator is not None:
             if isinstance(generator, torch.Generator):
                 generator = self.draw_mask(len(x_BFT), x_BFT.shape[2], generator)
-            mask_BFT: Tensor = generator
-            x_BFT = x_BFT * mask_BFT.to(x_BFT.device, non_blocking=True)
-        return self.stem(x_BFT, valid_BT)
+            mask_BFT = generator.to(x_BFT.device, non_blocking=True)
+            x_BFT = x_BFT * mask_BFT.clamp(min=0)
+        return self.stem(self._inputs(x_BFT, mask_BFT, valid_BT), valid_BT)
+
+    def _inputs(self, x_BFT: Tensor, mask_BFT: Tensor | None, valid_BT: Tensor | None) -> Tensor:
+        """The stem's (B, 1, F, T), or with `any_rate` (B, 2, F, T): loudness, and 1 where a band is heard."""
+        if not self.config.any_rate:
+            return x_BFT[:, None]
+        heard_BFT = self.filters.heard().to(x_BFT.dtype)[None, :, None].expand_as(x_BFT)
+        if mask_BFT is not None:
+            heard_BFT = heard_BFT * (mask_BFT >= 0)
+        if valid_BT is not None:
+            heard_BFT = heard_BFT * valid_BT[:, None]
+        return torch.stack([x_BFT * heard_BFT, heard_BFT], 1)
 
     def loudness(self, waveform_BN: Tensor, valid_BT: Tensor | None = None) -> Tensor:
         """(B, F, T): log energy over the band's level, in units of exp(2), within LEVELS; 0 is the level."""
@@ -203,7 +258,7 @@ class Ear(nn.Module):
 
     def draw_mask(self, batch: int, frames: int, generator: torch.Generator) -> Tensor:
         """(B, F, T) on the CPU: 1, and 0 in masked bands and frames, where a sound is as loud as its surroundings (Park
-        et al. 2019)."""
+        et al. 2019); -1 where bands are taken for those above half the rate of a recording."""
         config, bands = self.config, self.config.filters
         mask_BFT = torch.ones(batch, bands, frames)
         longest = min(round(TIME_MASK_S * config.frame_rate), frames - 1)
@@ -220,4 +275,6 @@ class Ear(nn.Module):
                 width = 1 + draw(longest)
                 first = draw(frames - width + 1)
                 row_FT[:, first : first + width] = 0
+            if config.any_rate and float(torch.rand((), generator=generator)) < NARROW:
+                row_FT[bands - draw(bands // 2 + 1) :] = -1
         return mask_BFT

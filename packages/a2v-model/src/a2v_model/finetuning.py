@@ -72,7 +72,8 @@ class Detector(Inference):
         sample_rate, Hz: what the waveform has, to be checked against the model's. A list of waveforms, of any lengths,
         gives a list of results, each as if it had been alone. Raises ValueError as `embed`.
         """
-        return self._each(waveform, sample_rate, lambda x_BN: self(x_BN)[0].sigmoid())
+        model = self._for(sample_rate)
+        return model._each(waveform, sample_rate, lambda x_BN: model(x_BN)[0].sigmoid())
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> None:
         """Take the backbone from the state_dict of a Pretrainer (its student), Detector or Backbone.

@@ -180,7 +180,7 @@ def _waveform(config: FrontEndConfig, segments: int, samples: int) -> Iterator[_
 
 def _ear(config: EarConfig, frames: int) -> Iterator[_Layer]:
     """`frames`: of all segments together."""
-    points, bands, channels = config.transform, config.filters, 1
+    points, bands, channels = config.transform, config.filters, 2 if config.any_rate else 1
     yield _Layer("front_end", 2.5 * points * math.log2(points) * frames, learns=False)
     yield replace(_linear("front_end", frames, points // 2 + 1, bands), learns=config.learned)
     for filters in config.stem:

@@ -132,6 +132,8 @@ class EarConfig(Config):
     band's level is the `level_quantile` of its log energies in a segment. stem: channels of the 3 x 3 convolutions,
     after each of which neighbouring bands are pooled in pairs. Masks on the bands, in training: up to `band_masks` of
     up to an eighth of the bands each; with probability `time_mask_probability` one of at most 60 ms.
+    any_rate: recordings are heard at their own rate (`at`), with the bands up to half of it; a second input of the stem
+    says which these are, and in training every other segment loses up to half of its bands, the highest.
     """
 
     kind: Literal["ear"] = "ear"
@@ -146,6 +148,7 @@ class EarConfig(Config):
     stem: tuple[int, ...] = (8, 16, 24, 32)
     band_masks: int = Field(default=2, ge=0)
     time_mask_probability: Probability = 0.3
+    any_rate: bool = Field(default=False, exclude_if=lambda any_rate: not any_rate)  # off is in no dump
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -167,6 +170,19 @@ class EarConfig(Config):
                 "between frames would be missed"
             )
         return self
+
+    def at(self, sample_rate: int) -> Self:
+        """What hears recordings of `sample_rate` Hz: kernel, hop and window as long in seconds, to a sample. Itself
+        without `any_rate`, and of a rate that leaves no band (such recordings are resampled to its own rate)."""
+        if not self.any_rate or sample_rate == self.sample_rate or self.minimum_hz >= sample_rate / 4:
+            return self
+        times = sample_rate / self.sample_rate
+        hop = max(1, round(times * self.stride))
+        sizes = {
+            "kernel": max(3, 2 * round(times * (self.taps + 1) / 2) - 1), "hop": hop,
+            "window": max(hop, round(times * self.energy_window)),
+        }  # fmt: skip
+        return self.model_copy(update={"sample_rate": sample_rate, **sizes})
 
     @property
     def taps(self) -> int:

@@ -7,9 +7,10 @@ from 0 through the prenet and then the main blocks; negative numbers count from 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from numbers import Real
 from operator import index
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -68,8 +69,9 @@ def _tensor(waveform: Waveform) -> Tensor:
 
 
 class Inference(nn.Module, ABC):
-    """Methods that Pretrainer and Detector share. Every waveform is one channel at the model's `sample_rate` (Hz); it
-    is normalised here, as one segment, to zero mean and unit variance. Nothing is masked, dropout is off.
+    """Methods that Pretrainer and Detector share. Every waveform is one channel at the model's `sample_rate` (Hz), or
+    with `front_end.any_rate` at any that is given; it is normalised here, as one segment, to zero mean and unit
+    variance. Nothing is masked, dropout is off.
 
     Models were trained on segments of about 10 s; longer waveforms work, with costs that grow with the square of their
     length. ValueError, in one line, for a wrong sample rate, more than one channel, NaN, or too short a waveform.
@@ -86,6 +88,22 @@ class Inference(nn.Module, ABC):
     @abstractmethod
     def averaged(self) -> int:
         """How many of the last main blocks' results are averaged into the features that a head sees."""
+
+    def for_rate(self, sample_rate: float) -> Self:
+        """This model for recordings of `sample_rate` Hz, sharing its weights: with `front_end.any_rate` one that hears
+        them as they are. Else itself; its `sample_rate` says what they are to be resampled to."""
+        own = self.inner.for_rate(int(sample_rate)) if sample_rate == int(sample_rate) else self.inner
+        if own is self.inner:
+            return self
+        view = copy(self)
+        view.model_config = self.model_config.model_copy(update={"front_end": own.config.front_end})
+        view._modules = {name: own if part is self.inner else part for name, part in self._modules.items()}
+        return view
+
+    def _for(self, sample_rate: float | None) -> Self:
+        """`for_rate`, of what a caller says of a waveform, which is checked elsewhere."""
+        known = isinstance(sample_rate, Real) and np.isfinite(float(sample_rate))
+        return self.for_rate(float(sample_rate)) if known and sample_rate is not None else self
 
     @property
     def sample_rate(self) -> int:
@@ -123,6 +141,9 @@ class Inference(nn.Module, ABC):
         Raises ValueError as said above, where a layer does not exist, and for any layer of a model without a
         transformer.
         """
+        model = self._for(sample_rate)
+        if model is not self:
+            return model.embed(waveform, sample_rate, layers)
         if layers is None and not isinstance(self.inner.encoder, Encoder):  # convolutions: one result, which heads see
             return self._each(
                 waveform, sample_rate, lambda x_BN: self.inner.contextualise(self.inner.features(x_BN))[0][0].float()
@@ -166,6 +187,10 @@ class Inference(nn.Module, ABC):
         Row i holds the weights, which sum to 1, with which frame i looks at every frame. layers, heads: numbers to
         keep (None: all). Raises ValueError as `embed`, when the first map is asked for.
         """
+        model = self._for(sample_rate)
+        if model is not self:
+            yield from model.attention_maps(waveform, sample_rate, layers, heads)
+            return
         wanted = range(self.layer_count) if layers is None else self._chosen(layers)
         kept = None if heads is None else _numbers("head", heads, self.inner.transformer.config.heads)
         x_N = checked_waveform(waveform, self.model_config.front_end, sample_rate)

@@ -16,7 +16,7 @@ from a2v_experiments.predict import stream as predict_stream
 from a2v_experiments.predict.api import events_of_waveform, predict
 from a2v_experiments.predict.settings import settings_for
 from a2v_experiments.predict.stream import Sound, piece_bounds, piece_frames, piece_outputs, windows_of
-from a2v_model import Detector, normalise
+from a2v_model import PRESETS, Detector, EarConfig, normalise
 from experiments_predict import CLASSES, THRESHOLDS, make_detector, save_detector, sound
 from experiments_world import RATE, STRIDE
 
@@ -75,6 +75,49 @@ def test_pieces_are_the_whole_recording_resampled_and_windowed(detector, rate):
     given = Sound.of_waveform(wave, rate)
     for size, batch in ((1, 1), (3, 2), (100, 8)):
         np.testing.assert_allclose(in_pieces(detector, given, size, batch), expected, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def any_rate() -> Detector:
+    """One that hears every rate, with thresholds amid its likelihoods."""
+    torch.manual_seed(0)
+    model, _, finetune, _ = PRESETS["tiny"]
+    front_end = EarConfig(sample_rate=RATE, any_rate=True)
+    found = Detector(model.model_copy(update={"front_end": front_end}), finetune, CLASSES).eval()
+    with torch.no_grad():
+        logits_TC = found(normalise(torch.from_numpy(sound(6.0))[None]))[0]
+        scale_C = 2 / logits_TC.std(0)
+        found.head.weight.mul_(scale_C[:, None])
+        found.head.bias.copy_((found.head.bias - logits_TC.mean(0)) * scale_C)
+    found.thresholds_from = {"method": "avg", "window_s": 0.05, "segment_s": 1.0, "overlap_s": 0.3}
+    return found
+
+
+@pytest.mark.parametrize("rate", [2 * RATE, 44_100, 48_000])
+def test_a_model_that_hears_any_rate_hears_recordings_as_they_are(monkeypatch, any_rate, rate):
+    """Nothing is resampled, and the calls are those of the same sound at the model's own rate, to a frame."""
+    given = Sound.of_waveform(sound(6.3, seed=1, rate=rate), rate)
+    read = predict_stream.stretch_blocks
+
+    def not_resampled(*given):
+        assert given[2] == given[5] == rate
+        return read(*given)
+
+    monkeypatch.setattr(predict_stream, "stretch_blocks", not_resampled)
+    settings, _ = settings_for(any_rate, precision="float32")
+    assert len(windows_of(given, any_rate, settings)) == 9 and windows_of(given, any_rate, settings).frames == 630
+    whole = in_pieces(any_rate, given, 3, 2)
+    np.testing.assert_allclose(whole, in_pieces(any_rate, given, 100, 8), atol=1e-5)
+    events = events_of_waveform(any_rate, sound(6.3, seed=1, rate=rate), rate, settings)
+    expected = find_events(whole, 100.0, settings.events, classes=CLASSES)
+    assert len(events) == len(expected) > 3 and events["offset_s"].max() <= 6.3
+
+
+def test_a_rate_without_whole_samples_in_a_frame_is_resampled_by_little(any_rate):
+    given = Sound.of_waveform(sound(6.3, seed=1, rate=22_050), 22_050)
+    settings, _ = settings_for(any_rate, precision="float32")
+    assert any_rate.for_rate(22_050).sample_rate == 22_000
+    assert len(in_pieces(any_rate, given, 3, 2)) == windows_of(given, any_rate, settings).frames == 630
 
 
 def test_reading_in_other_blocks_changes_nothing(monkeypatch, detector):

@@ -145,7 +145,7 @@ def hear(
 
 def _hear_recording(task: _Task, advance: Advance) -> AudioError | None:
     """Write a recording's units; returns what is wrong with it."""
-    front_end = _model(task.model, task.device, task.plugins).model_config.front_end
+    front_end = _model(task.model, task.device, task.plugins).for_rate(task.info.rate).model_config.front_end
     frames = -(-resampled_length(task.info.samples, task.info.rate, front_end.sample_rate) // front_end.stride)
     shape = (-(-frames // task.about.frames), task.about.dim + len(task.about.classes))
     try:

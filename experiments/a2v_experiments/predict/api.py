@@ -99,14 +99,13 @@ def events_of_waveform(
     `model.classes`, `onset_s` and `offset_s` are seconds from its start, `likelihood` is in [0, 1].
 
     Full scale is 1, or the largest number of an integer type. sample_rate: Hz, whole; another one than the model's is
-    resampled. settings: `settings_for(model)` by
-    default. Raises ValueError, in one line, for a wrong rate, several channels, NaN, or less than one frame of sound.
+    resampled, where the model does not hear it as it is. settings: `settings_for(model)` by default. Raises ValueError, in one line, for a wrong rate, several channels, NaN, or less than one frame of sound.
     """
-    front_end = model.model_config.front_end
     if isinstance(sample_rate, bool) or not isinstance(sample_rate, Real) or not 1 <= sample_rate < 1e9:
         raise ValueError(f"sample_rate = {sample_rate!r}: expected Hz, a number from 1")
     if float(sample_rate) != int(sample_rate):
         raise ValueError(f"sample_rate = {float(sample_rate):g} Hz: expected a whole number")
+    front_end = model.for_rate(sample_rate).model_config.front_end
     samples_N = _full_scale(waveform, checked_waveform(waveform, front_end).cpu().numpy())
     if resampled_length(len(samples_N), int(sample_rate), front_end.sample_rate) < front_end.shortest:
         least_s = front_end.shortest / front_end.sample_rate
@@ -135,7 +134,7 @@ def events_of_sound(model: Detector, sound: Sound, settings: PredictSettings | N
         for piece in piece_bounds(windows, piece_size(settings, device))
         for likelihood_TC, _ in piece_outputs(model, sound, windows, piece, settings, at_once(windows, device))
     ]
-    return events_of_likelihoods(lambda: parts, model.frame_rate, model.classes, settings)
+    return events_of_likelihoods(lambda: parts, model.for_rate(sound.rate).frame_rate, model.classes, settings)
 
 
 def events_of_likelihoods(

@@ -187,7 +187,7 @@ class _Call:
 
     def _opened(self, recording: Recording) -> _Open:
         job, choice, info = self.job, self.choice, recording.info
-        front_end = job.model.model_config.front_end
+        front_end = job.model.for_rate(info.rate).model_config.front_end
         samples = resampled_length(info.samples, info.rate, front_end.sample_rate)
         windows = Windows.of(samples, front_end, job.settings.segment_s, job.settings.overlap_s)
         stamp = stamp_of(recording, choice.channel)
@@ -236,7 +236,7 @@ class _Call:
         pieces, classes = one.tasks.whole.of_all, job.model.classes
         blocks = partial(read_pieces, pieces)
         features = partial(read_pieces, [task.features for task in one.tasks] if choice.embeddings else [])
-        frame_rate = job.model.frame_rate
+        frame_rate = job.model.for_rate(one.recording.info.rate).frame_rate
         found = one.found or find_in(pieces, frame_rate, classes, job.settings)
         events, counts = found.events, np.bincount(found.events["class"], minlength=len(classes)).tolist()
         info = recording.info

@@ -1,6 +1,6 @@
 """Likelihoods of a recording of any length, window by window, in constant memory.
 
-A recording is resampled as a whole: what is read for a piece of it reaches as far beyond the piece as the filter does.
+A recording that the model does not hear at its own rate is resampled as a whole: what is read for a piece of it reaches as far beyond the piece as the filter does.
 Its windows are worked on in pieces at fixed places, each by one process, so that neither the number of workers nor an
 interruption changes a bit of the result.
 
@@ -60,8 +60,8 @@ class Spent:
 
 
 def windows_of(sound: Sound, model: Detector, settings: PredictSettings) -> Windows:
-    """The windows of a recording, resampled to the model's rate."""
-    front_end = model.model_config.front_end
+    """The windows of a recording at the rate at which the model hears it."""
+    front_end = model.for_rate(sound.rate).model_config.front_end
     samples = resampled_length(sound.samples, sound.rate, front_end.sample_rate)
     return Windows.of(samples, front_end, settings.segment_s, settings.overlap_s)
 
@@ -98,7 +98,7 @@ def piece_outputs(
 ) -> Iterator[tuple[Frames, Frames | None]]:
     """Likelihoods (T, C), and with_features the features (T, D), of a piece's windows in order, those frames that each
     gives. Raises `AudioError` where the sound cannot be read."""
-    spent = spent or Spent()
+    spent, model = spent or Spent(), model.for_rate(sound.rate)
     for index, waveform_BN, lengths_B in _batches(model, sound, windows, piece, batch):
         begun = time.perf_counter()
         likelihood_BTC, features_BTD = window_outputs(model, waveform_BN, lengths_B, settings.precision, with_features)

@@ -152,7 +152,7 @@ def predict_piece(task: PieceTask, advance: Advance) -> PieceDone | AudioError |
                 left_s -= each_s
             for file in files:
                 file.flush()
-        spent.found = find_when_whole(task, model.frame_rate, model.classes)
+        spent.found = find_when_whole(task, model.for_rate(task.info.rate).frame_rate, model.classes)
         spent.all_s = time.perf_counter() - begun
         return spent
     except AudioError as error:

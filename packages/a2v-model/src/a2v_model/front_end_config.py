@@ -172,17 +172,19 @@ class EarConfig(Config):
         return self
 
     def at(self, sample_rate: int) -> Self:
-        """What hears recordings of `sample_rate` Hz: kernel, hop and window as long in seconds, to a sample. Itself
-        without `any_rate`, and of a rate that leaves no band (such recordings are resampled to its own rate)."""
-        if not self.any_rate or sample_rate == self.sample_rate or self.minimum_hz >= sample_rate / 4:
+        """What hears recordings of `sample_rate` Hz, at that rate or, so that frames stay as long, the nearest of whole
+        samples a frame (22 000 for 22 050 Hz): kernel and window as long in seconds, to a sample. Itself without
+        `any_rate`, and of a rate that leaves no band. What it hears, its `sample_rate`, is for others to give it."""
+        hop = round(sample_rate / self.frame_rate)
+        rate, rest = divmod(hop * self.sample_rate, self.stride)
+        if not self.any_rate or rest or rate == self.sample_rate or self.minimum_hz >= rate / 4:
             return self
-        times = sample_rate / self.sample_rate
-        hop = max(1, round(times * self.stride))
+        times = rate / self.sample_rate
         sizes = {
             "kernel": max(3, 2 * round(times * (self.taps + 1) / 2) - 1), "hop": hop,
             "window": max(hop, round(times * self.energy_window)),
         }  # fmt: skip
-        return self.model_copy(update={"sample_rate": sample_rate, **sizes})
+        return self.model_copy(update={"sample_rate": rate, **sizes})
 
     @property
     def taps(self) -> int:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 class Corpus:
     """Recordings with their labels, memory-mapped. `packed` is the store itself (a2v_data.corpus), `classes` and
-    `sample_rate` (Hz) are its; `problems` and `notices` are lines on what was left out or is odd."""
+    `sample_rate` (Hz, the highest where recordings kept their own: `rate`) are its; `problems` and `notices` are lines on what was left out or is odd."""
 
     def __init__(self, packed: Packed) -> None:
         self.packed = packed
@@ -55,7 +55,7 @@ class Corpus:
         table = pd.DataFrame(
             {
                 "recording": [one.name for one in packed.recordings],
-                "duration_s": [one.n_samples / self.sample_rate for one in packed.recordings],
+                "duration_s": [packed.duration_s(number) for number in range(len(packed.recordings))],
                 "labelled": [one.labelled for one in packed.recordings],
                 "events": counts,
                 "source_rate": [one.source_rate for one in packed.recordings],
@@ -65,14 +65,19 @@ class Corpus:
             table["present"] = [packed.weak.get(one.name) for one in packed.recordings]
         return table
 
+    def rate(self, recording: str) -> int:
+        """Hz of a recording's samples. Raises UserError for one that is not there."""
+        with in_one_line():
+            return self.packed.rate(self.packed.indices([recording])[0])
+
     def waveform(self, recording: str, onset_s: float = 0.0, offset_s: float | None = None) -> NDArray[np.float32]:
-        """Samples (N,) of a recording in [-1, 1] at `sample_rate`, from onset to offset (None: its end). Raises
+        """Samples (N,) of a recording in [-1, 1] at its `rate`, from onset to offset (None: its end). Raises
         UserError for a recording that is not there or a time outside it."""
         with in_one_line():
             number = self.packed.indices([recording])[0]
         one = self.packed.recordings[number]
-        end_s = one.n_samples / self.sample_rate
-        first, last = (round((end_s if time is None else time) * self.sample_rate) for time in (onset_s, offset_s))
+        end_s, rate = self.packed.duration_s(number), self.packed.rate(number)
+        first, last = (round((end_s if time is None else time) * rate) for time in (onset_s, offset_s))
         if not 0 <= first < last <= one.n_samples:
             raise UserError(
                 f"{recording}: {onset_s} s to {offset_s} s: expected times from 0 to {end_s:.6g} s, in order"
@@ -81,7 +86,7 @@ class Corpus:
         return np.asarray(samples, np.float32) / np.float32(FULL_SCALE)
 
     def __repr__(self) -> str:
-        hours = sum(one.n_samples for one in self.packed.recordings) / self.sample_rate / 3600
+        hours = self.packed.seconds() / 3600
         return (
             f"Corpus({len(self.packed.recordings)} recordings, {hours:.3g} h at {self.sample_rate} Hz,"
             f" {len(self.packed.events)} events of {', '.join(self.classes) or 'no class'})"

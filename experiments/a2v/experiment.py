@@ -273,7 +273,7 @@ class Experiment:
             model = as_detector(stored.load(model_run(run)), f"run {run.info.run_id}")
             chosen, _ = settings_for(model, **settings)
             found = [
-                (name, events_of_waveform(model, corpus.waveform(name), corpus.sample_rate, chosen))
+                (name, events_of_waveform(model, corpus.waveform(name), corpus.rate(name), chosen))
                 for name in folds[int(run.data.tags[FOLD])].evaluation
             ]
             return event_table(model, chosen, found).rename(columns={"file": "recording"})

@@ -12,17 +12,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
 import torch
 from a2v_data.corpus import SEGMENT_DTYPE, Corpus
 from a2v_model import Detector, autocast, normalise, padded_lengths
-from a2v_model.config import AnyFrontEnd
+from a2v_model.config import AnyFrontEnd, EarConfig
 from numpy.typing import NDArray
 
 Frames = NDArray[np.float32]
+Outputs = Callable[[Detector, NDArray[np.float32], NDArray[np.int64]], Frames]
 BATCH = 16  # windows that are read at once, and that a GPU hears at once
 CPU_FRAMES = 2000  # that a CPU hears at once: fewer spend their time between operations, more leave the caches
 
@@ -150,8 +151,8 @@ def recording_likelihoods(
     number of windows done.
     """
 
-    def outputs(waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Frames:
-        return window_outputs(model, waveform_BN, lengths_B, precision)[0]
+    def outputs(heard_by: Detector, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Frames:
+        return window_outputs(heard_by, waveform_BN, lengths_B, precision)[0]
 
     return _recording_outputs(model, corpus, recordings, segment_s, overlap_s, batch, progress, outputs)
 
@@ -168,8 +169,8 @@ def recording_features(
 ) -> Iterator[tuple[int, Frames]]:
     """Yield (recording index, what the head sees (T, D)), else as `recording_likelihoods`."""
 
-    def outputs(waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Frames:
-        return window_features(model, waveform_BN, lengths_B, precision)
+    def outputs(heard_by: Detector, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Frames:
+        return window_features(heard_by, waveform_BN, lengths_B, precision)
 
     return _recording_outputs(model, corpus, recordings, segment_s, overlap_s, batch, progress, outputs)
 
@@ -187,8 +188,8 @@ def recording_features_and_likelihoods(
     """Yield (recording index, what the head sees (T, D), likelihoods (T, C)) from one pass over the recordings, else
     as `recording_likelihoods`."""
 
-    def outputs(waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Frames:
-        likelihood_BTC, features_BTD = window_outputs(model, waveform_BN, lengths_B, precision, with_features=True)
+    def outputs(heard_by: Detector, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Frames:
+        likelihood_BTC, features_BTD = window_outputs(heard_by, waveform_BN, lengths_B, precision, with_features=True)
         assert features_BTD is not None
         return np.concatenate([features_BTD, likelihood_BTC], axis=-1)
 
@@ -217,9 +218,12 @@ def recording_stretches(
     corpus: Corpus, recordings: Iterable[int], front_end: AnyFrontEnd, segment_s: float, overlap_s: float
 ) -> list[Stretch]:
     """All windows of recordings, a stretch for each of them."""
-    samples = ((recording, corpus.recordings[recording].n_samples) for recording in recordings)
-    every = ((recording, Windows.of(count, front_end, segment_s, overlap_s)) for recording, count in samples)
-    return [Stretch(recording, windows, 0, len(windows)) for recording, windows in every]
+    every = []
+    for recording in recordings:
+        own = front_end.at(corpus.rate(recording)) if isinstance(front_end, EarConfig) else front_end
+        windows = Windows.of(corpus.recordings[recording].n_samples, own, segment_s, overlap_s)
+        every.append(Stretch(recording, windows, 0, len(windows)))
+    return every
 
 
 def cut(stretches: Iterable[Stretch], size: int) -> Iterator[list[Stretch]]:
@@ -256,8 +260,8 @@ def stretch_likelihoods(
 ) -> Iterator[tuple[Stretch, Frames]]:
     """(stretch, likelihoods (T, C) of the frames that its windows give)."""
 
-    def outputs(waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Frames:
-        return window_outputs(model, waveform_BN, lengths_B, precision)[0]
+    def outputs(heard_by: Detector, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Frames:
+        return window_outputs(heard_by, waveform_BN, lengths_B, precision)[0]
 
     return _stretch_outputs(model, corpus, stretches, batch, lambda done: None, outputs)
 
@@ -270,7 +274,7 @@ def _recording_outputs(
     overlap_s: float,
     batch: int,
     progress: Callable[[int], Any],
-    outputs: Callable[[NDArray[np.float32], NDArray[np.int64]], Frames],
+    outputs: Outputs,
 ) -> Iterator[tuple[int, Frames]]:
     every = recording_stretches(corpus, recordings, model.model_config.front_end, segment_s, overlap_s)
     return joined(_stretch_outputs(model, corpus, every, batch, progress, outputs))
@@ -282,25 +286,35 @@ def _stretch_outputs(
     stretches: Iterable[Stretch],
     batch: int,
     progress: Callable[[int], Any],
-    outputs: Callable[[NDArray[np.float32], NDArray[np.int64]], Frames],
+    outputs: Outputs,
 ) -> Iterator[tuple[Stretch, Frames]]:
-    stride, device = model.model_config.front_end.stride, next(model.parameters()).device.type
+    device = next(model.parameters()).device.type
     model.eval()
     places = ((stretch, index) for stretch in stretches for index in range(stretch.first, stretch.last))
     pending: list[Frames] = []
     for group in _batches(places, batch):
-        starts = [(stretch.recording, stretch.windows.start(index) * stride) for stretch, index in group]
-        samples = group[0][0].windows.size * stride
-        waveform_BN, lengths_B = corpus.waveforms(np.array(starts, dtype=SEGMENT_DTYPE), samples)
-        most = at_once(group[0][0].windows, device, batch)
-        parts = (slice(first, first + most) for first in range(0, len(group), most))
-        heard = (output for part in parts for output in outputs(waveform_BN[part], lengths_B[part]))
-        for (stretch, index), output in zip(group, heard, strict=True):
+        for (stretch, index), output in _heard_together(model, corpus, group, batch, device, outputs):
             pending.append(output)
             if index == stretch.last - 1:
                 yield stretch, stitch(stretch.windows, stretch.first, pending)
                 pending = []
         progress(len(group))
+
+
+def _heard_together(
+    model: Detector, corpus: Corpus, group: list[tuple[Stretch, int]], batch: int, device: str, outputs: Outputs
+) -> Iterator[tuple[tuple[Stretch, int], Frames]]:
+    """Windows and what they give, those of one sample rate together."""
+    for rate, same in groupby(group, key=lambda one: corpus.rate(one[0].recording)):
+        of_rate, heard_by = list(same), model.for_rate(rate)
+        stride = heard_by.model_config.front_end.stride
+        starts = [(stretch.recording, stretch.windows.start(index) * stride) for stretch, index in of_rate]
+        samples = of_rate[0][0].windows.size * stride
+        waveform_BN, lengths_B = corpus.waveforms(np.array(starts, dtype=SEGMENT_DTYPE), samples)
+        most = at_once(of_rate[0][0].windows, device, batch)
+        parts = (slice(first, first + most) for first in range(0, len(of_rate), most))
+        heard = (output for part in parts for output in outputs(heard_by, waveform_BN[part], lengths_B[part]))
+        yield from zip(of_rate, heard, strict=True)
 
 
 def _batches(items: Iterator[tuple[Stretch, int]], size: int) -> Iterator[list[tuple[Stretch, int]]]:

@@ -165,7 +165,7 @@ def test_damage_is_one_line(tmp_path: Path) -> None:
         Corpus.open(tmp_path / "c")
     events.write_bytes(original)
     meta.write_text(json.dumps({**json.loads(meta.read_text()), "format_version": 99}))
-    with pytest.raises(ValueError, match="format version 99, this a2v reads 2"):
+    with pytest.raises(ValueError, match="format version 99, this a2v reads 3"):
         Corpus.open(tmp_path / "c")
     meta.write_text("{")
     with pytest.raises(ValueError, match="not a corpus description"):

@@ -23,7 +23,7 @@ from a2v_model import Detector, in_bfloat16
 from numpy.typing import NDArray
 
 from ..basics.fingerprint import fingerprint
-from ..inference import Windows, recording_features
+from ..inference import recording_features, recording_stretches
 
 Features = NDArray[np.float16]
 HEADER_BYTES = 128  # of an .npy file
@@ -83,7 +83,8 @@ def feature_files(cache: FeatureCache, model: Detector, corpus: Corpus, recordin
 
 def frames_of(model: Detector, corpus: Corpus, recording: int) -> int:
     """Frames of a recording; one that has begun counts."""
-    return -(-corpus.recordings[recording].n_samples // model.model_config.front_end.stride)
+    stride = model.for_rate(corpus.rate(recording)).model_config.front_end.stride
+    return -(-corpus.recordings[recording].n_samples // stride)
 
 
 def missing(cache: FeatureCache, model: Detector, corpus: Corpus, files: dict[int, Path]) -> Missing:
@@ -93,10 +94,9 @@ def missing(cache: FeatureCache, model: Detector, corpus: Corpus, files: dict[in
         return HEADER_BYTES + 2 * frames_of(model, corpus, recording) * model.model_config.encoder.dim
 
     left = [number for number, path in files.items() if not path.is_file()]
-    samples = [corpus.recordings[number].n_samples for number in left]
-    front_end = model.model_config.front_end
-    windows = sum(len(Windows.of(n, front_end, cache.segment_s, cache.overlap_s)) for n in samples)
-    return Missing(left, sum(samples) / corpus.sample_rate, windows, sum(map(size, left)), sum(map(size, files)))
+    stretches = recording_stretches(corpus, left, model.model_config.front_end, cache.segment_s, cache.overlap_s)
+    windows = sum(len(one.windows) for one in stretches)
+    return Missing(left, corpus.seconds(left), windows, sum(map(size, left)), sum(map(size, files)))
 
 
 def compute(

@@ -129,9 +129,8 @@ def specs_of(
     )  # fmt: skip
     if recipe.pretrain is None:
         return finetune, None
-    samples = corpus.segment_samples(recipe.data.segment_s)
-    of = {recording.name: recording.n_samples for recording in corpus.recordings}
-    heard = [name for name in splits.heard if of[name] >= samples]
+    segment_s = recipe.data.segment_s
+    heard = [name for name in splits.heard if not corpus.is_shorter(*corpus.indices([name]), segment_s)]
     if not heard:
         raise UserError(f"data.segment_s = {recipe.data.segment_s}: no train recording is that long; shorten it")
     stage = recipe.pretrain.model_copy(update={"seed": seed})

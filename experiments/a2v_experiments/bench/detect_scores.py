@@ -70,7 +70,7 @@ def score(
         ranking = evaluate(kept, classes, frame_rate, ranking_settings(settings))
         metrics = {name: value for name, value in ranking.metrics().items() if RANKED.search(name)}
         metrics |= operating_point(at_chosen)
-        seconds = sum(corpus.recordings[number].n_samples for number in corpus.indices(parts[1])) / corpus.sample_rate
+        seconds = corpus.seconds(corpus.indices(parts[1]))
         record = {"at_chosen": at_chosen.to_dict(), "ranking": ranking.to_dict()}
     return Scored(strict_first(metrics), record, chosen, cpu_s / seconds)
 

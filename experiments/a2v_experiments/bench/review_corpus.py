@@ -32,7 +32,7 @@ def cut(corpus: Corpus, names: Iterable[str], clip_s: float) -> list[Clip]:
     clips = []
     for number in corpus.indices(names):
         recording = corpus.recordings[number]
-        duration_s = recording.n_samples / corpus.sample_rate
+        duration_s = corpus.duration_s(number)
         count = max(1, int(duration_s / clip_s + 0.5))
         ends = [min((at + 1) * clip_s, duration_s) for at in range(count)]
         clips += [Clip(recording.name, at * clip_s, end) for at, end in enumerate(ends)]
@@ -46,7 +46,7 @@ def revealed(corpus: Corpus, clips: Sequence[Clip], folder: Path) -> Corpus:
     for clip in clips:
         regions.setdefault(clip.recording, []).append((clip.onset_s, clip.offset_s))
     regions = {name: united(spans) for name, spans in regions.items()}
-    durations_s = {one.name: one.n_samples / corpus.sample_rate for one in corpus.recordings}
+    durations_s = {one.name: corpus.duration_s(number) for number, one in enumerate(corpus.recordings)}
     found = sure(_rows(corpus), regions, durations_s)
     number = {one.name: place for place, one in enumerate(corpus.recordings)}
     of_class = {name: place for place, name in enumerate(corpus.classes)}

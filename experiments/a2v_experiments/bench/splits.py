@@ -79,7 +79,7 @@ def sizes(splits: Splits, corpus: Corpus) -> Mapping[str, Mapping[str, float]]:
     return {
         part: {
             "recordings": len(getattr(splits, part)),
-            "seconds": sum(corpus.recordings[n].n_samples for n in numbers) / corpus.sample_rate,
+            "seconds": corpus.seconds(numbers),
             "events": sum(len(corpus.labels(n)) for n in numbers),
         }
         for part in PARTS

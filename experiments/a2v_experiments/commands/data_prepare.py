@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -118,12 +119,19 @@ def pack(
     focal_class: Annotated[
         bool, typer.Option("--focal-class/--no-focal-class", help="Focal events are also events of the class 'focal'.")
     ] = True,
+    keep_rates: Annotated[
+        float | None,
+        typer.Option(
+            "--keep-rates", metavar="FRAMES", help="Recordings keep lower rates than --sample-rate; frames a second: 100."
+        ),
+    ] = None,
     processes: Processes = None,
     *,
     annotations: AnnotationConfig,
     json: Json = False,
 ) -> None:
     """Pack recordings, or the segments of a prepared folder, into one memory-mapped store for training."""
+    import numpy as np
     from a2v_data.pack import PackConfig
     from a2v_data.pack import pack as pack_store
 
@@ -134,6 +142,7 @@ def pack(
         "classes": listed(classes),
         "exclude_labels": exclude_labels or [],
         "focal_class": focal_class,
+        "keep_rates": keep_rates,
     }
     options["annotations"] = annotations
     config = _config(PackConfig, sample_rate, labelled, channel, channels, **options)
@@ -147,14 +156,16 @@ def pack(
         "folder": str(out),
         "recordings": len(corpus.recordings),
         "labelled": len(known),
-        "hours": len(corpus.audio) / corpus.sample_rate / 3600,
+        "hours": corpus.seconds() / 3600,
         "sample_rate": corpus.sample_rate,
+        **({"rates": dict(sorted(Counter(corpus.rates.tolist()).items()))} if keep_rates is not None else {}),
         "events": len(corpus.events),
         "classes": list(corpus.classes),
         **({"weak": len(corpus.weak)} if corpus.weak else {}),
     }
     text = [
-        f"{out}: {len(corpus.recordings)} recordings ({_hours(result)}) at {corpus.sample_rate} Hz",
+        f"{out}: {len(corpus.recordings)} recordings ({_hours(result)}) at "
+        + ", ".join(f"{rate} Hz" for rate in np.unique(corpus.rates).tolist()),
         f"{len(known)} recordings labelled, with {len(corpus.events)} events of {len(corpus.classes)} classes: "
         + ", ".join(corpus.classes),
         *([f"{len(corpus.weak)} more labelled as a whole (weak)"] if corpus.weak else []),

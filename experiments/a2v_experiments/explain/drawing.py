@@ -112,7 +112,7 @@ class Recordings:
                 f"{path}: packed at {corpus.sample_rate} Hz, this model hears {self.sample_rate} Hz; name the"
                 " recordings themselves"
             )
-        samples = corpus.segment_samples(STRETCH_S)
+        samples = corpus.segment_samples(STRETCH_S)  # of its highest rate, which the model has
 
         def reader(segment: Any) -> Callable[[], Array]:
             def read() -> Array:

@@ -33,7 +33,7 @@ def audio_of(data: DataConfig, work: Path, corpus: Path | None) -> Audio:
     """How long the recordings are; corpus: the packed one's folder, None or not there where it is not packed."""
     if corpus is not None and (corpus / "corpus.json").is_file():
         opened = Corpus.open(corpus)
-        total_s = sum(recording.n_samples for recording in opened.recordings) / opened.sample_rate
+        total_s = opened.seconds()
         return Audio(total_s, float(labelled_times(opened).sum()), True)
     if data.source == "synthetic":
         return Audio(data.synthetic.minutes * 60, data.synthetic.minutes * 60, False)

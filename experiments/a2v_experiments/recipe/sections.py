@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from a2v_data.pack import PackConfig
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_eval.events import EventConfig
-from a2v_model.config import ModelConfig, check_together
+from a2v_model.config import EarConfig, ModelConfig, check_together
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from .folds import CROSS, FoldsConfig, Share
@@ -27,7 +27,8 @@ class DataConfig(PackConfig):
     """Where recordings come from and how they are cut.
 
     source: 'synthetic', or a folder (relative to where the command runs) of recordings with `annotations.csv`,
-    or of MeerKAT's layout. segment_s: seconds of one training segment.
+    or of MeerKAT's layout. sample_rate: Hz, the model's; with keep_rates the highest that recordings keep. segment_s:
+    seconds of one training segment.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -157,6 +158,14 @@ class Recipe(Section):
         if model_rate != data_rate:
             raise ValueError(
                 f"model.front_end.sample_rate ({model_rate} Hz) and {key}.sample_rate ({data_rate} Hz) must be equal"
+            )
+        front_end = self.model.front_end
+        if data.keep_rates is not None and not (isinstance(front_end, EarConfig) and front_end.any_rate):
+            raise ValueError(f"{key}.keep_rates: needs a model that hears any rate (model.front_end.any_rate: true)")
+        if data.keep_rates is not None and data.keep_rates != front_end.frame_rate:
+            raise ValueError(
+                f"{key}.keep_rates = {data.keep_rates:g}: must be the frames a second of model.front_end, "
+                f"{front_end.frame_rate:g}"
             )
         samples, stride = data.segment_s * data_rate, self.model.front_end.stride
         if abs(samples / stride - round(samples / stride)) > 1e-6:

@@ -28,7 +28,7 @@ def dataset(corpus: Corpus, source: str, context: str, names: Collection[str] | 
     mark = corpus.folder.name
     digest = mark if len(chosen) == len(every) else hashlib.sha256("\0".join([mark, *chosen]).encode()).hexdigest()
     places = corpus.indices(chosen)
-    seconds = sum(corpus.recordings[place].n_samples for place in places) / corpus.sample_rate
+    seconds = corpus.seconds(places)
     labels = class_counts(corpus)[np.array(places, dtype=int)].sum(0)
     profile = {
         "corpus": mark, "recordings": len(chosen), "hours": round(seconds / 3600, 3), "labels": int(labels.sum()),

@@ -337,14 +337,14 @@ def _log_example(context: Context, run_id: str, heard: Listener, corpus: Corpus,
     settings, frame_rate = context.recipe.evaluate, heard.frame_rate
     busiest = max(recordings, key=lambda one: (len(corpus.labels(one)), int(corpus.present(one).sum())))
     (_, likelihood_TC), *_ = heard.likelihoods([busiest], "drawing the example")
-    waveform_N = waveform(corpus, busiest)
-    start_s = fullest_stretch(corpus.labels(busiest), len(waveform_N) / corpus.sample_rate, EXAMPLE_S)
+    waveform_N, rate = waveform(corpus, busiest), corpus.rate(busiest)
+    start_s = fullest_stretch(corpus.labels(busiest), corpus.duration_s(busiest), EXAMPLE_S)
     frame = int(start_s * frame_rate)
     start_s = frame / frame_rate  # so that the waveform and the likelihoods begin at once
-    first = round(start_s * corpus.sample_rate)
+    first = round(start_s * rate)
     figure = likelihood_figure(
-        waveform_N[first : first + round(EXAMPLE_S * corpus.sample_rate)],
-        corpus.sample_rate,
+        waveform_N[first : first + round(EXAMPLE_S * rate)],
+        rate,
         likelihood_TC[frame : frame + round(EXAMPLE_S * frame_rate)],
         frame_rate,
         corpus.labels(busiest),

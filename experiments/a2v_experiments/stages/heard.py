@@ -70,8 +70,7 @@ def heard_by(
             how = "evaluated, validated on, or of the group of one"
         notices.append(f"not heard in pretraining: {gone} recordings, {how}")
     segment_s = recipe.pretrain_source.segment_s
-    samples, heard = corpus.segment_samples(segment_s), set(kept)
-    short = sum(one.n_samples < samples for one in corpus.recordings if one.name in heard)
+    short = sum(corpus.is_shorter(number, segment_s) for number in corpus.indices(kept))
     if short == len(kept):
         raise UserError(f"{key}.segment_s = {segment_s}: no recording is that long; give a shorter one")
     if short:

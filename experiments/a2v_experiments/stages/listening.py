@@ -195,14 +195,13 @@ def _front_end(folder: str) -> AnyFrontEnd:
 def grouped(corpus: Corpus, recordings: Iterable[int], seconds: float) -> Iterator[list[int]]:
     """Recordings in order, so many together that they last `seconds`."""
     group: list[int] = []
-    room = seconds * corpus.sample_rate
-    left = room
+    left_s = seconds
     for recording in recordings:
         group.append(recording)
-        left -= corpus.recordings[recording].n_samples
-        if left <= 0:
+        left_s -= corpus.duration_s(recording)
+        if left_s <= 0:
             yield group
-            group, left = [], room
+            group, left_s = [], seconds
     if group:
         yield group
 
@@ -215,5 +214,6 @@ def waveform(corpus: Corpus, recording: int) -> NDArray[np.float32]:
 
 
 def _loudness(corpus: Corpus, recording: int, frame_rate: float) -> NDArray[np.float32]:
-    loudness_T: NDArray[np.float32] = energy_likelihood(waveform(corpus, recording), corpus.sample_rate, frame_rate)
+    rate = corpus.rate(recording)
+    loudness_T: NDArray[np.float32] = energy_likelihood(waveform(corpus, recording), rate, frame_rate)
     return loudness_T

@@ -57,3 +57,11 @@ class WeakBatch:
 class FinetuneBatch:
     labelled: LabelledBatch | None
     weak: WeakBatch | None
+
+
+@dataclass(frozen=True)
+class RateBatch:
+    """One of the others, and the number of the rate that its recordings have (`rates.py`)."""
+
+    rate: int
+    batch: PretrainBatch | FinetuneBatch

@@ -81,15 +81,16 @@ class Probe:
     def _heard(self, model: Inference, windows: NDArray[np.void]) -> tuple[Tensor, Tensor]:
         """What a head would see (N, D), float32, of all frames of these windows whose targets are known,
         and these (N, C)."""
-        corpus, front_end = self.corpus, model.model_config.front_end
-        samples = corpus.segment_samples(self.spec.segment_s)
+        corpus = self.corpus
         x, targets = [], []
         for window in windows:
-            waveform_1N, (length,) = corpus.waveforms(window[None], samples)
+            rate = corpus.rate(window["recording"])
+            front_end = model.for_rate(rate).model_config.front_end
+            waveform_1N, (length,) = corpus.waveforms(window[None], corpus.at(rate).segment_samples(self.spec.segment_s))
             # compiled blocks would be compiled again, for these shapes and without gradient
             with torch.compiler.set_stance("force_eager"), autocast(self.precision, model_device(model)):
                 layers = range(-self.spec.layers, 0)
-                x_TD = model.embed(waveform_1N[0, :length], corpus.sample_rate, layers).mean(0)
+                x_TD = model.embed(waveform_1N[0, :length], rate, layers).mean(0)
             frames = min(len(x_TD), -(-int(length) // front_end.stride))
             target_TC = torch.from_numpy(corpus.targets(window[None], front_end.frame_rate, frames)[0])
             known_T = ~target_TC.isnan().any(-1)
@@ -112,7 +113,7 @@ def probe_windows(corpus: Corpus, recordings: Sequence[int], segment_s: float, s
         if len(windows) > count:
             labels = corpus.labels(recording)
             middle_s = (labels["onset_s"] + labels["offset_s"]) / 2  # whose frame a call sets in any case
-            begin_s = windows["start"] / corpus.sample_rate
+            begin_s = windows["start"] / corpus.rate(recording)
             there_WC = np.zeros((len(windows), len(corpus.classes)), bool)
             for number in np.unique(labels["class"]).tolist():
                 of_class = np.sort(middle_s[labels["class"] == number])

@@ -29,6 +29,7 @@ from .batches import FinetuneBatch, Heard, LabelledBatch, PretrainBatch, WeakBat
 from .loop import Step, TrainingStopped
 from .probe import Probe
 from .probe_recordings import ProbeSpec
+from .rates import TaskOfRates
 from .segments import DrawnSampler, SegmentSampler
 from .validation import Look, Validation, score_validation
 from .weak_bags import Bags, BagSampler
@@ -112,10 +113,10 @@ class _TaskBase:
     def __init__(self, spec: TrainingSpec, device: torch.device) -> None:
         self.spec, self.device = spec, device
         self.segment_s = spec.segment_s
-        self.corpus = Corpus.open(spec.corpus)
         front_end = spec.model.front_end
         self.samples = round(spec.segment_s * front_end.sample_rate)
         self.frames = front_end.frames(self.samples)
+        self.corpus = Corpus.open(spec.corpus).at(front_end.sample_rate)
         names = {recording.name: index for index, recording in enumerate(self.corpus.recordings)}
         recordings = [names[name] for name in spec.recordings]
         self._draw_from(recordings, spec.loop.segments)
@@ -155,14 +156,20 @@ class PretrainTask(_TaskBase):
 
     sum_names = ("target_variance", "prediction_variance", "masked_share")
 
-    def __init__(self, spec: TrainingSpec, device: torch.device) -> None:
+    def __init__(self, spec: TrainingSpec, device: torch.device, model: Pretrainer | None = None) -> None:
         super().__init__(spec, device)
         assert spec.pretrain is not None
         self.config = spec.pretrain
-        torch.manual_seed(self.config.seed)
-        self.model = Pretrainer(spec.model, part(self.config, PretrainConfig))
+        self.model = model or self.new_model(spec)
         if spec.probe is not None:
             self.probe = Probe(spec.probe, self.config.precision)
+
+    @staticmethod
+    def new_model(spec: TrainingSpec) -> Pretrainer:
+        """The model that training begins with."""
+        assert spec.pretrain is not None
+        torch.manual_seed(spec.pretrain.seed)
+        return Pretrainer(spec.model, part(spec.pretrain, PretrainConfig))
 
     def begin_update(self, update: int) -> None:
         """Nothing changes between updates but the teacher."""
@@ -205,19 +212,11 @@ class FinetuneTask(_TaskBase):
     them or taken from them, and they are not mixed: what sounds in them when is not known.
     """
 
-    def __init__(self, spec: TrainingSpec, device: torch.device) -> None:
+    def __init__(self, spec: TrainingSpec, device: torch.device, model: Detector | None = None) -> None:
         super().__init__(spec, device)
         assert spec.finetune is not None
         self.config = spec.finetune
-        torch.manual_seed(self.config.seed)
-        self.model = Detector(spec.model, part(self.config, FinetuneConfig), spec.classes)
-        if spec.backbone:
-            start = load_model(spec.backbone, spec.allow_plugins)
-            self.model.load_backbone(start.state_dict())
-            if spec.keep_head:
-                if not isinstance(start, Detector):
-                    raise ValueError(f"{spec.backbone}: a pretrained model has no head to keep; it must be a detector")
-                self.model.load_head(start)
+        self.model = model or self.new_model(spec)
         self.weight_average = self.config.weight_average
         if spec.validation:
             settings = self.config.validation or ValidationConfig()
@@ -227,6 +226,21 @@ class FinetuneTask(_TaskBase):
         if self.config.augment is not None and self.strong_segments:
             power = (self.config.sampling or SamplingConfig()).class_power
             self.augmenter = Augmenter(self.part, spec.model.front_end.stride, self.config.augment, power)
+
+    @staticmethod
+    def new_model(spec: TrainingSpec) -> Detector:
+        """The model that training begins with. Raises ValueError for a backbone that does not fit."""
+        assert spec.finetune is not None
+        torch.manual_seed(spec.finetune.seed)
+        model = Detector(spec.model, part(spec.finetune, FinetuneConfig), spec.classes)
+        if spec.backbone:
+            start = load_model(spec.backbone, spec.allow_plugins)
+            model.load_backbone(start.state_dict())
+            if spec.keep_head:
+                if not isinstance(start, Detector):
+                    raise ValueError(f"{spec.backbone}: a pretrained model has no head to keep; it must be a detector")
+                model.load_head(start)
+        return model
 
     def _draw_from(self, recordings: list[int], segments: int) -> None:
         """The share of the recordings that are labelled as a whole only is theirs."""
@@ -355,4 +369,12 @@ def part(config: BaseModel, kind: type[Part]) -> Part:
 
 
 def build_task(spec: TrainingSpec, device: torch.device) -> Any:
-    return PretrainTask(spec, device) if spec.pretrain else FinetuneTask(spec, device)
+    """The task of a training: one, or where its recordings have several sample rates, one for each."""
+    kind: Any = PretrainTask if spec.pretrain else FinetuneTask
+    corpus = Corpus.open(spec.corpus)
+    by_rate: dict[int, list[str]] = {}
+    for number in corpus.indices(spec.recordings):
+        by_rate.setdefault(corpus.rate(number), []).append(corpus.recordings[number].name)
+    if list(by_rate) == [spec.model.front_end.sample_rate]:
+        return kind(spec, device)
+    return TaskOfRates(kind, spec, device, {rate: by_rate[rate] for rate in sorted(by_rate)}, corpus)

@@ -2,7 +2,8 @@
 
 Contract. A corpus is a folder of three or four files, written aside and renamed: it is complete or it is not there.
 - `corpus.json`: format version, sample rate (Hz), classes, recordings, number of events, BLAKE2b of the other
-  files, where it came from, and what was left out or noticed on the way. Written last.
+  files, where it came from, and what was left out or noticed on the way. Written last. Where recordings kept rates of
+  their own it has `rates`, one for each of them, the sample rate is their limit, and the format version is 3.
 - `audio.i16`: the samples of all recordings one after another, int16 little endian, no header.
 - `events.npy`: structured array EVENT_DTYPE, sorted by recording, then onset; no Python objects.
 - `unsure.npy`: the same for time of which nobody knows what calls there (`regions.py`), with its numbers below 0 as
@@ -26,7 +27,7 @@ import numpy as np
 from a2v_data.intervals import IGNORED
 from a2v_data.storage import BLOCK_BYTES, file_digest
 
-FORMAT_VERSION, UNSURE_VERSION = 1, 2
+FORMAT_VERSION, UNSURE_VERSION, RATES_VERSION = 1, 2, 3
 EVENT_DTYPE = np.dtype([("recording", "<i4"), ("class", "<i2"), ("onset_s", "<f8"), ("offset_s", "<f8")])
 SEGMENT_DTYPE = np.dtype([("recording", "<i4"), ("start", "<i8")])
 FULL_SCALE = 32768
@@ -37,8 +38,8 @@ META, AUDIO, EVENTS, UNSURE = "corpus.json", "audio.i16", "events.npy", "unsure.
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One recording. `n_samples` and `offset` (its first sample in audio.i16) are at the corpus's rate,
-    `source_samples` at the file's own; `gain` is what its amplitude was multiplied with, usually 1."""
+    """One recording. `n_samples` and `offset` (its first sample in audio.i16) are at its rate in the corpus
+    (`Corpus.rate`), `source_samples` at the file's own; `gain` is what its amplitude was multiplied with, usually 1."""
 
     name: str
     n_samples: int
@@ -106,6 +107,32 @@ class Corpus:
     @cached_property
     def _sound_marks(self) -> dict[str, str]:
         return {}
+
+    @cached_property
+    def rates(self) -> np.ndarray:
+        """(recordings,) Hz of each recording in the corpus: `sample_rate`, or where they kept their own at most that."""
+        kept = self.meta.get("rates")
+        return np.full(len(self.recordings), self.sample_rate) if kept is None else np.array(kept, np.int64)
+
+    def rate(self, recording: int) -> int:
+        """Hz of one recording."""
+        return int(self.rates[recording])
+
+    def duration_s(self, recording: int) -> float:
+        """Seconds of one recording."""
+        return self.recordings[recording].n_samples / self.rate(recording)
+
+    def is_shorter(self, recording: int, segment_s: float) -> bool:
+        """Whether one recording does not fill a segment."""
+        return self.recordings[recording].n_samples < self.at(self.rate(recording)).segment_samples(segment_s)
+
+    def seconds(self, recordings: Iterable[int] | None = None) -> float:
+        """Of these recordings together (None: of all)."""
+        return sum(map(self.duration_s, range(len(self.recordings)) if recordings is None else recordings))
+
+    def at(self, sample_rate: int) -> "Corpus":
+        """The same corpus for those who read recordings of that rate only, which its `sample_rate` then is."""
+        return self if sample_rate == self.sample_rate else replace(self, sample_rate=sample_rate)
 
     def verify(self) -> None:
         """Read all audio and compare its checksum; `ValueError` where it differs."""
@@ -185,16 +212,17 @@ class Corpus:
         segment (padded on the right when read). labelled_only: without those in which nothing was annotated. Raises
         `ValueError` where a length is not positive or the hop leaves gaps.
         """
-        length = self.segment_samples(segment_s)
-        hop = length if hop_s is None else self.segment_samples(hop_s)
-        if hop > length:
+        if hop_s is not None and hop_s > segment_s:
             raise ValueError(f"hop_s: {hop_s} is longer than segment_s {segment_s}; samples between would be lost")
+        sizes = {rate: self.at(rate).segment_samples(segment_s) for rate in np.unique(self.rates).tolist()}
+        hops = {rate: size if hop_s is None else self.at(rate).segment_samples(hop_s) for rate, size in sizes.items()}
         chosen = range(len(self.recordings)) if recordings is None else recordings
         parts = []
         for number in chosen:
             recording = self.recordings[number]
             if labelled_only and not recording.labelled:
                 continue
+            length, hop = sizes[self.rate(number)], hops[self.rate(number)]
             last = max(recording.n_samples - length, 0)
             starts = np.append(np.arange(0, last, hop), last)
             part = np.empty(len(starts), SEGMENT_DTYPE)
@@ -209,8 +237,8 @@ class Corpus:
         ignored = ignored[ignored["class"] == IGNORED]
         found = np.ones(len(segments), bool)
         # Intervals do not touch one another, so a segment that is ignored as a whole lies in one of them.
-        first = segments["start"] / self.sample_rate
-        last = np.minimum(segments["start"] + length, self.recordings[recording].n_samples) / self.sample_rate
+        first = segments["start"] / self.rate(recording)
+        last = np.minimum(segments["start"] + length, self.recordings[recording].n_samples) / self.rate(recording)
         for onset_s, offset_s in ignored[["onset_s", "offset_s"]].tolist():
             found &= (first < onset_s - ROUNDING_S) | (last > offset_s + ROUNDING_S)
         return found
@@ -244,7 +272,7 @@ class Corpus:
                 target_BTC[row] = np.nan
                 continue
             events = self.labels(segment["recording"])
-            start_s = segment["start"] / self.sample_rate
+            start_s = segment["start"] / self.rate(segment["recording"])
             unsure = self.unsure_of(segment["recording"])
             mark_unsure(target_BTC[row], unsure["onset_s"] - start_s, unsure["offset_s"] - start_s, frame_rate)
             inside = (events["offset_s"] > start_s) & (events["onset_s"] < start_s + frames / frame_rate)
@@ -304,8 +332,8 @@ def _read_meta(folder: Path) -> dict[str, Any]:
         version = meta["format_version"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a corpus description ({error}); pack it again") from error
-    if version not in (FORMAT_VERSION, UNSURE_VERSION):
-        raise ValueError(f"{path}: format version {version}, this a2v reads {UNSURE_VERSION}; pack it again")
+    if version not in (FORMAT_VERSION, UNSURE_VERSION, RATES_VERSION):
+        raise ValueError(f"{path}: format version {version}, this a2v reads {RATES_VERSION}; pack it again")
     assert isinstance(meta, dict)
     return meta
 
@@ -353,8 +381,15 @@ class CorpusWriter:
             self._audio.seek(2 * to + moved)
             self._audio.write(block)
 
-    def finish(self, events: np.ndarray, unsure: np.ndarray | None = None, **described: Any) -> None:
-        """Write events, unsure time and description; `described` (JSON values) is kept beside the fixed fields."""
+    def finish(
+        self,
+        events: np.ndarray,
+        unsure: np.ndarray | None = None,
+        rates: Sequence[int] | None = None,
+        **described: Any,
+    ) -> None:
+        """Write events, unsure time and description; `described` (JSON values) is kept beside the fixed fields. rates:
+        Hz of each recording, where they kept their own."""
         _sync_and_close(self._audio)
         tables = {EVENTS: events}
         if unsure is not None and len(unsure):
@@ -366,13 +401,15 @@ class CorpusWriter:
                 file.flush()
                 os.fsync(file.fileno())
         columns = list(Recording.__dataclass_fields__)
+        version = UNSURE_VERSION if UNSURE in tables else FORMAT_VERSION
         meta = {
-            "format_version": UNSURE_VERSION if UNSURE in tables else FORMAT_VERSION,
+            "format_version": version if rates is None else RATES_VERSION,
             "sample_rate": self._sample_rate,
             "classes": self._classes,
             "events": len(events),
             "checksums": {name: file_digest(self._folder / name) for name in (AUDIO, *tables)},
             **described,
+            **({} if rates is None else {"rates": list(rates)}),
             "recording_columns": columns,
             "recordings": [list(asdict(recording).values()) for recording in self.recordings],
         }

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from a2v_data.annotations import Annotation, AnnotationError
 from a2v_data.audio import AudioError
@@ -34,12 +34,21 @@ class PackConfig(RecordingConfig):
     """How a source becomes a packed store.
 
     classes: their names in order (default: MeerKAT's order for its names, else sorted). exclude_labels: labels to
-    drop. focal_class: events with the focal flag are also events of the class `focal`.
+    drop. focal_class: events with the focal flag are also events of the class `focal`. keep_rates: recordings of lower
+    rates than `sample_rate` keep theirs, to a whole number of samples in each of so many frames a second (of 100,
+    22 050 Hz become 22 000), for a model that hears any rate; None: all have `sample_rate`.
     """
 
     classes: list[str] | None = None
     exclude_labels: list[str] = Field(default=[])
     focal_class: bool = True
+    keep_rates: Annotated[float, Field(gt=0, le=1000)] | None = Field(default=None, exclude_if=lambda rate: rate is None)
+
+    @model_validator(mode="after")
+    def _limited(self) -> Self:
+        if self.keep_rates is not None and self.sample_rate is None:
+            raise ValueError("keep_rates: needs sample_rate, the highest that is kept")
+        return self
 
     @field_validator("classes")
     @classmethod
@@ -85,7 +94,7 @@ def pack(
     with written_aside(out) as folder:
         writer = CorpusWriter(folder, plan.sample_rate, classes)
         try:
-            tasks = _tasks(plan, writer.audio_path)
+            tasks = _tasks(plan, writer.audio_path, config.keep_rates)
             require_free_space(out, 2 * sum(task.samples for task in tasks) + 10_000_000)
             _write(plan, tasks, events, writer, config, notices, run, progress)
         finally:
@@ -158,11 +167,17 @@ def _weak_written(plan: Plan) -> dict[str, Sequence[str]]:
     return {name: plan.annotations.weak_written[name] for name in sorted(plan.weak)}
 
 
-def _tasks(plan: Plan, audio: Path) -> list[_Task]:
+def kept_rate(own: int, limit: int, frames: float | None) -> int:
+    """Hz of a recording in the store; frames: `keep_rates`, of which each is a whole number of samples."""
+    kept = limit if frames is None or own >= limit else round(max(1, round(own / frames)) * frames)
+    return min(kept, limit)
+
+
+def _tasks(plan: Plan, audio: Path, keep_rates: float | None) -> list[_Task]:
     tasks: list[_Task] = []
     offset = 0
     for recording in plan.recordings.values():
-        tasks.append(_Task(recording, audio, offset, plan.sample_rate))
+        tasks.append(_Task(recording, audio, offset, kept_rate(recording.rate, plan.sample_rate, keep_rates)))
         offset += tasks[-1].samples
     return tasks
 
@@ -173,6 +188,7 @@ def _write(
 ) -> None:  # fmt: skip
     left_out = dict(plan.left_out)
     packed: dict[int, Recording] = {}
+    rates = [task.sample_rate for task in tasks]
     order = sorted(range(len(tasks)), key=lambda number: -tasks[number].samples)  # the longest first
     advance = counting_seconds([task.recording for task in tasks], progress)
     with closing(run(_pack_recording, [tasks[number] for number in order], advance)) as results:
@@ -202,6 +218,7 @@ def _write(
     writer.finish(
         np.array(rows, EVENT_DTYPE),
         unsure_rows(plan, [recording.name for recording in writer.recordings]),
+        None if config.keep_rates is None else [rates[number] for number in sorted(packed)],
         source={
             "folder": os.path.abspath(plan.source.folder),
             "audio_folder": plan.original_audio_folder,

@@ -142,8 +142,8 @@ def _of_corpus(corpus: Corpus, recording: str | None, start_s: float | None, end
         return audio_N / np.float32(FULL_SCALE * one.gain)
 
     known = events if one.labelled else None
-    first, end = _bounds(recording, corpus.sample_rate, one.n_samples, start_s, end_s, known)
-    return Piece(recording, corpus.sample_rate, one.n_samples, first, end, known, str(corpus.folder), read, ignored)
+    first, end = _bounds(recording, corpus.rate(number), one.n_samples, start_s, end_s, known)
+    return Piece(recording, corpus.rate(number), one.n_samples, first, end, known, str(corpus.folder), read, ignored)
 
 
 def _bounds(

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 class Corpus:
     """Recordings with their labels, memory-mapped. `packed` is the store itself (a2v_data.corpus), `classes` and
-    `sample_rate` (Hz, the highest where recordings kept their own: `rate`) are its; `problems` and `notices` are lines on what was left out or is odd."""
+    `sample_rate` (Hz, the highest where recordings kept their own: `rate`) are its; `problems` and `notices` are lines
+    on what was left out or is odd."""
 
     def __init__(self, packed: Packed) -> None:
         self.packed = packed

@@ -55,9 +55,10 @@ def test_segments_and_targets_are_in_seconds_at_every_rate(corpus: Corpus) -> No
     assert [names.count(name) for name in RATES] == [5, 4, 1, 7]
     for segment in segments:
         rate = corpus.rate(segment["recording"])
-        assert segment["start"] % (rate // 2) == 0 or segment["start"] + rate == corpus.recordings[
-            segment["recording"]
-        ].n_samples
+        assert (
+            segment["start"] % (rate // 2) == 0
+            or segment["start"] + rate == corpus.recordings[segment["recording"]].n_samples
+        )
         waveform_BN, lengths_B = corpus.waveforms(segment[None], corpus.at(rate).segment_samples(1.0))
         assert waveform_BN.shape == (1, rate) and lengths_B[0] == rate
         target_TC = corpus.targets(segment[None], 100.0, 100)[0]

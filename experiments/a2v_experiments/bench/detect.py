@@ -130,7 +130,8 @@ def specs_of(
     if recipe.pretrain is None:
         return finetune, None
     segment_s = recipe.data.segment_s
-    heard = [name for name in splits.heard if not corpus.is_shorter(*corpus.indices([name]), segment_s)]
+    numbers = dict(zip(splits.heard, corpus.indices(splits.heard), strict=True))
+    heard = [name for name, number in numbers.items() if not corpus.is_shorter(number, segment_s)]
     if not heard:
         raise UserError(f"data.segment_s = {recipe.data.segment_s}: no train recording is that long; shorten it")
     stage = recipe.pretrain.model_copy(update={"seed": seed})

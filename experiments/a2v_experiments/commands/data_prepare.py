@@ -122,7 +122,9 @@ def pack(
     keep_rates: Annotated[
         float | None,
         typer.Option(
-            "--keep-rates", metavar="FRAMES", help="Recordings keep lower rates than --sample-rate; frames a second: 100."
+            "--keep-rates",
+            metavar="FRAMES",
+            help="Recordings keep lower rates than --sample-rate; frames a second: 100.",
         ),
     ] = None,
     processes: Processes = None,

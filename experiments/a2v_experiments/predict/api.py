@@ -99,7 +99,8 @@ def events_of_waveform(
     `model.classes`, `onset_s` and `offset_s` are seconds from its start, `likelihood` is in [0, 1].
 
     Full scale is 1, or the largest number of an integer type. sample_rate: Hz, whole; another one than the model's is
-    resampled, where the model does not hear it as it is. settings: `settings_for(model)` by default. Raises ValueError, in one line, for a wrong rate, several channels, NaN, or less than one frame of sound.
+    resampled, where the model does not hear it as it is. settings: `settings_for(model)` by default. Raises ValueError,
+    in one line, for a wrong rate, several channels, NaN, or less than one frame of sound.
     """
     if isinstance(sample_rate, bool) or not isinstance(sample_rate, Real) or not 1 <= sample_rate < 1e9:
         raise ValueError(f"sample_rate = {sample_rate!r}: expected Hz, a number from 1")

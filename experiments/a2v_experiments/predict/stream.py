@@ -1,8 +1,8 @@
 """Likelihoods of a recording of any length, window by window, in constant memory.
 
-A recording that the model does not hear at its own rate is resampled as a whole: what is read for a piece of it reaches as far beyond the piece as the filter does.
-Its windows are worked on in pieces at fixed places, each by one process, so that neither the number of workers nor an
-interruption changes a bit of the result.
+A recording that the model does not hear at its own rate is resampled as a whole: what is read for a piece of it reaches
+as far beyond the piece as the filter does. Its windows are worked on in pieces at fixed places, each by one process, so
+that neither the number of workers nor an interruption changes a bit of the result.
 
 N samples, T frames, C classes, D embedding.
 """

@@ -49,7 +49,7 @@ class TaskOfRates:
         self.spec, self.corpus, self.segment_s = spec, corpus, spec.segment_s
         self.model = kind.new_model(spec)
         self.rates = list(names)
-        self.tasks = []
+        self.tasks: list[Any] = []
         for rate, own in names.items():
             front_end = spec.model.front_end.at(rate)  # type: ignore[union-attr]  # an ear: recipes see to that
             changes: dict[str, Any] = {

@@ -110,7 +110,7 @@ class Corpus:
 
     @cached_property
     def rates(self) -> np.ndarray:
-        """(recordings,) Hz of each recording in the corpus: `sample_rate`, or where they kept their own at most that."""
+        """(recordings,) Hz of each recording: `sample_rate`, or where they kept their own at most that."""
         kept = self.meta.get("rates")
         return np.full(len(self.recordings), self.sample_rate) if kept is None else np.array(kept, np.int64)
 

@@ -42,7 +42,9 @@ class PackConfig(RecordingConfig):
     classes: list[str] | None = None
     exclude_labels: list[str] = Field(default=[])
     focal_class: bool = True
-    keep_rates: Annotated[float, Field(gt=0, le=1000)] | None = Field(default=None, exclude_if=lambda rate: rate is None)
+    keep_rates: Annotated[float, Field(gt=0, le=1000)] | None = Field(
+        default=None, exclude_if=lambda rate: rate is None
+    )
 
     @model_validator(mode="after")
     def _limited(self) -> Self:

@@ -57,7 +57,7 @@ class Backbone(nn.Module):
         other, so for all models without `any_rate`."""
         front_end = self.config.front_end
         own = front_end.at(sample_rate) if isinstance(front_end, EarConfig) else front_end
-        if own is front_end:
+        if own is front_end or not isinstance(self.front_end, Ear):
             return self
         view = copy(self)
         view.config = self.config.model_copy(update={"front_end": own})

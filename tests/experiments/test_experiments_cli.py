@@ -49,7 +49,7 @@ DATA = {
     ],
     "data pack": [
         "source", "--out", "--sample-rate", "--labelled", "--channel", "--channels", "--classes", "--exclude-label",
-        "--focal-class", "--processes", *READING, "--json",
+        "--focal-class", "--keep-rates", "--processes", *READING, "--json",
     ],
     "data verify": ["store", "--json"],
     "data check": [

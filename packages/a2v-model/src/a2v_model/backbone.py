@@ -55,9 +55,10 @@ class Backbone(nn.Module):
     def for_rate(self, sample_rate: int) -> "Backbone":
         """What hears recordings of `sample_rate` Hz, with the same weights: see `EarConfig.at`. Itself where that is no
         other, so for all models without `any_rate`."""
-        front_end = self.config.front_end
-        own = front_end.at(sample_rate) if isinstance(front_end, EarConfig) else front_end
-        if own is front_end or not isinstance(self.front_end, Ear):
+        if not isinstance(self.front_end, Ear):
+            return self
+        own = self.front_end.config.at(sample_rate)
+        if own is self.front_end.config:
             return self
         view = copy(self)
         view.config = self.config.model_copy(update={"front_end": own})

@@ -13,7 +13,8 @@ from a2v_data.manifests import parse_manifest, write_manifests
 from a2v_data.storage import written_aside
 from a2v_experiments.basics.errors import UserError
 from a2v_experiments.stages import splits
-from a2v_experiments.stages.heard import heard_by, told
+from a2v_experiments.stages.heard import heard_by
+from a2v_experiments.stages.mixture import told
 from experiments_runs import World
 from experiments_world import RECORDINGS, call_quietly, make_recipe, recipe_tree, write_recipe
 
@@ -242,14 +243,15 @@ def test_the_same_recordings_in_another_corpus_are_known_by_their_sound(world, c
         writer.add("rec11.wav", sound_N[::-1].copy(), False, one.source_rate, one.source_samples, 1.0)
         writer.finish(np.empty(0, EVENT_DTYPE), source={"audio_folder": "/other"}, problems=[], notices=[])
     other = Corpus.open(tmp_path / "other")
+    corpora = {"data": corpus, "pretrain_data": other}
     sets = ["folds.holdout='rec0[01]|rec11'", "folds.run=null"]
     data = {"data__source": str(csv_source), "pretrain_data": recipe_tree()["data"] | {"source": "x"}}
     recipe = make_recipe(tmp_path, sets, **data)
     folds = splits.split(recipe, corpus)
     assert heard_by(recipe, other, folds, None, corpus).names == ["sub/rec02.wav", "sub/rec03.wav", "rec11.wav"]
-    assert "heard any of the 3" in told(recipe, other, corpus, folds)
+    assert "heard any of the 3" in told(recipe, corpora, folds)
     recipe = make_recipe(tmp_path, ["folds.count=3", "folds.run=null"], **data)
-    said = told(recipe, other, corpus, splits.split(recipe, corpus))
+    said = told(recipe, corpora, splits.split(recipe, corpus))
     assert "pretraining heard 4 of the 12 evaluation recordings" in said
 
 

@@ -16,8 +16,8 @@ from a2v_experiments.recipe.files import load_recipe
 from a2v_experiments.training import checkpoints
 from a2v_experiments.training.group import Group
 from a2v_experiments.training.loop import TrainingStep
-from a2v_experiments.training.rates import Turns
 from a2v_experiments.training.tasks import TrainingSpec, build_task
+from a2v_experiments.training.turns import Turns
 from experiments_training import run_loop
 from experiments_world import CLASSES, RATE, RECIPE, RECORDINGS, make_csv_source, training_spec, write_recipe
 
@@ -104,7 +104,7 @@ def test_one_model_learns_from_both(tmp_path: Path, corpus: Corpus) -> None:
     task = build_task(given, torch.device("cpu"))
     step = TrainingStep(task, given.loop, Group())
     before = {name: value.clone() for name, value in step.model.state_dict().items()}
-    rates = {task.prepare(0, micro, torch.Generator()).rate for micro in range(8)}
+    rates = {task.prepare(0, micro, torch.Generator()).turn for micro in range(8)}
     step(0)
     step(1)
     assert rates == {0, 1} and step.model is task.model

@@ -14,7 +14,7 @@ import torch
 from a2v_experiments.cluster import session as ray_session
 from a2v_experiments.recipe.files import Recipe
 from a2v_experiments.stages import packing, stages
-from a2v_experiments.stages.heard import heard_by
+from a2v_experiments.stages.mixture import mixture_of
 from a2v_experiments.stages.specs import data_spec, pretrain_spec
 from a2v_experiments.stages.stage import Context
 from a2v_experiments.store.tracking import Store, open_store
@@ -81,7 +81,7 @@ def train(recipe: Recipe, work: Path) -> tuple[Store, list[Run]]:
     )
     origin = packing.origin_of(recipe.data, work)
     _, corpus = stages.prepare(context, data_spec(recipe.data, origin.fingerprint), origin)
-    heard = heard_by(recipe, corpus)
+    heard = mixture_of(recipe, {"data": corpus})
     stages.pretrain(context, pretrain_spec(recipe, heard.fingerprint), heard, corpus)
     query = "tags.`a2v.stage` = 'pretrain'"
     return store, store.client.search_runs([store.experiment_id], query)

@@ -2,7 +2,8 @@
 
 run_id, stage, experiment, fold, label_share, seed    which training it is; the last three where it has them
 data        context (training, validation, evaluation) -> corpus, recordings, hours, labels, labels_by_class and
-            licence (None: not recorded); a context without recordings is not there
+            licence (None: not recorded); a context without recordings is not there. Of several corpora: their names and
+            sums, and corpora with all that of each, and its share of what was heard
 start       what training started from: kind (pretraining, backbone, model), source, run_id and data of it as far as
             they are known; None: random weights, or not known
 scores      of (evaluation, validation, folds, training), metrics under the names that runs have them; of folds the
@@ -15,10 +16,12 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from a2v_data.licences import UNKNOWN
 from a2v_eval.label_shares import VALIDATION_LABELS
 from a2v_eval.summary import summarise
 from mlflow import MlflowClient
@@ -88,15 +91,28 @@ def _run(client: MlflowClient, run_id: str) -> Run | None:
 
 def data_of(client: MlflowClient, run: Run) -> dict[str, Any]:
     """What a run hears and is scored on, by context; see above."""
-    found: dict[str, Any] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for one in run.inputs.dataset_inputs if run.inputs else []:
         context = next((tag.value for tag in one.tags if tag.key == MLFLOW_DATASET_CONTEXT), None)
         if context is None or not one.dataset.profile:
             continue
         profile = json.loads(one.dataset.profile)
         mark = profile.pop("corpus", "")
-        found[context] = {"corpus": one.dataset.name, **profile, "licence": _licence(client, mark)}
-    return found
+        licence = _licence(client, mark) or profile.get("licence")
+        found.setdefault(context, []).append({"corpus": one.dataset.name, **profile, "licence": licence})
+    return {context: corpora[0] if len(corpora) == 1 else _together(corpora) for context, corpora in found.items()}
+
+
+def _together(corpora: list[dict[str, Any]]) -> dict[str, Any]:
+    corpora = sorted(corpora, key=lambda one: (-one.get("share", 0.0), one["corpus"]))
+    sums = {key: sum(one[key] for one in corpora) for key in ("recordings", "hours", "labels")}
+    by_class: Counter[str] = Counter()
+    for one in corpora:
+        by_class.update(one["labels_by_class"])
+    named = ", ".join(one["corpus"] for one in corpora)
+    licences = "; ".join(f"{one['corpus']}: {one['licence'] or UNKNOWN}" for one in corpora)
+    sums["hours"] = round(sums["hours"], 3)
+    return {"corpus": named, **sums, "labels_by_class": dict(by_class), "licence": licences, "corpora": corpora}
 
 
 def _licence(client: MlflowClient, mark: str) -> str | None:

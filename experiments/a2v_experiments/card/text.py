@@ -143,11 +143,11 @@ def _data_table(data: Mapping[str, Any], labels: bool) -> list[str]:
     contexts = sorted(data, key=lambda context: [*CONTEXTS, context].index(context))
     rows = []
     for context in contexts:
-        one = data[context]
-        counts = [str(one["recordings"]), f"{one['hours']:g}", str(one["labels"]) if labels else "not read"]
-        rows.append([CONTEXTS.get(context, context), one["corpus"], *counts])
+        for one in _each(data[context]):
+            counts = [str(one["recordings"]), f"{one['hours']:g}", str(one["labels"]) if labels else "not read"]
+            rows.append([CONTEXTS.get(context, context), _heard(one), *counts])
     lines = _table(["recordings for", "corpus", "recordings", "hours", "labelled calls"], rows)
-    licences = dict.fromkeys((one["corpus"], one.get("licence")) for one in data.values())
+    licences = dict.fromkeys((one["corpus"], one.get("licence")) for many in data.values() for one in _each(many))
     lines.append("")
     lines += [f"Licence of the recordings ({_plain(corpus)}): {licence or UNKNOWN}." for corpus, licence in licences]
     if classes:
@@ -156,13 +156,27 @@ def _data_table(data: Mapping[str, Any], labels: bool) -> list[str]:
     return lines
 
 
+def _each(data: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Of several corpora each."""
+    found: Sequence[Mapping[str, Any]] = data.get("corpora") or [data]
+    return found
+
+
+def _heard(one: Mapping[str, Any]) -> str:
+    """A corpus, and how much of what was heard it is."""
+    return f"{one['corpus']} ({one['share']:.1%} of what was heard)" if "share" in one else str(one["corpus"])
+
+
 def _start(start: Mapping[str, Any]) -> list[str]:
     data = (start.get("data") or {}).get("training")
     kinds = {"pretraining": "Pretrained", "backbone": "Pretrained", "model": "It goes on from a detector trained"}
     on = UNKNOWN
     if data is not None:
-        licence = data.get("licence") or UNKNOWN
-        on = f"{_plain(data['corpus'])}, {data['recordings']} recordings, {data['hours']:g} hours; licence: {licence}"
+        on = "; and ".join(
+            f"{_plain(_heard(one))}, {one['recordings']} recordings, {one['hours']:g} hours; licence:"
+            f" {one.get('licence') or UNKNOWN}"
+            for one in _each(data)
+        )
     return [f"{kinds[start['kind']]} on: {on} (`{start['source']}`)."]
 
 

@@ -29,9 +29,10 @@ import yaml
 
 from ..basics.errors import UserError
 from ..basics.places import pasted
+from ..recipe.corpora import are_several
 from ..recipe.files import RecipeFile
 from ..recipe.plugins import write_files
-from ..recipe.sections import Recipe
+from ..recipe.sections import DataConfig, Recipe
 from ..store.environment import ORIGIN, UNCOMMITTED, origin, uncommitted
 from ..store.tags import JOB
 
@@ -47,7 +48,9 @@ RECIPE = "recipe.yaml"
 def for_cluster(file: RecipeFile) -> RecipeFile:
     """The recipe as its job reads it: with absolute paths, and on the job's own cluster."""
     tree = copy.deepcopy(file.tree)
-    for section in (tree, tree.get("data"), tree.get("pretrain_data")):
+    heard = tree.get("pretrain_data")
+    several = are_several(heard, DataConfig.model_fields.keys())
+    for section in (tree, tree.get("data"), *(heard.values() if several else [heard])):  # type: ignore[union-attr]
         if isinstance(section, dict):
             _absolute(section, "source")
             _absolute(section, "backbone")
@@ -149,7 +152,7 @@ def is_loopback(host: str | None) -> bool:
 
 def sources(recipe: Recipe) -> list[str]:
     """The folders of recordings that a recipe reads."""
-    return [data.source for data in (recipe.data, recipe.pretrain_data) if data and data.source != "synthetic"]
+    return [data.source for data in recipe.corpora.values() if data.source != "synthetic"]
 
 
 def notices(recipe: Recipe, work: Path, tracking_uri: str | None) -> list[str]:

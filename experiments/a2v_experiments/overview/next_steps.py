@@ -87,8 +87,8 @@ def after_scale(file: RecipeFile, given: tuple[str, Sequence[str]], work: Path, 
     name, overrides = given
     absent = [
         f"{key}.source=FOLDER"
-        for key, data in (("data", recipe.data), ("pretrain_data", recipe.pretrain_data))
-        if data is not None and data.source != "synthetic" and not Path(data.source).is_dir()
+        for key, data in recipe.corpora.items()
+        if data.source != "synthetic" and not Path(data.source).is_dir()
     ]
     sets = [part for text in (*overrides, *absent) for part in ("--set", text)]
     folder = ["--work", str(work)] if work != DEFAULT_WORK else []

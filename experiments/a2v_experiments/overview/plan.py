@@ -26,7 +26,7 @@ from ..recipe.sections import DataConfig, Recipe
 from ..recipe.sweep import Range, SweepConfig
 from ..stages import packing, splits, stages
 from ..stages.backbones import find_backbone, named_start
-from ..stages.heard import heard_by
+from ..stages.mixture import Mixture, mixture_of
 from ..stages.reused import mark_of, why_not_reused
 from ..stages.specs import StageSpec, experiment_spec, given_folds
 from ..stages.walk import Step, walk
@@ -74,11 +74,13 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every stage in the order in which `run` comes to them. finished: the run that is the whole experiment already."""
+    """Every stage in the order in which `run` comes to them. finished: the run that is the whole experiment already.
+    heard: what its first pretraining hears, as far as that is known."""
 
     stages: list[Planned]
     finished: str | None
     notes: list[str]
+    heard: Mixture | None = None
 
 
 def make_plan(file: RecipeFile, work: Path, client: MlflowClient | None, uri: str, reuse: Reuse = AS_USUAL) -> Plan:
@@ -87,7 +89,8 @@ def make_plan(file: RecipeFile, work: Path, client: MlflowClient | None, uri: st
     planner = _Planner(client, work, uri, reuse)
     if recipe.sweep is None:
         stages.check_source(recipe)
-        return Plan(planner.stages(recipe, None), planner.finished, list(dict.fromkeys(planner.notes)))
+        found = planner.stages(recipe, None)
+        return Plan(found, planner.finished, list(dict.fromkeys(planner.notes)), planner.heard)
     trials = trials_of(file)
     chosen = trials or [_stand_in(file, recipe.sweep)]
     planned: list[Planned] = []
@@ -103,7 +106,7 @@ def make_plan(file: RecipeFile, work: Path, client: MlflowClient | None, uri: st
         )
     if recipe.sweep.pruning is not None:
         planner.notes.append("pruning stops trials early, which ones is not known: time and updates are the most")
-    return Plan(planned, None, list(dict.fromkeys(planner.notes)))
+    return Plan(planned, None, list(dict.fromkeys(planner.notes)), planner.heard)
 
 
 def _stand_in(file: RecipeFile, sweep: SweepConfig) -> Trial:
@@ -140,12 +143,13 @@ class _Planner:
         self.finished: str | None = None
         self.notes: list[str] = []
         self.splits: dict[str, Folds] = {}
+        self.heard: Mixture | None = None
 
     def stages(self, recipe: Recipe, trial: str | None) -> list[Planned]:
         sources = self.sources(recipe)
         done: list[Planned] = []
 
-        def hear(fold: int | None, data: Mark, heard: Mark, folds: Mark | None) -> Mark:
+        def hear(fold: int | None, data: Mark, heard: Sequence[Mark], folds: Mark | None) -> Mark:
             by_folds = recipe.folds.decides_pretraining or fold is not None
             return self.audio(recipe, data, heard, folds if by_folds else None, fold)
 
@@ -207,8 +211,7 @@ class _Planner:
         """What the recipe is made from, in the order of `graph.Sources.fingerprints`."""
         given = given_folds(recipe)
         found = {
-            "data": self.origin(recipe.data),
-            "pretrain_data": self.origin(recipe.pretrain_data) if recipe.pretrain_data else None,
+            **{key: self.origin(data) for key, data in recipe.corpora.items()},
             "backbone": self.backbone(recipe),
             "manifests": Mark(given, True) if given else None,
         }
@@ -229,21 +232,26 @@ class _Planner:
             return Mark(stand_in, False)
         return Mark(packing.origin_of(data, self.work, keep=self.work.is_dir()).fingerprint, True)
 
-    def audio(self, recipe: Recipe, data: Mark, heard: Mark, folds: Mark | None, fold: int | None) -> Mark:
-        """Fingerprint of the audio that pretraining hears. heard: the corpus that it is of; folds: where it depends on
+    def audio(self, recipe: Recipe, data: Mark, heard: Sequence[Mark], folds: Mark | None, fold: int | None) -> Mark:
+        """Fingerprint of the audio that pretraining hears. heard: the corpora that it is of; folds: where it depends on
         them."""
-        labelled, folder = (packing.corpus_folder(self.work, mark.fingerprint) for mark in (data, heard))
-        known = data.known and heard.known
-        if known and all((one / "corpus.json").is_file() for one in (folder, labelled)):
-            corpus = Corpus.open(labelled)
-            split = self.split(recipe, folds, corpus) if folds else None
-            return Mark(heard_by(recipe, Corpus.open(folder), split, fold, corpus).fingerprint, True)
+        marks = {recipe.data_key: data, **dict(zip(recipe.heard_corpora, heard, strict=True))}
+        folders = {key: packing.corpus_folder(self.work, mark.fingerprint) for key, mark in marks.items()}
+        known = all(mark.known for mark in marks.values())
+        if known and all((folder / "corpus.json").is_file() for folder in folders.values()):
+            corpora = {key: Corpus.open(folder) for key, folder in folders.items()}
+            split = self.split(recipe, folds, corpora[recipe.data_key]) if folds else None
+            found = mixture_of(recipe, corpora, split, fold)
+            self.heard = self.heard or found
+            return Mark(found.fingerprint, True)
         if self.client is not None and known:
             self.notes.append(
                 "the recordings are not packed in this work folder: whether a pretraining on the same audio is there"
                 " is known once they are"
             )
-        of = {"of": heard.fingerprint}
+        of = {"of": heard[0].fingerprint}
+        if len(heard) > 1:
+            of["others"] = " ".join(mark.fingerprint for mark in heard[1:])
         if folds:
             of |= {"without": folds.fingerprint, "fold": str(fold)}
         return Mark(fingerprint("audio", of), False)

@@ -33,6 +33,7 @@ from ..recipe.sections import Recipe
 from ..recipe.trainings import FinetuneStage, PretrainStage
 from ..stages import packing
 from ..stages.evaluation import Collectors
+from ..stages.specs import data_name
 from ..training.loop import TrainingStep
 from ..training.noise import CLASSES, step_on_noise, wait_for
 from ..training.tasks import part
@@ -339,7 +340,7 @@ def disk_bytes(planned: Sequence[Planned], work: Path, at_once: int) -> dict[str
     for one in planned:
         if one.stage != "prepare":
             continue
-        data = one.recipe.pretrain_source if one.name != "data" else one.recipe.data
+        data = next(data for key, data in one.recipe.corpora.items() if data_name(key) == one.name)
         if not packed(one, work):
             audio_s = audio_of(data, work, None).total_s
             corpora[one.mark.fingerprint] = round(audio_s * data.sample_rate * 2)

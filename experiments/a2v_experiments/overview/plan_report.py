@@ -18,11 +18,13 @@ from ..basics.tables import duration, text_table
 from ..recipe.sections import Recipe
 from ..stages import packing
 from ..stages.advice import Advice
+from ..stages.specs import data_name
 from ..sweep.search import needs
 from . import plan_costs
 from .listing import shortest_ids
 from .plan import Plan, Planned
 from .plan_audio import Audio, audio_of
+from .plan_corpora import PlannedCorpus, corpora_text, planned_corpora
 from .plan_costs import TRAININGS, Clock
 
 WHAT = {
@@ -39,13 +41,15 @@ ONLY_THRESHOLDS = "only its thresholds"  # of a refit whose weights are there
 @dataclass(frozen=True)
 class Costs:
     """seconds: of each stage of the plan, None where it is not measured; update_s: of one update of finetuning;
-    at_once: trials side by side; disk: bytes by what they are for; free: bytes on the disk of the work folder."""
+    at_once: trials side by side; disk: bytes by what they are for; free: bytes on the disk of the work folder; corpora:
+    those that pretraining hears, where they are several."""
 
     seconds: list[float | None]
     update_s: float | None
     at_once: int
     disk: dict[str, int]
     free: int
+    corpora: list[PlannedCorpus]
 
     @property
     def total_s(self) -> float | None:
@@ -64,7 +68,7 @@ def costs_of(plan: Plan, base: Recipe, work: Path, measure: bool) -> Costs:
         seconds, update_s = _measured(plan, work)
     here = work if work.is_dir() else next(parent for parent in work.resolve().parents if parent.is_dir())
     disk = plan_costs.disk_bytes(plan.stages, work, at_once)
-    return Costs(seconds, update_s, at_once, disk, shutil.disk_usage(here).free)
+    return Costs(seconds, update_s, at_once, disk, shutil.disk_usage(here).free, planned_corpora(plan, base, work))
 
 
 def _measured(plan: Plan, work: Path) -> tuple[list[float | None], float | None]:
@@ -98,7 +102,8 @@ def packed_corpus(plan: Plan, base: Recipe, work: Path) -> Path | None:
 
 def _corpus(plan: Plan, of: Planned, work: Path) -> Path | None:
     """The folder of the packed corpus that a stage reads."""
-    data = next(one for one in plan.stages if one.trial == of.trial and one.name == "data")
+    name = data_name(of.recipe.data_key)
+    data = next(one for one in plan.stages if one.trial == of.trial and one.name == name)
     return packing.corpus_folder(work, data.mark.fingerprint) if data.mark.known else None
 
 
@@ -126,6 +131,7 @@ def to_json(plan: Plan, base: Recipe, costs: Costs, advice: Advice) -> dict[str,
         "label_shares": base.folds.label_shares if base.finetune else [],
         "updates": sum(one.updates * one.times for one in plan.stages), "seconds": costs.total_s,
         "trials_at_once": costs.at_once, "disk_bytes": costs.disk, "free_bytes": costs.free, "notes": plan.notes,
+        **({"corpora": [vars(one) for one in costs.corpora]} if costs.corpora else {}),
         "advice": list(advice.lines), "warnings": [*warnings(costs), *advice.warnings],
     }  # fmt: skip
 
@@ -139,6 +145,8 @@ def _n_trials(plan: Plan, base: Recipe) -> int:
 def to_text(plan: Plan, base: Recipe, costs: Costs, advice: Advice) -> str:
     """The stages as a table, then totals, time, disk, what finetuning hears, and what cannot be known yet."""
     parts = [_title(plan, base), _table(plan, costs), "\n".join(_totals(plan, base, costs))]
+    if costs.corpora:
+        parts.append(corpora_text(costs.corpora))
     if advice.lines:
         parts.append("\n".join(advice.lines))
     if plan.notes:

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 KIND = re.compile(r"^constrained-|\[")  # what pydantic puts into an error's place for each kind a value may have
 REMOVED = {"evaluate.segment_s": "there is no such key any more, windows are as long as data.segment_s; leave it out"}
+NAMED = "[several]"  # the tag of a mapping whose keys are the user's names
 TAG = re.compile(r"^\[.*\]$")  # and what a union whose `kind` says what is meant puts there: no key either
 
 
@@ -77,7 +78,7 @@ def _of_another_kind(model: type[BaseModel], loc: list[str]) -> str | None:
     field = _field_at(model, parents)
     others = _tagged(field.annotation) if field else {}
     for tag, other in others.items():
-        if tag != loc[-2] and loc[-1] in other.model_fields:
+        if tag not in (loc[-2], NAMED) and loc[-1] in other.model_fields:
             kind = tag.strip("[]")
             place = ".".join(part for part in parents if not TAG.match(part))
             return f"kind {kind!r}, but {place} is of kind {own!r}; say {place}.kind: {kind}, or leave it out"
@@ -106,6 +107,8 @@ def _model_at(model: type[BaseModel], keys: list[str]) -> type[BaseModel] | None
             rest.pop(0)
         tag = rest.pop(0) if rest and TAG.match(rest[0]) else None
         nested = _tagged(field.annotation).get(tag) if tag else _nested_model(field.annotation)
+        if tag == NAMED and rest:
+            rest.pop(0)
         if nested is None:
             return None
         model = nested

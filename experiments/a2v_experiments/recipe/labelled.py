@@ -7,6 +7,7 @@ corpus.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from a2v_data.labelled import labelled_rule
 
@@ -24,6 +25,8 @@ def with_rule(data: DataConfig) -> DataConfig:
 def with_rules(recipe: Recipe) -> Recipe:
     """The same recipe with `with_rule` of its data."""
     heard = recipe.pretrain_data
-    return recipe.model_copy(
-        update={"data": with_rule(recipe.data), "pretrain_data": None if heard is None else with_rule(heard)}
-    )
+    if isinstance(heard, dict):
+        ruled: Any = {name: with_rule(data) for name, data in heard.items()}
+    else:
+        ruled = None if heard is None else with_rule(heard)
+    return recipe.model_copy(update={"data": with_rule(recipe.data), "pretrain_data": ruled})

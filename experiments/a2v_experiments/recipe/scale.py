@@ -35,7 +35,14 @@ def tiny(recipe: Recipe, resolve: Callable[[Mapping[str, Any]], Recipe]) -> Reci
     workers = tree["ray"].get("num_workers", 0)
     frame_s = recipe.model.front_end.stride / recipe.model.front_end.sample_rate
     tree["data"] = _data(tree["data"], frame_s, MINUTES, seed=0)
-    if tree["pretrain_data"] is not None:
+    segment_s = tree["data"]["segment_s"]
+    if isinstance(recipe.pretrain_data, dict):
+        for seed, (name, data) in enumerate(tree["pretrain_data"].items(), 1):
+            weight = {"weight": data["weight"]} if "weight" in data else {}
+            tree["pretrain_data"][name] = _data(data, frame_s, PRETRAIN_MINUTES, seed) | weight
+        if recipe.data_key != "data":
+            del tree["data"]  # the first of them
+    elif tree["pretrain_data"] is not None:
         tree["pretrain_data"] = _data(tree["pretrain_data"], frame_s, PRETRAIN_MINUTES, seed=1)
     _shrink_folds(tree["folds"])
     _shrink_model(tree["model"])
@@ -45,7 +52,7 @@ def tiny(recipe: Recipe, resolve: Callable[[Mapping[str, Any]], Recipe]) -> Reci
     for stage in (tree["finetune"], *tree["finetune_by_share"].values()):
         if stage is not None:
             _shrink_finetuning(stage, depth, dim, workers)
-    _shrink_evaluation(tree["evaluate"], tree["data"]["segment_s"])
+    _shrink_evaluation(tree["evaluate"], segment_s)
     if recipe.sweep is not None:
         _shrink_sweep(tree["sweep"], recipe)
         keep_apart(tree["sweep"], resolve)

@@ -8,11 +8,12 @@ from a2v_data.pack import PackConfig
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_eval.events import EventConfig
 from a2v_model.config import EarConfig, ModelConfig, check_together
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from .corpora import are_several, check_corpora, with_corpora
 from .folds import CROSS, FoldsConfig, Share
 from .sweep import Positive, Section, SweepConfig, none_as_empty
-from .trainings import FinetuneStage, PretrainStage, left_out
+from .trainings import USUAL_TEMPERATURE, FinetuneStage, PretrainStage, left_out
 from .validating import with_validation
 
 
@@ -28,7 +29,8 @@ class DataConfig(PackConfig):
 
     source: 'synthetic', or a folder (relative to where the command runs) of recordings with `annotations.csv`,
     or of MeerKAT's layout. sample_rate: Hz, the model's; with keep_rates the highest that recordings keep. segment_s:
-    seconds of one training segment.
+    seconds of one training segment. weight: of one of several corpora in `pretrain_data`, by how much more often it is
+    heard than its hours say (None: 1).
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -38,6 +40,11 @@ class DataConfig(PackConfig):
     synthetic: SyntheticConfig = SyntheticConfig()
     segment_s: float = Field(default=10.0, gt=0)
     licence: str | None = Field(default=None, max_length=200, pattern=r"^\S(.*\S)?$", exclude_if=left_out)
+    weight: float | None = Field(default=None, gt=0, exclude_if=left_out)
+
+
+def _kind_of_corpora(given: Any) -> str:
+    return "[several]" if are_several(given, DataConfig.model_fields.keys()) else "[one]"
 
 
 FITTED = ("window_s", "min_duration_s", "threshold")  # what `fit_events` decides
@@ -106,7 +113,8 @@ class RayConfig(Section):
 class Recipe(Section):
     """A whole experiment. `model` is a preset's name or a model configuration with, if wanted, `preset:` as base.
 
-    pretrain_data: another corpus for pretraining, of which no label is read (None: that of `data`).
+    pretrain_data: another corpus for pretraining, of which no label is read (None: that of `data`), or several, by
+    names (`corpora.py`).
     backbone: instead of `pretrain`, the model to finetune: its folder, or its URI in MLflow (`runs:/RUN_ID`).
     finetune: None for pretraining only, without folds and scores. finetune_by_share: label share -> what differs from
     `finetune` there. seeds: everything that is trained is trained with each of these (`pretrain.seed`,
@@ -118,7 +126,13 @@ class Recipe(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     variant: str = "default"
     data: DataConfig
-    pretrain_data: DataConfig | None = None
+    pretrain_data: (
+        Annotated[
+            Annotated[DataConfig, Tag("[one]")] | Annotated[dict[str, DataConfig], Tag("[several]")],
+            Discriminator(_kind_of_corpora),
+        ]
+        | None
+    ) = None
     folds: FoldsConfig = FoldsConfig()
     model: ModelConfig
     backbone: str | None = None
@@ -133,14 +147,14 @@ class Recipe(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_validation(cls, tree: Any) -> Any:
-        return with_validation(tree) if isinstance(tree, dict) else tree
+    def _completed(cls, tree: Any) -> Any:
+        return with_corpora(with_validation(tree), DataConfig.model_fields.keys()) if isinstance(tree, dict) else tree
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Recipe:
-        self._check_data("data", self.data)
-        if self.pretrain_data is not None:
-            self._check_data("pretrain_data", self.pretrain_data)
+        for key, data in self.corpora.items():
+            self._check_data(key, data)
+        self._check_several()
         if self.evaluate.overlap_s >= self.data.segment_s:
             raise ValueError(f"evaluate.overlap_s ({self.evaluate.overlap_s} s) must be less than data.segment_s")
         for name, stage in self._trainings():
@@ -172,6 +186,26 @@ class Recipe(Section):
             raise ValueError(
                 f"{key}.segment_s = {data.segment_s}: must be a whole number of frames of {stride / data_rate} s"
             )
+
+    def _check_several(self) -> None:
+        """Weights and temperature are of several corpora, of which all keep their rates or none: else a recording that
+        is evaluated would not be known where another corpus has it too."""
+        several = isinstance(self.pretrain_data, dict)
+        for key, data in {"data": self.data, **({} if several else self.corpora)}.items():
+            if data.weight is not None:
+                raise ValueError(
+                    f"{key}.weight: is one of several corpora's (pretrain_data.NAME.weight); leave it out"
+                )
+        if isinstance(self.pretrain_data, dict):
+            check_corpora(self.pretrain_data)
+            for key, data in self.heard_corpora.items():
+                if data.keep_rates != self.data.keep_rates:
+                    raise ValueError(
+                        f"{key}.keep_rates = {data.keep_rates}: must be that of data, {self.data.keep_rates}: else"
+                        " recordings that are evaluated would not be known again by their sound"
+                    )
+        elif self.pretrain is not None and self.pretrain.temperature != USUAL_TEMPERATURE:
+            raise ValueError("pretrain.temperature: is of several corpora (pretrain_data: {NAME: {source: ...}, ...})")
 
     def _trainings(self) -> list[tuple[str, PretrainStage | FinetuneStage]]:
         by_share = [(f"finetune_by_share.{share:g}", stage) for share, stage in self.finetune_by_share.items()]
@@ -257,8 +291,31 @@ class Recipe(Section):
 
     @property
     def pretrain_source(self) -> DataConfig:
-        """The data that pretraining hears."""
-        return self.pretrain_data or self.data
+        """The data that pretraining hears; of several corpora the first, as they are cut alike."""
+        return next(iter(self.heard_corpora.values()))
+
+    @property
+    def heard_corpora(self) -> dict[str, DataConfig]:
+        """What pretraining hears, by keys."""
+        if isinstance(self.pretrain_data, dict):
+            return {f"pretrain_data.{name}": data for name, data in self.pretrain_data.items()}
+        return {"data": self.data} if self.pretrain_data is None else {"pretrain_data": self.pretrain_data}
+
+    @property
+    def corpora(self) -> dict[str, DataConfig]:
+        """All that is packed, by keys: `data` first. It is not there where it is one of several that pretraining hears,
+        and nothing is finetuned: see `data_key`."""
+        own = {} if self.data_key != "data" else {"data": self.data}
+        return own | self.heard_corpora
+
+    @property
+    def data_key(self) -> str:
+        """The key of the corpus that `data` is."""
+        if isinstance(self.pretrain_data, dict) and self.finetune is None:
+            for key, data in self.heard_corpora.items():
+                if data.model_copy(update={"weight": None}) == self.data:
+                    return key
+        return "data"
 
     def at_share(self, share: float) -> Recipe:
         """The recipe with the finetuning settings of one label share."""

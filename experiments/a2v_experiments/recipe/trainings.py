@@ -72,6 +72,9 @@ class ProbeConfig(Section):
     recordings: int = Field(default=8, ge=2)
 
 
+USUAL_TEMPERATURE = 2.0
+
+
 class PretrainStage(PretrainConfig, LoopConfig):
     """Self-distillation on all recordings of the corpus, labelled or not; labels are not read, but by the probe, which
     the model learns nothing from.
@@ -79,12 +82,14 @@ class PretrainStage(PretrainConfig, LoopConfig):
     sampling: prefer stretches in which something stands out; None: each segment once an epoch. probe: not part of a
     run's fingerprint; None: none. hears: `all` recordings, as in the paper, or `train`: a pretraining for each fold,
     without its evaluation and validation recordings and all others of their groups (`folds.group`), labelled or not.
-    What `folds.holdout` holds out is never heard.
+    What `folds.holdout` holds out is never heard. temperature: of several corpora in `pretrain_data`, each is heard in
+    proportion to weight x hours ** (1 / temperature): 1 as its hours are, more for all more alike.
     """
 
     hears: Literal["all", "train"] = Field(default="all", exclude_if=lambda heard: heard == "all")
     sampling: ActiveConfig | None = Field(default=None, exclude_if=left_out)
     probe: ProbeConfig | None = Field(default=None, exclude_if=left_out)
+    temperature: float = Field(default=USUAL_TEMPERATURE, ge=1, exclude_if=lambda wanted: wanted == USUAL_TEMPERATURE)
 
     @model_validator(mode="after")
     def _offsets_agree(self) -> PretrainStage:

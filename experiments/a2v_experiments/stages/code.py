@@ -34,13 +34,13 @@ FIGURES = frozenset(
     }
 )  # fmt: skip
 SCORING = frozenset({"a2v_eval", f"{X}.training.validation", f"{X}.training.validation_report", f"{X}.inference"})
-LOOP = f"{X}.training.loop:train"
+LOOP, TURNS = f"{X}.training.loop:train", f"{X}.training.turns:TaskOfTurns"
 PARTS = {
     "prepare": (("a2v_data.pack:pack",), AROUND),
     "folds": ((f"{X}.stages.splits:split", "a2v_data.manifests:write_manifests"), AROUND),
-    "pretrain": ((f"{X}.training.tasks:PretrainTask", LOOP), AROUND | SCORING),
+    "pretrain": ((f"{X}.training.tasks:PretrainTask", TURNS, LOOP), AROUND | SCORING),
     "finetune": (
-        (f"{X}.training.tasks:FinetuneTask", LOOP, "a2v_data.folds:label_share"),
+        (f"{X}.training.tasks:FinetuneTask", TURNS, LOOP, "a2v_data.folds:label_share"),
         AROUND | SCORING | {"a2v_model.pretraining"},
     ),
     "validate": (

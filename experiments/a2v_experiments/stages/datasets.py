@@ -10,19 +10,26 @@ import hashlib
 import json
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from a2v_data.corpus import Corpus
 from a2v_data.folds import class_counts
+from a2v_data.licences import recorded_licences
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
+from .mixture import Mixture
 
 DIGEST = 16  # characters, of which folders of corpora have as many
 
 
-def dataset(corpus: Corpus, source: str, context: str, names: Collection[str] | None = None) -> DatasetInput:
+def dataset(
+    corpus: Corpus, source: str, context: str, names: Collection[str] | None = None, name: str = "", **more: Any
+) -> DatasetInput:
     """Recordings of a corpus, by their names (None: all). source: what the recipe calls it; context: what the run does
-    with them: `training`, `validation`, `evaluation`, or `corpus` where it packed them."""
+    with them: `training`, `validation`, `evaluation`, or `corpus` where it packed them; name: the dataset's (else that
+    of the source's folder); more: what else its profile says."""
     every = [one.name for one in corpus.recordings]
     chosen = every if names is None else [name for name in every if name in set(names)]
     mark = corpus.folder.name
@@ -32,10 +39,10 @@ def dataset(corpus: Corpus, source: str, context: str, names: Collection[str] | 
     labels = class_counts(corpus)[np.array(places, dtype=int)].sum(0)
     profile = {
         "corpus": mark, "recordings": len(chosen), "hours": round(seconds / 3600, 3), "labels": int(labels.sum()),
-        "labels_by_class": {name: int(count) for name, count in zip(corpus.classes, labels, strict=True)},
+        "labels_by_class": {name: int(count) for name, count in zip(corpus.classes, labels, strict=True)}, **more,
     }  # fmt: skip
     found = Dataset(
-        name=Path(source).name or source, digest=digest[:DIGEST], source_type="local",
+        name=name or Path(source).name or source, digest=digest[:DIGEST], source_type="local",
         source=json.dumps({"uri": source}), profile=json.dumps(profile),
     )  # fmt: skip
     return DatasetInput(found, [InputTag(MLFLOW_DATASET_CONTEXT, context)])
@@ -44,3 +51,16 @@ def dataset(corpus: Corpus, source: str, context: str, names: Collection[str] | 
 def datasets_of(corpus: Corpus, source: str, **names: Collection[str]) -> list[DatasetInput]:
     """One dataset for each context that has recordings."""
     return [dataset(corpus, source, context, chosen) for context, chosen in names.items() if chosen]
+
+
+def datasets_heard(heard: Mixture) -> list[DatasetInput]:
+    """What a pretraining hears; of several corpora each, with its share, and with its licence as far as it is known."""
+    if len(heard.parts) == 1:
+        (one,) = heard.parts
+        return datasets_of(one.corpus, one.data.source, training=one.names)
+    found = []
+    for one in heard.parts:
+        licence = one.data.licence or recorded_licences(Path(one.data.source))
+        more = {"share": round(one.share, 4), "licence": licence}
+        found.append(dataset(one.corpus, one.data.source, "training", one.names, one.name, **more))
+    return found

@@ -13,13 +13,14 @@ from a2v_data.folds import Folds as StratifiedFolds
 from a2v_data.licences import recorded_licences
 
 from ..recipe.event_classes import check_event_classes
-from ..recipe.sections import DataConfig, Recipe
+from ..recipe.sections import Recipe
 from ..store.lookup import finetune_runs_tag
 from ..store.tags import HEARD_LINE, LICENCE, REFIT_RUN
 from . import inner, packing, refit, stages
 from .advice import advice_on, texts
 from .backbones import Backbone, find_backbone, kept_classes
-from .heard import Heard, check_backbone, heard_by, told
+from .heard import check_backbone
+from .mixture import Mixture, mixture_of, told
 from .packing import Origin
 from .presence import check_weak
 from .rounds import Chain, chain_of
@@ -29,27 +30,21 @@ from .walk import Step, walk
 
 Folds = dict[float, list[Result]]  # label share -> its finetunings, in the order of the folds
 BySeed = Mapping[int | None, Folds]  # of each seed, in their order; None where the recipe has no seeds
-Input = Origin | Backbone | Heard | Result  # what a stage is made from
+Input = Origin | Backbone | Mixture | Result  # what a stage is made from
 
 
 @dataclass(frozen=True)
 class Sources:
     """What an experiment is made from: folders of recordings with the fingerprint of their content, and a model."""
 
-    data: Origin
-    pretrain_data: Origin | None
+    corpora: Mapping[str, Origin]  # by the keys of `Recipe.corpora`
     backbone: Backbone | None
     manifests: str | None = None  # digest of the folder with the folds
 
     @property
     def inputs(self) -> dict[str, Input]:
         """Those that stages are made from, as `walk` calls them."""
-        named: dict[str, Input | None] = {
-            "data": self.data,
-            "pretrain_data": self.pretrain_data,
-            "backbone": self.backbone,
-        }
-        return {name: source for name, source in named.items() if source is not None}
+        return {**self.corpora, **({} if self.backbone is None else {"backbone": self.backbone})}
 
     @property
     def fingerprints(self) -> list[str]:
@@ -70,13 +65,9 @@ class Results:
 
 def find_sources(recipe: Recipe, work: Path, tracking_uri: str) -> Sources:
     """Look at the recipe's folders and backbone; the synthetic corpus is made. Raises UserError or ValueError."""
-
-    def of(data: DataConfig) -> Origin:
-        return packing.origin_of(data, work)
-
     backbone = find_backbone(recipe, work, tracking_uri)
     manifests = given_folds(recipe)
-    return Sources(of(recipe.data), of(recipe.pretrain_data) if recipe.pretrain_data else None, backbone, manifests)
+    return Sources({key: packing.origin_of(data, work) for key, data in recipe.corpora.items()}, backbone, manifests)
 
 
 def run_graph(context: Context, sources: Sources, after_fold: Callable[[BySeed], None] | None = None) -> Results:
@@ -90,17 +81,22 @@ def run_graph(context: Context, sources: Sources, after_fold: Callable[[BySeed],
 
 
 class _Graph:
-    """Does each step of one recipe. corpora: of `data`, and of `pretrain_data` where that is another."""
+    """Does each step of one recipe. corpora: by the keys of `Recipe.corpora`, as far as they are packed."""
 
     def __init__(self, context: Context, sources: Sources, after_fold: Callable[[BySeed], None] | None) -> None:
         self.context, self.sources, self.after_fold = context, sources, after_fold
         self.results = Results()
-        self.corpora: list[Corpus] = []
+        self.corpora: dict[str, Corpus] = {}
         self.folds: StratifiedFolds | None = None
         self.chain: Chain | None = None
 
-    def hear(self, fold: int | None, *inputs: object) -> Heard:
-        return heard_by(self.context.recipe, self.corpora[-1], self.folds, fold, self.corpora[0])
+    @property
+    def labelled(self) -> Corpus:
+        """That of `data`."""
+        return self.corpora[self.context.recipe.data_key]
+
+    def hear(self, fold: int | None, *inputs: object) -> Mixture:
+        return mixture_of(self.context.recipe, self.corpora, self.folds, fold)
 
     def do(self, step: Step[Any]) -> Result:
         work = {"prepare": self.prepare, "folds": self.split, "pretrain": self.pretrain, "finetune": self.finetune}
@@ -110,16 +106,16 @@ class _Graph:
     def prepare(self, context: Context, step: Step[Any]) -> Result:
         source = step.inputs["source"]
         result, corpus = stages.prepare(context.for_all, step.spec, source)
-        data = context.recipe.data if not self.corpora else context.recipe.pretrain_source
+        key, data = list(context.recipe.corpora.items())[len(self.corpora)]
         if licence := data.licence or recorded_licences(source.folder):
             context.store.tag(result.run_id, LICENCE, licence)  # also of a corpus that was packed before it was said
-        if not self.corpora:
+        if key == context.recipe.data_key:
             check_event_classes(context.recipe, corpus.classes)  # before anything is trained
             check_weak(context.recipe, corpus)
             if context.recipe.finetune is not None:
                 context.store.name_classes(context.parent, corpus.classes)
                 self.go_on(context, corpus)
-        self.corpora.append(corpus)
+        self.corpora[key] = corpus
         return result
 
     def go_on(self, context: Context, corpus: Corpus) -> None:
@@ -134,13 +130,13 @@ class _Graph:
             context.store.log_metrics(context.parent, self.chain.metrics)
 
     def split(self, context: Context, step: Step[Any]) -> Result:
-        recipe, corpus, backbone = context.recipe, self.corpora[0], self.sources.backbone
+        recipe, corpus, backbone = context.recipe, self.labelled, self.sources.backbone
         result, self.folds = stages.make_folds(context.for_all, step.spec, step.inputs["data"], corpus)
         if recipe.finetune is None:
             return result
         if context.shared is None:  # of its trials a sweep says it once
             say_advice(context, corpus, self.folds)
-        heard = told(recipe, self.corpora[-1], corpus, self.folds)
+        heard = told(recipe, self.corpora, self.folds)
         if backbone is not None:
             heard = check_backbone(context, backbone, corpus, self.folds)
         context.store.tag(context.parent, HEARD_LINE, heard or "")
@@ -148,22 +144,21 @@ class _Graph:
         return result
 
     def pretrain(self, context: Context, step: Step[Any]) -> Result:
-        labelled, heard = self.corpora[0], self.corpora[-1]
-        result = stages.pretrain(context, step.spec, step.inputs["audio"], heard, labelled, self.folds)
+        result = stages.pretrain(context, step.spec, step.inputs["audio"], self.labelled, self.folds)
         if step.fold is None:
             self.results.pretrained = result
         return result
 
     def inner(self, context: Context, step: Step[Any]) -> Result:
         assert self.folds is not None
-        return inner.train_without(context, step, self.corpora[0], self.folds)
+        return inner.train_without(context, step, self.labelled, self.folds)
 
     def finetune(self, context: Context, step: Step[Any]) -> Result:
         assert self.folds is not None and step.share is not None
-        crossed = inner.crossing(context, step, self.corpora[0], self.folds)
-        result = stages.finetune(context, step, self.corpora[0], self.folds, crossed)
+        crossed = inner.crossing(context, step, self.labelled, self.folds)
+        result = stages.finetune(context, step, self.labelled, self.folds, crossed)
         if result.reused:  # by an a2v that kept no names
-            context.store.name_classes(result.run_id, self.corpora[0].classes)
+            context.store.name_classes(result.run_id, self.labelled.classes)
         folds = context.recipe.folds
         done = self.results.folds.setdefault(step.seed, {share: [] for share in folds.label_shares})
         done[step.share].append(result)
@@ -183,7 +178,7 @@ class _Graph:
     def refit(self, context: Context, step: Step[Any]) -> Result:
         assert self.folds is not None
         finetuned = self.results.folds[step.seed][context.recipe.folds.refit_share]
-        self.results.refit = refit.refit(context, step, self.corpora[0], self.folds, finetuned)
+        self.results.refit = refit.refit(context, step, self.labelled, self.folds, finetuned)
         context.store.tag(context.parent, REFIT_RUN, self.results.refit.run_id)
         return self.results.refit
 

@@ -43,11 +43,17 @@ class Heard:
 
 
 def heard_by(
-    recipe: Recipe, corpus: Corpus, folds: Folds | None = None, fold: int | None = None, labelled: Corpus | None = None
+    recipe: Recipe,
+    corpus: Corpus,
+    folds: Folds | None = None,
+    fold: int | None = None,
+    labelled: Corpus | None = None,
+    key: str | None = None,
 ) -> Heard:
     """What the recipe's pretraining hears of a corpus.
 
-    corpus: that of `pretrain_source`; labelled: that of `data`, where it is another, and its folds, if there are some;
+    key: which one it is (`Recipe.heard_corpora`; None: the only one); labelled: the corpus of `data`, where it is
+    another, and its folds, if there are some;
     fold: the one whose pretraining it is (`pretrain.hears: train`), None for all. Recordings shorter than a segment are
     padded (`tasks.PretrainTask`). Raises UserError where no recording is left, or none as long as a segment: that would
     train on padding mostly.
@@ -58,7 +64,7 @@ def heard_by(
         names = [name for name in names if name in chosen]
     away, notices = _away(recipe, corpus, labelled or corpus, kept_out(recipe, labelled or corpus, folds, fold))
     kept = [name for name in names if name not in away]
-    key = "data" if recipe.pretrain_data is None else "pretrain_data"
+    key = key or next(iter(recipe.heard_corpora))
     if not kept:
         raise UserError(
             f"pretraining would hear nothing: all {len(names)} recordings of {key} are evaluated, validated on, or of"
@@ -100,8 +106,8 @@ def _away(recipe: Recipe, corpus: Corpus, labelled: Corpus, tested: list[str]) -
     if not tested:
         return set(), []
     group, known = grouping(recipe.folds), [one.name for one in labelled.recordings]
-    away = _same_sound(labelled, of_the_same_groups(known, set(tested), group), corpus)
-    if group == "recording" or not _same_sound(labelled, known, corpus):
+    away = same_sound(labelled, of_the_same_groups(known, set(tested), group), corpus)
+    if group == "recording" or not same_sound(labelled, known, corpus):
         return away, []
     # where the two have recordings in common, groups are called alike in both
     held = set(groups_of(tested, group).values()) - {None}
@@ -112,7 +118,7 @@ def _away(recipe: Recipe, corpus: Corpus, labelled: Corpus, tested: list[str]) -
     return away, [told] if alone else []
 
 
-def _same_sound(source: Corpus, names: Collection[str], corpus: Corpus) -> set[str]:
+def same_sound(source: Corpus, names: Collection[str], corpus: Corpus) -> set[str]:
     """The recordings of `corpus` that sound the same as these of `source`; of the same store, these themselves."""
     if source.folder == corpus.folder:
         return set(names)
@@ -120,39 +126,14 @@ def _same_sound(source: Corpus, names: Collection[str], corpus: Corpus) -> set[s
     return {one.name for one in corpus.recordings if corpus.sound_mark(one.name) in marks}
 
 
-def told(recipe: Recipe, corpus: Corpus, labelled: Corpus, folds: Folds) -> str | None:
-    """One line about what the pretraining heard of the recordings that scores are of; None without a pretraining.
-
-    corpus: that of `pretrain_source`, labelled: that of `data`.
-    """
-    if recipe.pretrain is None:
-        return None
-    tested = evaluated(recipe, folds)
-    if recipe.pretrains_by_fold:
-        both: set[str] = set()
-        for fold in recipe.folds.selected:
-            heard = heard_by(recipe, corpus, folds, fold, labelled).names
-            both |= _same_sound(corpus, heard, labelled).intersection(folds[fold].evaluation)
-    else:
-        both = tested & _same_sound(corpus, heard_by(recipe, corpus, folds, None, labelled).names, labelled)
-    count = f"{len(both)} of the {len(tested)} evaluation recordings"
-    if both:
-        return f"pretraining heard {count}, without their labels (as in the paper; pretrain.hears=train keeps them out)"
-    alone = "" if recipe.folds.group else "; each file counts as one of its own (else: folds.group)"
-    if recipe.folds.holdout is not None:
-        return f"no pretraining heard any of the {len(tested)} recordings that are held out{alone}"
-    who = "each fold's pretraining heard none of its" if recipe.pretrains_by_fold else "pretraining heard none of the"
-    return f"{who} evaluation recordings{alone}"
-
-
 def evaluated(recipe: Recipe, folds: Folds) -> set[str]:
     """The evaluation recordings of all folds that run."""
     return {name for fold in recipe.folds.selected for name in folds[fold].evaluation}
 
 
-def heard_json(corpus: Corpus, names: Collection[str]) -> dict[str, Any]:
-    """The artifact HEARD of a training on these recordings."""
-    return {"recordings": {name: corpus.sound_mark(name) for name in names}}
+def heard_json(corpus: Corpus, names: Collection[str], before: str = "") -> dict[str, Any]:
+    """The artifact HEARD of a training on these recordings. before: what stands before their names."""
+    return {"recordings": {f"{before}{name}": corpus.sound_mark(name) for name in names}}
 
 
 def check_backbone(context: Context, backbone: Backbone, corpus: Corpus, folds: Folds) -> str:

@@ -61,6 +61,11 @@ class StageSpec:
         return f"{self.stage}-{self.fingerprint[:16]}"
 
 
+def data_name(key: str) -> str:
+    """What the stage that packs a corpus is called. key: see `Recipe.corpora`."""
+    return " ".join(["pretraining data" if part == "pretrain_data" else part for part in key.split(".")])
+
+
 def data_spec(data: DataConfig, origin: str, name: str = "data") -> StageSpec:
     """origin: fingerprint of everything in the source."""
     config, marked = _both(lambda dump: dump(with_rule(data), include=set(PackConfig.model_fields)))
@@ -198,9 +203,11 @@ def _chooses_by(recipe: Recipe, dump: Dump) -> dict[str, Any]:
 def experiment_config(recipe: Recipe, dump: Dump = whole) -> dict[str, Any]:
     """What a whole experiment or trial is: all of its recipe but where it runs and what its recordings may be used
     for."""
+    several = recipe.pretrain_data
+    licences: Any = {name: {"licence"} for name in several} if isinstance(several, dict) else {"licence"}
     return dump(
         with_rules(recipe),
-        exclude={"ray": True, "sweep": True, "data": {"licence"}, "pretrain_data": {"licence"}},
+        exclude={"ray": True, "sweep": True, "data": {"licence"}, "pretrain_data": licences},
     )
 
 

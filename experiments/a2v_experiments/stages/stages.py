@@ -47,14 +47,15 @@ from ..store.tracking import scratch
 from ..training import checkpoints
 from ..training.probe_recordings import probe_of
 from ..training.probe_report import PROBE, probe_summary
-from ..training.tasks import TrainingSpec, build_task, part
+from ..training.tasks import HeardCorpus, TrainingSpec, build_task, part
 from ..training.validation_report import summary
 from ..training.watching import watching
 from ..training.workers import Looked, run_training
 from .backbones import Backbone
-from .datasets import dataset, datasets_of
+from .datasets import dataset, datasets_heard, datasets_of
 from .evaluation import Crossed, evaluate_model
-from .heard import HEARD, Heard, heard_json
+from .heard import HEARD, heard_json
+from .mixture import Mixture
 from .packing import Origin, corpus_folder, packed
 from .specs import StageSpec
 from .splits import checked, grouping, held_out, of_share, split
@@ -66,8 +67,8 @@ def check_source(recipe: Recipe) -> None:
     """Raise UserError or ValueError where a folder of the recipe, its audio or its annotations are not there."""
     from a2v_data.sources import open_source
 
-    for key, data in (("data", recipe.data), ("pretrain_data", recipe.pretrain_data)):
-        if data is None or data.source == "synthetic":
+    for key, data in recipe.corpora.items():
+        if data.source == "synthetic":
             continue
         source = Path(data.source)
         if not source.is_dir():
@@ -120,30 +121,32 @@ def make_folds(context: Context, spec: StageSpec, data: Result, corpus: Corpus) 
 def pretrain(
     context: Context,
     spec: StageSpec,
-    heard: Heard,
-    corpus: Corpus,
-    labelled: Corpus | None = None,
+    heard: Mixture,
+    labelled: Corpus,
     folds: Folds | None = None,
 ) -> Result:
-    """Self-supervised training on the recordings of the corpus that it may hear; its model is the artifact `model`.
+    """Self-supervised training on the recordings that it may hear; its model is the artifact `model`.
 
-    spec: `pretrain_spec` of what it hears. labelled: the corpus of `data`, where that is another, and its folds, if
-    there are some; a probe hears recordings of it.
+    spec: `pretrain_spec` of what it hears. labelled: the corpus of `data`, and its folds, if there are some; a probe
+    hears recordings of it.
     """
     recipe = context.recipe
     # what it cannot be done with is refused here, before anything is trained
-    probe, probed = probe_of(recipe, labelled or corpus, folds, grouping(recipe.folds))
+    probe, probed = probe_of(recipe, labelled, folds, grouping(recipe.folds))
 
     def work(run_id: str) -> None:
         if probe:
-            context.store.name_classes(run_id, (labelled or corpus).classes)
+            context.store.name_classes(run_id, labelled.classes)
         for notice in (*heard.notices, *([probed] if probed else [])):
             context.say(f"  {notice}")
-        context.store.log_json(run_id, heard_json(corpus, heard.names), HEARD)
-        context.store.log_inputs(run_id, datasets_of(corpus, recipe.pretrain_source.source, training=heard.names))
+        context.store.log_json(run_id, heard.heard_json(), HEARD)
+        context.store.log_inputs(run_id, datasets_heard(heard))
+        first, several = heard.parts[0], len(heard.parts) > 1
+        corpora = [HeardCorpus(corpus=one.folder, recordings=one.names, share=one.share) for one in heard.parts]
         training = TrainingSpec(
-            corpus=str(corpus.folder.resolve()), recordings=heard.names, segment_s=recipe.pretrain_source.segment_s,
-            model=recipe.model, pretrain=recipe.pretrain, probe=probe, plugins=tuple(plugins_for(recipe, "pretrain")),
+            corpus=first.folder, recordings=first.names, corpora=tuple(corpora if several else ()),
+            segment_s=recipe.pretrain_source.segment_s, model=recipe.model, pretrain=recipe.pretrain, probe=probe,
+            plugins=tuple(plugins_for(recipe, "pretrain")),
         )  # fmt: skip
         _train(context, training, run_id, spec, "pretraining")
 

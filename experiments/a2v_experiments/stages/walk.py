@@ -3,13 +3,13 @@ them up: a stage that is new is a step here, and work in `graph.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from ..recipe.folds import PARTS
 from ..recipe.sections import Recipe
-from .specs import StageSpec, data_spec, finetune_spec, folds_spec, inner_spec, pretrain_spec, refit_spec
+from .specs import StageSpec, data_name, data_spec, finetune_spec, folds_spec, inner_spec, pretrain_spec, refit_spec
 
 
 class Marked(Protocol):
@@ -40,20 +40,20 @@ class Step(Generic[M]):
 def walk(
     recipe: Recipe,
     sources: Mapping[str, M],
-    hear: Callable[[int | None, M, M, M | None], M],
+    hear: Callable[[int | None, M, Sequence[M], M | None], M],
     do: Callable[[Step[M]], M],
     in_trial: bool,
 ) -> None:
     """Every stage of a recipe, each once those are done that it is made from.
 
-    sources: `data`, and `pretrain_data` and `backbone` where the recipe has them; hear(fold, data, pretraining data,
+    sources: of `Recipe.corpora`, and `backbone` where the recipe has one; hear(fold, data, what pretraining hears,
     folds): the audio that the pretraining of a fold hears, or (None) that of all; do(step): the stage, done.
     """
-    data = heard = do(Step(data_spec(recipe.data, sources["data"].fingerprint), recipe, {"source": sources["data"]}))
-    if recipe.pretrain_data is not None:
-        source = sources["pretrain_data"]
-        spec = data_spec(recipe.pretrain_data, source.fingerprint, "pretraining data")
-        heard = do(Step(spec, recipe, {"source": source}))
+    packed: dict[str, M] = {}
+    for key, corpus in recipe.corpora.items():
+        spec = data_spec(corpus, sources[key].fingerprint, data_name(key))
+        packed[key] = do(Step(spec, recipe, {"source": sources[key]}))
+    data, heard = packed[recipe.data_key], [packed[key] for key in recipe.heard_corpora]
     folds = None
     if recipe.finetune is not None or recipe.folds.decides_pretraining:
         folds = do(Step(folds_spec(recipe, data.fingerprint), recipe, {"data": data}))
@@ -65,13 +65,13 @@ def walk(
 def _walk_trainings(
     recipe: Recipe,
     sources: Mapping[str, M],
-    hear: Callable[[int | None, M, M, M | None], M],
+    hear: Callable[[int | None, M, Sequence[M], M | None], M],
     do: Callable[[Step[M]], M],
     in_trial: bool,
-    made: tuple[M, M, M | None],
+    made: tuple[M, Sequence[M], M | None],
     refit: bool,
 ) -> None:
-    """What is trained with one seed. made: data, pretraining data, folds; refit: whether on all labels too."""
+    """What is trained with one seed. made: data, what pretraining hears, folds; refit: whether on all labels too."""
     data, heard, folds = made
     seed = recipe.seeds[0] if recipe.seeds else None
 

@@ -37,9 +37,9 @@ def needed(recipes: Iterable[Recipe]) -> list[Path]:
 
 def _named(recipe: Recipe) -> list[str]:
     paths = sources(recipe)
-    for data in (recipe.data, recipe.pretrain_data):
-        mapping = data.annotations.mapping if data else None
-        if data and mapping and not (Path(data.source) / mapping).is_file():  # else it lies among the recordings
+    for data in recipe.corpora.values():
+        mapping = data.annotations.mapping
+        if mapping and not (Path(data.source) / mapping).is_file():  # else it lies among the recordings
             paths.append(mapping)
     start = named_start(recipe)
     if start is not None and ":/" not in start[1]:

@@ -115,7 +115,7 @@ def run_sweep(file: RecipeFile, work: Path, store: Store, say: Callable[[str], N
         keep_recipe(store, run_id, base, file.tree, file.scale)
         store.tag(run_id, SPACE, sweep.model_dump_json(include={"parameters", "variants"}))
         context = Context(base, store, work, run_id, say)
-        origin = sources.of(base).data
+        origin = sources.of(base).corpora["data"]
         data, corpus = stages.prepare(context, data_spec(base.data, origin.fingerprint), origin)
         check_event_classes(base, corpus.classes)
         for one in trials:

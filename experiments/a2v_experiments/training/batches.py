@@ -60,8 +60,8 @@ class FinetuneBatch:
 
 
 @dataclass(frozen=True)
-class RateBatch:
-    """One of the others, and the number of the rate that its recordings have (`rates.py`)."""
+class TurnBatch:
+    """One of the others, and whose turn it is (`turns.py`)."""
 
-    rate: int
+    turn: int
     batch: PretrainBatch | FinetuneBatch

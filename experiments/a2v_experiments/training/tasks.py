@@ -29,18 +29,30 @@ from .batches import FinetuneBatch, Heard, LabelledBatch, PretrainBatch, WeakBat
 from .loop import Step, TrainingStopped
 from .probe import Probe
 from .probe_recordings import ProbeSpec
-from .rates import TaskOfRates
 from .segments import DrawnSampler, SegmentSampler
+from .turns import Same, TaskOfTurns
 from .validation import Look, Validation, score_validation
 from .weak_bags import Bags, BagSampler
 
 Part = TypeVar("Part", bound=BaseModel)
 
 
+class HeardCorpus(BaseModel):
+    """One of several corpora that a training hears. corpus: folder of the packed store; recordings: names of those to
+    train on; share: of the micro-batches."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    corpus: str
+    recordings: list[str]
+    share: float
+
+
 class TrainingSpec(BaseModel):
     """All that a worker needs to train: plain data, so it travels to any node.
 
-    corpus: folder of the packed store; recordings: names of those to train on; backbone: folder of the pretrained
+    corpus: folder of the packed store; recordings: names of those to train on; corpora: where it hears several, all of
+    them, of which these two are the first; backbone: folder of the pretrained
     model, or None to start from random weights; keep_head: it is a detector with the same kind of head, which
     finetuning starts from too, as far as it has the same classes. validation: names of recordings, others than those
     to train on, to score as `scoring` says, with windows of segment_s seconds that share overlap_s seconds; none for no
@@ -56,6 +68,7 @@ class TrainingSpec(BaseModel):
     allow_plugins: bool = False
     corpus: str
     recordings: list[str]
+    corpora: tuple[HeardCorpus, ...] = ()
     segment_s: float
     model: ModelConfig
     pretrain: PretrainStage | None = None
@@ -369,12 +382,26 @@ def part(config: BaseModel, kind: type[Part]) -> Part:
 
 
 def build_task(spec: TrainingSpec, device: torch.device) -> Any:
-    """The task of a training: one, or where its recordings have several sample rates, one for each."""
+    """The task of a training: one, or where it hears several corpora or sample rates, one for each."""
     kind: Any = PretrainTask if spec.pretrain else FinetuneTask
-    corpus = Corpus.open(spec.corpus)
-    by_rate: dict[int, list[str]] = {}
-    for number in corpus.indices(spec.recordings):
-        by_rate.setdefault(corpus.rate(number), []).append(corpus.recordings[number].name)
-    if list(by_rate) == [spec.model.front_end.sample_rate]:
+    parts = _parts(spec)
+    if len(parts) == 1 and parts[0].rate == spec.model.front_end.sample_rate:
         return kind(spec, device)
-    return TaskOfRates(kind, spec, device, {rate: by_rate[rate] for rate in sorted(by_rate)}, corpus)
+    return TaskOfTurns(kind, spec, device, parts)
+
+
+def _parts(spec: TrainingSpec) -> list[Same]:
+    """What takes turns: the rates of a corpus share its turns by their seconds."""
+    parts = []
+    for heard in spec.corpora or (HeardCorpus(corpus=spec.corpus, recordings=spec.recordings, share=0),):
+        corpus = Corpus.open(heard.corpus)
+        by_rate: dict[int, list[int]] = {}
+        for number in corpus.indices(heard.recordings):
+            by_rate.setdefault(corpus.rate(number), []).append(number)
+        seconds = {rate: corpus.seconds(by_rate[rate]) for rate in sorted(by_rate)}
+        times = heard.share / sum(seconds.values()) if spec.corpora else 1.0
+        parts += [
+            Same(heard.corpus, rate, [corpus.recordings[number].name for number in by_rate[rate]], times * own_s)
+            for rate, own_s in seconds.items()
+        ]
+    return parts

@@ -41,6 +41,7 @@ from ..store.tags import (
     LABEL_SHARE,
     LICENCE,
     SEED,
+    SHARE,
     STAGE,
     START,
     START_RUN,
@@ -93,12 +94,14 @@ def data_of(client: MlflowClient, run: Run) -> dict[str, Any]:
     """What a run hears and is scored on, by context; see above."""
     found: dict[str, list[dict[str, Any]]] = {}
     for one in run.inputs.dataset_inputs if run.inputs else []:
-        context = next((tag.value for tag in one.tags if tag.key == MLFLOW_DATASET_CONTEXT), None)
+        tags = {tag.key: tag.value for tag in one.tags}
+        context = tags.get(MLFLOW_DATASET_CONTEXT)
         if context is None or not one.dataset.profile:
             continue
         profile = json.loads(one.dataset.profile)
         mark = profile.pop("corpus", "")
-        licence = _licence(client, mark) or profile.get("licence")
+        licence = _licence(client, mark) or tags.get(LICENCE)
+        profile |= {"share": float(tags[SHARE])} if SHARE in tags else {}
         found.setdefault(context, []).append({"corpus": one.dataset.name, **profile, "licence": licence})
     return {context: corpora[0] if len(corpora) == 1 else _together(corpora) for context, corpora in found.items()}
 

@@ -193,9 +193,7 @@ class Recipe(Section):
         several = isinstance(self.pretrain_data, dict)
         for key, data in {"data": self.data, **({} if several else self.corpora)}.items():
             if data.weight is not None:
-                raise ValueError(
-                    f"{key}.weight: is one of several corpora's (pretrain_data.NAME.weight); leave it out"
-                )
+                raise ValueError(f"{key}.weight: is one of several corpora's (pretrain_data.NAME.weight); leave it out")
         if isinstance(self.pretrain_data, dict):
             check_corpora(self.pretrain_data)
             for key, data in self.heard_corpora.items():
@@ -312,8 +310,9 @@ class Recipe(Section):
     def data_key(self) -> str:
         """The key of the corpus that `data` is."""
         if isinstance(self.pretrain_data, dict) and self.finetune is None:
+            aside: dict[str, Any] = {"weight": None, "licence": None}  # it is packed as it is without them
             for key, data in self.heard_corpora.items():
-                if data.model_copy(update={"weight": None}) == self.data:
+                if data.model_copy(update=aside) == self.data.model_copy(update=aside):
                     return key
         return "data"
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 import numpy as np
 from a2v_data.corpus import Corpus
@@ -19,17 +19,24 @@ from a2v_data.licences import recorded_licences
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
+from ..store.tags import LICENCE, SHARE
 from .mixture import Mixture
 
 DIGEST = 16  # characters, of which folders of corpora have as many
+TAG_LENGTH = 500  # characters that MLflow keeps of a tag of an input
 
 
 def dataset(
-    corpus: Corpus, source: str, context: str, names: Collection[str] | None = None, name: str = "", **more: Any
+    corpus: Corpus,
+    source: str,
+    context: str,
+    names: Collection[str] | None = None,
+    name: str = "",
+    tags: Mapping[str, str] = MappingProxyType({}),
 ) -> DatasetInput:
     """Recordings of a corpus, by their names (None: all). source: what the recipe calls it; context: what the run does
     with them: `training`, `validation`, `evaluation`, or `corpus` where it packed them; name: the dataset's (else that
-    of the source's folder); more: what else its profile says."""
+    of the source's folder); tags: what else is to be said of it as an input of this run."""
     every = [one.name for one in corpus.recordings]
     chosen = every if names is None else [name for name in every if name in set(names)]
     mark = corpus.folder.name
@@ -39,13 +46,15 @@ def dataset(
     labels = class_counts(corpus)[np.array(places, dtype=int)].sum(0)
     profile = {
         "corpus": mark, "recordings": len(chosen), "hours": round(seconds / 3600, 3), "labels": int(labels.sum()),
-        "labels_by_class": {name: int(count) for name, count in zip(corpus.classes, labels, strict=True)}, **more,
+        "labels_by_class": {name: int(count) for name, count in zip(corpus.classes, labels, strict=True)},
     }  # fmt: skip
     found = Dataset(
         name=name or Path(source).name or source, digest=digest[:DIGEST], source_type="local",
         source=json.dumps({"uri": source}), profile=json.dumps(profile),
     )  # fmt: skip
-    return DatasetInput(found, [InputTag(MLFLOW_DATASET_CONTEXT, context)])
+    return DatasetInput(
+        found, [InputTag(key, value) for key, value in {MLFLOW_DATASET_CONTEXT: context, **tags}.items()]
+    )
 
 
 def datasets_of(corpus: Corpus, source: str, **names: Collection[str]) -> list[DatasetInput]:
@@ -61,6 +70,6 @@ def datasets_heard(heard: Mixture) -> list[DatasetInput]:
     found = []
     for one in heard.parts:
         licence = one.data.licence or recorded_licences(Path(one.data.source))
-        more = {"share": round(one.share, 4), "licence": licence}
-        found.append(dataset(one.corpus, one.data.source, "training", one.names, one.name, **more))
+        tags = {SHARE: f"{one.share:.4f}", **({LICENCE: licence[:TAG_LENGTH]} if licence else {})}
+        found.append(dataset(one.corpus, one.data.source, "training", one.names, one.name, tags))
     return found

@@ -25,6 +25,7 @@ CLASS = "a2v.class/"  # and the name that a class has in metrics, where that is 
 # a data stage
 CORPUS = "a2v.corpus"  # the folder of the packed corpus
 LICENCE = "a2v.licence"  # of its recordings, as the newest recipe that names one says, or their table
+SHARE = "a2v.share"  # of one of several corpora: how much of what a pretraining hears is it; of a dataset of a run
 
 # a training
 TRAINING = "a2v.training"  # fingerprint of a detector's training alone, which other evaluations share

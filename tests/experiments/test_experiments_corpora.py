@@ -16,12 +16,15 @@ from a2v_data.corpus import Corpus
 from a2v_data.folds import Fold, Folds
 from a2v_data.pack import PackConfig, pack
 from a2v_experiments.basics.errors import UserError
+from a2v_experiments.cluster.submission import for_cluster
+from a2v_experiments.cluster.submission import sources as sources_of
 from a2v_experiments.recipe.corpora import shares
-from a2v_experiments.recipe.files import load_recipe
+from a2v_experiments.recipe.files import load_recipe, read_recipe
 from a2v_experiments.recipe.sections import Recipe
 from a2v_experiments.stages.heard import heard_by
 from a2v_experiments.stages.mixture import Mixture, Part, mixture_of, told
-from a2v_experiments.stages.specs import data_spec, pretrain_spec
+from a2v_experiments.stages.specs import data_spec, experiment_spec, pretrain_spec
+from a2v_experiments.sweep.placing import needed
 from a2v_experiments.training import checkpoints
 from a2v_experiments.training.tasks import HeardCorpus, PretrainTask, TrainingSpec, build_task
 from experiments_runs import World
@@ -124,6 +127,8 @@ def test_one_corpus_is_what_it_was(tmp_path: Path, packed: dict[str, Corpus]) ->
     marks |= {mixture_of(named, {"pretrain_data.low": low}).fingerprint}
     assert len(marks) == 1
     assert pretrain_spec(plain, "audio").fingerprint == pretrain_spec(named, "audio").fingerprint
+    known = recipe_of(tmp_path, None, data=one, pretrain_data={"low": one | {"weight": 3}})
+    assert experiment_spec(known, ["x"]).fingerprint == experiment_spec(named, ["x"]).fingerprint
     (heavy,) = named.heard_corpora.values()
     assert data_spec(heavy, "x").fingerprint == data_spec(plain.data, "x").fingerprint
     spec = spec_of(plain, mixture_of(plain, {"data": low, "pretrain_data": low})).model_copy(update={"corpora": ()})
@@ -208,6 +213,9 @@ def test_what_is_evaluated_is_heard_in_no_corpus(tmp_path: Path, packed: dict[st
     times = np.array([2 * 12**0.5, 1 * 2, 4 * 1])  # low has 12 s left
     assert [part.share for part in mixture.parts] == pytest.approx(times / times.sum())
     assert "no pretraining heard any of the 2 recordings that are held out" in (told(recipe, corpora, folds) or "")
+    share = [f"{one:.1%}" for one in times / times.sum()]
+    hours = (f"low {share[0]} (0.00333 h)", f"high {share[1]} (0.00111 h)", f"noise {share[2]} (0.000278 h)")
+    assert mixture.told() == [f"it hears {', '.join(hours)}"]
     assert len(mixture.heard_json()["recordings"]) == 9 and "high/rec00.wav" in mixture.heard_json()["recordings"]
 
 
@@ -263,6 +271,7 @@ def test_rates_share_the_turns_of_their_corpus(tmp_path: Path, sources: dict[str
     assert np.array(task.turns.counts) / 1024 == pytest.approx([0.4, 0.1, 0.5], abs=1 / 1024)
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_and_travelled_as_plain_data_is_the_one_that_was_not(
     tmp_path: Path, packed: dict[str, Corpus]
 ) -> None:
@@ -277,6 +286,18 @@ def test_a_training_that_was_stopped_and_travelled_as_plain_data_is_the_one_that
     assert all(torch.equal(value, again.weights(6)[key]) for key, value in whole.weights(6).items())
 
 
+def test_a_job_on_a_cluster_and_the_nodes_of_trials_find_each_corpus(tmp_path: Path) -> None:
+    made = tree()
+    made["pretrain_data"]["low"]["annotations"] = {"mapping": "names.csv"}
+    file = read_recipe(str(write_recipe(tmp_path / "several.yaml", made)), ["pretrain_data.noise=null"])
+    sent = for_cluster(file)
+    there = [str(Path(name).absolute()) for name in ("low", "high")]
+    assert sources_of(sent.resolve()) == there
+    assert sent.tree["pretrain_data"]["low"]["annotations"]["mapping"] == str(Path("names.csv").absolute())
+    assert set(map(str, needed([file.resolve()]))) == {*there, str(Path("names.csv").absolute()), str(Path.cwd())}
+
+
+@pytest.mark.slow
 def test_the_foundation_recipe_needs_no_recordings_to_tell_its_costs(a2v) -> None:
     for size in ("small", "base", "meerkat"):
         said = a2v("experiment", "plan", "foundation", "--step-s", "0.8", "--set", f"model.preset={size}", "--json")

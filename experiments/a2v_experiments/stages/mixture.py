@@ -40,6 +40,13 @@ class Mixture:
     fingerprint: str
     notices: tuple[str, ...] = ()
 
+    def told(self) -> list[str]:
+        """How much of what is heard each of several corpora is."""
+        if len(self.parts) == 1:
+            return []
+        of = ", ".join(f"{one.name} {one.share:.1%} ({one.seconds / 3600:,.3g} h)" for one in self.parts)
+        return [f"it hears {of}"]
+
     def heard_json(self) -> dict[str, Any]:
         """The artifact `heard.HEARD`."""
         found = [heard_json(one.corpus, one.names, f"{one.name}/" if one.name else "") for one in self.parts]

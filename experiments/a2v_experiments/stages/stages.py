@@ -137,7 +137,7 @@ def pretrain(
     def work(run_id: str) -> None:
         if probe:
             context.store.name_classes(run_id, labelled.classes)
-        for notice in (*heard.notices, *([probed] if probed else [])):
+        for notice in (*heard.told(), *heard.notices, *([probed] if probed else [])):
             context.say(f"  {notice}")
         context.store.log_json(run_id, heard.heard_json(), HEARD)
         context.store.log_inputs(run_id, datasets_heard(heard))

@@ -26,7 +26,8 @@ Command = Callable[..., Said]
 QUICK = frozenset(
     f"test_experiments_{name}.py"
     for name in (
-        "answer", "bench_results", "cli", "code", "corpora", "data_annotations", "data_import", "evaluate", "fingerprint",
+        "answer", "bench_results", "cli", "code", "corpora", "data_annotations", "data_import", "evaluate",
+        "fingerprint",
         "inference", "left_out", "links", "model_fetch", "model_names", "name_groups", "one_reader", "ordered",
         "pinned", "plugins",
         "predict_settings", "predict_stream", "recipe", "review_export", "review_report", "review_server",

@@ -131,14 +131,17 @@ def test_it_is_saved_and_loaded(tmp_path):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_training_hears_narrow_recordings(seed):
-    """Half of the segments lose a number of the highest bands, each number from none to half equally often."""
-    mask_BFT = ear().draw_mask(2000, 20, torch.Generator().manual_seed(seed))
-    lost_B = (mask_BFT[:, :, 0] < 0).sum(1)
-    assert bool(((mask_BFT < 0).any(2) == (mask_BFT < 0).all(2)).all())
-    for lost, row_F in zip(lost_B.tolist(), mask_BFT[:, :, 0], strict=True):
-        assert bool((row_F[: 64 - lost] >= 0).all()) and bool((row_F[64 - lost :] < 0).all())
+    """Half of the segments lose a number of the highest bands, each number from none to half equally often; half of
+    these are told so, to the others the bands are as silent as in a recording that was resampled to a higher rate."""
+    mask_BFT = ear(band_masks=0, time_mask_probability=0.0).draw_mask(2000, 20, torch.Generator().manual_seed(seed))
+    assert bool((mask_BFT == mask_BFT[:, :, :1]).all())
+    rows_BF = mask_BFT[:, :, 0]
+    lost_B, told_B = (rows_BF < 1).sum(1), (rows_BF < 0).any(1)
+    for lost, told, row_F in zip(lost_B.tolist(), told_B.tolist(), rows_BF, strict=True):
+        assert row_F.tolist() == [1.0] * (64 - lost) + [-1.0 if told else 0.0] * lost
     assert float((lost_B > 0).float().mean()) == pytest.approx(0.5 * 32 / 33, abs=0.04) and int(lost_B.max()) == 32
     assert float(lost_B[lost_B > 0].float().mean()) == pytest.approx(16.5, abs=1.0)
+    assert float(told_B[lost_B > 0].float().mean()) == pytest.approx(0.5, abs=0.05)
 
 
 def test_what_it_costs():

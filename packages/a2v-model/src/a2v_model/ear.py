@@ -24,7 +24,7 @@ from a2v_model.sinc import mel_edges_hz
 SMALLEST_ENERGY = 1e-6  # of a waveform with unit variance; the quantisation of 16 bits lies below it
 LEVELS = (-4.0, 8.0)  # in units of exp(2): -35 to +69 dB around the level
 TIME_MASK_S = 0.06
-NARROW = 0.5  # of the segments in training, with `any_rate`, lose their highest bands
+NARROW = 0.5  # of the segments in training, with `any_rate`, lose their highest bands; half of these are told so
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -258,7 +258,8 @@ class Ear(nn.Module):
 
     def draw_mask(self, batch: int, frames: int, generator: torch.Generator) -> Tensor:
         """(B, F, T) on the CPU: 1, and 0 in masked bands and frames, where a sound is as loud as its surroundings (Park
-        et al. 2019); -1 where bands are taken for those above half the rate of a recording."""
+        et al. 2019); -1 where bands are taken for those above half the rate of a recording. Those that are lost without
+        being told are as in a recording that somebody resampled to a higher rate."""
         config, bands = self.config, self.config.filters
         mask_BFT = torch.ones(batch, bands, frames)
         longest = min(round(TIME_MASK_S * config.frame_rate), frames - 1)
@@ -276,5 +277,5 @@ class Ear(nn.Module):
                 first = draw(frames - width + 1)
                 row_FT[:, first : first + width] = 0
             if config.any_rate and float(torch.rand((), generator=generator)) < NARROW:
-                row_FT[bands - draw(bands // 2 + 1) :] = -1
+                row_FT[bands - draw(bands // 2 + 1) :] = -draw(2)  # beyond half the rate, or heard and silent
         return mask_BFT

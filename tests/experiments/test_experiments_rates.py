@@ -66,6 +66,12 @@ def test_every_rate_has_its_turns_and_none_of_its_micro_batches_twice(seconds: l
         assert len(own) / len(found) == pytest.approx(share, abs=1.5 / 64) and own
 
 
+def test_the_turns_of_rates_are_those_of_earlier_trainings() -> None:
+    """As before there were several corpora."""
+    turns = Turns([30.0, 10.0, 1.0], seed=3)
+    assert turns.counts == [47, 16, 2] and turns.order[:16].tolist() == [1, *[0] * 10, 2, 0, 1, 2, 1]
+
+
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_a_micro_batch_is_of_one_rate_as_it_was_recorded(tmp_path: Path, corpus: Corpus, stage: str) -> None:
     """Both are heard, by one model; the samples are those of the files."""

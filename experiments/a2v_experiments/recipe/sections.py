@@ -162,10 +162,10 @@ class Recipe(Section):
         front_end = self.model.front_end
         if data.keep_rates is not None and not (isinstance(front_end, EarConfig) and front_end.any_rate):
             raise ValueError(f"{key}.keep_rates: needs a model that hears any rate (model.front_end.any_rate: true)")
-        if data.keep_rates is not None and data.keep_rates != front_end.frame_rate:
+        if isinstance(front_end, EarConfig) and front_end.any_rate and data.keep_rates != front_end.frame_rate:
             raise ValueError(
-                f"{key}.keep_rates = {data.keep_rates:g}: must be the frames a second of model.front_end, "
-                f"{front_end.frame_rate:g}"
+                f"{key}.keep_rates: must be the frames a second of a model that hears any rate, "
+                f"{front_end.frame_rate:g}, so that it learns from recordings as predict will hear them"
             )
         samples, stride = data.segment_s * data_rate, self.model.front_end.stride
         if abs(samples / stride - round(samples / stride)) > 1e-6:

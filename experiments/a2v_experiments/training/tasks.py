@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
+from ..inference import front_end_for
 from ..recipe.trainings import FinetuneStage, LoopConfig, PretrainStage
 from ..recipe.validating import ValidationConfig
 from .ahead import on_device
@@ -374,7 +375,13 @@ def build_task(spec: TrainingSpec, device: torch.device) -> Any:
     corpus = Corpus.open(spec.corpus)
     by_rate: dict[int, list[str]] = {}
     for number in corpus.indices(spec.recordings):
+        front_end_for(corpus, number, spec.model.front_end)
         by_rate.setdefault(corpus.rate(number), []).append(corpus.recordings[number].name)
     if list(by_rate) == [spec.model.front_end.sample_rate]:
         return kind(spec, device)
+    if spec.finetune is not None and (weak := sorted(set(corpus.weak) & set(spec.recordings))):
+        raise ValueError(
+            f"{weak[0]}: labels of whole recordings need recordings of one sample rate, and there are "
+            f"{', '.join(str(rate) for rate in sorted(by_rate))} Hz; leave data.keep_rates and front_end.any_rate out"
+        )
     return TaskOfRates(kind, spec, device, {rate: by_rate[rate] for rate in sorted(by_rate)}, corpus)

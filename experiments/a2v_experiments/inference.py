@@ -214,13 +214,27 @@ class Stretch:
         return self.last == len(self.windows)
 
 
+def front_end_for(corpus: Corpus, recording: int, front_end: AnyFrontEnd) -> AnyFrontEnd:
+    """What hears a recording of a packed corpus as it is. Raises ValueError where nothing does."""
+    rate = corpus.rate(recording)
+    if isinstance(front_end, EarConfig) and front_end.hears(rate):
+        return front_end.at(rate)
+    if rate == front_end.sample_rate:
+        return front_end
+    lowest = f" (front_end.minimum_hz: {front_end.minimum_hz:g})" if isinstance(front_end, EarConfig) else ""
+    raise ValueError(
+        f"{corpus.recordings[recording].name}: is stored at {rate} Hz, which this model does not hear{lowest};"
+        " leave such recordings out, or data.keep_rates"
+    )
+
+
 def recording_stretches(
     corpus: Corpus, recordings: Iterable[int], front_end: AnyFrontEnd, segment_s: float, overlap_s: float
 ) -> list[Stretch]:
     """All windows of recordings, a stretch for each of them."""
     every = []
     for recording in recordings:
-        own = front_end.at(corpus.rate(recording)) if isinstance(front_end, EarConfig) else front_end
+        own = front_end_for(corpus, recording, front_end)
         windows = Windows.of(corpus.recordings[recording].n_samples, own, segment_s, overlap_s)
         every.append(Stretch(recording, windows, 0, len(windows)))
     return every

@@ -143,7 +143,10 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"source": "./low"}, "pretrain_data.high.source: ./low: is that of low too; leave one of the two out"),
     ({"segment_s": 2.0}, "pretrain_data.high.segment_s = 2: must be that of low, 1: one model hears segments of one"),
     ({"sample_rate": RATE}, "(8000 Hz) and pretrain_data.high.sample_rate (4000 Hz) must be equal"),
-    ({"keep_rates": None}, "pretrain_data.high.keep_rates = None: must be that of data, 100.0: else recordings"),
+    (
+        {"keep_rates": None},
+        "pretrain_data.high.keep_rates: must be the frames a second of a model that hears any rate, 100",
+    ),
     ({"wieght": 2}, "pretrain_data.high.wieght: unknown key; did you mean 'weight'?"),
 ]
 

@@ -83,6 +83,17 @@ def test_a_rate_that_leaves_no_band_is_not_heard():
     assert config.at(600) is config and config.at(700).sample_rate == 700
 
 
+def test_frames_of_whole_samples_a_second_are_needed():
+    with pytest.raises(ValueError, match=r"22050 Hz / 220 samples are 100.227; e.g. sample_rate: 22000"):
+        EarConfig(sample_rate=22050, any_rate=True)
+    assert EarConfig(sample_rate=22000, any_rate=True).frame_rate == 100
+
+
+def test_what_hears_one_rate_is_not_saved_as_a_model(tmp_path):
+    with pytest.raises(ValueError, match=r"a model for 8000 Hz only \(for_rate\): save the model that it was made of"):
+        save_model(detector().for_rate(8000), tmp_path / "model", {})
+
+
 @pytest.mark.parametrize(("rate", "heard"), [(22050, 22000), (11025, 11000), (44100, 44100), (47999, 48000)])
 def test_frames_are_as_long_at_every_rate(rate, heard):
     """Of whole samples, 10 ms each: a recording of another rate is resampled to the nearest that has them."""

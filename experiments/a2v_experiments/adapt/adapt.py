@@ -27,6 +27,7 @@ from a2v_data.validation import validation_split
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_model import Detector, FinetuneConfig, Pretrainer, load_model, save_model
 from a2v_model.checkpoints import read_description
+from a2v_model.config import EarConfig
 from safetensors.torch import load_file
 
 from ..basics.errors import UserError
@@ -163,6 +164,7 @@ def recipe_for(
     longest_s = max(max(one.seconds for one in facts.labelled), SHORTEST_SEGMENT_S)
     wanted = min(float(known.get("segment_s", SEGMENT_S)), longest_s)
     segment_s = float(max(1, round(Fraction(wanted) / frame_s)) * frame_s)
+    keep_rates = front_end.frame_rate if isinstance(front_end, EarConfig) and front_end.any_rate else None
     overlap_s = min(float(known.get("overlap_s", OVERLAP_S)), segment_s / 2)
     updates = max(1, options.unfreeze_updates)
     stage = FinetuneStage(
@@ -174,8 +176,8 @@ def recipe_for(
     return Recipe(
         name=EXPERIMENT,
         data=DataConfig(
-            source=str(options.folder), sample_rate=front_end.sample_rate, labelled=options.labelled,
-            segment_s=segment_s, annotations=options.annotations,
+            source=str(options.folder), sample_rate=front_end.sample_rate, keep_rates=keep_rates,
+            labelled=options.labelled, segment_s=segment_s, annotations=options.annotations,
         ),
         model=source.model_config, pretrain=None, finetune=stage,
         evaluate=EvaluateStage(fit_events=True, overlap_s=overlap_s),

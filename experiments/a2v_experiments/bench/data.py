@@ -43,6 +43,10 @@ def reading_speed(store: Path, segment_s: float, segments: int, processes: int, 
     read once before (warm). The WAV files are made for the purpose, in a folder that is removed.
     """
     corpus = Corpus.open(store)
+    if len(rates := np.unique(corpus.rates)) > 1:
+        raise ValueError(
+            f"{store}: its recordings have several sample rates ({', '.join(map(str, rates))} Hz); pack it at one"
+        )
     every = corpus.segments(segment_s)
     chosen = np.random.default_rng(0).permutation(len(every))[:segments]
     with tempfile.TemporaryDirectory(prefix="a2v-bench-") as folder:

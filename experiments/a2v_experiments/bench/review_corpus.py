@@ -60,7 +60,8 @@ def revealed(corpus: Corpus, clips: Sequence[Clip], folder: Path) -> Corpus:
             np.save(aside / name, in_order(table), allow_pickle=False)
         checksums = {AUDIO: corpus.meta["checksums"][AUDIO]} | {name: file_digest(aside / name) for name in tables}
         meta = corpus.meta | {
-            "format_version": UNSURE_VERSION, "events": len(events), "regions": True, "checksums": checksums,
+            "format_version": max(UNSURE_VERSION, corpus.meta["format_version"]), "events": len(events),
+            "regions": True, "checksums": checksums,
             "recordings": [list(asdict(one).values()) for one in recordings],
         }  # fmt: skip
         (aside / META).write_text(json.dumps(meta), encoding="utf-8")

@@ -250,7 +250,7 @@ def _model(description: Mapping[str, Any]) -> list[str]:
     encoder = description["model"]["encoder"]
     rows = [
         ["classes", ", ".join(description["classes"]) or "none"],
-        ["sample rate", f"{description['sample_rate']} Hz, one channel"],
+        ["sample rate", f"{description['sample_rate']} Hz{_or_any(description)}, one channel"],
         ["frames", f"{description['frame_rate']:g} a second"],
         ["parameters", f"{description['parameters']['model']:,}"],
         ["encoder", f"{encoder.get('kind', 'transformer')}, embedding of {encoder['dim']}"],
@@ -258,6 +258,11 @@ def _model(description: Mapping[str, Any]) -> list[str]:
     if description.get("plugins"):
         rows.append(["code of its own", ", ".join(f"plugins/{name}" for name in description["plugins"])])
     return _table(["", ""], rows)
+
+
+def _or_any(description: Mapping[str, Any]) -> str:
+    any_rate = description["model"]["front_end"].get("any_rate", False)
+    return ", and any other as it is" if any_rate else ""
 
 
 def _made(description: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:

@@ -216,9 +216,9 @@ def _config(
         )
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0])
+        name = str(first["loc"][0]) if first["loc"] else ""  # of several options: the text names them
         said = "must be a number from 0, or mix" if name == "channel" else first["msg"].removeprefix("Value error, ")
-        raise UserError(f"--{name.replace('_', '-')}: {said}") from None
+        raise UserError(f"--{name.replace('_', '-')}: {said}" if name else said) from None
 
 
 def _run(processes: int | None, ray: bool, address: str | None) -> Run:

@@ -112,7 +112,9 @@ class Recordings:
                 f"{path}: packed at {corpus.sample_rate} Hz, this model hears {self.sample_rate} Hz; name the"
                 " recordings themselves"
             )
-        samples = corpus.segment_samples(STRETCH_S)  # of its highest rate, which the model has
+        if set(corpus.rates.tolist()) - {self.sample_rate}:
+            raise UserError(f"{path}: its recordings have several sample rates; name the recordings themselves")
+        samples = corpus.segment_samples(STRETCH_S)
 
         def reader(segment: Any) -> Callable[[], Array]:
             def read() -> Array:
@@ -230,6 +232,7 @@ def explain_attention(
             f" choose a stretch of at most {longest_s:.0f} s"
         )
     try:
+        model = model.for_rate(read_info(file, channel).rate)
         waveform_N = read_stretch(file, start_s, end_s, model.sample_rate, channel)
     except AudioError as error:
         raise UserError(f"{file}: {error}") from None

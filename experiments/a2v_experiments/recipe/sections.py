@@ -176,10 +176,10 @@ class Recipe(Section):
         front_end = self.model.front_end
         if data.keep_rates is not None and not (isinstance(front_end, EarConfig) and front_end.any_rate):
             raise ValueError(f"{key}.keep_rates: needs a model that hears any rate (model.front_end.any_rate: true)")
-        if data.keep_rates is not None and data.keep_rates != front_end.frame_rate:
+        if isinstance(front_end, EarConfig) and front_end.any_rate and data.keep_rates != front_end.frame_rate:
             raise ValueError(
-                f"{key}.keep_rates = {data.keep_rates:g}: must be the frames a second of model.front_end, "
-                f"{front_end.frame_rate:g}"
+                f"{key}.keep_rates: must be the frames a second of a model that hears any rate, "
+                f"{front_end.frame_rate:g}, so that it learns from recordings as predict will hear them"
             )
         samples, stride = data.segment_s * data_rate, self.model.front_end.stride
         if abs(samples / stride - round(samples / stride)) > 1e-6:
@@ -188,20 +188,13 @@ class Recipe(Section):
             )
 
     def _check_several(self) -> None:
-        """Weights and temperature are of several corpora, of which all keep their rates or none: else a recording that
-        is evaluated would not be known where another corpus has it too."""
+        """Weights and temperature are of several corpora."""
         several = isinstance(self.pretrain_data, dict)
         for key, data in {"data": self.data, **({} if several else self.corpora)}.items():
             if data.weight is not None:
                 raise ValueError(f"{key}.weight: is one of several corpora's (pretrain_data.NAME.weight); leave it out")
         if isinstance(self.pretrain_data, dict):
             check_corpora(self.pretrain_data)
-            for key, data in self.heard_corpora.items():
-                if data.keep_rates != self.data.keep_rates:
-                    raise ValueError(
-                        f"{key}.keep_rates = {data.keep_rates}: must be that of data, {self.data.keep_rates}: else"
-                        " recordings that are evaluated would not be known again by their sound"
-                    )
         elif self.pretrain is not None and self.pretrain.temperature != USUAL_TEMPERATURE:
             raise ValueError("pretrain.temperature: is of several corpora (pretrain_data: {NAME: {source: ...}, ...})")
 

@@ -126,7 +126,8 @@ def _check(recipe: Recipe, key: str, source: str, folder: Path) -> None:
         _check_head(recipe, source, description)
     shapes = _shapes(description["model"])
     wanted = _shapes(recipe.model.model_dump(mode="json"))
-    for name, value in wanted.items():
+    for name in [*wanted, *(shapes.keys() - wanted.keys())]:  # what is off is in no dump
+        value = wanted.get(name)
         if shapes.get(name) != value:
             raise UserError(
                 f"{key}: {source}: its model has {name} = {shapes.get(name)}, the recipe model.{name} ="

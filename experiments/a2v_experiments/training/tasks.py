@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
+from ..inference import front_end_for
 from ..recipe.trainings import FinetuneStage, LoopConfig, PretrainStage
 from ..recipe.validating import ValidationConfig
 from .ahead import on_device
@@ -387,16 +388,24 @@ def build_task(spec: TrainingSpec, device: torch.device) -> Any:
     parts = _parts(spec)
     if len(parts) == 1 and parts[0].rate == spec.model.front_end.sample_rate:
         return kind(spec, device)
+    weak = set(Corpus.open(spec.corpus).weak) & set(spec.recordings) if spec.finetune is not None else ()
+    if weak:
+        raise ValueError(
+            f"{min(weak)}: labels of whole recordings need recordings of one sample rate, and there are "
+            f"{', '.join(str(part.rate) for part in parts)} Hz; leave data.keep_rates and front_end.any_rate out"
+        )
     return TaskOfTurns(kind, spec, device, parts)
 
 
 def _parts(spec: TrainingSpec) -> list[Same]:
-    """What takes turns: the rates of a corpus share its turns by their seconds."""
+    """What takes turns: the rates of a corpus share its turns by their seconds. Raises ValueError for a rate that the
+    model does not hear."""
     parts = []
     for heard in spec.corpora or (HeardCorpus(corpus=spec.corpus, recordings=spec.recordings, share=0),):
         corpus = Corpus.open(heard.corpus)
         by_rate: dict[int, list[int]] = {}
         for number in corpus.indices(heard.recordings):
+            front_end_for(corpus, number, spec.model.front_end)
             by_rate.setdefault(corpus.rate(number), []).append(number)
         seconds = {rate: corpus.seconds(by_rate[rate]) for rate in sorted(by_rate)}
         times = heard.share / sum(seconds.values()) if spec.corpora else 1.0

@@ -59,6 +59,8 @@ def save_model(
 ) -> None:
     """Write `model` and provenance `extra` (anything JSON can hold) as a folder, complete or not at all. plugins: what
     the model is used with beside those of its parts, which are saved anyway: methods that find events."""
+    if model.of_rate:
+        raise ValueError(f"a model for {model.sample_rate} Hz only (for_rate): save the model that it was made of")
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = folder.parent / f".{folder.name}.new-{uuid.uuid4().hex[:8]}"

@@ -164,6 +164,11 @@ class EarConfig(Config):
                 f"front_end.minimum_hz = {self.minimum_hz:g}: must be below a quarter of the sample rate, "
                 f"{self.sample_rate / 4:g} Hz"
             )
+        if self.any_rate and self.sample_rate % self.stride:
+            raise ValueError(
+                f"front_end.any_rate: needs a whole number of frames a second, {self.sample_rate} Hz / {self.stride} "
+                f"samples are {self.frame_rate:g}; e.g. sample_rate: {round(self.frame_rate) * self.stride}"
+            )
         if self.energy_window < self.stride:
             raise ValueError(
                 f"front_end.window = {self.energy_window}: must be at least a frame ({self.stride} samples), or sound "
@@ -185,6 +190,10 @@ class EarConfig(Config):
             "window": max(hop, round(times * self.energy_window)),
         }  # fmt: skip
         return self.model_copy(update={"sample_rate": rate, **sizes})
+
+    def hears(self, sample_rate: int) -> bool:
+        """Whether recordings of that rate are heard as they are."""
+        return self.at(sample_rate).sample_rate == sample_rate
 
     @property
     def taps(self) -> int:

@@ -78,6 +78,8 @@ class Inference(nn.Module, ABC):
     """
 
     model_config: ModelConfig
+    of_rate = False
+    """Whether it is what `for_rate` gave, which is not to be saved."""
 
     @property
     @abstractmethod
@@ -96,6 +98,7 @@ class Inference(nn.Module, ABC):
         if own is self.inner:
             return self
         view = copy(self)
+        view.of_rate = True
         view.model_config = self.model_config.model_copy(update={"front_end": own.config.front_end})
         view._modules = {name: own if part is self.inner else part for name, part in self._modules.items()}
         return view

@@ -92,3 +92,15 @@ def test_kept_rates_have_whole_samples_in_a_frame(own: int, frames: float | None
 def test_a_limit_is_needed() -> None:
     with pytest.raises(ValueError, match="keep_rates: needs sample_rate, the highest that is kept"):
         PackConfig(keep_rates=100)
+
+
+def test_who_counts_samples_of_one_rate_finds_the_same_times(corpus: Corpus) -> None:
+    timed = corpus.timed_at(16_000)
+    assert [timed.duration_s(n) for n in range(4)] == pytest.approx([corpus.duration_s(n) for n in range(4)], abs=1e-4)
+    assert set(timed.rates.tolist()) == {16_000} and not len(timed.audio)
+    for number in range(4):
+        assert np.array_equal(timed.labels(number), corpus.labels(number))
+        segment = timed.segments(1.0, recordings=[number])[:1]
+        target_BTC = timed.targets(segment, 100.0, 100)
+        assert np.flatnonzero(target_BTC[0, :, 0]).tolist() == list(range(50, 70))
+    assert timed.timed_at(16_000) is timed

@@ -310,6 +310,7 @@ def test_the_foundation_recipe_needs_no_recordings_to_tell_its_costs(a2v) -> Non
         assert found["cards"][0]["total_s"] == pytest.approx(100_000 * 16 * 0.8)
     tiny = load_recipe("foundation", ["pretrain_data.whales={source: whales, weight: 2}"], "tiny")
     assert [data.source for data in tiny.corpora.values()] == ["synthetic"] * 3 and tiny.finetune is None
+    assert {data.keep_rates for data in tiny.corpora.values()} == {100}
     assert [data.weight for data in tiny.corpora.values()] == [None, None, 2]
 
 

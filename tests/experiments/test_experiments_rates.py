@@ -9,8 +9,9 @@ import pytest
 import soundfile
 import torch
 import yaml
-from a2v_data.corpus import Corpus
+from a2v_data.corpus import SEGMENT_DTYPE, Corpus
 from a2v_data.pack import PackConfig, pack
+from a2v_experiments.adapt.head import HeadTraining, Stretches
 from a2v_experiments.inference import recording_likelihoods
 from a2v_experiments.recipe.files import load_recipe
 from a2v_experiments.training import checkpoints
@@ -18,6 +19,7 @@ from a2v_experiments.training.group import Group
 from a2v_experiments.training.loop import TrainingStep
 from a2v_experiments.training.tasks import TrainingSpec, build_task
 from a2v_experiments.training.turns import Turns
+from a2v_model.config import EarConfig
 from experiments_training import run_loop
 from experiments_world import CLASSES, RATE, RECIPE, RECORDINGS, make_csv_source, training_spec, write_recipe
 
@@ -174,3 +176,20 @@ def test_tools_for_one_rate_say_so(a2v, source: Path, corpus: Corpus, tmp_path: 
     assert said.code != 0 and "several sample rates (4000, 8000 Hz)" in said.only_line()
     said = a2v("data", "pack", source, "--out", tmp_path / "store", "--keep-rates", "100")
     assert said.code == 2 and said.only_line() == "keep_rates: needs sample_rate, the highest that is kept"
+
+
+def test_a_head_learns_from_features_of_the_frames_that_its_targets_are_of(tmp_path: Path, corpus: Corpus) -> None:
+    """Features that are the targets themselves, of recordings at both rates: every stretch has its own."""
+    whole = np.array([(number, 0) for number in range(RECORDINGS)], SEGMENT_DTYPE)
+    features = {
+        number: corpus.targets(whole[number : number + 1], 100.0, round(100 * corpus.duration_s(number)))[0]
+        for number in range(RECORDINGS)
+    }
+    front_end = EarConfig(sample_rate=FAST, any_rate=True)
+    stretches = Stretches(features, corpus, list(range(RECORDINGS)), front_end, HeadTraining(stretch_s=0.5, seed=1))
+    heard = 0.0
+    for update in range(5):
+        x_BTD, target_BTC, valid_BT = stretches.draw(update)
+        assert torch.equal(x_BTD[valid_BT], target_BTC[valid_BT])
+        heard += float(target_BTC.mean())
+    assert heard > 0.5  # half of the stretches hold a call

@@ -78,6 +78,7 @@ class Stretches:
         self, features: Mapping[int, Features], corpus: Corpus, train: list[int], front_end: AnyFrontEnd,
         training: HeadTraining,
     ) -> None:  # fmt: skip
+        corpus = corpus.timed_at(front_end.sample_rate)  # features have that grid, whatever rate they were heard at
         self.features, self.corpus, self.front_end, self.training = features, corpus, front_end, training
         self.part = TrainingPart(corpus, train)
         self.frames = max(1, round(training.stretch_s * front_end.frame_rate))

@@ -38,8 +38,7 @@ def tiny(recipe: Recipe, resolve: Callable[[Mapping[str, Any]], Recipe]) -> Reci
     segment_s = tree["data"]["segment_s"]
     if isinstance(recipe.pretrain_data, dict):
         for seed, (name, data) in enumerate(tree["pretrain_data"].items(), 1):
-            weight = {"weight": data["weight"]} if "weight" in data else {}
-            tree["pretrain_data"][name] = _data(data, frame_s, PRETRAIN_MINUTES, seed) | weight
+            tree["pretrain_data"][name] = _data(data, frame_s, PRETRAIN_MINUTES, seed)
         if recipe.data_key != "data":
             del tree["data"]  # the first of them
     elif tree["pretrain_data"] is not None:
@@ -68,7 +67,7 @@ def _data(data: Tree, frame_s: float, minutes: float, seed: int) -> Tree:
     """The synthetic corpus at the same sample rate, in segments of a whole number of frames."""
     segment_s = math.floor(min(data["segment_s"], SEGMENT_S) / frame_s + 1e-6) * frame_s
     synthetic = {"minutes": minutes, "seed": seed}
-    kept = {"sample_rate": data["sample_rate"], "focal_class": data["focal_class"]}
+    kept = {key: data[key] for key in ("sample_rate", "focal_class", "keep_rates", "weight") if key in data}
     return {**kept, "source": "synthetic", "synthetic": synthetic, "segment_s": segment_s}
 
 

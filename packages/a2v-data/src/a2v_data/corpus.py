@@ -134,6 +134,17 @@ class Corpus:
         """The same corpus for those who read recordings of that rate only, which its `sample_rate` then is."""
         return self if sample_rate == self.sample_rate else replace(self, sample_rate=sample_rate)
 
+    def timed_at(self, sample_rate: int) -> "Corpus":
+        """The same recordings and labels as if all had that rate, for those who count samples and read none."""
+        if set(self.rates.tolist()) <= {sample_rate}:
+            return self
+        timed = [
+            replace(one, n_samples=-(-one.n_samples * sample_rate // self.rate(number)))
+            for number, one in enumerate(self.recordings)
+        ]
+        meta = {key: value for key, value in self.meta.items() if key != "rates"}
+        return replace(self, sample_rate=sample_rate, recordings=timed, meta=meta, audio=self.audio[:0])
+
     def verify(self) -> None:
         """Read all audio and compare its checksum; `ValueError` where it differs."""
         if file_digest(self.folder / AUDIO) != self.meta["checksums"][AUDIO]:

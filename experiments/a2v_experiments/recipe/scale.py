@@ -67,7 +67,7 @@ def _data(data: Tree, frame_s: float, minutes: float, seed: int) -> Tree:
     """The synthetic corpus at the same sample rate, in segments of a whole number of frames."""
     segment_s = math.floor(min(data["segment_s"], SEGMENT_S) / frame_s + 1e-6) * frame_s
     synthetic = {"minutes": minutes, "seed": seed}
-    kept = {key: data[key] for key in ("sample_rate", "focal_class", "keep_rates", "weight") if key in data}
+    kept: Tree = {key: data[key] for key in ("sample_rate", "focal_class", "keep_rates", "weight") if key in data}
     return {**kept, "source": "synthetic", "synthetic": synthetic, "segment_s": segment_s}
 
 

@@ -23,7 +23,8 @@ from a2v_experiments.store.names import allowed_name
 from a2v_experiments.store.tracking import Store, flatten, open_store
 from experiments_store import disown
 from experiments_world import recipe_tree, write_recipe
-from mlflow.entities import Run
+from mlflow.entities import Dataset, DatasetInput, InputTag, Run
+from mlflow.exceptions import MlflowException
 
 Work = Callable[[str], Path]
 
@@ -298,3 +299,41 @@ def test_uncommitted_changes_are_those_of_the_checkout_cut_where_they_are_long(m
         assert len(cut.encode()) < 2**20 + 100 and "[cut: " in cut.splitlines()[-1]
     finally:
         environment.uncommitted.cache_clear()
+
+
+class _Racing:
+    """A client for which another trial makes the dataset between MLflow's look and its insert."""
+
+    def __init__(self, client: Any, races: int, message: str) -> None:
+        self.client, self.races, self.message = client, races, message
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+    def log_inputs(self, *given: Any) -> None:
+        if self.races:
+            self.races -= 1
+            raise MlflowException(self.message)
+        self.client.log_inputs(*given)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.experiment_id, datasets.name, datasets.digest",
+        "(psycopg2.errors.UniqueViolation) duplicate key value violates unique constraint",
+    ],
+)
+def test_a_dataset_that_two_trials_make_at_once_is_that_of_both(store, monkeypatch, message):
+    found = Dataset(name="birds", digest="d", source_type="local", source="{}")
+    run_id = begin(store)
+    monkeypatch.setattr(store, "client", _Racing(store.client, 2, message))
+    store.log_inputs(run_id, [DatasetInput(found, [InputTag("mlflow.data.context", "training")])])
+    (logged,) = store.client.get_run(run_id).inputs.dataset_inputs
+    assert logged.dataset.name == "birds" and store.client.races == 0
+
+
+def test_any_other_refusal_of_a_dataset_is_told(store, monkeypatch):
+    monkeypatch.setattr(store, "client", _Racing(store.client, 1, "the disk is gone"))
+    with pytest.raises(MlflowException, match="the disk is gone"):
+        store.log_inputs(begin(store), [])

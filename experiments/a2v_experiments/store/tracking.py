@@ -52,6 +52,7 @@ MAX_TAGS = 100  # in one request
 FIGURE_DPI = 200
 OPENING_S = 120.0  # how long a store may be away when a command begins
 ENDING_S = 10.0  # and when it is stopped
+AT_ONCE = 5  # others that make the same dataset
 
 
 class Store:
@@ -242,7 +243,13 @@ class Store:
 
     def log_inputs(self, run_id: str, datasets: Sequence[DatasetInput]) -> None:
         """Datasets that a run is of; what it names already stays as it is."""
-        self.client.log_inputs(run_id, list(datasets))
+        for _ in range(AT_ONCE):
+            try:
+                return self.client.log_inputs(run_id, list(datasets))
+            except MlflowException as error:  # two trials make the same dataset at once; then it is there
+                if "IntegrityError" not in str(error) and "UniqueViolation" not in str(error):
+                    raise
+        return self.client.log_inputs(run_id, list(datasets))
 
     def begin_model(self, run_id: str, kind: str, facts: dict[str, str]) -> str:
         """The id of the run's model in MLflow, see `logged_models.begin_model`."""

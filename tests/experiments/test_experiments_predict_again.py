@@ -65,6 +65,7 @@ class Interrupted:
 
 def with_run(monkeypatch: pytest.MonkeyPatch, run: Interrupted) -> Interrupted:
     monkeypatch.setattr(predict_call, "on_cores", lambda count: run)
+    monkeypatch.setattr(predict_call, "in_a_child", run)
     return run
 
 

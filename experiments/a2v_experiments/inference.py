@@ -135,6 +135,13 @@ def window_features(
         return features_BTD[:, :frames].float().cpu().numpy()
 
 
+def _likelihoods(precision: str) -> Outputs:
+    def outputs(heard_by: Detector, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Frames:
+        return window_outputs(heard_by, waveform_BN, lengths_B, precision)[0]
+
+    return outputs
+
+
 def recording_likelihoods(
     model: Detector,
     corpus: Corpus,
@@ -150,10 +157,7 @@ def recording_likelihoods(
     segment_s, overlap_s: seconds of a window and of what neighbouring windows share. progress is called with the
     number of windows done.
     """
-
-    def outputs(heard_by: Detector, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Frames:
-        return window_outputs(heard_by, waveform_BN, lengths_B, precision)[0]
-
+    outputs = _likelihoods(precision)
     return _recording_outputs(model, corpus, recordings, segment_s, overlap_s, batch, progress, outputs)
 
 
@@ -273,11 +277,7 @@ def stretch_likelihoods(
     model: Detector, corpus: Corpus, stretches: Iterable[Stretch], batch: int, precision: str
 ) -> Iterator[tuple[Stretch, Frames]]:
     """(stretch, likelihoods (T, C) of the frames that its windows give)."""
-
-    def outputs(heard_by: Detector, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Frames:
-        return window_outputs(heard_by, waveform_BN, lengths_B, precision)[0]
-
-    return _stretch_outputs(model, corpus, stretches, batch, lambda done: None, outputs)
+    return _stretch_outputs(model, corpus, stretches, batch, lambda done: None, _likelihoods(precision))
 
 
 def _recording_outputs(

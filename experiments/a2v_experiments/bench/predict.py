@@ -108,9 +108,9 @@ def measure_prediction(config: PredictConfig, progress: Progress) -> dict[str, A
     work_s = sum(done.seconds for done in found.done.values())
     options = plain["options"]
     every = _windows(config, found, options["segment_s"], options["overlap_s"])
-    window = every[0].size * PRESETS[config.preset].model.front_end.stride
-    heard = Counter(frames for one in every for frames in one.heard())
     stride = PRESETS[config.preset].model.front_end.stride
+    window = every[0].size * stride
+    heard = Counter(frames for one in every for frames in one.heard())
     parts = [_teraflop(config, number, frames * stride) for frames, number in heard.items()]
     by_part = {part: sum(one[part] for one in parts) for part in parts[0]}
     teraflop = sum(by_part.values())

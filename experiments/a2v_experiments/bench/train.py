@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from a2v_data.bcl import BclConfig
 from a2v_model import PRESETS, in_bfloat16, own_threads, threads
+from a2v_model.attention_bias import SWITCH
 from a2v_model.flops import PARTS, finetuning_flop, pretraining_flop
 
 from ..basics.errors import FAILED, UserError
@@ -24,7 +25,6 @@ from ..training.loop import TrainingStep
 from ..training.noise import CLASSES, step_on_noise, wait_for
 from .machine import described, matrix_rate
 
-SWITCH = "A2V_ATTENTION"  # of a2v_model/attention_triton.py
 # Dense bfloat16 peak of one accelerator, TFLOP/s (vendor's data sheets)
 PEAK_TFLOPS = {"H100": 989.4, "H200": 989.4, "A100": 312.0}
 

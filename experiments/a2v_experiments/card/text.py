@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
+from a2v_data.licences import UNKNOWN
 
-UNKNOWN = "not recorded"
 LIBRARY = "a2v"
 PAPER = "https://arxiv.org/abs/2406.01253"
 LICENCES = """

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from a2v_data.licences import UNKNOWN, recorded_licences
+from a2v_data.licences import UNKNOWN
 
 from ..basics.errors import UserError
 from ..basics.tables import text_table
 from ..recipe.corpora import shares
 from ..recipe.sections import Recipe
+from ..stages.datasets import licence_of
 from .plan import Plan
 from .plan_audio import audio_of
 
@@ -47,7 +48,7 @@ def planned_corpora(plan: Plan, recipe: Recipe, work: Path) -> list[PlannedCorpu
     return [
         PlannedCorpus(
             name, own, plan.heard is not None, share, heard_h * share / own,
-            data.licence or recorded_licences(Path(data.source)),
+            licence_of(data, Path(data.source)),
         )
         for (name, data), own, share in zip(several.items(), hours, their, strict=True)
     ]  # fmt: skip

@@ -19,7 +19,6 @@ from typing import Any, Protocol
 import numpy as np
 from a2v_data.annotation_writers import EventRow
 from a2v_data.audio import AudioError
-from a2v_data.resampling import resampled_length
 from a2v_data.scheduling import Crash, Run
 from a2v_data.storage import require_free_space
 from a2v_eval.learned import class_fits
@@ -34,7 +33,7 @@ from .outputs import Predicted, combined_path, missing_tables, table_path, write
 from .plan import Recording, read_headers
 from .settings import PredictSettings
 from .state import Done, State, open_state, stamp_of
-from .stream import Spent, piece_size
+from .stream import Spent, piece_size, windows_of
 from .summary import Summary, write_summary
 from .tasks import JoinedTasks, PieceTasks
 from .tracks import (
@@ -187,9 +186,7 @@ class _Call:
 
     def _opened(self, recording: Recording) -> _Open:
         job, choice, info = self.job, self.choice, recording.info
-        front_end = job.model.for_rate(info.rate).model_config.front_end
-        samples = resampled_length(info.samples, info.rate, front_end.sample_rate)
-        windows = Windows.of(samples, front_end, job.settings.segment_s, job.settings.overlap_s)
+        windows = windows_of(info, job.model, job.settings)
         stamp = stamp_of(recording, choice.channel)
         size = piece_windows(info, windows, piece_size(job.settings, choice.device))
         whole = PieceTask(

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from a2v_data.audio import AudioInfo
 from a2v_data.resampling import resampled_length
 from a2v_data.stretch import Read, stretch_blocks
 from a2v_model import Detector
@@ -59,7 +60,7 @@ class Spent:
     model_s: float = 0.0
 
 
-def windows_of(sound: Sound, model: Detector, settings: PredictSettings) -> Windows:
+def windows_of(sound: Sound | AudioInfo, model: Detector, settings: PredictSettings) -> Windows:
     """The windows of a recording at the rate at which the model hears it."""
     front_end = model.for_rate(sound.rate).model_config.front_end
     samples = resampled_length(sound.samples, sound.rate, front_end.sample_rate)
@@ -68,12 +69,17 @@ def windows_of(sound: Sound, model: Detector, settings: PredictSettings) -> Wind
 
 def piece_bounds(windows: Windows, size: int) -> list[tuple[int, int]]:
     """The pieces [first, last) of a recording, of `size` windows but for the last one."""
-    return [(first, min(first + size, len(windows))) for first in range(0, len(windows), size)]
+    return [piece_at(windows, size, number) for number in range(piece_count(windows, size))]
 
 
-def piece_last(windows: Windows, size: int) -> tuple[int, int]:
-    """The last one of `piece_bounds`."""
-    return (len(windows) - 1) // size * size, len(windows)
+def piece_count(windows: Windows, size: int) -> int:
+    """How many pieces a recording has."""
+    return -(-len(windows) // size)
+
+
+def piece_at(windows: Windows, size: int, number: int) -> tuple[int, int]:
+    """One of `piece_bounds`, of which a long recording has thousands."""
+    return number * size, min((number + 1) * size, len(windows))
 
 
 def piece_size(settings: PredictSettings, device: str) -> int:

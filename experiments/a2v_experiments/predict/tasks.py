@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import overload
 
+from .stream import piece_at, piece_count
 from .work import PieceTask
 
 
@@ -18,7 +19,7 @@ class PieceTasks(Sequence[PieceTask]):
         self.whole, self.size, self.windows = whole, whole.size, len(whole.windows)
 
     def __len__(self) -> int:
-        return -(-self.windows // self.size)
+        return piece_count(self.whole.windows, self.size)
 
     @overload
     def __getitem__(self, place: int) -> PieceTask: ...
@@ -28,7 +29,7 @@ class PieceTasks(Sequence[PieceTask]):
         numbers = range(len(self))[place]
         if isinstance(numbers, range):
             return [self[number] for number in numbers]
-        piece = numbers * self.size, min((numbers + 1) * self.size, self.windows)
+        piece = piece_at(self.whole.windows, self.size, numbers)
         return replace(self.whole, piece=piece, seconds=self._seconds(piece[1] - piece[0]))
 
     def left(self) -> Sequence[int]:

@@ -22,7 +22,7 @@ from .api import events_of_likelihoods
 from .extremes import extremes_of
 from .options import Choice
 from .settings import PredictSettings
-from .stream import Sound, Spent, piece_bounds, piece_frames, piece_last, piece_outputs
+from .stream import Sound, Spent, piece_at, piece_bounds, piece_count, piece_frames, piece_outputs
 
 LEFT_OUT = "left-out"
 # libsndfile goes to a sample of these exactly; of others (MP3, OGG, ...) a recording is one piece, read from its start
@@ -98,7 +98,7 @@ def find_when_whole(task: PieceTask, frame_rate: float, classes: list[str]) -> F
     """`find_in`, where all pieces are there; of two that end at once both see it. None also where a network's file
     system does not show the others yet; then the one who waits for all finds the events."""
     # The last one is begun last: this look mostly tells, and there are as many as pieces.
-    last = piece_last(task.windows, task.size)
+    last = piece_at(task.windows, task.size, piece_count(task.windows, task.size) - 1)
     if not (task.folder / _piece_name(*last)).is_file():
         return None
     pieces = task.of_all

@@ -19,11 +19,17 @@ from a2v_data.licences import recorded_licences
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
+from ..recipe.sections import DataConfig
 from ..store.tags import LICENCE, SHARE
 from .mixture import Mixture
 
 DIGEST = 16  # characters, of which folders of corpora have as many
 TAG_LENGTH = 500  # characters that MLflow keeps of a tag of an input
+
+
+def licence_of(data: DataConfig, folder: Path) -> str | None:
+    """Of the recordings of a corpus: as the recipe says, else as a table in their folder does; None if not known."""
+    return data.licence or recorded_licences(folder)
 
 
 def dataset(
@@ -69,7 +75,7 @@ def datasets_heard(heard: Mixture) -> list[DatasetInput]:
         return datasets_of(one.corpus, one.data.source, training=one.names)
     found = []
     for one in heard.parts:
-        licence = one.data.licence or recorded_licences(Path(one.data.source))
+        licence = licence_of(one.data, Path(one.data.source))
         tags = {SHARE: f"{one.share:.4f}", **({LICENCE: licence[:TAG_LENGTH]} if licence else {})}
         found.append(dataset(one.corpus, one.data.source, "training", one.names, one.name, tags))
     return found

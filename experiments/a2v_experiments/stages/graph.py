@@ -10,7 +10,6 @@ from typing import Any
 
 from a2v_data.corpus import Corpus
 from a2v_data.folds import Folds as StratifiedFolds
-from a2v_data.licences import recorded_licences
 
 from ..recipe.event_classes import check_event_classes
 from ..recipe.sections import Recipe
@@ -19,6 +18,7 @@ from ..store.tags import HEARD_LINE, LICENCE, REFIT_RUN
 from . import inner, packing, refit, stages
 from .advice import advice_on, texts
 from .backbones import Backbone, find_backbone, kept_classes
+from .datasets import licence_of
 from .heard import check_backbone
 from .mixture import Mixture, mixture_of, told
 from .packing import Origin
@@ -107,7 +107,7 @@ class _Graph:
         source = step.inputs["source"]
         result, corpus = stages.prepare(context.for_all, step.spec, source)
         key, data = list(context.recipe.corpora.items())[len(self.corpora)]
-        if licence := data.licence or recorded_licences(source.folder):
+        if licence := licence_of(data, source.folder):
             context.store.tag(result.run_id, LICENCE, licence)  # also of a corpus that was packed before it was said
         if key == context.recipe.data_key:
             check_event_classes(context.recipe, corpus.classes)  # before anything is trained

@@ -86,9 +86,7 @@ class Probe:
         for window in windows:
             rate = corpus.rate(window["recording"])
             front_end = model.for_rate(rate).model_config.front_end
-            waveform_1N, (length,) = corpus.waveforms(
-                window[None], corpus.at(rate).segment_samples(self.spec.segment_s)
-            )
+            waveform_1N, (length,) = corpus.waveforms(window[None], corpus.segment_samples(self.spec.segment_s, rate))
             # compiled blocks would be compiled again, for these shapes and without gradient
             with torch.compiler.set_stance("force_eager"), autocast(self.precision, model_device(model)):
                 layers = range(-self.spec.layers, 0)

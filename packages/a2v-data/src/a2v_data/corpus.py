@@ -124,7 +124,7 @@ class Corpus:
 
     def is_shorter(self, recording: int, segment_s: float) -> bool:
         """Whether one recording does not fill a segment."""
-        return self.recordings[recording].n_samples < self.at(self.rate(recording)).segment_samples(segment_s)
+        return self.recordings[recording].n_samples < self.segment_samples(segment_s, self.rate(recording))
 
     def seconds(self, recordings: Iterable[int] | None = None) -> float:
         """Of these recordings together (None: of all)."""
@@ -202,11 +202,12 @@ class Corpus:
         weak_C = self.weak_labels(recording)
         return np.isin(np.arange(len(self.classes)), self.labels(recording)["class"]) if weak_C is None else weak_C
 
-    def segment_samples(self, segment_s: float) -> int:
-        """Samples in a segment of `segment_s` seconds."""
-        samples = round(segment_s * self.sample_rate)
+    def segment_samples(self, segment_s: float, rate: int | None = None) -> int:
+        """Samples in a segment of `segment_s` seconds at `rate` Hz (None: `sample_rate`)."""
+        rate = rate or self.sample_rate
+        samples = round(segment_s * rate)
         if samples < 1:
-            raise ValueError(f"segment_s: {segment_s} s holds no sample at {self.sample_rate} Hz; it must be longer")
+            raise ValueError(f"segment_s: {segment_s} s holds no sample at {rate} Hz; it must be longer")
         return samples
 
     def segments(
@@ -225,15 +226,15 @@ class Corpus:
         """
         if hop_s is not None and hop_s > segment_s:
             raise ValueError(f"hop_s: {hop_s} is longer than segment_s {segment_s}; samples between would be lost")
-        sizes = {rate: self.at(rate).segment_samples(segment_s) for rate in np.unique(self.rates).tolist()}
-        hops = {rate: size if hop_s is None else self.at(rate).segment_samples(hop_s) for rate, size in sizes.items()}
         chosen = range(len(self.recordings)) if recordings is None else recordings
         parts = []
         for number in chosen:
             recording = self.recordings[number]
             if labelled_only and not recording.labelled:
                 continue
-            length, hop = sizes[self.rate(number)], hops[self.rate(number)]
+            rate = self.rate(number)
+            length = self.segment_samples(segment_s, rate)
+            hop = length if hop_s is None else self.segment_samples(hop_s, rate)
             last = max(recording.n_samples - length, 0)
             starts = np.append(np.arange(0, last, hop), last)
             part = np.empty(len(starts), SEGMENT_DTYPE)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from a2v_model.blockwise import HEIGHT, HIDDEN, Distances
 
+SWITCH = "A2V_ATTENTION"  # in the environment; torch: never this project's GPU kernel
 USUAL_REACH = 40.0  # over a head's factor: frames that it sees on either side, with e^-30 and scores of 5
 
 

@@ -23,11 +23,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from a2v_model.attention_bias import AttentionBias
+from a2v_model.attention_bias import SWITCH, AttentionBias
 
 BLOCK = 64
 WIDTHS = (16, 32, 64, 128)
-SWITCH = "A2V_ATTENTION"  # torch: never use this
 SEED = 5  # of dropout where the kernel is compared
 LEFT_OUT: tl.constexpr = tl.constexpr(-1.0e38)
 

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, mod
 
 from .corpora import are_several, check_corpora, with_corpora
 from .folds import CROSS, FoldsConfig, Share
+from .streams import check_streams, with_streams
 from .sweep import Positive, Section, SweepConfig, none_as_empty
 from .trainings import USUAL_TEMPERATURE, FinetuneStage, PretrainStage, left_out
 from .validating import with_validation
@@ -148,7 +149,9 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _completed(cls, tree: Any) -> Any:
-        return with_corpora(with_validation(tree), DataConfig.model_fields.keys()) if isinstance(tree, dict) else tree
+        if not isinstance(tree, dict):
+            return tree
+        return with_streams(with_corpora(with_validation(tree), DataConfig.model_fields.keys()))
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Recipe:
@@ -173,6 +176,7 @@ class Recipe(Section):
             raise ValueError(
                 f"model.front_end.sample_rate ({model_rate} Hz) and {key}.sample_rate ({data_rate} Hz) must be equal"
             )
+        check_streams(key, data, self.model)
         front_end = self.model.front_end
         if data.keep_rates is not None and not (isinstance(front_end, EarConfig) and front_end.any_rate):
             raise ValueError(f"{key}.keep_rates: needs a model that hears any rate (model.front_end.any_rate: true)")

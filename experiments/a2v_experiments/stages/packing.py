@@ -55,7 +55,7 @@ def origin_of(data: DataConfig, work: Path, keep: bool = True) -> Origin:
     from a2v_data.sources import source_fingerprint
 
     source = source_folder(data, work)
-    mark = source_fingerprint(source, work / "content-hashes.json" if keep else None, data.annotations)
+    mark = source_fingerprint(source, work / "content-hashes.json" if keep else None, data.annotations, data.streams)
     return Origin(data.source, source, mark)
 
 

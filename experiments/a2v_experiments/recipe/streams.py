@@ -1,0 +1,46 @@
+"""What is recorded beside sound: said once, in `data.streams`, of which the model's streams follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from a2v_model.config import ModelConfig
+
+    from .sections import DataConfig
+
+Tree = dict[str, Any]
+ALIKE = ("columns", "rate")
+
+
+def with_streams(tree: Tree) -> Tree:
+    """A recipe's keys; a model that is given no streams hears those of `data`."""
+    data, model = tree.get("data"), tree.get("model")
+    streams = data.get("streams") if isinstance(data, Mapping) else None
+    if not streams or not isinstance(model, Mapping) or model.get("streams"):
+        return tree
+    return {**tree, "model": {**model, "streams": streams}}
+
+
+def check_streams(key: str, data: DataConfig, model: ModelConfig) -> None:
+    """Raises ValueError where a corpus has streams that the model does not hear, or others by the same name."""
+    for name, stream in data.streams.items():
+        heard = model.streams.get(name)
+        if heard is None:
+            known = ", ".join(model.streams) or "none"
+            raise ValueError(
+                f"{key}.streams.{name}: the model does not hear it (model.streams: {known}); name it in data.streams,"
+                " of which the model's follow, or leave it out"
+            )
+        for field in ALIKE:
+            own, models = getattr(stream, field), getattr(heard, field)
+            if own != models:
+                raise ValueError(
+                    f"{key}.streams.{name}.{field} is {_text(own)}, and the model's {_text(models)}"
+                    f" (model.streams.{name}.{field}); they must be equal"
+                )
+
+
+def _text(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else f"{value:g}"

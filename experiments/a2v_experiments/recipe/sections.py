@@ -19,10 +19,12 @@ from .validating import with_validation
 
 
 class SyntheticConfig(Section):
-    """The synthetic corpus: length in minutes and the seed that it is made from."""
+    """The synthetic corpus: length in minutes and the seed that it is made from. accelerometer: with what one would
+    have recorded beside it (data.streams: {accelerometer: {columns: [x, y, z], rate: 50}})."""
 
     minutes: float = Field(default=40, gt=0)
     seed: int = 0
+    accelerometer: bool = Field(default=False, exclude_if=lambda wanted: not wanted)
 
 
 class DataConfig(PackConfig):

@@ -1,4 +1,5 @@
-"""What is recorded beside sound: said once, in `data.streams`, of which the model's streams follow."""
+"""What is recorded beside sound: said once, in `data.streams`, of which the model's streams follow unless it is given
+its own; none, `model.streams: {}`, where it is to hear sound alone."""
 
 from __future__ import annotations
 
@@ -15,23 +16,28 @@ ALIKE = ("columns", "rate")
 
 
 def with_streams(tree: Tree) -> Tree:
-    """A recipe's keys; a model that is given no streams hears those of `data`."""
+    """A recipe's keys; a model of which nothing is said hears the streams of `data`."""
     data, model = tree.get("data"), tree.get("model")
     streams = data.get("streams") if isinstance(data, Mapping) else None
-    if not streams or not isinstance(model, Mapping) or model.get("streams"):
+    if not streams or not isinstance(model, Mapping) or model.get("streams") is not None:
         return tree
     return {**tree, "model": {**model, "streams": streams}}
 
 
 def check_streams(key: str, data: DataConfig, model: ModelConfig) -> None:
-    """Raises ValueError where a corpus has streams that the model does not hear, or others by the same name."""
+    """Raises ValueError where the model hears a stream that `data` does not have, a corpus for pretraining has one that
+    the model does not hear, or they have different ones by the same name. key: where the recipe says it."""
+    if key == "data" and (lacking := [name for name in model.streams if name not in data.streams]):
+        raise ValueError(f"model.streams.{lacking[0]}: data.streams has none by that name; name it there, too")
     for name, stream in data.streams.items():
         heard = model.streams.get(name)
+        if heard is None and key == "data":  # packed, for other variants
+            continue
         if heard is None:
             known = ", ".join(model.streams) or "none"
             raise ValueError(
-                f"{key}.streams.{name}: the model does not hear it (model.streams: {known}); name it in data.streams,"
-                " of which the model's follow, or leave it out"
+                f"{key}.streams.{name}: the model does not hear it (it hears {known}); name it in data.streams, too, or"
+                " leave it out"
             )
         for field in ALIKE:
             own, models = getattr(stream, field), getattr(heard, field)

@@ -29,7 +29,11 @@ def synth(
     minutes: Annotated[float, typer.Option(min=0.2, callback=finite, help="Length of the corpus in minutes.")] = 40.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     accelerometer: Annotated[
-        bool, typer.Option("--accelerometer", help="With what one on the collar would have recorded, in streams/.")
+        bool,
+        typer.Option(
+            "--accelerometer",
+            help="With what one on the collar would have recorded, in streams/, and digging that sounds as eating.",
+        ),
     ] = False,
 ) -> None:
     """Make a synthetic corpus in MeerKAT's layout. A stand-in: results on it say nothing about real recordings."""

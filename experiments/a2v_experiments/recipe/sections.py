@@ -20,7 +20,8 @@ from .validating import with_validation
 
 class SyntheticConfig(Section):
     """The synthetic corpus: length in minutes and the seed that it is made from. accelerometer: with what one would
-    have recorded beside it (data.streams: {accelerometer: {columns: [x, y, z], rate: 50}})."""
+    have recorded beside it, and digging that sounds as eating does (`data.streams`: {accelerometer: {columns: [x, y,
+    z], rate: 50}})."""
 
     minutes: float = Field(default=40, gt=0)
     seed: int = 0

@@ -66,7 +66,8 @@ def synthesise(
     accelerometer: bool = False,
 ) -> Path:
     """Write `minutes` of synthetic recordings to `out`, the same for the same seed and size; returns `out`.
-    accelerometer: with what one would have recorded beside them, which changes nothing else.
+    accelerometer: with what one would have recorded beside them, and with digging that sounds as eating does: nothing
+    else tells the two apart.
 
     A corpus of the same seed and size that is already there is kept as it is. `progress(done, total)` counts
     segments. Raises `ValueError` where `out` holds something else, the disk is too full, or `minutes` is too
@@ -88,6 +89,9 @@ def synthesise(
         names = [f"r{n // SEGMENTS_PER_RECORDING:04d}_s{n % SEGMENTS_PER_RECORDING}" for n in range(segments)]
         for number, (name, events) in enumerate(zip(names, plan, strict=True)):
             sound_N, digging = _render(number, seed, events)
+            if accelerometer:
+                digging += _add_like_eating(sound_N, np.random.default_rng([seed, number, 5]))
+            sound_N = np.clip(NEAR_RMS * sound_N, -1, 32767 / 32768).astype(np.float32)
             _write_segment(folder, name, events, sound_N)
             if accelerometer:
                 _write_acceleration(folder, name, events, digging, np.random.default_rng([seed, number, 4]))
@@ -167,7 +171,7 @@ def _animals(seed: int) -> list[Individual]:
 
 
 def _render(segment: int, seed: int, events: list[_Event]) -> tuple[np.ndarray, list[Stretch]]:
-    """The sound of one segment, float32 (N,), full scale 1, and when somebody digs in it."""
+    """The sound of one segment (N,), near calls with an RMS of about 1, and when somebody digs in it."""
     rng = np.random.default_rng([seed, segment, 2])
     place = np.random.default_rng([seed, segment // SEGMENTS_PER_RECORDING, 3])
     animals = _animals(seed)
@@ -180,7 +184,7 @@ def _render(segment: int, seed: int, events: list[_Event]) -> tuple[np.ndarray, 
         else:
             call_N, level = synth_calls.far_away(call_N, rng), rng.normal(-11, 3)
         _add(sound_N, call_N * _level_db(level), event.start)
-    return np.clip(NEAR_RMS * sound_N, -1, 32767 / 32768).astype(np.float32), digging
+    return sound_N, digging
 
 
 def _add_foraging(sound_N: np.ndarray, rng: Generator) -> list[Stretch]:
@@ -193,6 +197,19 @@ def _add_foraging(sound_N: np.ndarray, rng: Generator) -> list[Stretch]:
         start = int(rng.integers(SEGMENT_SAMPLES))
         _add(sound_N, sound, start)
         digging.append((start / SAMPLE_RATE, (start + len(sound)) / SAMPLE_RATE))
+    return digging
+
+
+def _add_like_eating(sound_N: np.ndarray, rng: Generator) -> list[Stretch]:
+    """Digging, labelled by nobody, that sounds as eating does and is twice as frequent; returns when it is."""
+    digging = []
+    animal = synth_calls.draw_individual(rng)
+    for _ in range(rng.poisson(2 * SIGNATURES["eating"].per_hour * SEGMENT_S / 3600)):
+        length = synth_calls.draw_length("eating", animal, rng)
+        sound = synth_calls.event_sound("eating", length, animal, rng) * _level_db(rng.normal(0, 3))
+        start = int(rng.integers(160, SEGMENT_SAMPLES - length - 160))
+        _add(sound_N, sound, start)
+        digging.append((start / SAMPLE_RATE, (start + length) / SAMPLE_RATE))
     return digging
 
 

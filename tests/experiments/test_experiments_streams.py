@@ -212,7 +212,7 @@ def test_predict_without_streams_says_so_and_goes_on(a2v, source: Path, trained,
 
 
 def test_the_same_from_python(source: Path, trained) -> None:
-    model_folder, model = trained
+    _, model = trained
     of_files = predict(source / "audio/rec01.wav", model, all_classes=True, streams=source, segment_s=1, overlap_s=0.3)
     table = pd.read_csv(source / "streams/rec01.csv")
     sound_N, rate = soundfile.read(source / "audio/rec01.wav", dtype="float32")
@@ -231,3 +231,19 @@ def test_an_experiment_from_recordings_to_scores(a2v, source: Path, new_work, tm
     assert "streams.accelerometer: 11 of 12 recordings have it" in said.err + said.out
     planned = a2v("experiment", "plan", recipe)
     assert planned.code == 0, planned.err
+
+
+def test_what_nobody_named_is_told_with_what_to_write(a2v, source: Path, tmp_path: Path) -> None:
+    said = a2v("experiment", "suggest", source, "--out", tmp_path / "suggested.yaml")
+    assert said.code == 0, said.err
+    told = "recorded beside sound, and heard only where data.streams names it: {NAME: {columns: [x, y], rate: 20}}"
+    assert f"streams/: {told}" in said.out + said.err
+
+
+@pytest.mark.slow
+def test_a_head_is_adapted_to_what_the_model_hears(a2v, source: Path, trained, new_work, tmp_path: Path) -> None:
+    model_folder, _ = trained
+    said = a2v("adapt", source, "--model", model_folder, "--out", tmp_path / "adapted", "--work", new_work())
+    assert said.code == 0, said.err
+    shown = a2v("model", "info", tmp_path / "adapted")
+    assert "x, y at 20 Hz, where a recording has it" in shown.out

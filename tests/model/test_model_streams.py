@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from a2v_model import PRESETS, Detector, Pretrainer, load_model, save_model
-from a2v_model.config import StreamConfig
+from a2v_model.config import ModelConfig, StreamConfig
+from a2v_model.original_fields import original_kinds
 from a2v_model.streams import Rhythms, StreamEncoder
+from a2v_model.summary import summarise
 
 ACC = StreamConfig(columns=("x", "y", "z"), rate=50)
 DEPTH = StreamConfig(columns=("depth",), rate=1)
@@ -218,3 +220,12 @@ def test_streams_that_do_not_fit_are_one_line(streams, told):
 def test_models_without_streams_say_nothing_of_them():
     described = config({})[0].model_dump(mode="json")
     assert not any("stream" in key for key in described)
+
+
+def test_they_are_counted_as_a_part_and_not_exported_to_the_original(tmp_path):
+    model = detector()
+    save_model(model, tmp_path / "model", {})
+    parts = summarise(tmp_path / "model")["parameters"]["parts"]
+    assert parts["streams"] == sum(value.numel() for value in model.backbone.streams.state_dict().values())
+    with pytest.raises(ValueError, match="streams = acc, depth: the original hears sound alone"):
+        original_kinds(ModelConfig(streams={"acc": ACC, "depth": DEPTH}))

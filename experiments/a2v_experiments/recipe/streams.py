@@ -4,7 +4,11 @@ its own; none, `model.streams: {}`, where it is to hear sound alone."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from a2v_data.streams.folder import FOLDER
+from a2v_data.streams.tables import SUFFIXES
 
 if TYPE_CHECKING:
     from a2v_model.config import ModelConfig
@@ -24,10 +28,18 @@ def with_streams(tree: Tree) -> Tree:
     return {**tree, "model": {**model, "streams": streams}}
 
 
+def streams_for(folder: Path, model: ModelConfig) -> dict[str, Any]:
+    """`data.streams` of recordings for a model: those that it hears, where the folder has tables."""
+    there = (folder / FOLDER).is_dir() or any((folder / f"{FOLDER}{suffix}").is_file() for suffix in SUFFIXES)
+    return {name: one.model_dump() for name, one in model.streams.items()} if there else {}
+
+
 def check_streams(key: str, data: DataConfig, model: ModelConfig) -> None:
-    """Raises ValueError where the model hears a stream that `data` does not have, a corpus for pretraining has one that
-    the model does not hear, or they have different ones by the same name. key: where the recipe says it."""
-    if key == "data" and (lacking := [name for name in model.streams if name not in data.streams]):
+    """Raises ValueError where the model hears a stream that `data` does not name beside others, a corpus for
+    pretraining has one that the model does not hear, or they have different ones by the same name. A model that hears
+    some may learn from data without any. key: where the recipe says it."""
+    lacking = [name for name in model.streams if name not in data.streams]
+    if key == "data" and data.streams and lacking:
         raise ValueError(f"model.streams.{lacking[0]}: data.streams has none by that name; name it there, too")
     for name, stream in data.streams.items():
         heard = model.streams.get(name)

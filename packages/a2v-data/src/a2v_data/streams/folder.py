@@ -70,7 +70,7 @@ class StreamFolder:
         shared = [path for suffix in SUFFIXES if (path := folder / f"{FOLDER}{suffix}").is_file()]
         own: dict[str, Path] = {}
         unused = []
-        for path in _tables(folder / FOLDER):
+        for path in tables_in(folder / FOLDER):
             relative = path.relative_to(folder / FOLDER).as_posix()
             recordings = known.of_table(relative)
             unused += [] if recordings else [f"{FOLDER}/{relative}"]
@@ -175,7 +175,8 @@ def _grids(table: RecordingTable, duration_s: float, stamp: Stamp) -> dict[str, 
     return grids
 
 
-def _tables(folder: Path) -> list[Path]:
+def tables_in(folder: Path) -> list[Path]:
+    """Every table in a folder and those below, sorted within each."""
     found = []
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

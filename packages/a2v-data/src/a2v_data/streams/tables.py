@@ -32,7 +32,7 @@ def read_own(path: Path, shown: str, streams: Mapping[str, StreamConfig]) -> dic
     if path.suffix.lower() in HDF5:
         with _opened(path, shown) as file:
             return _of_group(file, shown, streams)
-    table = _read_table(path, shown)
+    table = read_table(path, shown)
     return _of_columns({name: _numbers(table, name, shown) for name in _wanted(table, streams, shown)}, streams)
 
 
@@ -46,7 +46,7 @@ def read_shared(
             for name in _groups(file, shown, streams):
                 yield name, _of_group(file[name], f"{shown}, {name!r}", streams)
         return
-    table = _read_table(path, shown)
+    table = read_table(path, shown)
     if FILE not in table.column_names:
         raise StreamError(
             f"{shown}: must have the column {FILE}, as it is for all recordings (a table for one belongs into streams/"
@@ -105,7 +105,8 @@ def _listed(names: Sequence[str]) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
-def _read_table(path: Path, shown: str) -> Any:
+def read_table(path: Path, shown: str) -> Any:
+    """A CSV or Parquet file as pyarrow's table. Raises `StreamError`."""
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet

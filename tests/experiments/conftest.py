@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,8 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture(autouse=True)
-def _figures_without_contents(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _figures_without_contents() -> Iterator[None]:
     """What figures show is tested in tests/eval; to draw them took a third of an experiment's time here. MLflow gets
     them empty; commands that write one for the user draw all of it."""
     whole = Store.log_figure
@@ -64,7 +64,9 @@ def _figures_without_contents(monkeypatch: pytest.MonkeyPatch) -> None:
         figure.set_layout_engine("none")
         whole(self, run_id, figure, name)
 
-    monkeypatch.setattr(Store, "log_figure", empty)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "log_figure", empty)
+        yield
 
 
 @pytest.fixture(scope="session")

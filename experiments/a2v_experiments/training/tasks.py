@@ -26,6 +26,7 @@ from ..inference import front_end_for
 from ..recipe.trainings import FinetuneStage, LoopConfig, PretrainStage
 from ..recipe.validating import ValidationConfig
 from .ahead import on_device
+from .box_targets import box_targets
 from .batches import FinetuneBatch, Heard, LabelledBatch, PretrainBatch, WeakBatch
 from .loop import Step, TrainingStopped
 from .probe import Probe
@@ -288,6 +289,8 @@ class FinetuneTask(_TaskBase):
         """
         segments, read_BN, samples_B = self.read(update, micro)
         target_BTC = self.corpus.targets(segments, self.spec.model.front_end.frame_rate, self.frames)
+        if self.config.head == "boxes":
+            target_BTC = box_targets(self.corpus, segments, self.spec.model.front_end.frame_rate, target_BTC)
         gain_B: Tensor | None = None
         if self.augmenter is not None:
             rng = np.random.default_rng([self.config.seed, 3, update, micro])

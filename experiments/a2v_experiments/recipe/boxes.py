@@ -31,10 +31,9 @@ def check_boxes(recipe: Recipe) -> None:
         raise ValueError(
             "finetune.head = boxes: learns from events only, and data.annotations.weak has labels of whole recordings"
         )
-    for name, stage in {"finetune": recipe.finetune} | {
-        f"finetune_by_share.{share:g}": stage for share, stage in recipe.finetune_by_share.items()
-    }.items():
-        _check_stage(name, stage)
+    _check_stage("finetune", recipe.finetune)
+    for share, stage in recipe.finetune_by_share.items():
+        _check_stage(f"finetune_by_share.{share:g}", stage)
 
 
 def _check_stage(name: str, stage: FinetuneStage) -> None:

@@ -14,11 +14,11 @@ from __future__ import annotations
 import numpy as np
 
 from .events import EventConfig
-from .matching import SPAN, overlapping_pairs, pair_iou
+from .matching import SPAN, Pairs, greedy_one_to_one, overlapping_pairs, pair_iou
 
 MAPS = 4
-FLOOR = 0.01  # peaks below it are none; the lowest threshold that is tried
-MATCH_IOU = 0.5  # of a box from an onset and one from an offset, above which they may be one call
+FLOOR = 0.02  # peaks below it are none
+AGREEMENT = 0.25  # product of two IoUs, above which an onset and an offset may be one call's
 SAME_IOU = 0.7  # of two events of a class, above which the less likely one is the other again
 
 
@@ -47,11 +47,12 @@ def one_class_maps(maps_TM: np.ndarray) -> np.ndarray:
 def box_spans(maps_BTM: np.ndarray, frame_rate: float) -> np.ndarray:
     """The events of maps (B, T, 4 C) as SPANs, ordered by segment (`recording`), class and start.
 
-    A peak of the onsets and one of the offsets are one event where the boxes that their durations make overlap with an
-    IoU above .5; each is in one event at most, and the sum of these IoUs is as large as can be. The event goes from the
-    one frame to the other, and its likelihood is the mean of the two peaks. What has no partner is an event with the
-    box of its duration and half its likelihood, as its other end was not seen. Of events with an IoU above .7 the
-    likeliest stays. No threshold changes any of this, so events at a threshold are those of them that reach it.
+    A peak of the onsets and one of the offsets may be one event, which goes from the one frame to the other, where it
+    agrees with what both say of its duration: the IoU of the event with the box from the onset, times that with the box
+    from the offset, is above .25. Pairs are taken by this agreement times their likelihood, the mean of the two peaks,
+    the highest first, each peak once: so a likely pair depends on no less likely one. What has no partner is an event
+    with the box of its duration and half its likelihood, as its other end was not seen. Of events of a class with an
+    IoU above .7 the likeliest stays. No threshold changes any of this: events at a threshold are those that reach it.
     """
     n_classes = classes_of(maps_BTM)
     frames = maps_BTM.shape[1]
@@ -105,35 +106,19 @@ def _peaks(
 
 
 def _matched(starting: np.ndarray, ending: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of boxes that are matched one to one, with the largest sum of IoUs."""
-    from scipy.optimize import linear_sum_assignment
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    start, end = overlapping_pairs(starting, ending)
-    iou = pair_iou(starting[start], ending[end], "strict")
-    # a call goes forwards from its onset to its offset, whatever the durations say
-    good = (iou > MATCH_IOU) & (starting["start"][start] < ending["stop"][end])
-    start, end, iou = start[good], end[good], iou[good]
-    size = len(starting) + len(ending)
-    graph = coo_array((np.ones(len(start)), (start, end + len(starting))), shape=(size, size))
-    group = connected_components(graph, directed=False)[1][start]
-    order = np.argsort(group, kind="stable")
-    bounds = np.flatnonzero(np.diff(group[order])) + 1
-    chosen = []
-    for pairs in np.split(order, bounds):
-        if len(pairs) < 2:
-            chosen.append(pairs)
-            continue
-        rows, row = np.unique(start[pairs], return_inverse=True)
-        columns, column = np.unique(end[pairs], return_inverse=True)
-        worth = np.zeros((len(rows), len(columns)))
-        number = np.full(worth.shape, -1)
-        worth[row, column], number[row, column] = iou[pairs], pairs
-        of = number[linear_sum_assignment(worth, maximize=True)]
-        chosen.append(of[of >= 0])
-    kept = np.sort(np.concatenate(chosen)).astype(np.int64)
-    return start[kept], end[kept]
+    """Rows of boxes from onsets and from offsets that are one event each, by `box_spans`."""
+    reach, last = starting.copy(), ending.copy()  # offsets that an onset could have
+    reach["stop"] = starting["start"] + np.ceil((starting["stop"] - starting["start"]) / AGREEMENT)
+    last["start"] = ending["stop"] - 1
+    start, end = overlapping_pairs(reach, last)
+    event = starting[start]
+    event["stop"] = ending["stop"][end]
+    agreement = pair_iou(event, starting[start], "strict") * pair_iou(event, ending[end], "strict")
+    agree = agreement > AGREEMENT
+    pairs = Pairs(start, end, agreement)[agree]
+    likelihood = (starting["likelihood"][pairs.label] + ending["likelihood"][pairs.prediction]) / 2
+    chosen = pairs[greedy_one_to_one(pairs, pairs.iou * likelihood)]
+    return chosen.label, chosen.prediction
 
 
 def _without_repeats(spans: np.ndarray) -> np.ndarray:

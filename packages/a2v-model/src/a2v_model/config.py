@@ -179,7 +179,8 @@ class FinetuneConfig(Config):
     head gives every class at first (its bias starts at the logit of it; None: at 0, as in the paper): with rare calls
     a small one, such as 0.01, spares the first updates (Lin et al. 2017, arXiv 1708.02002, section 4.1).
     `head`: linear, as in the paper, temporal, a small stack of convolutions that sees neighbouring frames too, boxes,
-    which is temporal and gives onsets, offsets and durations, so that calls of one class may overlap (`boxes.py`), or
+    which is temporal and gives onsets, offsets and durations, so that calls of one class may overlap, and has a loss
+    of its own, of which `focal_gamma` alone is a parameter (`boxes.py`), or
     {kind: NAME, ...}, that of a plugin. `loss`: {kind: NAME, ...}, that of a plugin in place of `focal`.
     Dropout is as in `EncoderConfig`, `head_dropout` in front of the head; what the paper has, its recipes say.
     """
@@ -211,9 +212,8 @@ class FinetuneConfig(Config):
 
     @model_validator(mode="after")
     def _box_loss(self) -> Self:
-        if self.head == "boxes" and (self.loss is not None or not self.focal):
-            key = "focal = false" if self.loss is None else "loss"
-            raise ValueError(f"{key}: has no effect with head boxes, which has a loss of its own; leave one of the two out")
+        if self.head == "boxes" and self.loss is not None:
+            raise ValueError("loss: has no effect with head boxes, which has a loss of its own; leave one of the two out")
         return self
 
     @property

@@ -68,7 +68,7 @@ def measure(
 
 
 def _corpus(folder: Path, recipe: Recipe) -> tuple[Corpus, Splits]:
-    packed = folder.with_suffix(".packed")
+    packed = folder.with_name(f"{folder.name}-packed")  # not with_suffix: shares have a dot
     config = PackConfig(**recipe.data.model_dump(include=set(PackConfig.model_fields)))
     corpus = Corpus.open(packed) if packed.is_dir() else pack(folder, packed, config)
     source = open_source(folder, recipe.data.annotations)

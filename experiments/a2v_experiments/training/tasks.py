@@ -261,6 +261,11 @@ class FinetuneTask(_TaskBase):
         """The share of the recordings that are labelled as a whole only is theirs."""
         weak = [number for number in recordings if self.corpus.recordings[number].name in self.corpus.weak]
         strong = [number for number in recordings if number not in set(weak)]
+        if weak and self.spec.finetune is not None and self.spec.finetune.head == "boxes":
+            raise ValueError(
+                f"{self.corpus.recordings[weak[0]].name}: has labels of the whole recording only, and head boxes learns"
+                " from events; leave such recordings out, or take head temporal"
+            )
         assert self.spec.finetune is not None
         weak_segments = self.spec.finetune.weak_segments(bool(strong), bool(weak))
         self.strong_segments = segments - weak_segments if strong else 0

@@ -93,8 +93,8 @@ def window_outputs(
     with_features: bool = False,
 ) -> tuple[Frames, Frames | None]:
     """Likelihoods (B, T, C) of windows as they were read, and with_features the features behind them (B, T, D); each
-    window is normalised here (with head `boxes` (B, T, 4 C), see `Detector.outputs`). lengths_B: samples of each that belong to the recording; T: the frames of the longest of
-    them. precision: as in recipes."""
+    window is normalised here. lengths_B: samples of each that belong to the recording; T: the frames of the longest of
+    them. precision: as in recipes. With head `boxes` (B, T, 4 C) in place of likelihoods, see `Detector.outputs`."""
     with _window_features(model, waveform_BN, lengths_B, precision) as (features_BTD, lengths, frames):
         logits_BTC = model.classify(features_BTD, lengths)
     likelihood_BTC: Frames = model.outputs(logits_BTC[:, :frames].float()).cpu().numpy()

@@ -1,4 +1,4 @@
-"""Event method `boxes`: perfect maps give the events back; matching as one pair after the other; the same everywhere."""
+"""Event method `boxes`: perfect maps give the events back; matching one pair after the other; the same everywhere."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from a2v_eval import EVENT, LABEL, EvaluationConfig, EventConfig, evaluate, find_events
 from a2v_eval.any_class import one_class
-from a2v_eval.boxes import AGREEMENT, FLOOR, box_spans, covered, frame_likelihoods
+from a2v_eval.boxes import AGREEMENT, FLOOR, box_spans, covered
 from a2v_eval.event_stream import find_events_in_blocks
+from a2v_eval.events import frame_likelihoods
 from a2v_eval.thresholds import THRESHOLDS, ThresholdSweep
 
 RATE = 100.0
@@ -223,7 +224,9 @@ def test_wrong_columns_are_refused():
     with pytest.raises(ValueError, match="7 columns should be 4 for each class"):
         find_events(np.zeros((10, 7), np.float32), RATE, BOXES)
     with pytest.raises(ValueError, match=r"recording 0: likelihood: shape \(10, 2\) should be \(frames, 8 columns\)"):
-        evaluate([(np.zeros((10, 2), np.float32), np.zeros(0, LABEL))], ["a", "b"], RATE, EvaluationConfig(events=BOXES))
+        evaluate(
+            [(np.zeros((10, 2), np.float32), np.zeros(0, LABEL))], ["a", "b"], RATE, EvaluationConfig(events=BOXES)
+        )
     maps = np.full((10, 4), np.nan, np.float32)
     with pytest.raises(ValueError, match="holds NaN"):
         find_events(maps, RATE, BOXES)

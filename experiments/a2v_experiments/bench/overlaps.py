@@ -5,8 +5,8 @@
 For each share of overlapping calls one synthetic corpus (`a2v_data.synth_overlaps`), and for each seed both heads with
 the same processor time on the same recordings, scored against the same labels, each call for itself. The heads have the
 recipe `few_calls` without what mixes recordings; `temporal` has windows that fit the labels and parts runs at their
-dips, `boxes` its matched onsets and offsets. Thresholds are chosen on valid; printed are scores on test, strict, with an
-IoU above .5.
+dips, `boxes` its matched onsets and offsets. Thresholds are chosen on valid; what is printed are strict scores on test,
+with an IoU above .5.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from a2v_data.corpus import META, Corpus
 from a2v_data.meerkat import MEERKAT_CLASSES
 from a2v_data.stretch import mean_spectrum, read_stretch
 from a2v_eval import EVENT, LABEL, EventConfig, find_events
-from a2v_eval.boxes import frame_likelihoods
+from a2v_eval.events import frame_likelihoods
 from a2v_eval.figures import Level, attention_figure, filters_figure, within
 from a2v_model import Detector, Pretrainer
 from a2v_model.explain import attention_bytes, cumulative_response, mean_attention

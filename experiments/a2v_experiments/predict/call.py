@@ -38,7 +38,9 @@ def call(recordings: Sequence[str], out: Path, choice: Choice, progress: Progres
         left_out, told = _not_learned(model, out, choice)
         as_begun = {"all_classes": True} if told and not left_out else {}
         if choice.likelihoods and model.config.head == "boxes":
-            raise UserError("--likelihoods: this model gives onsets and offsets, no likelihoods of frames; leave it out")
+            raise UserError(
+                "--likelihoods: this model gives onsets and offsets, no likelihoods of frames; leave it out"
+            )
         settings, notices = settings_for(model, precision=precision, **(choice.settings | as_begun))
         choice = replace(choice, device=device)
         known = (*told, *notices)

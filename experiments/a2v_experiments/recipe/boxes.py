@@ -47,5 +47,5 @@ def _check_stage(name: str, stage: FinetuneStage) -> None:
     for key, given in unfit.items():
         if given:
             raise ValueError(
-                f"{name}.{key}: mixes targets of frames, and head boxes has onsets and offsets; leave one of the two out"
+                f"{name}.{key}: mixes targets of frames, and head boxes has onsets and offsets; leave one of them out"
             )

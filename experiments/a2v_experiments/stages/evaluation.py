@@ -11,10 +11,9 @@ import numpy as np
 from a2v_data.corpus import Corpus
 from a2v_data.folds import Fold, class_counts
 from a2v_eval.any_class import TimestepCounter, TimestepScores, one_class, one_class_config
-from a2v_eval.boxes import frame_likelihoods
 from a2v_eval.bootstrap import confidence_intervals, intervals_csv
 from a2v_eval.evaluation import Collector, Evaluation, EvaluationConfig, evaluate
-from a2v_eval.events import PROTOCOLS, EventConfig, find_events
+from a2v_eval.events import PROTOCOLS, EventConfig, find_events, frame_likelihoods
 from a2v_eval.figures import fullest_stretch, likelihood_figure
 from a2v_eval.label_shares import EVALUATION_LABELS, TRAIN_LABELS, VALIDATION_LABELS
 from a2v_eval.presence import PresenceCollector, PresenceScores

@@ -26,8 +26,8 @@ from ..inference import front_end_for
 from ..recipe.trainings import FinetuneStage, LoopConfig, PretrainStage
 from ..recipe.validating import ValidationConfig
 from .ahead import on_device
-from .box_targets import box_targets
 from .batches import FinetuneBatch, Heard, LabelledBatch, PretrainBatch, WeakBatch
+from .box_targets import box_targets
 from .loop import Step, TrainingStopped
 from .probe import Probe
 from .probe_recordings import ProbeSpec

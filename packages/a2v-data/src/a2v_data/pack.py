@@ -34,11 +34,11 @@ class PackConfig(RecordingConfig):
     """How a source becomes a packed store.
 
     classes: their names in order (default: MeerKAT's order for its names, else sorted). exclude_labels: labels to
-    drop. focal_class: events with the focal flag are also events of the class `focal`. overlaps: events of one class that
-    sound at once are merged into one, as frames cannot tell them apart, or kept, for a detector that can
-    (`finetune.head: boxes`) and for scores that count each. keep_rates: recordings of lower
-    rates than `sample_rate` keep theirs, to a whole number of samples in each of so many frames a second (of 100,
-    22 050 Hz become 22 000), for a model that hears any rate; None: all have `sample_rate`.
+    drop. focal_class: events with the focal flag are also events of the class `focal`. overlaps: events of one class
+    that sound at once are merged into one, as frames cannot tell them apart, or kept, for a detector that can
+    (`finetune.head: boxes`) and for scores that count each. keep_rates: recordings of lower rates than `sample_rate`
+    keep theirs, to a whole number of samples in each of so many frames a second (of 100, 22 050 Hz become 22 000), for
+    a model that hears any rate; None: all have `sample_rate`.
     """
 
     classes: list[str] | None = None

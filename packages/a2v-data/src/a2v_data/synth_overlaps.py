@@ -7,6 +7,7 @@ animals' calls of one class, of which the second begins when 20 to 80 % of the f
 """
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def synthesise_overlaps(out: Path, share: float, recordings: dict[str, int], see
     return out
 
 
-def _write(path: Path, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _write(path: Path, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([head, *rows])
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from .events import EventConfig
 from .matching import SPAN, Pairs, greedy_one_to_one, overlapping_pairs, pair_iou
 
 MAPS = 4
@@ -50,9 +49,9 @@ def box_spans(maps_BTM: np.ndarray, frame_rate: float) -> np.ndarray:
     A peak of the onsets and one of the offsets may be one event, which goes from the one frame to the other, where it
     agrees with what both say of its duration: the IoU of the event with the box from the onset, times that with the box
     from the offset, is above .25. Pairs are taken by this agreement times their likelihood, the mean of the two peaks,
-    the highest first, each peak once: so a likely pair depends on no less likely one. What has no partner is an event
-    with the box of its duration and half its likelihood, as its other end was not seen. Of events of a class with an
-    IoU above .7 the likeliest stays. No threshold changes any of this: events at a threshold are those that reach it.
+    the highest first, each peak once, so that no pair depends on one that is worth less. What has no partner is an
+    event with the box of its duration and half its likelihood, as its other end was not seen. Of events of a class with
+    an IoU above .7 the likeliest stays. No threshold changes any of this: events at a threshold are those that reach it.
     """
     n_classes = classes_of(maps_BTM)
     frames = maps_BTM.shape[1]
@@ -78,14 +77,6 @@ def covered(spans: np.ndarray, shape_BTC: tuple[int, int, int]) -> np.ndarray:
     for span in spans[np.argsort(spans["likelihood"], kind="stable")]:
         likelihood_BTC[span["recording"], span["start"] : span["stop"], span["class"]] = span["likelihood"]
     return likelihood_BTC
-
-
-def frame_likelihoods(outputs: np.ndarray, frame_rate: float, config: EventConfig) -> np.ndarray:
-    """Likelihoods of frames and classes (T, C) to look at, of what a detector gives: as they are, or with method `boxes`
-    those of the likeliest event that covers a frame."""
-    if config.method != "boxes":
-        return outputs
-    return covered(box_spans(outputs[None], frame_rate), (1, len(outputs), classes_of(outputs)))[0]
 
 
 def _peaks(

@@ -322,9 +322,9 @@ def evaluate(
 ) -> Evaluation:
     """Score likelihoods against labels, one recording (or segment) at a time, of any lengths.
 
-    recordings  pairs of likelihoods (T, C) in [0, 1] (with method `boxes` its maps, (T, 4 C)) and labels, a structured array with the fields `class`
-                (index into `classes`; below 0: unsure, see `unsure.py`), `onset_s` and `offset_s` (seconds
-                from the recording's start), as dtype LABEL.
+    recordings  pairs of likelihoods (T, C) in [0, 1] (with method `boxes` its maps, (T, 4 C)) and labels, a
+                structured array with the fields `class` (index into `classes`; below 0: unsure, see `unsure.py`),
+                `onset_s` and `offset_s` (seconds from the recording's start), as dtype LABEL.
     frame_rate  f' in Hz. Labels are rounded to frames of 1 / f', to at least one.
 
     Predictions come from one threshold; their likelihoods rank them.

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from .boxes import MAPS, box_spans, classes_of, covered
 from .canny import canny_runs, frames_below
 from .peaks import moving_maximum, split_runs
+from .protocol_names import PROTOCOLS as PROTOCOLS
+from .protocol_names import Protocol as Protocol
 from .registry import BUILT_IN, EVENT_METHODS, own_runs
 from .runs import prefix_sums, runs_of_ones
-
-Protocol = Literal["paper", "strict"]
-PROTOCOLS: tuple[Protocol, ...] = ("paper", "strict")
 
 EVENT = np.dtype(
     [
@@ -212,7 +212,15 @@ class FrameEvents:
 
 def columns_of(config: EventConfig, n_classes: int) -> int:
     """How many columns the method takes where there are so many classes."""
-    return 4 * n_classes if config.method == "boxes" else n_classes
+    return MAPS * n_classes if config.method == "boxes" else n_classes
+
+
+def frame_likelihoods(outputs: np.ndarray, frame_rate: float, config: EventConfig) -> np.ndarray:
+    """Likelihoods of frames and classes (T, C) to look at, of what a detector gives: as they are, or with method
+    `boxes` those of the likeliest event that covers a frame."""
+    if config.method != "boxes":
+        return outputs
+    return covered(box_spans(outputs[None], frame_rate), (1, len(outputs), classes_of(outputs)))[0]
 
 
 def find_events(
@@ -328,8 +336,6 @@ def frame_events(
 def _box_events(
     maps_BTM: np.ndarray, frame_rate: float, config: EventConfig, classes: Sequence[str] | None
 ) -> FrameEvents:
-    from .boxes import box_spans, classes_of  # which are matched with what knows events
-
     if np.isnan(maps_BTM).any():
         raise ValueError("likelihood: holds NaN; should be within [0, 1]")
     n_classes = classes_of(maps_BTM)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .events import PROTOCOLS, Protocol
+from .protocol_names import PROTOCOLS, Protocol
 
 SPAN = np.dtype(
     [

@@ -39,11 +39,9 @@ def duration_logits(seconds: Tensor) -> Tensor:
     return (seconds / UNIT_S).log()
 
 
-def box_loss(
-    logits_BTM: Tensor, targets_BTM: Tensor, valid_BT: Tensor | None, gamma: float
-) -> tuple[Tensor, Tensor]:
-    """As `Detector.loss`: the penalty-reduced focal loss of onsets and offsets (CenterNet, equation 1), and the absolute
-    error of the logarithm of the duration where a call starts or ends, all summed; and the number of frames.
+def box_loss(logits_BTM: Tensor, targets_BTM: Tensor, valid_BT: Tensor | None, gamma: float) -> tuple[Tensor, Tensor]:
+    """As `Detector.loss`: the penalty-reduced focal loss of onsets and offsets (CenterNet, equation 1), and the
+    absolute error of the logarithm of the duration where a call starts or ends, all summed; and the number of frames.
 
     With p the likelihood and y the target: -(1 - p)^gamma log p where y is 1, else -(1 - y)^4 p^gamma log(1 - p).
     """

@@ -213,7 +213,9 @@ class FinetuneConfig(Config):
     @model_validator(mode="after")
     def _box_loss(self) -> Self:
         if self.head == "boxes" and self.loss is not None:
-            raise ValueError("loss: has no effect with head boxes, which has a loss of its own; leave one of the two out")
+            raise ValueError(
+                "loss: has no effect with head boxes, which has a loss of its own; leave one of the two out"
+            )
         return self
 
     @property

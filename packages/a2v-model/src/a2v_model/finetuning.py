@@ -78,8 +78,8 @@ class Detector(Inference):
         return model._each(waveform, sample_rate, lambda x_BN: model.outputs(model(x_BN)[0]))
 
     def outputs(self, logits: Tensor) -> Tensor:
-        """What logits (..., C) mean: likelihoods in [0, 1]. With head `boxes` (..., 4 C): likelihoods of an onset and of
-        an offset, durations in seconds of what starts and of what ends there (`boxes.py`)."""
+        """What logits (..., C) mean: likelihoods in [0, 1]. With head `boxes` (..., 4 C): likelihoods of an onset and
+        of an offset, durations in seconds of what starts and of what ends there (`boxes.py`)."""
         return box_maps(logits) if self.config.head == "boxes" else logits.sigmoid()
 
     @property

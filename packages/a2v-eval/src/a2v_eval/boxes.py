@@ -51,7 +51,8 @@ def box_spans(maps_BTM: np.ndarray, frame_rate: float) -> np.ndarray:
     from the offset, is above .25. Pairs are taken by this agreement times their likelihood, the mean of the two peaks,
     the highest first, each peak once, so that no pair depends on one that is worth less. What has no partner is an
     event with the box of its duration and half its likelihood, as its other end was not seen. Of events of a class with
-    an IoU above .7 the likeliest stays. No threshold changes any of this: events at a threshold are those that reach it.
+    an IoU above .7 the likeliest stays. No threshold changes any of this: events at a threshold are those that reach
+    it.
     """
     n_classes = classes_of(maps_BTM)
     frames = maps_BTM.shape[1]

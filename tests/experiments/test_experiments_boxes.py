@@ -18,6 +18,7 @@ from a2v_experiments.basics.errors import UserError
 from a2v_experiments.explain.drawing import event_config
 from a2v_experiments.predict import predict
 from a2v_experiments.recipe.trainings import FinetuneStage
+from a2v_experiments.review.calls import open_calls
 from a2v_experiments.training.box_targets import box_targets, mark_box
 from a2v_experiments.training.tasks import build_task
 from a2v_model import Detector, load_model
@@ -187,6 +188,16 @@ def test_predict_writes_events_tables(model_folder, overlapping_source, tmp_path
     assert len(rows) == len(table) > 0
     assert [float(row["likelihood"]) for row in rows] == pytest.approx(table.likelihood.tolist(), abs=1e-4)
     assert list((tmp_path / "out").rglob("*.txt"))  # Raven's selection table
+    assert len(open_calls(tmp_path / "out").events) == len(rows)  # what `a2v review` shows
+
+
+def test_evaluate_counts_each_of_overlapping_calls(overlapping_source) -> None:
+    labels = overlapping_source / "annotations.csv"
+    said = call_quietly("evaluate", labels, labels, "--json")
+    assert said.code == 0, said.err
+    rows = json.loads(said.out)["protocols"]["strict"]["scores"]
+    row = next(row for row in rows if row["class"] == "micro")
+    assert (row["labels"], row["predictions"], row["found"], row["F1"]) == (60, 60, 60, 1.0)
 
 
 @pytest.mark.parametrize(

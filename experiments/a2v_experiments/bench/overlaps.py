@@ -47,14 +47,20 @@ SHOWN = ("strict/F1/micro", "strict/AP/micro", "strict/precision/micro", "strict
 
 
 def measure(
-    work: Path, seconds: float, seeds: int, shares: tuple[float, ...], heads: tuple[str, ...], overrides: list[str]
+    work: Path,
+    seconds: float,
+    seeds: int,
+    shares: tuple[float, ...],
+    heads: tuple[str, ...],
+    overrides: list[str],
+    noise: float = 0.2,
 ) -> dict[str, Any]:
     """Score each head on each share with each seed: share -> head -> list of metrics, by their names in MLflow."""
     found: dict[str, Any] = {}
     for share in shares:
-        folder = work / f"overlaps-{share:g}"
+        folder = work / f"overlaps-{share:g}-noise-{noise:g}"
         if not folder.is_dir():
-            synthesise_overlaps(folder, share, RECORDINGS, seed=0)
+            synthesise_overlaps(folder, share, RECORDINGS, 0, noise)
         for head in heads:
             recipe = recipe_for("few_calls", [*COMMON, *HEADS[head], *overrides], folder)
             corpus, splits = _corpus(folder, recipe)
@@ -90,13 +96,14 @@ def main() -> None:
     parser.add_argument("--cpu-seconds", type=float, default=60.0, help="of the processor, for each training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--share", type=float, action="append", help="of overlapping calls; default: 0, .25 and .5")
+    parser.add_argument("--noise", type=float, default=0.2, help="level of the background; of calls about 1")
     parser.add_argument("--head", choices=list(HEADS), action="append", help="default: both")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     found = measure(
         given.work, given.cpu_seconds, given.seeds, tuple(given.share or SHARES), tuple(given.head or HEADS),
-        given.overrides,
+        given.overrides, given.noise,
     )  # fmt: skip
     (given.work / "overlaps.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     for share, heads in found.items():

@@ -25,11 +25,11 @@ RMS = 0.08  # of full scale
 Call = tuple[str, int, int, int]  # class, first sample, the one after the last, animal
 
 
-def synthesise_overlaps(out: Path, share: float, recordings: dict[str, int], seed: int) -> Path:
+def synthesise_overlaps(out: Path, share: float, recordings: dict[str, int], seed: int, noise: float = 0.2) -> Path:
     """Write the folder, the same for the same arguments; returns `out`.
 
-    share: of the calls that overlap another one of their class, 0 to 1; recordings: split -> how many. Raises
-    ValueError for a share outside 0 to 1, and where `out` exists.
+    share: of the calls that overlap another one of their class, 0 to 1; recordings: split -> how many; noise: level of
+    the background, of calls about 1. Raises ValueError for a share outside 0 to 1, and where `out` exists.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share: {share} should be from 0 to 1")
@@ -47,7 +47,7 @@ def synthesise_overlaps(out: Path, share: float, recordings: dict[str, int], see
             name = f"r{number:04d}.wav"
             rng = np.random.default_rng([seed, 5, number])
             calls = _placed(share, animals, rng)
-            sound_N = 0.2 * synth_calls.background(SECONDS * SAMPLE_RATE, rng)
+            sound_N = noise * synth_calls.background(SECONDS * SAMPLE_RATE, rng)
             for label, start, stop, animal in calls:
                 level = 10 ** (rng.normal(0, 2) / 20)
                 sound_N[start:stop] += level * synth_calls.event_sound(label, stop - start, animals[animal], rng)

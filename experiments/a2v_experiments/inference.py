@@ -96,10 +96,11 @@ def window_outputs(
 ) -> tuple[Frames, Frames | None]:
     """Likelihoods (B, T, C) of windows as they were read, and with_features the features behind them (B, T, D); each
     window is normalised here. lengths_B: samples of each that belong to the recording; T: the frames of the longest of
-    them. precision: as in recipes. streams: what was recorded beside them (B, M, C), by name."""
+    them. precision: as in recipes. streams: what was recorded beside them (B, M, C), by name. With head `boxes` (B, T,
+    4 C) in place of likelihoods, see `Detector.outputs`."""
     with _window_features(model, waveform_BN, lengths_B, precision, streams) as (features_BTD, lengths, frames):
         logits_BTC = model.classify(features_BTD, lengths)
-    likelihood_BTC: Frames = torch.sigmoid(logits_BTC[:, :frames].float()).cpu().numpy()
+    likelihood_BTC: Frames = model.outputs(logits_BTC[:, :frames].float()).cpu().numpy()
     return likelihood_BTC, features_BTD[:, :frames].float().cpu().numpy() if with_features else None
 
 
@@ -217,7 +218,7 @@ def recording_features_and_likelihoods(
     for recording, both in _recording_outputs(
         model, corpus, recordings, segment_s, overlap_s, batch, progress, outputs
     ):  # fmt: skip
-        yield recording, both[:, : -len(model.classes)], both[:, -len(model.classes) :]
+        yield recording, both[:, : -model.columns], both[:, -model.columns :]
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,19 @@ def load_model(
         return load_folder(folder, allow_plugins)
 
 
+def usual_method(model: Detector) -> str:
+    """The event method of a model for which none was chosen."""
+    return "boxes" if model.config.head == "boxes" else "avg"
+
+
 def check_event_method(model: Detector, method: str) -> None:
-    """Raise ValueError where events are to be found by a plugin's method that the model brings and that is not
-    loaded: nobody agreed to it, or another source of it is in its place."""
+    """Raise ValueError where events are to be found by a method that is not for the model's head, or by a plugin's
+    method that the model brings and that is not loaded: nobody agreed to it, or another source of it is in its
+    place."""
+    boxes = model.config.head == "boxes"
+    if boxes != (method == "boxes"):
+        gives = "onsets and offsets, so its events are found by boxes only" if boxes else "likelihoods of frames only"
+        raise ValueError(f"method: {method}: this model's head gives {gives}; leave the method out")
     for plugin in model.plugins:
         if method in plugin.registers.get("event_method", []) and loaded(plugin.digest) is None:
             raise ValueError(

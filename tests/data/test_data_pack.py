@@ -344,3 +344,13 @@ def test_fingerprint_trusts_its_cache(make_source, tmp_path: Path) -> None:
     assert source_fingerprint(source, cache) != first
     os.utime(audio, ns=(1, 1))
     assert source_fingerprint(source, cache) == first
+
+
+def test_overlapping_events_of_a_class_may_be_kept(make_source, tmp_path: Path) -> None:
+    rows = ["a.wav,0.2,0.6,x", "a.wav,0.1,0.3,x", "a.wav,0.1,0.3,y", "a.wav,0.15,0.2,x"]
+    source = make_source({"a.wav": tone(440, 1, 8000)}, rows)
+    kept = pack(source, tmp_path / "kept", PackConfig(sample_rate=8000, overlaps="keep"))
+    of_x = [("x", 0.1, 0.3), ("x", 0.15, 0.2), ("x", 0.2, 0.6)]
+    assert sorted(events_of(kept, "a.wav")) == [*of_x, ("y", 0.1, 0.3)] and kept.notices == []
+    assert pack(source, tmp_path / "merged", CONFIG).notices
+    assert "overlaps" not in CONFIG.model_dump()  # recipes without it keep their fingerprints

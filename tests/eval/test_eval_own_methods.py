@@ -76,7 +76,10 @@ def test_an_evaluation_uses_it():
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"method": "nearer"}, "is 'nearer'; must be one of avg, max, canny, longer, or the name of a method that"),
+        (
+            {"method": "nearer"},
+            "is 'nearer'; must be one of avg, max, canny, boxes, longer, or the name of a method that",
+        ),
         (
             {"method": "longer", "options": {"afer": 1}},
             "event_method longer of plugin .*: afer: unknown key; did you mean",

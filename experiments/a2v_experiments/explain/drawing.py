@@ -20,13 +20,14 @@ from a2v_data.corpus import META, Corpus
 from a2v_data.meerkat import MEERKAT_CLASSES
 from a2v_data.stretch import mean_spectrum, read_stretch
 from a2v_eval import EVENT, LABEL, EventConfig, find_events
+from a2v_eval.events import frame_likelihoods
 from a2v_eval.figures import Level, attention_figure, filters_figure, within
 from a2v_model import Detector, Pretrainer
 from a2v_model.explain import attention_bytes, cumulative_response, mean_attention
 from numpy.typing import NDArray
 
 from ..basics.errors import UserError
-from ..models import check_event_method
+from ..models import check_event_method, usual_method
 
 DEAF_DB = -30.0  # of a filterbank's response, relative to its maximum
 STRETCH_S = 10.0  # of the recordings whose mean spectrum is taken
@@ -245,7 +246,9 @@ def explain_attention(
     predictions = np.zeros(0, EVENT)
     if isinstance(model, Detector):
         likelihood_TC = model.likelihoods(waveform_N, model.sample_rate).numpy()
-        predictions = find_events(likelihood_TC, model.frame_rate, events or event_config(model), classes=names)
+        settings = events or event_config(model)
+        predictions = find_events(likelihood_TC, model.frame_rate, settings, classes=names)
+        likelihood_TC = frame_likelihoods(likelihood_TC, model.frame_rate, settings)
         predictions["onset_s"] += start_s
         predictions["offset_s"] += start_s
     return Attention(
@@ -258,7 +261,8 @@ def event_config(model: Detector) -> EventConfig:
     """The event settings that the model's thresholds were chosen with, and those thresholds; the defaults where it has
     none, and for classes for which none was chosen."""
     settings = {key: value for key, value in model.thresholds_from.items() if key in EventConfig.model_fields}
-    check_event_method(model, settings.get("method", "avg"))
+    settings.setdefault("method", usual_method(model))
+    check_event_method(model, settings["method"])
     base = EventConfig.model_validate(settings)
     if not model.thresholds:
         return base

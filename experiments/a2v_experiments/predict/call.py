@@ -38,6 +38,10 @@ def call(recordings: Sequence[str], out: Path, choice: Choice, progress: Progres
         precision = "bfloat16" if bfloat16 else "float32"
         left_out, told = _not_learned(model, out, choice)
         as_begun = {"all_classes": True} if told and not left_out else {}
+        if choice.likelihoods and model.config.head == "boxes":
+            raise UserError(
+                "--likelihoods: this model gives onsets and offsets, no likelihoods of frames; leave it out"
+            )
         settings, notices = settings_for(model, precision=precision, **(choice.settings | as_begun))
         choice = replace(choice, device=device)
         streams, beside = find_tables(found, model.model_config, choice.streams)

@@ -34,12 +34,13 @@ def extremes_of(
     blocks: Callable[[], Iterable[Frames]], frame_rate: float, classes: Sequence[str]
 ) -> dict[str, list[float]]:
     """Class -> lowest and highest likelihood of a recording and the second of the (first) highest one, from blocks
-    (T, C). Empty for a recording without a frame."""
+    (T, C), or with head `boxes` (T, 4 C), of which the onsets count. Empty for a recording without a frame."""
     lowest_C, highest_C = np.full(len(classes), np.inf), np.full(len(classes), -np.inf)
     at_C, first = np.zeros(len(classes), np.int64), 0
     for block_TC in blocks():
         if not len(block_TC):
             continue
+        block_TC = block_TC[:, : len(classes)]  # with head `boxes`, onsets
         place_C = block_TC.argmax(axis=0)
         peak_C = block_TC[place_C, np.arange(len(classes))]
         at_C = np.where(peak_C > highest_C, first + place_C, at_C)
@@ -102,6 +103,8 @@ def why_none(name: str, one: Extremes, settings: PredictSettings, not_learned: M
     reasons = [f"above it too briefly ({settings.events.method} over {window_s:g} s)"]
     if settings.events.is_own:
         reasons = [f"not an event by the method {settings.events.method}"]
+    if settings.events.method == "boxes":
+        reasons = ["its onsets are above it, but no offset is as likely"]
     if settings.events.extent_threshold is not None:
         reasons = ["above it for a moment only (the mean over a whole event counts)"]
     if settings.min_duration_s is not None or settings.max_duration_s is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,6 +157,12 @@ def _each(value: float | dict[str, float]) -> str:
     return ", ".join(f"{label} {seconds:.3g} s".strip() for label, seconds in given)
 
 
+def _found_by(events: Mapping[str, Any]) -> str:
+    if events["method"] == "boxes":
+        return "onsets matched with offsets; events of a class may overlap"
+    return f"{events['method']} pooling over {_each(events['window_s'])}"
+
+
 def _settings(summary: Summary) -> list[tuple[str, str]]:
     """What decided which events were found, beside the thresholds, in words."""
     options = summary.options
@@ -164,7 +170,7 @@ def _settings(summary: Summary) -> list[tuple[str, str]]:
     said = [
         ("Sound", f"channel {options['channel']}, up to {summary.sample_rate / 2000:g} kHz"),
         ("Windows", f"{options['segment_s']:g} s, {options['overlap_s']:g} s shared by neighbours"),
-        ("Events", f"{events['method']} pooling over {_each(events['window_s'])}"),
+        ("Events", _found_by(events)),
     ]
     if share := events.get("peak_share"):
         said.append(("Parted", f"where the likelihood falls below {share:.3g} of the lower of two peaks"))

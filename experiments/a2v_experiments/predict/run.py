@@ -215,7 +215,7 @@ class _Call:
     def _require_space(self) -> None:
         """For what is kept, and for the pieces of the two longest recordings."""
         config = self.job.model.model_config
-        wide, deep = 4 * len(self.job.model.classes), 4 * config.encoder.dim * (self.choice.embeddings is not None)
+        wide, deep = 4 * self.job.model.columns, 4 * config.encoder.dim * (self.choice.embeddings is not None)
         frames = sorted((one.windows.frames for one in self.open.values()), reverse=True)
         kept = wide * (self.choice.likelihoods is not None) + deep * (self.choice.embeddings == "frames")
         require_free_space(self.out, sum(frames) * kept + sum(frames[:2]) * (wide + deep) + 10_000_000)

@@ -13,7 +13,7 @@ from a2v_model import Detector
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..basics.names import rejoined
-from ..models import check_event_method
+from ..models import check_event_method, usual_method
 
 SEGMENT_S, OVERLAP_S = 10.0, 0.5
 OF_EVENTS = ("window_s", "peak_share")  # how `avg` and `max` find events, beside their thresholds
@@ -65,12 +65,13 @@ def settings_for(model: Detector, **given: Any) -> tuple[PredictSettings, list[s
     if left_out:
         given["classes"] = tuple(name for name in model.classes if name not in left_out)
     known = model.thresholds_from
-    method = given.get("method", known.get("method", "avg"))
+    method = given.get("method", known.get("method", usual_method(model)))
     check_event_method(model, method)
     same = method == known.get("method")
     keys: tuple[str, ...] = (*OF_EVENTS, "extent_threshold")
     if method not in ("avg", "max"):
-        keys = ("window_s", "low_threshold", "max_duration_s") if method == "canny" else ("options",)
+        of_method = {"canny": ("window_s", "low_threshold", "max_duration_s"), "boxes": ()}
+        keys = of_method.get(method, ("options",))
     events = {key: known[key] for key in keys if same and key in known}
     events |= {key: given[key] for key in OF_EVENTS if key in given}
     thresholds, notices = _thresholds(model, given.get("threshold"), left_out)

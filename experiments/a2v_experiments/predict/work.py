@@ -137,7 +137,7 @@ def predict_piece(task: PieceTask, advance: Advance) -> PieceDone | AudioError |
         with threads(1), ExitStack() as stack:
             files: list[np.memmap] = []
             frames = piece_frames(task.windows, *task.piece)
-            widths = {task.likelihoods: len(model.classes)}
+            widths = {task.likelihoods: model.columns}
             with_features = choice.embeddings is not None
             if with_features:  # first, as a piece is done when its likelihoods are there
                 widths = widths | {task.features: model.model_config.encoder.dim}

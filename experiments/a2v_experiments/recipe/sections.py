@@ -10,6 +10,7 @@ from a2v_eval.events import EventConfig
 from a2v_model.config import EarConfig, ModelConfig, check_together
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from .boxes import check_boxes
 from .corpora import are_several, check_corpora, with_corpora
 from .folds import CROSS, FoldsConfig, Share
 from .streams import check_streams, with_streams
@@ -78,6 +79,8 @@ class EvaluateStage(EvaluationConfig):
             )
         if self.fit_events and self.events.method == "canny":
             raise ValueError("fit_events = true: canny has one window for all classes; leave one of the two out")
+        if self.fit_events and self.events.method == "boxes":
+            raise ValueError("fit_events = true: boxes has no window to be fitted; leave one of the two out")
         if self.fit_events and self.events.is_own:
             raise ValueError(
                 "fit_events = true: a plugin's method has no window to be fitted; leave one of the two out"
@@ -171,6 +174,8 @@ class Recipe(Section):
                 )
         for _, stage in self._trainings():
             check_together(self.model, stage)
+        if self.finetune is not None:
+            check_boxes(self)
         return self
 
     def _check_data(self, key: str, data: DataConfig) -> None:

@@ -13,7 +13,7 @@ from a2v_data.folds import Fold, class_counts
 from a2v_eval.any_class import TimestepCounter, TimestepScores, one_class, one_class_config
 from a2v_eval.bootstrap import confidence_intervals, intervals_csv
 from a2v_eval.evaluation import Collector, Evaluation, EvaluationConfig, evaluate
-from a2v_eval.events import PROTOCOLS, EventConfig, find_events
+from a2v_eval.events import PROTOCOLS, EventConfig, find_events, frame_likelihoods
 from a2v_eval.figures import fullest_stretch, likelihood_figure
 from a2v_eval.label_shares import EVALUATION_LABELS, TRAIN_LABELS, VALIDATION_LABELS
 from a2v_eval.presence import PresenceCollector, PresenceScores
@@ -61,7 +61,7 @@ class Collectors:
 
     def add(self, likelihood_TC: NDArray[np.float32], labels: NDArray[np.void]) -> None:
         self.by_class.add(likelihood_TC, labels)
-        self.any_class.add(*one_class(likelihood_TC, labels))
+        self.any_class.add(*one_class(likelihood_TC, labels, self.by_class.config.events))
         self.timesteps.add(likelihood_TC, labels)
         self.sweep.add(likelihood_TC, labels)
 
@@ -196,7 +196,7 @@ def _log_events(
     recordings = [recording for recording in recordings if corpus.recordings[recording].name not in corpus.weak]
     scores, any_scores = collected.by_class.evaluation(), collected.any_class.evaluation()
     steps = collected.timesteps.scores()
-    energy = evaluate(_energy(heard, corpus, recordings), corpus.classes, frame_rate, settings)
+    energy = evaluate(_energy(heard, corpus, recordings), corpus.classes, frame_rate, _pooling(settings))
     metrics = scores.metrics() | scores.call_counts() | _any_class_metrics(any_scores, steps)
     if counted is not None:
         metrics |= operating_point(counted.evaluation())
@@ -327,6 +327,14 @@ def _energy(heard: Listener, corpus: Corpus, recordings: list[int]) -> Iterator[
         yield likelihood_TC, corpus.truth(recording)
 
 
+def _pooling(settings: EvaluationConfig) -> EvaluationConfig:
+    """Settings for what has likelihoods of frames only: method `boxes` becomes `avg`."""
+    if settings.events.method != "boxes":
+        return settings
+    own = settings.events.model_dump(include={"threshold", "min_duration_s"})
+    return settings.model_copy(update={"events": EventConfig(**own)})
+
+
 def _loudness(heard: Listener, corpus: Corpus, recordings: list[int]) -> Iterator[Found]:
     for recording, loudness_T in heard.loudness(recordings):
         yield recording, np.repeat(loudness_T[:, None], len(corpus.classes), axis=1).astype(np.float32)
@@ -337,6 +345,7 @@ def _log_example(context: Context, run_id: str, heard: Listener, corpus: Corpus,
     settings, frame_rate = context.recipe.evaluate, heard.frame_rate
     busiest = max(recordings, key=lambda one: (len(corpus.labels(one)), int(corpus.present(one).sum())))
     (_, likelihood_TC), *_ = heard.likelihoods([busiest], "drawing the example")
+    shown_TC = frame_likelihoods(likelihood_TC, frame_rate, settings.events)
     waveform_N, rate = waveform(corpus, busiest), corpus.rate(busiest)
     start_s = fullest_stretch(corpus.labels(busiest), corpus.duration_s(busiest), EXAMPLE_S)
     frame = int(start_s * frame_rate)
@@ -345,7 +354,7 @@ def _log_example(context: Context, run_id: str, heard: Listener, corpus: Corpus,
     figure = likelihood_figure(
         waveform_N[first : first + round(EXAMPLE_S * rate)],
         rate,
-        likelihood_TC[frame : frame + round(EXAMPLE_S * frame_rate)],
+        shown_TC[frame : frame + round(EXAMPLE_S * frame_rate)],
         frame_rate,
         corpus.labels(busiest),
         find_events(likelihood_TC, frame_rate, settings.events, classes=corpus.classes),

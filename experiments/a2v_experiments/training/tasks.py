@@ -27,6 +27,7 @@ from ..recipe.trainings import FinetuneStage, LoopConfig, PretrainStage
 from ..recipe.validating import ValidationConfig
 from .ahead import on_device
 from .batches import FinetuneBatch, Heard, LabelledBatch, PretrainBatch, WeakBatch
+from .box_targets import box_targets
 from .loop import Step, TrainingStopped
 from .probe import Probe
 from .probe_recordings import ProbeSpec
@@ -273,6 +274,11 @@ class FinetuneTask(_TaskBase):
         """The share of the recordings that are labelled as a whole only is theirs."""
         weak = [number for number in recordings if self.corpus.recordings[number].name in self.corpus.weak]
         strong = [number for number in recordings if number not in set(weak)]
+        if weak and self.spec.finetune is not None and self.spec.finetune.head == "boxes":
+            raise ValueError(
+                f"{self.corpus.recordings[weak[0]].name}: has labels of the whole recording only, and head boxes learns"
+                " from events; leave such recordings out, or take head temporal"
+            )
         assert self.spec.finetune is not None
         weak_segments = self.spec.finetune.weak_segments(bool(strong), bool(weak))
         self.strong_segments = segments - weak_segments if strong else 0
@@ -301,6 +307,8 @@ class FinetuneTask(_TaskBase):
         """
         segments, read_BN, samples_B = self.read(update, micro)
         target_BTC = self.corpus.targets(segments, self.spec.model.front_end.frame_rate, self.frames)
+        if self.config.head == "boxes":
+            target_BTC = box_targets(self.corpus, segments, self.spec.model.front_end.frame_rate, target_BTC)
         gain_B: Tensor | None = None
         streams = self.streams(segments)
         if self.augmenter is not None:

@@ -84,7 +84,8 @@ def score_validation(
             collected.add(likelihood_TC, corpus.present(recording), weak=True)
         return Look(collected.result())
     loss = _Loss(model, corpus)
-    labelled = ((likelihood_TC, corpus.truth(recording)) for recording, likelihood_TC in loss.listening(found))
+    known = found if model.config.head == "boxes" else loss.listening(found)  # whose targets are of segments
+    labelled = ((likelihood_TC, corpus.truth(recording)) for recording, likelihood_TC in known)
     return Look(evaluate(labelled, corpus.classes, frame_rate, settings), loss.mean)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
@@ -38,15 +38,18 @@ class PackConfig(RecordingConfig):
     """How a source becomes a packed store.
 
     classes: their names in order (default: MeerKAT's order for its names, else sorted). exclude_labels: labels to
-    drop. focal_class: events with the focal flag are also events of the class `focal`. keep_rates: recordings of lower
-    rates than `sample_rate` keep theirs, to a whole number of samples in each of so many frames a second (of 100,
-    22 050 Hz become 22 000), for a model that hears any rate; None: all have `sample_rate`. streams: what was recorded
-    beside sound, by name (`streams/`), such as {accelerometer: {columns: [x, y, z], rate: 50}}.
+    drop. focal_class: events with the focal flag are also events of the class `focal`. overlaps: events of one class
+    that sound at once are merged into one, as frames cannot tell them apart, or kept, for a detector that can
+    (`finetune.head: boxes`) and for scores that count each. keep_rates: recordings of lower rates than `sample_rate`
+    keep theirs, to a whole number of samples in each of so many frames a second (of 100, 22 050 Hz become 22 000), for
+    a model that hears any rate; None: all have `sample_rate`. streams: what was recorded beside sound, by name
+    (`streams/`), such as {accelerometer: {columns: [x, y, z], rate: 50}}.
     """
 
     classes: list[str] | None = None
     exclude_labels: list[str] = Field(default=[])
     focal_class: bool = True
+    overlaps: Literal["merge", "keep"] = Field(default="merge", exclude_if=lambda how: how == "merge")
     keep_rates: Annotated[float, Field(gt=0, le=1000)] | None = Field(
         default=None, exclude_if=lambda rate: rate is None
     )
@@ -115,10 +118,11 @@ def pack(
 
 
 def planned_events(plan: Plan, config: PackConfig) -> tuple[list[str], dict[str, list[Event]], list[str]]:
-    """The classes, the events of every recording by onset, overlapping ones of one class merged, and notices."""
+    """The classes, the events of every recording by onset, overlapping ones of one class merged where `overlaps` says
+    so, and notices."""
     rows = [row for row in plan.annotations.rows if row.label not in config.exclude_labels]
     classes = _classes(plan.annotations.path, rows, config, planned_weak(plan, config))
-    events, merged = _events(rows, classes)
+    events, merged = _events(rows, classes, config.overlaps)
     notices = list(plan.annotations.notices)
     notices += [
         f"exclude_labels: no event is labelled {label!r}"
@@ -168,7 +172,7 @@ def written_labels(plan: Plan, config: RecordingConfig) -> dict[str, Any] | None
     if packing.focal_class and any(row.focal for row in rows):
         labels.add(FOCAL)
     ordered = class_order(labels)
-    events, _ = _events(rows, ordered)
+    events, _ = _events(rows, ordered, packing.overlaps)
     counted = {name: sorted(Counter(event[0] for event in of).items()) for name, of in sorted(events.items())}
     counted |= {name: [(ordered.index(label), 1) for label in labels] for name, labels in whole.items()}
     return {"labels": ordered, "events": counted}
@@ -326,8 +330,10 @@ def _classes(path: Path, rows: list[Annotation], config: PackConfig, weak: Mappi
     return class_order(labels)
 
 
-def _events(rows: list[Annotation], classes: list[str]) -> tuple[dict[str, list[Event]], Counter[str]]:
-    """Events by recording, overlapping ones of one class merged, and how many were."""
+def _events(
+    rows: list[Annotation], classes: list[str], overlaps: Literal["merge", "keep"]
+) -> tuple[dict[str, list[Event]], Counter[str]]:
+    """Events by recording, overlapping ones of one class merged where they are not kept, and how many were."""
     # Frames cannot tell two calls of one class apart that sound at once.
     number = {name: index for index, name in enumerate(classes)}
     by_class: dict[tuple[str, int], list[tuple[float, float]]] = {}
@@ -338,7 +344,7 @@ def _events(rows: list[Annotation], classes: list[str]) -> tuple[dict[str, list[
     events: dict[str, list[Event]] = {}
     merged: Counter[str] = Counter()
     for (file, index), intervals in by_class.items():
-        kept = merge_overlapping(intervals)
+        kept = merge_overlapping(intervals) if overlaps == "merge" else sorted(intervals)
         if len(kept) < len(intervals):
             merged[classes[index]] += len(intervals) - len(kept)
         events.setdefault(file, []).extend((index, onset, offset) for onset, offset in kept)

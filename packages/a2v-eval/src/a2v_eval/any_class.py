@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .boxes import one_class_maps
 from .evaluation import EvaluationConfig
 from .events import EventConfig, as_segments, frame_events
 from .labels import LABEL, label_frames
@@ -18,10 +19,13 @@ from .scores import f1_score, none_if_nan, ratio
 from .unsure import IGNORED, UNKNOWN, as_class
 
 
-def one_class(likelihood_TC: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def one_class(
+    likelihood_TC: np.ndarray, labels: np.ndarray, config: EventConfig | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """A recording, as `evaluate` takes it, with all classes made one: the likelihood of a frame is its likeliest
     class's, (T, 1), and labels that overlap or touch are one label, whatever their classes. A call of an unknown class
-    is one too; what is ignored stays so.
+    is one too; what is ignored stays so. config: how events are found; with method `boxes` there are its maps, of which
+    the likeliest are taken, (T, 4).
 
     Raises ValueError where a label's offset is not after its onset.
     """
@@ -38,7 +42,10 @@ def one_class(likelihood_TC: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray
     kept = np.zeros(len(ignored), LABEL)
     for name in LABEL.names or ():
         kept[name] = ignored[name]
-    return np.asarray(likelihood_TC).max(axis=1, keepdims=True), np.concatenate([merged, kept])
+    rows = np.concatenate([merged, kept])
+    if config is not None and config.method == "boxes":
+        return one_class_maps(np.asarray(likelihood_TC)), rows
+    return np.asarray(likelihood_TC).max(axis=1, keepdims=True), rows
 
 
 def one_class_config(config: EvaluationConfig) -> EvaluationConfig:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from .events import PROTOCOLS, EventConfig, Protocol, as_segments, frame_events
+from .boxes import covered
+from .events import PROTOCOLS, EventConfig, Protocol, as_segments, columns_of, frame_events
 from .labels import label_frames, merge_touching, span_means
 from .matching import SPAN, Matching, Pairs, find_overlaps, match
 from .protocols import ProtocolScores, score_protocol
@@ -242,10 +243,10 @@ class Collector:
         """One more recording of any length. Raises ValueError naming its number."""
         likelihood_TC = np.asarray(likelihood_TC)
         try:
-            if likelihood_TC.ndim != 2 or likelihood_TC.shape[1] != len(self.classes):
-                raise ValueError(
-                    f"likelihood: shape {likelihood_TC.shape} should be (frames, {len(self.classes)} classes)"
-                )
+            columns = columns_of(self.config.events, len(self.classes))
+            if likelihood_TC.ndim != 2 or likelihood_TC.shape[1] != columns:
+                of = "classes" if columns == len(self.classes) else "columns"
+                raise ValueError(f"likelihood: shape {likelihood_TC.shape} should be (frames, {columns} {of})")
             self.add_segments(likelihood_TC[None], labels, np.zeros(len(labels), dtype=np.int64))
         except ValueError as error:
             raise ValueError(f"recording {len(self._frames)}: {error}") from error
@@ -258,12 +259,16 @@ class Collector:
         """
         labels, segment = np.asarray(labels), np.asarray(segment)
         likelihood_BTC = as_segments(likelihood_BTC)
-        n_segments, n_frames, n_classes = likelihood_BTC.shape
-        if n_classes != len(self.classes):
-            raise ValueError(f"likelihood: {n_classes} classes should be {len(self.classes)}")
+        n_segments, n_frames, n_columns = likelihood_BTC.shape
+        n_classes = len(self.classes)
+        if n_columns != columns_of(self.config.events, n_classes):
+            raise ValueError(f"likelihood: {n_columns} classes should be {n_classes}")
         if len(segment) != len(labels) or (len(segment) and not 0 <= segment.min() <= segment.max() < n_segments):
             raise ValueError(f"segment: should be one number within 0 and {n_segments - 1} for each label")
         events = frame_events(likelihood_BTC, self.frame_rate, self.config.events, self.classes)
+        if self.config.events.method == "boxes":  # `paper` ranks labels by the likelihoods of their frames
+            spans = spans_of(events.segment, events.class_, events.start, events.stop, events.mean)
+            likelihood_BTC = covered(spans, (n_segments, n_frames, n_classes))
         known = labels["class"] >= 0
         unsure = unsure_spans(labels[~known], segment[~known], self.frame_rate, n_frames)
         labels, segment = labels[known], segment[known]
@@ -317,9 +322,9 @@ def evaluate(
 ) -> Evaluation:
     """Score likelihoods against labels, one recording (or segment) at a time, of any lengths.
 
-    recordings  pairs of likelihoods (T, C) in [0, 1] and labels, a structured array with the fields `class`
-                (index into `classes`; below 0: unsure, see `unsure.py`), `onset_s` and `offset_s` (seconds
-                from the recording's start), as dtype LABEL.
+    recordings  pairs of likelihoods (T, C) in [0, 1] (with method `boxes` its maps, (T, 4 C)) and labels, a
+                structured array with the fields `class` (index into `classes`; below 0: unsure, see `unsure.py`),
+                `onset_s` and `offset_s` (seconds from the recording's start), as dtype LABEL.
     frame_rate  f' in Hz. Labels are rounded to frames of 1 / f', to at least one.
 
     Predictions come from one threshold; their likelihoods rank them.

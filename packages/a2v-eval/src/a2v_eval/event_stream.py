@@ -3,7 +3,8 @@
 `avg` and `max` go through the blocks once and keep one pooling window and the runs that are still open; what makes
 the result equal is that sums run on over the blocks in the order of the frames. With `peak_share` the frames of open
 runs are kept, too, 12 bytes each, since a run is taken apart when all of it is there. `canny`, and a plugin's method,
-looks at the whole recording, so it takes one class after another: memory is that of one class.
+looks at the whole recording, so it takes one class after another: memory is that of one class; `boxes` takes all
+classes of the whole recording at once.
 
 T frames, C classes, W frames of the pooling window, S = T + 1 places between frames.
 """
@@ -32,6 +33,9 @@ def find_events_in_blocks(
     frame_rate  Hz. Raises ValueError as `find_events`.
     """
     config = config or EventConfig()
+    if config.method == "boxes":
+        parts = [np.asarray(block) for block in blocks() if len(block)]
+        return find_events(np.concatenate(parts), frame_rate, config, classes=classes) if parts else np.zeros(0, EVENT)
     if not config.pools:
         return _by_class(blocks, frame_rate, config, classes)
     streams: list[_Stream] | None = None

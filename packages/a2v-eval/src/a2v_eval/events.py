@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from .boxes import MAPS, box_spans, classes_of, covered
 from .canny import canny_runs, frames_below
 from .peaks import moving_maximum, split_runs
+from .protocol_names import PROTOCOLS as PROTOCOLS
+from .protocol_names import Protocol as Protocol
 from .registry import BUILT_IN, EVENT_METHODS, own_runs
 from .runs import prefix_sums, runs_of_ones
-
-Protocol = Literal["paper", "strict"]
-PROTOCOLS: tuple[Protocol, ...] = ("paper", "strict")
 
 EVENT = np.dtype(
     [
@@ -52,12 +52,15 @@ class EventConfig(BaseModel):
     """How likelihoods become events. Defaults are the paper's.
 
     method           'avg': moving average over `window_s`; 'max': moving maximum over it; 'canny': where the
-                     smoothed likelihood bends (see `canny.py`).
+                     smoothed likelihood bends (see `canny.py`); 'boxes': onsets matched with offsets, the method of
+                     detectors with `finetune.head: boxes` and of them only: 4 C columns stand where others have the
+                     likelihoods of C classes (see `boxes.py`).
     window_s         seconds; for `avg` and `max` it is round(window_s * frame_rate) frames, half a frame to the even
                      number as the original rounds it, at least 1; for `canny` the standard deviation of its Gaussians.
                      Short calls need a short one.
     threshold        `avg`, `max`: an event is where the pooled likelihood reaches it, equality included (and is not
-                     0); `canny`: an event's likelihood must exceed it somewhere. One number, or class name -> number.
+                     0); `canny`: an event's likelihood must exceed it somewhere; `boxes`: it must reach it. One number,
+                     or class name -> number.
                      The original's default is 0.125, that of its published example 0.15, which is ours.
     low_threshold    `canny` only: where an event without an edge ends.
     max_duration_s   `canny` only: seconds; longer events are cut.
@@ -118,6 +121,10 @@ class EventConfig(BaseModel):
             raise ValueError(f"peak_share: {self.peak_share} has no effect with method canny; it is for avg and max")
         if self.method == "canny" and self.extent_threshold is not None:
             raise ValueError("extent_threshold: has no effect with method canny; it is for avg and max")
+        if self.method == "boxes":
+            for name in ("window_s", "peak_share", "extent_threshold"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name}: has no effect with method boxes; it is for methods that pool frames")
         if self.method == "canny" and isinstance(self.window_s, Mapping):
             raise ValueError("window_s: is given per class, canny has one for all classes; give a number")
         return self
@@ -203,6 +210,19 @@ class FrameEvents:
     mean_open: np.ndarray
 
 
+def columns_of(config: EventConfig, n_classes: int) -> int:
+    """How many columns the method takes where there are so many classes."""
+    return MAPS * n_classes if config.method == "boxes" else n_classes
+
+
+def frame_likelihoods(outputs: np.ndarray, frame_rate: float, config: EventConfig) -> np.ndarray:
+    """Likelihoods of frames and classes (T, C) to look at, of what a detector gives: as they are, or with method
+    `boxes` those of the likeliest event that covers a frame."""
+    if config.method != "boxes":
+        return outputs
+    return covered(box_spans(outputs[None], frame_rate), (1, len(outputs), classes_of(outputs)))[0]
+
+
 def find_events(
     likelihood: np.ndarray,
     frame_rate: float,
@@ -276,6 +296,8 @@ def frame_events(
     """The events in frames, for all segments and classes at once. Raises as `find_events`."""
     if not frame_rate > 0:
         raise ValueError(f"frame_rate: {frame_rate} should be above 0 Hz")
+    if config.method == "boxes":
+        return _box_events(likelihood_BTC, frame_rate, config, classes)
     _, n_frames, n_classes = likelihood_BTC.shape
     thresholds_C, runs_C = config.thresholds(n_classes, classes), config.run_thresholds(n_classes, classes)
     means_C = config.mean_thresholds(n_classes, classes)
@@ -309,6 +331,23 @@ def frame_events(
         return found
     order = np.lexsort((found.start, found.class_, found.segment))
     return FrameEvents(*(getattr(found, field.name)[order] for field in fields(FrameEvents)))
+
+
+def _box_events(
+    maps_BTM: np.ndarray, frame_rate: float, config: EventConfig, classes: Sequence[str] | None
+) -> FrameEvents:
+    if np.isnan(maps_BTM).any():
+        raise ValueError("likelihood: holds NaN; should be within [0, 1]")
+    n_classes = classes_of(maps_BTM)
+    spans = box_spans(maps_BTM, frame_rate)
+    least_C = shortest_frames(config.min_durations_s(n_classes, classes), frame_rate)
+    reached_C = to_reach(config.thresholds(n_classes, classes))
+    spans = spans[
+        (spans["likelihood"].astype(np.float32) >= reached_C[spans["class"]])
+        & (spans["stop"] - spans["start"] >= least_C[spans["class"]])
+    ]
+    names = ("recording", "class", "start", "stop", "likelihood", "likelihood")
+    return _join([tuple(spans[name] for name in names)])
 
 
 def shortest_frames(min_duration_s: np.ndarray, frame_rate: float) -> np.ndarray:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .events import PROTOCOLS, Protocol
+from .protocol_names import PROTOCOLS, Protocol
 
 SPAN = np.dtype(
     [
@@ -170,6 +170,7 @@ def greedy_one_to_one(pairs: Pairs, likelihood: np.ndarray) -> np.ndarray:
     the rest, and every point of the precision-recall curve is what that threshold would have given. Ties go
     to the earlier row. Rather than pair by pair, all pairs that rank first both at their label and at their
     prediction are taken at once, and again among what is left: the result is that of the sequential choice.
+    likelihood: of each pair, its prediction's; where it is the pair's own, pairs are taken by it.
     """
     order = np.lexsort((pairs.label, -pairs.iou, pairs.prediction, -likelihood))
     label, prediction = pairs.label[order], pairs.prediction[order]

@@ -9,7 +9,7 @@ import numpy as np
 
 from a2v_eval.parts import Registry
 
-BUILT_IN = ("avg", "max", "canny")
+BUILT_IN = ("avg", "max", "canny", "boxes")
 EVENT_METHODS = Registry("event_method", BUILT_IN)
 
 register_event_method = EVENT_METHODS.register

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .boxes import MAPS, of_classes
 from .evaluation import EvaluationConfig, unsure_spans
 from .events import EventConfig, FrameEvents, as_segments, frame_events
 from .labels import label_frames
@@ -132,6 +133,8 @@ class ThresholdSweep:
         class_, start, stop = label_frames(labels[known], self.frame_rate, len(likelihood_TC), len(self.classes))
         own = _spans(0, class_, start, stop, 0.0)
         peak_C = np.asarray(likelihood_TC).max(axis=0, initial=0)
+        if self.config.events.method == "boxes":  # an event is as likely as its onset or its offset, at most
+            peak_C = peak_C.reshape(MAPS, -1)[:2].max(axis=0) + 0 * peak_C.sum()  # NaN where there is any
         if np.isnan(peak_C).any():
             raise ValueError("likelihood: holds NaN; should be within [0, 1]")
         self._labelled += np.bincount(class_, minlength=len(self.classes))
@@ -155,18 +158,20 @@ class ThresholdSweep:
     def _events_of(self, likelihood_TC: np.ndarray, peak_C: np.ndarray) -> Iterator[tuple[np.ndarray, FrameEvents]]:
         """At each threshold up to the highest likelihood: the classes that reach it, and events numbered by them."""
         extent, found = self.config.events.extent_threshold, None
+        boxes = self.config.events.method == "boxes"
         for threshold in self.thresholds:
             active = np.flatnonzero(peak_C.astype(np.float32) >= np.float32(threshold))
             if not len(active):
                 break
-            if not isinstance(extent, float) or found is None:
+            if not (boxes or isinstance(extent, float)) or found is None:
                 events = self._of(active).model_copy(update={"threshold": float(threshold)})
                 names = [self.classes[class_] for class_ in active]
-                runs = frame_events(as_segments(likelihood_TC[:, active]), self.frame_rate, events, names)
+                columns = of_classes(likelihood_TC, active) if boxes else likelihood_TC[:, active]
+                runs = frame_events(as_segments(columns), self.frame_rate, events, names)
                 found = active, runs
             else:  # the same events, of which fewer count
                 active, runs = found
-                counts = runs.mean > threshold
+                counts = runs.mean.astype(np.float32) >= np.float32(threshold) if boxes else runs.mean > threshold
                 runs = FrameEvents(*(getattr(runs, field.name)[counts] for field in fields(FrameEvents)))
             yield active, runs
 

@@ -197,7 +197,9 @@ class FinetuneConfig(Config):
     `freeze_front_end` the convolutions before the projection never do. `head_prior` is the likelihood that a new
     head gives every class at first (its bias starts at the logit of it; None: at 0, as in the paper): with rare calls
     a small one, such as 0.01, spares the first updates (Lin et al. 2017, arXiv 1708.02002, section 4.1).
-    `head`: linear, as in the paper, temporal, a small stack of convolutions that sees neighbouring frames too, or
+    `head`: linear, as in the paper, temporal, a small stack of convolutions that sees neighbouring frames too, boxes,
+    which is temporal and gives onsets, offsets and durations, so that calls of one class may overlap, and has a loss
+    of its own, of which `focal_gamma` alone is a parameter (`boxes.py`), or
     {kind: NAME, ...}, that of a plugin. `loss`: {kind: NAME, ...}, that of a plugin in place of `focal`.
     Dropout is as in `EncoderConfig`, `head_dropout` in front of the head; what the paper has, its recipes say.
     """
@@ -222,10 +224,23 @@ class FinetuneConfig(Config):
     head_only_updates: int = Field(default=10_000, ge=0)
     head_prior: float | None = Field(default=None, gt=0, lt=1, exclude_if=is_none)
     head: Annotated[
-        Annotated[Literal["linear", "temporal"], Tag("[built-in]")] | Annotated[OwnHead, Tag("[own]")],
+        Annotated[Literal["linear", "temporal", "boxes"], Tag("[built-in]")] | Annotated[OwnHead, Tag("[own]")],
         Discriminator(lambda head: "[own]" if isinstance(head, dict | OwnHead) else "[built-in]"),
     ] = Field(default="linear", exclude_if=lambda kind: kind == "linear")
     loss: OwnLoss | None = Field(default=None, exclude_if=is_none)
+
+    @model_validator(mode="after")
+    def _box_loss(self) -> Self:
+        if self.head == "boxes" and self.loss is not None:
+            raise ValueError(
+                "loss: has no effect with head boxes, which has a loss of its own; leave one of the two out"
+            )
+        return self
+
+    @property
+    def columns(self) -> int:
+        """What a head gives of each class in each frame."""
+        return 4 if self.head == "boxes" else 1
 
 
 def check_together(model: ModelConfig, objective: PretrainConfig | FinetuneConfig) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from a2v_model.backbone import Backbone
+from a2v_model.boxes import box_loss, box_maps
 from a2v_model.config import EarConfig, FinetuneConfig, ModelConfig, check_together
 from a2v_model.heads import apply_head, last_layer, last_prefix, new_head
 from a2v_model.inference import Inference, Waveform
@@ -32,7 +33,7 @@ def _finetune_dropouts(model: ModelConfig, finetune: FinetuneConfig) -> ModelCon
 
 
 class Detector(Inference):
-    """A pretrained backbone with a head, linear or temporal (`heads.py`), on the mean of its last layer results.
+    """A pretrained backbone with a head (`heads.py`), on the mean of its last layer results.
 
     Under DistributedDataParallel, blocks that layerdrop skips have no gradient (find_unused_parameters=True),
     and `set_trainable` changes which parameters need one (wrap again when it returns True).
@@ -76,10 +77,21 @@ class Detector(Inference):
         `frame_rate` Hz, a column per class in the order of `classes`.
 
         sample_rate, Hz: what the waveform has, to be checked against the model's. A list of waveforms, of any lengths,
-        gives a list of results, each as if it had been alone. streams and what is raised: as `embed`.
+        gives a list of results, each as if it had been alone. Of a detector with head `boxes`, its maps (T, 4 C), see
+        `outputs`. streams and what is raised: as `embed`.
         """
         model = self._for(sample_rate)
-        return model._each(waveform, sample_rate, lambda x_BN, own: model(x_BN, streams=own)[0].sigmoid(), streams)
+        return model._each(waveform, sample_rate, lambda x_BN, own: model.outputs(model(x_BN, streams=own)[0]), streams)
+
+    def outputs(self, logits: Tensor) -> Tensor:
+        """What logits (..., C) mean: likelihoods in [0, 1]. With head `boxes` (..., 4 C): likelihoods of an onset and
+        of an offset, durations in seconds of what starts and of what ends there (`boxes.py`)."""
+        return box_maps(logits) if self.config.head == "boxes" else logits.sigmoid()
+
+    @property
+    def columns(self) -> int:
+        """Columns of `outputs`."""
+        return len(self.classes) * self.config.columns
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> None:
         """Take the backbone from the state_dict of a Pretrainer (its student), Detector or Backbone. Of one that heard
@@ -105,8 +117,7 @@ class Detector(Inference):
                 f"{self.config.head} for {', '.join(self.classes)}; kind and some classes must be equal"
             )
         state = dict(other.head.state_dict())
-        here = torch.tensor([self.classes.index(name) for name in both])
-        there = torch.tensor([other.classes.index(name) for name in both])
+        here, there = _rows(both, self), _rows(both, other)
         prefix = last_prefix(self.head)
         for name, own in last_layer(self.head).state_dict().items():
             rows = state[f"{prefix}{name}"]
@@ -211,8 +222,11 @@ class Detector(Inference):
         """Loss summed over classes and (valid) frames, and the number of those frames to divide by, int64 on the same
         device: nobody waits for it.
 
-        A target that is NaN is not known and has no loss; frames without any known target are not counted.
+        A target that is NaN is not known and has no loss; frames without any known target are not counted. With head
+        `boxes` there are its targets, (B, T, 4 C) as in `boxes.py`.
         """
+        if self.config.head == "boxes":
+            return box_loss(logits_BTC, targets_BTC, valid_BT, self.config.focal_gamma)
         known_BTC = ~targets_BTC.isnan()
         loss_BTC = self._elementwise(logits_BTC, torch.where(known_BTC, targets_BTC, 0.0))
         counted_BT = known_BTC.any(-1) if valid_BT is None else known_BTC.any(-1) & valid_BT
@@ -238,6 +252,13 @@ class Detector(Inference):
         if self.config.focal:
             return focal_loss(logits, targets, self.config.focal_gamma, self.config.focal_alpha)
         return functional.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="none")
+
+
+def _rows(names: list[str], detector: Detector) -> Tensor:
+    """The rows of a head's last layer that are these classes', map by map."""
+    of_names = torch.tensor([detector.classes.index(name) for name in names])
+    maps = torch.arange(detector.config.columns)[:, None] * len(detector.classes)
+    return (maps + of_names).flatten()
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -5,6 +5,7 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional
 
+from a2v_model.boxes import init_boxes
 from a2v_model.config import FinetuneConfig
 from a2v_model.layers import LayerNorm
 from a2v_model.registry import OwnHead
@@ -62,10 +63,14 @@ def new_head(dim: int, classes: int, config: FinetuneConfig) -> Head:
     if isinstance(config.head, OwnHead):
         head = _own_head(dim, classes, config.head)
     else:
-        head = TemporalHead(dim, classes) if config.head == "temporal" else nn.Linear(dim, classes)
+        temporal = config.head in ("temporal", "boxes")
+        head = (TemporalHead if temporal else nn.Linear)(dim, classes * config.columns)
     last = last_layer(head)
     nn.init.xavier_uniform_(last.weight)
     prior = config.head_prior
+    if config.head == "boxes":
+        init_boxes(last, prior)
+        return head
     nn.init.constant_(last.bias, math.log(prior / (1 - prior)) if prior else 0.0)
     return head
 

@@ -15,7 +15,12 @@ from a2v_data.corpus import Corpus
 from a2v_data.pack import PackConfig, pack
 from a2v_experiments.inference import recording_likelihoods
 from a2v_experiments.predict import predict
+from a2v_experiments.predict.beside import find_tables
+from a2v_experiments.predict.plan import find_recordings
 from a2v_experiments.recipe.files import load_recipe
+from a2v_experiments.recipe.scale import scaled
+from a2v_experiments.recipe.sections import Recipe
+from a2v_experiments.stages.backbones import find_backbone
 from a2v_experiments.training import checkpoints
 from a2v_experiments.training.tasks import TrainingSpec, build_task
 from a2v_model import save_model
@@ -197,7 +202,8 @@ def test_predict_without_streams_says_so_and_goes_on(a2v, source: Path, trained,
     call = ("predict", new, "--model", model_folder, "--out", tmp_path / "calls", "--all-classes")
     said = a2v(*call)
     assert said.code == 0, said.err
-    assert f"this model hears streams, too (accelerometer: x, y), and {new} has none" in said.out
+    told = "this model hears streams, too (accelerometer: x, y), and recordings are heard without: "
+    assert f"{told}{new}: has no streams: expected streams.csv with file,time_s" in said.out
     (new / "streams").mkdir()
     (new / "streams/a.csv").write_bytes((source / "streams/rec01.csv").read_bytes())
     said = a2v(*call)
@@ -247,3 +253,57 @@ def test_a_head_is_adapted_to_what_the_model_hears(a2v, source: Path, trained, n
     assert said.code == 0, said.err
     shown = a2v("model", "info", tmp_path / "adapted")
     assert "x, y at 20 Hz, where a recording has it" in shown.out
+
+
+def test_without_streams_is_kept_in_what_a_run_remembers(tmp_path: Path) -> None:
+    path = str(write_recipe(tmp_path / "small.yaml", tree()))
+    for overrides in ([], ["model.streams={}"]):
+        recipe = load_recipe(path, overrides)
+        again = Recipe.model_validate(recipe.model_dump(mode="json"))
+        assert again == recipe and bool(again.model.streams) == (not overrides)
+
+
+@pytest.mark.parametrize("overrides", [[], ["model.streams={}"]])
+def test_a_tiny_trial_hears_a_stream_where_the_recipe_does(tmp_path: Path, overrides: list[str]) -> None:
+    tiny = scaled(load_recipe(str(write_recipe(tmp_path / "small.yaml", tree())), overrides))
+    assert tiny.data.streams["accelerometer"].columns == ("x", "y", "z") and tiny.data.synthetic.accelerometer
+    assert list(tiny.model.streams) == ([] if overrides else ["accelerometer"])
+
+
+def test_the_backbone_of_a_finetuning_may_have_heard_sound_alone(tmp_path: Path, corpus: Corpus) -> None:
+    """Its values are then normalised as those of a training from random weights."""
+    deaf = build_task(spec(tmp_path, corpus, "pretrain", "model.streams={}"), torch.device("cpu")).model
+    save_model(deaf, tmp_path / "deaf", {})
+    given = spec(tmp_path, corpus, "finetune").model_copy(update={"backbone": str(tmp_path / "deaf")})
+    of_random = build_task(spec(tmp_path, corpus, "finetune"), torch.device("cpu")).model
+    encoder, other = (
+        one.inner.streams["accelerometer"] for one in (build_task(given, torch.device("cpu")).model, of_random)
+    )
+    assert torch.equal(encoder.mean, other.mean) and torch.equal(encoder.scale, other.scale)
+    assert float(encoder.mean[0]) > 4
+    overrides = [f"backbone={tmp_path / 'deaf'}", "pretrain=null"]
+    recipe = load_recipe(str(write_recipe(tmp_path / "small.yaml", tree())), overrides)
+    assert find_backbone(recipe, tmp_path / "work", "sqlite:///none") is not None
+
+
+def test_tables_are_found_from_any_folder_of_the_recordings(tmp_path: Path, corpus: Corpus, trained) -> None:
+    model = trained[1].model_config
+    (tmp_path / "audio/day1").mkdir(parents=True)
+    (tmp_path / "streams/day1").mkdir(parents=True)
+    recording = tmp_path / "audio/day1/a.wav"
+    soundfile.write(recording, np.zeros(RATE), RATE)
+    (tmp_path / "streams/day1/a.csv").write_text("time_s,x,y\n0.1,1,2\n", encoding="utf-8")
+    for given, streams in ((tmp_path, None), (tmp_path / "audio", None), (recording.parent, None), (recording, tmp_path)):
+        found = find_recordings([str(given)])
+        tables, told = find_tables(found, model, streams and str(streams))
+        assert list(tables) == list(found) and not told, given
+
+
+def test_times_of_a_clock_are_told_by_predict(a2v, source: Path, trained, tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    (new / "streams").mkdir(parents=True)
+    soundfile.write(new / "a.wav", *soundfile.read(source / "audio/rec01.wav"), subtype="PCM_16")
+    (new / "streams/a.csv").write_text("time_s,x,y\n1700000000,1,2\n1700000001,1,2\n", encoding="utf-8")
+    said = a2v("predict", new, "--model", trained[0], "--out", tmp_path / "calls", "--all-classes")
+    assert said.code == 0
+    assert "streams: 1 recordings have no value within them (first: a.wav) and are heard without; times" in said.out

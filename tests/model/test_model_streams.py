@@ -28,7 +28,7 @@ def detector(seed=0, streams=None, learned=True, **settings):
     model, _, finetune = config(streams, **settings)
     made = Detector(model, finetune, ["a", "b"]).eval()
     if learned and made.backbone.streams is not None:
-        for encoder in made.backbone.streams.values():
+        for _, encoder in made.backbone.streams.items():
             torch.nn.init.normal_(encoder.project.weight, std=0.5)
     return made
 
@@ -60,7 +60,7 @@ def test_a_new_stream_changes_nothing_before_it_has_learned():
     with torch.no_grad():
         assert torch.equal(model(waveform_BN, streams=streams), model(waveform_BN))
     model(waveform_BN, streams=streams).sum().backward()
-    assert all(float(one.project.weight.grad.abs().sum()) > 0 for one in model.backbone.streams.values())
+    assert all(float(one.project.weight.grad.abs().sum()) > 0 for _, one in model.backbone.streams.items())
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -150,7 +150,7 @@ def test_pretraining_predicts_what_all_streams_say_from_those_that_are_kept():
     torch.manual_seed(0)
     model, pretrain, _ = config(stream_dropout=0.5)
     made = Pretrainer(model, pretrain)
-    for encoder in made.student.streams.values():
+    for _, encoder in made.student.streams.items():
         torch.nn.init.normal_(encoder.project.weight, std=0.5)
     waveform_BN, streams = heard()
     generator = torch.Generator().manual_seed(3)
@@ -229,3 +229,42 @@ def test_they_are_counted_as_a_part_and_not_exported_to_the_original(tmp_path):
     assert parts["streams"] == sum(value.numel() for value in model.backbone.streams.state_dict().values())
     with pytest.raises(ValueError, match="streams = acc, depth: the original hears sound alone"):
         original_kinds(ModelConfig(streams={"acc": ACC, "depth": DEPTH}))
+
+
+@pytest.mark.parametrize("name", ["type", "train", "half", "keys"])
+def test_a_stream_may_have_any_name(name):
+    model = detector(streams={name: ACC})
+    waveform_BN, streams = heard()
+    assert model(waveform_BN, streams={name: streams["acc"]}).isfinite().all()
+
+
+def test_what_is_shorter_than_the_sound_is_not_drawn_out():
+    model = detector(streams={"acc": ACC})
+    waveform_BN, streams = heard()
+    few = streams["acc"][:, :10]
+    whole = torch.full_like(streams["acc"], torch.nan)
+    whole[:, :10] = few
+    with torch.no_grad():
+        sound_BTD = model.backbone.features(waveform_BN)
+        short_BTD = model.backbone.with_streams(sound_BTD, {"acc": few})
+        drawn_BTD = model.backbone.with_streams(sound_BTD, {"acc": whole})
+    assert torch.equal(short_BTD[:, 20:], sound_BTD[:, 20:]) and not torch.equal(short_BTD[:, :20], sound_BTD[:, :20])
+    assert torch.equal(drawn_BTD[:, 20:], sound_BTD[:, 20:])
+
+
+@pytest.mark.parametrize("value", [1e10, 1e25, -3e38])
+def test_a_fault_of_the_sensor_breaks_no_other_frame(value):
+    model = detector(streams={"acc": ACC})
+    waveform_BN, streams = heard()
+    streams["acc"][0, 50, 1] = value
+    with torch.no_grad():
+        assert model(waveform_BN, streams={"acc": streams["acc"]}).isfinite().all()
+
+
+def test_statistics_that_are_known_are_kept():
+    """A backbone's, of its own recordings; one that never heard the stream takes those of the finetuning."""
+    model = detector()
+    model.backbone.streams.set_statistics({"acc": ([1.0] * 3, [2.0] * 3)})
+    model.backbone.streams.set_statistics({"acc": ([5.0] * 3, [6.0] * 3), "depth": ([7.0], [8.0])})
+    assert model.backbone.streams["acc"].mean.tolist() == [1.0] * 3
+    assert model.backbone.streams["depth"].scale.tolist() == [8.0]

@@ -37,7 +37,7 @@ from ..card.folder import put_card
 from ..inference import recording_likelihoods
 from ..predict.settings import OVERLAP_S, SEGMENT_S
 from ..recipe.labelled import with_rules
-from ..recipe.sections import DataConfig, EvaluateStage, RayConfig, Recipe
+from ..recipe.sections import ADAPT, DataConfig, EvaluateStage, RayConfig, Recipe
 from ..recipe.streams import streams_for
 from ..recipe.trainings import FinetuneStage, OptimizerConfig
 from ..recipe.validating import ValidationConfig
@@ -175,7 +175,7 @@ def recipe_for(
         log_every=max(1, updates // 50),
     )  # fmt: skip
     return Recipe(
-        name=EXPERIMENT,
+        name=ADAPT,
         data=DataConfig(
             source=str(options.folder), sample_rate=front_end.sample_rate, keep_rates=keep_rates,
             labelled=options.labelled, segment_s=segment_s, annotations=options.annotations,

@@ -21,30 +21,34 @@ def find_tables(
     """The tables of streams of recordings (name -> path), by name, and what is to be said of them.
 
     given: the folder with `streams.csv` or `streams/`; None: that of the recordings, or the one above `audio/`, where
-    it has some. Raises UserError for a folder without any, a table that is wrong, and a model that hears sound alone.
+    it has some. Raises UserError for a folder that was given and has none, a table that is wrong, and a model that
+    hears sound alone.
     """
     if not model.streams:
         if given is not None:
             raise UserError(f"--streams {given}: this model hears sound alone; leave it out")
         return {}, []
     wanted = {name: StreamConfig.model_validate(one.model_dump()) for name, one in model.streams.items()}
-    root = _root(recordings)
-    folder = _folder(root) if given is None else Path(given)
     hears = "; ".join(f"{name}: {', '.join(one.columns)}" for name, one in wanted.items())
-    if folder is None:
-        return {}, [
-            f"this model hears streams, too ({hears}), and {root} has none: recordings are heard without; expected"
-            f" {FOLDER}.csv with {FILE},{TIME} and these columns, or {FOLDER}/ with a table named like each recording"
-        ]
+    root = _root(recordings)
+    folder = Path(given).absolute() if given is not None else _folder(root)
     try:
-        found = StreamFolder.find(folder, root, list(recordings), wanted)
-        tables = {name: table for name in recordings if (table := found.of(name)) is not None}
+        if folder is None:
+            raise StreamError(
+                f"{root}: has no streams: expected {FOLDER}.csv with {FILE},{TIME} and these columns, or {FOLDER}/ with"
+                " a table named like each recording"
+            )
+        audio = _audio_folder(root, folder)
+        own = {path.relative_to(audio).as_posix(): name for name, path in recordings.items()}
+        found = StreamFolder.find(folder, audio, list(own), wanted)
+        tables = {own[name]: table for name in own if (table := found.of(name)) is not None}
     except (StreamError, OSError) as error:
-        raise UserError(str(error)) from None
-    told = [f"{name}: is named like no recording, and not read" for name in found.unused]
+        if given is not None:
+            raise UserError(str(error)) from None
+        return {}, [f"this model hears streams, too ({hears}), and recordings are heard without: {error}"]
     if len(tables) < len(recordings):
-        told.append(f"{folder}: {len(tables)} of {len(recordings)} recordings have streams ({hears})")
-    return tables, told
+        return tables, [f"{folder}: {len(tables)} of {len(recordings)} recordings have streams ({hears})"]
+    return tables, []
 
 
 def _root(recordings: Mapping[str, Path]) -> Path:
@@ -54,8 +58,18 @@ def _root(recordings: Mapping[str, Path]) -> Path:
 
 
 def _folder(root: Path) -> Path | None:
-    places = [root, *([root.parent] if root.name in AUDIO_FOLDERS else [])]
-    for place in places:
+    """The folder of the recordings that has streams, or the one above the `audio/` that they are in."""
+    above = [folder.parent for folder in (root, *root.parents) if folder.name in AUDIO_FOLDERS]
+    for place in [root, *above]:
         if (place / FOLDER).is_dir() or any((place / f"{FOLDER}{suffix}").is_file() for suffix in SUFFIXES):
             return place
     return None
+
+
+def _audio_folder(root: Path, folder: Path) -> Path:
+    """What the names of tables are relative to: `audio/` of the folder with streams where all recordings are in it, the
+    folder itself where they are, or what they have in common."""
+    for place in (*(folder / name for name in AUDIO_FOLDERS), folder):
+        if root.is_relative_to(place):
+            return place
+    return root

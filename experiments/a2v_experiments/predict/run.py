@@ -121,6 +121,7 @@ class _Call:
         self.begun = time.monotonic()
         self.notices: list[str] = list(job.notices)
         self.new: list[str] = []
+        self.without_values: set[str] = set()
         self.given, self.plugins = list(found), loaded_digests(job.model.plugins)
         self.good, self.left_out = read_headers(found, job.choice.channel)
         self.open = {name: self._opened(recording) for name, recording in self.good.items() if self._to_do(recording)}
@@ -152,6 +153,11 @@ class _Call:
         self.state.remove_pieces_but(set())
         for name in sorted(self.left_out.keys() & self.state.done.keys()):
             self.notices.append(f"{name}: what is kept of it was found in its file as that was before")
+        if self.without_values:
+            self.notices.append(
+                f"streams: {len(self.without_values)} recordings have no value within them (first:"
+                f" {min(self.without_values)}) and are heard without; times must be seconds from the recording's start"
+            )
         names = sorted(self.state.done)
         starts_s = np.cumsum([0.0, *(self.state.done[name].duration_s for name in names)]).tolist()
         for format_ in dict.fromkeys(("csv", *self.choice.formats)):
@@ -227,6 +233,8 @@ class _Call:
         if isinstance(result, AudioError | Crash):
             self._leave_out(one, str(result) if isinstance(result, AudioError) else result.message)
             return
+        if result.without_values:
+            self.without_values.add(one.recording.name)
         one.spent.all_s += result.all_s
         one.spent.model_s += result.model_s
         one.left -= 1

@@ -85,9 +85,10 @@ class Found:
 @dataclass
 class PieceDone(Spent):
     """A piece that is done. found: given with the one that was done last of its recording, so that those who work find
-    the events, and not the one that all others wait for."""
+    the events, and not the one that all others wait for. without_values: its streams have no value within it."""
 
     found: Found | None = None
+    without_values: bool = False
 
 
 def find_in(pieces: list[Path], frame_rate: float, classes: list[str], settings: PredictSettings) -> Found:
@@ -132,6 +133,7 @@ def predict_piece(task: PieceTask, advance: Advance) -> PieceDone | AudioError |
         read = partial(read_blocks, task.path, task.info, choice.channel)
         beside = task.streams.grids(task.info.duration_s) if task.streams else {}
         sound = Sound(task.info.samples, task.info.rate, read, beside)
+        spent.without_values = task.streams is not None and not any(np.isfinite(grid).any() for grid in beside.values())
         each_s = task.seconds / (task.piece[1] - task.piece[0])
         # More threads sum in another order: other last bits, also where a call has one piece left and does it itself.
         with threads(1), ExitStack() as stack:

@@ -34,6 +34,7 @@ def tiny(recipe: Recipe, resolve: Callable[[Mapping[str, Any]], Recipe]) -> Reci
         tree["ray"] = {}
     workers = tree["ray"].get("num_workers", 0)
     frame_s = recipe.model.front_end.stride / recipe.model.front_end.sample_rate
+    _shrink_streams(tree, recipe)
     tree["data"] = _data(tree["data"], frame_s, MINUTES, seed=0)
     segment_s = tree["data"]["segment_s"]
     if isinstance(recipe.pretrain_data, dict):
@@ -68,7 +69,26 @@ def _data(data: Tree, frame_s: float, minutes: float, seed: int) -> Tree:
     segment_s = math.floor(min(data["segment_s"], SEGMENT_S) / frame_s + 1e-6) * frame_s
     synthetic = {"minutes": minutes, "seed": seed}
     kept: Tree = {key: data[key] for key in ("sample_rate", "focal_class", "keep_rates", "weight") if key in data}
+    if data.get("streams"):
+        kept["streams"] = data["streams"]
+        synthetic["accelerometer"] = True
     return {**kept, "source": "synthetic", "synthetic": synthetic, "segment_s": segment_s}
+
+
+def _shrink_streams(tree: Tree, recipe: Recipe) -> None:
+    """The one that the synthetic corpus has, an accelerometer, in place of the first, and of no other."""
+    corpora = [tree["data"]]
+    if isinstance(recipe.pretrain_data, dict):
+        corpora += tree["pretrain_data"].values()
+    elif tree["pretrain_data"] is not None:
+        corpora.append(tree["pretrain_data"])
+    kept = {
+        name: {"columns": ["x", "y", "z"], "rate": min(one.rate, 50)}
+        for name, one in [*recipe.data.streams.items()][:1]
+    }
+    for data in corpora:
+        data["streams"] = {name: one for name, one in kept.items() if name in data.get("streams", {})}
+    tree["model"]["streams"] = {name: one for name, one in kept.items() if name in recipe.model.streams}
 
 
 def _shrink_folds(folds: Tree) -> None:

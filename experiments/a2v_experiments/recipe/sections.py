@@ -8,7 +8,16 @@ from a2v_data.pack import PackConfig
 from a2v_eval.evaluation import EvaluationConfig
 from a2v_eval.events import EventConfig
 from a2v_model.config import EarConfig, ModelConfig, check_together
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from .boxes import check_boxes
 from .corpora import are_several, check_corpora, with_corpora
@@ -52,6 +61,7 @@ def _kind_of_corpora(given: Any) -> str:
     return "[several]" if are_several(given, DataConfig.model_fields.keys()) else "[one]"
 
 
+ADAPT = "adapt"  # name of the recipe that `a2v adapt` makes
 FITTED = ("window_s", "min_duration_s", "threshold")  # what `fit_events` decides
 
 
@@ -184,7 +194,8 @@ class Recipe(Section):
             raise ValueError(
                 f"model.front_end.sample_rate ({model_rate} Hz) and {key}.sample_rate ({data_rate} Hz) must be equal"
             )
-        check_streams(key, data, self.model)
+        started = self.backbone is not None or self.start is not None or self.name == ADAPT
+        check_streams(key, data, self.model, started)
         front_end = self.model.front_end
         if data.keep_rates is not None and not (isinstance(front_end, EarConfig) and front_end.any_rate):
             raise ValueError(f"{key}.keep_rates: needs a model that hears any rate (model.front_end.any_rate: true)")
@@ -198,6 +209,14 @@ class Recipe(Section):
             raise ValueError(
                 f"{key}.segment_s = {data.segment_s}: must be a whole number of frames of {stride / data_rate} s"
             )
+
+    @model_serializer(mode="wrap")
+    def _with_no_streams(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """That a model hears none of the streams of its data must be said, or it would be given them again."""
+        tree: dict[str, Any] = dumped(self)
+        if self.data.streams and not self.model.streams and isinstance(tree.get("model"), dict):
+            tree["model"]["streams"] = {}
+        return tree
 
     def _check_several(self) -> None:
         """Weights and temperature are of several corpora."""

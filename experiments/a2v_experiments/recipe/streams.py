@@ -34,16 +34,16 @@ def streams_for(folder: Path, model: ModelConfig) -> dict[str, Any]:
     return {name: one.model_dump() for name, one in model.streams.items()} if there else {}
 
 
-def check_streams(key: str, data: DataConfig, model: ModelConfig) -> None:
-    """Raises ValueError where the model hears a stream that `data` does not name beside others, a corpus for
-    pretraining has one that the model does not hear, or they have different ones by the same name. A model that hears
-    some may learn from data without any. key: where the recipe says it."""
+def check_streams(key: str, data: DataConfig, model: ModelConfig, started: bool) -> None:
+    """Raises ValueError where the model hears a stream that `data` does not name, a corpus for pretraining has one that
+    the model does not hear, or they have different ones by the same name. key: where the recipe says it; started: the
+    model has learned before, and may go on with data that lack its streams."""
     lacking = [name for name in model.streams if name not in data.streams]
-    if key == "data" and data.streams and lacking:
+    if key == "data" and lacking and not started:
         raise ValueError(f"model.streams.{lacking[0]}: data.streams has none by that name; name it there, too")
     for name, stream in data.streams.items():
         heard = model.streams.get(name)
-        if heard is None and key == "data":  # packed, for other variants
+        if heard is None and (key == "data" or not model.streams):  # packed, for other variants
             continue
         if heard is None:
             known = ", ".join(model.streams) or "none"

@@ -259,8 +259,6 @@ class FinetuneTask(_TaskBase):
         assert spec.finetune is not None
         torch.manual_seed(spec.finetune.seed)
         model = Detector(spec.model, part(spec.finetune, FinetuneConfig), spec.classes)
-        if model.backbone.streams is not None:
-            model.backbone.streams.set_statistics(_stream_statistics(spec))
         if spec.backbone:
             start = load_model(spec.backbone, spec.allow_plugins)
             model.load_backbone(start.state_dict())
@@ -268,6 +266,8 @@ class FinetuneTask(_TaskBase):
                 if not isinstance(start, Detector):
                     raise ValueError(f"{spec.backbone}: a pretrained model has no head to keep; it must be a detector")
                 model.load_head(start)
+        if model.backbone.streams is not None:  # after the backbone's, which may have been pretrained without
+            model.backbone.streams.set_statistics(_stream_statistics(spec))
         return model
 
     def _draw_from(self, recordings: list[int], segments: int) -> None:

@@ -31,6 +31,7 @@ from a2v_data.streams.config import StreamConfig
 from a2v_data.streams.folder import StreamFolder
 from a2v_data.streams.packed import StreamWriter
 
+MOSTLY = 0.9  # of the time has a stream, else it is told
 Event = tuple[int, float, float]  # class, onset and offset in seconds
 
 
@@ -202,7 +203,7 @@ def _stream_folder(plan: Plan, config: PackConfig) -> StreamFolder | None:
     source = plan.source
     if not config.streams:
         return None
-    return StreamFolder.find(source.folder, source.audio_folder, list(plan.recordings), config.streams)
+    return StreamFolder.find(source.folder, source.audio_folder, [*plan.recordings, *plan.left_out], config.streams)
 
 
 def _write_streams(folder: Path, found: StreamFolder | None, tasks: list[_Task]) -> StreamWriter | None:
@@ -216,20 +217,30 @@ def _write_streams(folder: Path, found: StreamFolder | None, tasks: list[_Task])
             writer.add(table.grids(duration_s) if table else {}, duration_s)
     finally:
         writer.close()
-    for task, there in zip(tasks, writer.there, strict=True):
-        if not there and (table := found.of(task.recording.name)):
-            writer.notices.append(
-                f"{table.shown}: has no value within the {task.samples / task.sample_rate:g} s of"
-                f" {task.recording.name}; its times must be seconds from the recording's start"
-            )
-    writer.notices += [f"{name}: is named like no recording, and not read" for name in found.unused]
+    lacking = [
+        f"{table.shown}: has no value within the {task.samples / task.sample_rate:g} s of {task.recording.name}"
+        for task, there in zip(tasks, writer.there, strict=True)
+        if not there and (table := found.of(task.recording.name))
+    ]
+    more = f", and so have {len(lacking) - 1} others" if len(lacking) > 1 else ""
+    told = [f"{lacking[0]}{more}; times must be seconds from the recording's start"] if lacking else []
+    if not any(writer.there):
+        raise ValueError(told[0] if told else f"{found.folder}: no table of streams has a value of any recording")
+    if found.unused:
+        more = f", and {len(found.unused) - 1} others" if len(found.unused) > 1 else ""
+        told.append(f"{found.unused[0]}{more}: named like no recording, and not read")
+    writer.notices += told
     return writer
 
 
 def _stream_notices(streams: StreamWriter) -> list[str]:
-    total = len(streams.there)
-    counts = {name: sum(name in there for there in streams.there) for name in streams.streams}
-    told = [f"streams.{name}: {count} of {total} recordings have it" for name, count in counts.items() if count < total]
+    """How many recordings, and how much of all time, have a stream, where it is not all; columns that never change."""
+    total, told = len(streams.there), []
+    for name, packed in streams.packed().items():
+        count, share = sum(name in there for there in streams.there), packed.covered()
+        if count < total or share < MOSTLY:
+            told.append(f"streams.{name}: {count} of {total} recordings have it, {100 * share:.2g} % of all time")
+        told += [f"streams.{name}: {column} has one value everywhere" for column in packed.constant()]
     return [*streams.notices, *told]
 
 

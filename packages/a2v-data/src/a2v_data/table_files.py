@@ -213,7 +213,7 @@ def _walk(root: Path, base: Path, folder: Path, config: AnnotationConfig) -> lis
                 and not name.startswith(".")
                 and os.path.abspath(path) not in beside
                 and name.lower() != REGION_FILE
-                and not is_of_streams(_shown(path, folder))
+                and not is_of_streams(path, _shown(path, folder))
             ):
                 found.append(TableFile(path, _shown(path, folder), path.relative_to(base).as_posix()))
     return found

@@ -9,7 +9,7 @@ Shapes: B segments, M values of C columns, F rhythms, T frames, W the width of a
 S streams.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from a2v_model.config import StreamConfig
 KERNEL, DILATIONS = 5, (1, 2, 4)  # of 50 Hz they see 0.58 s
 TAPS = 15  # of a rhythm's filters, which lie rate / TAPS Hz apart
 FAINTEST = 0.01  # power that counts as none, of values with unit variance
+FARTHEST = 1000.0  # deviations from the mean; what is farther is a fault of the sensor
 Streams = Mapping[str, Tensor]
 Statistics = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
@@ -79,7 +80,8 @@ class StreamEncoder(nn.Module):
     def forward(self, values_BMC: Tensor, frames: int, frame_rate: float) -> Tensor:
         """frame_rate: Hz; values and frames begin at the same time."""
         there_BMC = torch.isfinite(values_BMC)
-        x_BMC = torch.where(there_BMC, (values_BMC - self.mean) / self.scale, 0.0)
+        x_BMC = ((values_BMC - self.mean) / self.scale).clamp(-FARTHEST, FARTHEST)
+        x_BMC = torch.where(there_BMC, x_BMC, 0.0)
         rhythms_BMF = self.rhythms(x_BMC.transpose(1, 2)).transpose(1, 2)
         h_BWM = self.begin(torch.cat([x_BMC, there_BMC.to(x_BMC.dtype), rhythms_BMF], dim=2)).transpose(1, 2)
         for conv in self.convs:
@@ -88,14 +90,15 @@ class StreamEncoder(nn.Module):
         after_T = (before_T + 1).clamp(max=values_BMC.shape[1] - 1)
         h_BMW = self.norm(h_BWM.transpose(1, 2))
         h_BTW = torch.lerp(h_BMW[:, before_T], h_BMW[:, after_T], share_T.to(h_BMW.dtype)[None, :, None])
-        there_BT = there_BMC.any(2)[:, nearest_T]
+        known_T = nearest_T < values_BMC.shape[1]  # fewer values than the frames last: the rest is not known
+        there_BT = there_BMC.any(2)[:, nearest_T.clamp(max=values_BMC.shape[1] - 1)] & known_T
         return self.project(h_BTW) * there_BT[:, :, None]
 
     def _places(self, frames: int, rate: float, length: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Of each frame's centre (T,): the value before it, by which share the next one counts, and the one that it
         lies in."""
         place_T = (torch.arange(frames, dtype=torch.float64) + 0.5) * (self.config.rate / rate)
-        nearest_T = place_T.floor().long().clamp(max=length - 1)
+        nearest_T = place_T.floor().long()
         between_T = (place_T - 0.5).clamp(0, length - 1)
         before_T = between_T.floor()
         share_T = (between_T - before_T).float()
@@ -106,11 +109,24 @@ class StreamEncoder(nn.Module):
         )
 
 
-class StreamEncoders(nn.ModuleDict):
+class StreamEncoders(nn.Module):
     """The streams' encoders, by name."""
 
     def __init__(self, streams: Mapping[str, StreamConfig], width: int, dim: int) -> None:
-        super().__init__({name: StreamEncoder(config, width, dim) for name, config in streams.items()})
+        super().__init__()
+        self._of = nn.ModuleDict({f"of_{name}": StreamEncoder(one, width, dim) for name, one in streams.items()})
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def __getitem__(self, name: str) -> StreamEncoder:
+        encoder = self._of[f"of_{name}"]
+        assert isinstance(encoder, StreamEncoder)
+        return encoder
+
+    def items(self) -> Iterator[tuple[str, StreamEncoder]]:
+        """(name, encoder), in order."""
+        return ((key.removeprefix("of_"), self[key.removeprefix("of_")]) for key in self._of)
 
     def added(self, x_BTD: Tensor, streams: Streams, frame_rate: float, kept_SB: Tensor | None = None) -> Tensor:
         """Features (B, T, D) with what streams, by name, add; those that are not given add nothing. kept (S, B), bool:
@@ -126,12 +142,12 @@ class StreamEncoders(nn.ModuleDict):
         return x_BTD
 
     def set_statistics(self, statistics: Statistics) -> None:
-        """Normalise with these means and deviations, (C,) each, by name."""
+        """Normalise with these means and deviations, (C,) each, by name; streams that have some already keep them."""
         for name, (mean, scale) in statistics.items():
             encoder = self[name]
-            assert isinstance(encoder, StreamEncoder)
-            encoder.mean.copy_(torch.tensor(mean))
-            encoder.scale.copy_(torch.tensor(scale))
+            if bool((encoder.mean == 0).all() and (encoder.scale == 1).all()):
+                encoder.mean.copy_(torch.tensor(mean))
+                encoder.scale.copy_(torch.tensor(scale))
 
 
 def check_streams(given: Streams, configs: Mapping[str, StreamConfig], segments: int) -> None:
@@ -141,7 +157,7 @@ def check_streams(given: Streams, configs: Mapping[str, StreamConfig], segments:
             known = ", ".join(configs) or "none"
             raise ValueError(f"streams: {name!r} is none that this model hears ({known})")
         columns = configs[name].columns
-        if values.ndim != 3 or values.shape[0] != segments or values.shape[2] != len(columns):
+        if values.ndim != 3 or values.shape[0] != segments or not values.shape[1] or values.shape[2] != len(columns):
             raise ValueError(
                 f"streams: {name} has the shape {tuple(values.shape)}; must be ({segments}, values, {len(columns)}):"
                 f" for each segment at {configs[name].rate:g} Hz the columns {', '.join(columns)}"

@@ -13,17 +13,18 @@ import numpy as np
 from a2v_data.recording_names import RecordingNames
 from a2v_data.streams.config import FILE, TIME, StreamConfig
 from a2v_data.streams.grid import Values, grid_length, on_grid, window
-from a2v_data.streams.tables import SUFFIXES, Columns, StreamError, read_own, read_shared
+from a2v_data.streams.tables import SUFFIXES, Columns, StreamError, has_times, read_own, read_shared
 
 FOLDER = "streams"
 Streams = tuple[tuple[str, StreamConfig], ...]  # by name
 Stamp = tuple[int, int]  # size and time of change of a file
 
 
-def is_of_streams(relative: str) -> bool:
-    """Whether a path, relative to a source, is a table of streams by its place."""
+def is_of_streams(path: Path, relative: str) -> bool:
+    """Whether a file is a table of streams: by its place, `relative` to a source, and by its times."""
     first, _, rest = relative.partition("/")
-    return first == FOLDER if rest else Path(first).stem == FOLDER and Path(first).suffix.lower() in SUFFIXES
+    placed = first == FOLDER if rest else Path(first).stem == FOLDER and Path(first).suffix.lower() in SUFFIXES
+    return placed and has_times(path)
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,8 @@ class RecordingTable:
 
     @property
     def stamp(self) -> Stamp:
-        """Changes with the file."""
-        state = self.path.stat()
-        return state.st_size, state.st_mtime_ns
+        """Changes with the file. Raises `StreamError` where it is gone."""
+        return _stamp(self.path)
 
     def grids(self, duration_s: float) -> dict[str, Values]:
         """The streams that the recording, of so many seconds, has: by name, on their grids (M, C) (`grid.py`). Those of
@@ -106,17 +106,22 @@ class StreamFolder:
 
     @cached_property
     def _listed(self) -> dict[str, str]:
-        """Recording -> how the table of all calls it."""
+        """Recording -> how the table of all calls it, which may be of more than these. Raises `StreamError` where it
+        names none of them."""
         assert self.shared is not None
-        found = {}
+        found: dict[str, str] = {}
+        unknown: list[str] = []
         for text in _shared(self.shared, self.shared.name, tuple(self.streams.items()), _stamp(self.shared)):
             name = self.names.resolve(text, self.folder)
             if name is None:  # perhaps without its ending
                 of_stem = self.names.of_table(f"{text}.csv")
                 name = of_stem[0] if len(of_stem) == 1 else None
             if name is None:
-                raise StreamError(f"{self.shared.name}: {self.names.missing(text)}")
-            found[name] = text
+                unknown.append(text)
+            else:
+                found[name] = text
+        if unknown and not found:
+            raise StreamError(f"{self.shared.name}: {self.names.missing(unknown[0])}")
         return found
 
 
@@ -151,7 +156,10 @@ def windows_of(
 
 
 def _stamp(path: Path) -> Stamp:
-    state = path.stat()
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise StreamError(f"{path}: cannot be read ({error.strerror})") from None
     return state.st_size, state.st_mtime_ns
 
 

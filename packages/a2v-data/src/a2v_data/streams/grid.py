@@ -59,15 +59,16 @@ def _column(
 
 def window(grid_MC: Values, rate: float, start_s: float, length: int) -> Values:
     """`length` values (C columns) of a grid from `start_s` seconds on, at the grid's rate: interpolated where that is
-    between two of its values; NaN beyond its ends, and where one of the two is NaN."""
+    between two of its values; beside one that is missing the other counts where it is the nearer one, and the last one
+    up to its end. NaN elsewhere."""
     place = start_s * rate + np.arange(length)
     before = np.floor(np.round(place, 6)).astype(np.int64)
     share = (place - before).clip(0, 1).astype(np.float32)[:, None]
     share[share < 1e-5] = 0
-    values = _at(grid_MC, before)
-    between = share[:, 0] > 0
-    values[between] += share[between] * (_at(grid_MC, before[between] + 1) - values[between])
-    return values
+    here, there = _at(grid_MC, before), _at(grid_MC, np.where(before == len(grid_MC) - 1, before, before + 1))
+    nearer = np.where(share < 0.5, here, there)
+    both = np.isfinite(here) & np.isfinite(there) & (share > 0)
+    return np.where(both, here + share * (there - here), nearer)
 
 
 def _at(grid_MC: Values, places: NDArray[np.int64]) -> Values:

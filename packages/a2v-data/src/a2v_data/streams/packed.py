@@ -45,27 +45,38 @@ class PackedStream:
         return self.values[self.first[recording] : self.first[recording + 1]]
 
     def statistics(self, recordings: Sequence[int]) -> tuple[list[float], list[float]] | None:
-        """Mean and standard deviation of each column over these recordings; None where none of them has the stream."""
-        counts, sums, squares = (np.zeros(len(self.config.columns)) for _ in range(3))
-        shift = self._some(recordings)
+        """Mean and standard deviation of each column over these recordings, 0 and 1 of one without values; deviations
+        that are none are 1. None where none of the recordings has the stream."""
+        counts, shifts, sums, squares = (np.zeros(len(self.config.columns)) for _ in range(4))
         for recording in recordings:
-            grid_MC = self.grid(recording).astype(np.float64) - shift
+            grid_MC = self.grid(recording).astype(np.float64)
             known = np.isfinite(grid_MC)
-            grid_MC = np.where(known, grid_MC, 0.0)
-            counts, sums, squares = counts + known.sum(0), sums + grid_MC.sum(0), squares + np.square(grid_MC).sum(0)
-        if not counts.all():
+            first = np.array(
+                [
+                    grid_MC[known[:, column], column][0] if known[:, column].any() else 0.0
+                    for column in range(grid_MC.shape[1])
+                ]
+            )
+            shifts = np.where(counts > 0, shifts, first)  # near a value, sums of squares lose nothing
+            off = np.where(known, grid_MC - shifts, 0.0)
+            counts, sums, squares = counts + known.sum(0), sums + off.sum(0), squares + np.square(off).sum(0)
+        if not counts.any():
             return None
-        mean = sums / counts
-        spread = np.sqrt(np.maximum(squares / counts - np.square(mean), 0.0))
-        return (mean + shift).tolist(), np.where(spread > 0, spread, 1.0).tolist()
+        mean = sums / np.maximum(counts, 1)
+        spread = np.sqrt(np.maximum(squares / np.maximum(counts, 1) - np.square(mean), 0.0))
+        mean += shifts
+        return mean.tolist(), np.where(spread > 1e-6 * np.maximum(1.0, np.abs(mean)), spread, 1.0).tolist()
 
-    def _some(self, recordings: Sequence[int]) -> NDArray[np.float64]:
-        """A value of each column, near which sums of squares lose nothing; 0 where there is none."""
-        for recording in recordings:
-            known = self.grid(recording)[np.isfinite(self.grid(recording)).all(1)]
-            if len(known):
-                return known[0].astype(np.float64)
-        return np.zeros(len(self.config.columns))
+    def covered(self) -> float:
+        """Share of all recordings' time in which it is there."""
+        rows = sum(int(np.isfinite(self.grid(number)).any(1).sum()) for number in range(len(self.first) - 1))
+        return rows / max(1, int(self.first[-1]))
+
+    def constant(self) -> list[str]:
+        """Columns with one value everywhere, which tell nothing."""
+        low = [float(np.nanmin(column)) if np.isfinite(column).any() else np.nan for column in self.values.T]
+        high = [float(np.nanmax(column)) if np.isfinite(column).any() else np.nan for column in self.values.T]
+        return [name for name, a, b in zip(self.config.columns, low, high, strict=True) if a == b]
 
 
 class StreamWriter:
@@ -101,6 +112,13 @@ class StreamWriter:
             self._durations_s = [self._durations_s[number] for number in kept]
             self.there = [self.there[number] for number in kept]
         return {name: config.model_dump(mode="json") for name, config in self.streams.items()}
+
+    def packed(self) -> dict[str, PackedStream]:
+        """What was written and kept, to be read."""
+        return {
+            name: PackedStream.open(self.folder, name, config.model_dump(mode="json"), self._durations_s)
+            for name, config in self.streams.items()
+        }
 
     def checksums(self) -> dict[str, str]:
         """Of each file that was written."""

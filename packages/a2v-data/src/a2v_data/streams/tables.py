@@ -5,6 +5,7 @@ share a table: an empty cell is a value that was not measured. An HDF5 file has 
 the stream's name or at the top; one of several recordings has a group with these for each of them.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,29 @@ Floats = NDArray[np.float64]
 Columns = Mapping[str, Floats]
 MOST_PADDING = 100  # times as many values as bytes that HDF5 stores of them: more is no measurement
 SHOWN = 60
+LONGEST_HEADER = 1 << 16
+SECONDS = "must be a number of seconds from the recording's start"
 
 
 class StreamError(ValueError):
     """A table of streams cannot be used; one line, with the table's name."""
+
+
+def has_times(path: Path) -> bool:
+    """Whether a file has the column `time_s`, which no table of annotations has. Reads its header."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        if path.suffix.lower() in PARQUET:
+            return TIME in pyarrow.parquet.read_schema(path).names
+        if path.suffix.lower() not in CSV:
+            return False
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            header = file.readline(LONGEST_HEADER)
+    except (OSError, pa.ArrowException):
+        return False
+    return TIME in (name.strip().strip('"') for name in re.split("[\t;,]", header))
 
 
 def read_own(path: Path, shown: str, streams: Mapping[str, StreamConfig]) -> dict[str, Columns]:
@@ -115,19 +135,35 @@ def read_table(path: Path, shown: str) -> Any:
         if path.suffix.lower() in PARQUET:
             return pyarrow.parquet.read_table(path)
         with path.open(encoding="utf-8-sig") as file:
-            header, first = file.readline(), file.readline()
+            header = file.readline(LONGEST_HEADER)
         delimiter = max("\t;,", key=header.count)
-        decimal = "," if delimiter == ";" and "," in first and "." not in first else "."
-        return pyarrow.csv.read_csv(
-            path,
-            parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types={FILE: pa.string()}, strings_can_be_null=True, decimal_point=decimal
-            ),
-        )
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        table = _read_csv(path, delimiter, ".")
+        if delimiter != "," and any(pa.types.is_string(table.schema.field(name).type) for name in _values(table)):
+            table = _read_csv(path, delimiter, ",")
+        return table
+    except UnicodeDecodeError:
+        raise StreamError(f"{shown}: is no UTF-8 text; save it as UTF-8") from None
+    except (OSError, pa.ArrowException) as error:
         line = " ".join(str(error).split())[:200]
         raise StreamError(f"{shown}: is not readable as a table ({line})") from None
+
+
+def _read_csv(path: Path, delimiter: str, decimal_point: str) -> Any:
+    import pyarrow as pa
+    import pyarrow.csv
+
+    table = pyarrow.csv.read_csv(
+        path,
+        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types={FILE: pa.string()}, strings_can_be_null=True, decimal_point=decimal_point
+        ),
+    )
+    return table.rename_columns([name.strip() for name in table.column_names])
+
+
+def _values(table: Any) -> list[str]:
+    return [name for name in table.column_names if name != FILE]
 
 
 def _numbers(table: Any, name: str, shown: str) -> Floats:
@@ -136,16 +172,17 @@ def _numbers(table: Any, name: str, shown: str) -> Floats:
 
     column = table.column(name)
     try:
-        values: Floats = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        values: Floats = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     except pa.ArrowException:
         for row, value in enumerate(column.to_pylist()):
             if value is not None and not _is_number(value):
                 text = str(value)[:SHOWN]
-                raise StreamError(f"{shown}, row {row + 2}: {name} is {text!r}; must be a number, or empty") from None
+                wanted = SECONDS if name == TIME else "must be a number, or empty"
+                raise StreamError(f"{shown}, row {row + 2}: {name} is {text!r}; {wanted}") from None
         raise StreamError(f"{shown}: {name} holds {column.type}; must be numbers") from None
     values = values.astype(np.float64)
     if name == TIME and (wrong := np.flatnonzero(~np.isfinite(values))).size:
-        raise StreamError(f"{shown}, row {int(wrong[0]) + 2}: {TIME} must be a number of seconds")
+        raise StreamError(f"{shown}, row {int(wrong[0]) + 2}: {TIME} is empty; {SECONDS}")
     return values
 
 

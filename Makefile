@@ -24,7 +24,7 @@ test: lint
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -m "not ray and not slow"
 
-# Of what only a GPU or many machines can show.
+# Of what only a GPU or many machines can show, or takes minutes.
 test-rehearsals: $(STAMP)
 	$(BIN)/python -m pytest -m rehearsal tests
 

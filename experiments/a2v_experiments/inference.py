@@ -9,7 +9,7 @@ B windows, N samples, T frames, D embedding, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from a2v_data.corpus import SEGMENT_DTYPE, Corpus
 from a2v_model import Detector, autocast, normalise, padded_lengths
-from a2v_model.config import AnyFrontEnd, EarConfig
+from a2v_model.config import AnyFrontEnd, EarConfig, ModelConfig
 from numpy.typing import NDArray
 
 Frames = NDArray[np.float32]
-Outputs = Callable[[Detector, NDArray[np.float32], NDArray[np.int64]], Frames]
+Streams = Mapping[str, NDArray[np.float32]]
+Outputs = Callable[[Detector, NDArray[np.float32], NDArray[np.int64], Streams], Frames]
 BATCH = 16  # windows that are read at once, and that a GPU hears at once
 CPU_FRAMES = 2000  # that a CPU hears at once: fewer spend their time between operations, more leave the caches
 
@@ -91,11 +92,13 @@ def window_outputs(
     lengths_B: NDArray[np.int64],
     precision: str,
     with_features: bool = False,
+    streams: Streams | None = None,
 ) -> tuple[Frames, Frames | None]:
     """Likelihoods (B, T, C) of windows as they were read, and with_features the features behind them (B, T, D); each
     window is normalised here. lengths_B: samples of each that belong to the recording; T: the frames of the longest of
-    them. precision: as in recipes. With head `boxes` (B, T, 4 C) in place of likelihoods, see `Detector.outputs`."""
-    with _window_features(model, waveform_BN, lengths_B, precision) as (features_BTD, lengths, frames):
+    them. precision: as in recipes. streams: what was recorded beside them (B, M, C), by name. With head `boxes` (B, T,
+    4 C) in place of likelihoods, see `Detector.outputs`."""
+    with _window_features(model, waveform_BN, lengths_B, precision, streams) as (features_BTD, lengths, frames):
         logits_BTC = model.classify(features_BTD, lengths)
     likelihood_BTC: Frames = model.outputs(logits_BTC[:, :frames].float()).cpu().numpy()
     return likelihood_BTC, features_BTD[:, :frames].float().cpu().numpy() if with_features else None
@@ -103,7 +106,11 @@ def window_outputs(
 
 @contextmanager
 def _window_features(
-    model: Detector, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64], precision: str
+    model: Detector,
+    waveform_BN: NDArray[np.float32],
+    lengths_B: NDArray[np.int64],
+    precision: str,
+    streams: Streams | None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor | None, int]]:
     """Features of windows (B, T, D), the lengths that they were made with, and how many frames are the window's; the
     block runs with the same precision."""
@@ -112,9 +119,10 @@ def _window_features(
     lengths = torch.from_numpy(np.asarray(lengths_B, dtype=np.int64))
     samples, valid = _heard(lengths, waveform_BN.shape[1], front_end)
     x_BN = normalise(torch.from_numpy(waveform_BN[:, :samples]).to(device), lengths)
+    beside = {name: torch.from_numpy(values).to(device) for name, values in (streams or {}).items()}
     with torch.inference_mode(), autocast(precision, device):
         # a front end may give one frame more
-        yield model.features(x_BN, lengths=valid), valid, samples // front_end.stride
+        yield model.features(x_BN, lengths=valid, streams=beside), valid, samples // front_end.stride
 
 
 def _heard(lengths: torch.Tensor, samples: int, front_end: AnyFrontEnd) -> tuple[int, torch.Tensor | None]:
@@ -128,16 +136,22 @@ def _heard(lengths: torch.Tensor, samples: int, front_end: AnyFrontEnd) -> tuple
 
 
 def window_features(
-    model: Detector, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64], precision: str
+    model: Detector,
+    waveform_BN: NDArray[np.float32],
+    lengths_B: NDArray[np.int64],
+    precision: str,
+    streams: Streams | None = None,
 ) -> Frames:
     """What the head sees (B, T, D) of windows, as in `window_outputs`."""
-    with _window_features(model, waveform_BN, lengths_B, precision) as (features_BTD, _, frames):
+    with _window_features(model, waveform_BN, lengths_B, precision, streams) as (features_BTD, _, frames):
         return features_BTD[:, :frames].float().cpu().numpy()
 
 
 def _likelihoods(precision: str) -> Outputs:
-    def outputs(heard_by: Detector, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Frames:
-        return window_outputs(heard_by, waveform_BN, lengths_B, precision)[0]
+    def outputs(
+        heard_by: Detector, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64], streams: Streams
+    ) -> Frames:
+        return window_outputs(heard_by, waveform_BN, lengths_B, precision, streams=streams)[0]
 
     return outputs
 
@@ -173,8 +187,10 @@ def recording_features(
 ) -> Iterator[tuple[int, Frames]]:
     """Yield (recording index, what the head sees (T, D)), else as `recording_likelihoods`."""
 
-    def outputs(heard_by: Detector, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Frames:
-        return window_features(heard_by, waveform_BN, lengths_B, precision)
+    def outputs(
+        heard_by: Detector, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64], streams: Streams
+    ) -> Frames:
+        return window_features(heard_by, waveform_BN, lengths_B, precision, streams)
 
     return _recording_outputs(model, corpus, recordings, segment_s, overlap_s, batch, progress, outputs)
 
@@ -192,8 +208,10 @@ def recording_features_and_likelihoods(
     """Yield (recording index, what the head sees (T, D), likelihoods (T, C)) from one pass over the recordings, else
     as `recording_likelihoods`."""
 
-    def outputs(heard_by: Detector, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Frames:
-        likelihood_BTC, features_BTD = window_outputs(heard_by, waveform_BN, lengths_B, precision, with_features=True)
+    def outputs(
+        heard_by: Detector, waveform_BN: NDArray[np.float32], lengths_B: NDArray[np.int64], streams: Streams
+    ) -> Frames:
+        likelihood_BTC, features_BTD = window_outputs(heard_by, waveform_BN, lengths_B, precision, True, streams)
         assert features_BTD is not None
         return np.concatenate([features_BTD, likelihood_BTC], axis=-1)
 
@@ -230,6 +248,16 @@ def front_end_for(corpus: Corpus, recording: int, front_end: AnyFrontEnd) -> Any
         f"{corpus.recordings[recording].name}: is stored at {rate} Hz, which this model does not hear{lowest};"
         " leave such recordings out, or data.keep_rates"
     )
+
+
+def heard_streams(
+    model: ModelConfig, corpus: Corpus, segments: NDArray[np.void], seconds: float
+) -> dict[str, NDArray[np.float32]]:
+    """What was recorded beside segments of so many seconds of a corpus and the model hears (B, M, C), by name."""
+    if not model.streams or not corpus.streams:
+        return {}
+    found = corpus.stream_windows(segments, seconds)
+    return {name: values for name, values in found.items() if name in model.streams}
 
 
 def recording_stretches(
@@ -324,10 +352,18 @@ def _heard_together(
         stride = heard_by.model_config.front_end.stride
         starts = [(stretch.recording, stretch.windows.start(index) * stride) for stretch, index in of_rate]
         samples = of_rate[0][0].windows.size * stride
-        waveform_BN, lengths_B = corpus.waveforms(np.array(starts, dtype=SEGMENT_DTYPE), samples)
+        segments = np.array(starts, dtype=SEGMENT_DTYPE)
+        waveform_BN, lengths_B = corpus.waveforms(segments, samples)
+        streams = heard_streams(model.model_config, corpus, segments, samples / rate)
         most = at_once(of_rate[0][0].windows, device, batch)
         parts = (slice(first, first + most) for first in range(0, len(of_rate), most))
-        heard = (output for part in parts for output in outputs(heard_by, waveform_BN[part], lengths_B[part]))
+        heard = (
+            output
+            for part in parts
+            for output in outputs(
+                heard_by, waveform_BN[part], lengths_B[part], {name: values[part] for name, values in streams.items()}
+            )
+        )
         yield from zip(of_rate, heard, strict=True)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from a2v_data.corpus import Corpus
 from a2v_data.pack import PackConfig, pack
+from a2v_experiments.store.tracking import Store
 from experiments_runs import World, make_world
 from experiments_world import (
     RATE,
@@ -48,6 +50,23 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     for name in ("MLFLOW_TRACKING_URI", "A2V_WORK", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _figures_without_contents() -> Iterator[None]:
+    """What figures show is tested in tests/eval; to draw them took a third of an experiment's time here. MLflow gets
+    them empty; commands that write one for the user draw all of it."""
+    whole = Store.log_figure
+
+    def empty(self: Store, run_id: str, figure: Any, name: str) -> None:
+        for axes in figure.axes:
+            axes.remove()
+        figure.set_layout_engine("none")
+        whole(self, run_id, figure, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "log_figure", empty)
+        yield
 
 
 @pytest.fixture(scope="session")

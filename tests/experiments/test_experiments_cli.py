@@ -42,7 +42,7 @@ EXPERIMENT = {
     "ui": ["--work", "--tracking-uri", "--host", "--port"],
 }  # fmt: skip
 DATA = {
-    "data synth": ["out", "--minutes", "--seed"],
+    "data synth": ["out", "--minutes", "--seed", "--accelerometer"],
     "data prepare": [
         "source", "--out", "--sample-rate", "--segment-s", "--labelled", "--channel", "--channels", "--random-names",
         "--seed", "--processes", "--ray", "--address", *READING, "--json",
@@ -119,8 +119,8 @@ PREDICT = {
     "predict": [
         "recordings", "--model", "--out", "--format", "--likelihoods", "--embeddings", "--thresholds", "--threshold",
         "--classes", "--all-classes", "--min-duration", "--max-duration", "--merge-gap", "--method", "--window-s",
-        "--peak-share", "--segment-s", "--overlap-s", "--channel", "--device", "--precision", "--batch", "--processes",
-        "--ray", "--address", "--figures", "--report", "--tracking-uri", "--allow-plugins", "--json",
+        "--peak-share", "--segment-s", "--overlap-s", "--channel", "--streams", "--device", "--precision", "--batch",
+        "--processes", "--ray", "--address", "--figures", "--report", "--tracking-uri", "--allow-plugins", "--json",
     ],
 }  # fmt: skip
 ADAPT = {

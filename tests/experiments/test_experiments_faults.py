@@ -147,6 +147,7 @@ def test_a_request_that_is_wrong_is_not_made_again():
     assert tried == [1]
 
 
+@pytest.mark.rehearsal
 @pytest.mark.ray
 def test_a_server_that_is_killed_during_training_and_comes_back(tmp_path, csv_source, empty_database, monkeypatch):
     """A real one. Every step is logged once, training goes on while it is away, and so do the system metrics."""

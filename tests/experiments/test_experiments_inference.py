@@ -103,7 +103,7 @@ def test_every_frame_of_every_recording_once_in_its_place(monkeypatch, detector,
     """The stand-in model hears a ramp, the number of each sample, and says which frame each of its own is."""
     ramps = packed(tmp_path, [np.arange(samples, dtype=np.int16) for samples in LENGTHS])
 
-    def frame_numbers(model, waveform_BN, lengths_B, precision):
+    def frame_numbers(model, waveform_BN, lengths_B, precision, streams):
         assert waveform_BN.shape[1] == RATE
         number_BT = np.rint(waveform_BN[:, ::STRIDE] * 32768) / STRIDE
         return np.stack([number_BT, number_BT], axis=-1).astype(np.float32), None

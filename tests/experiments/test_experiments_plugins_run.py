@@ -188,6 +188,7 @@ def test_examples_of_a_training_are_augmented_and_its_loss_is_that_of_the_plugin
         assert float(step.loss_sum.detach()) > 0 and step.loss_sum.requires_grad
 
 
+@pytest.mark.rehearsal
 @pytest.mark.ray
 def test_trials_workers_and_prediction_tasks_of_a_cluster_have_them(tmp_path, csv_source, empty_database):
     """In processes of their own, each of which knows no plugin at first."""

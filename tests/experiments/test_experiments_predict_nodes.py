@@ -13,6 +13,7 @@ from experiments_predict import make_detector, save_detector, write_sound
 from experiments_world import call_quietly
 
 
+@pytest.mark.rehearsal
 @pytest.mark.ray
 def test_a_node_that_dies_costs_its_own_pieces(tmp_path: Path):
     model = save_detector(make_detector(tmp_path), tmp_path / "model")

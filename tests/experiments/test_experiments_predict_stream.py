@@ -42,7 +42,7 @@ def in_pieces(model: Detector, given: Sound, size: int, batch: int) -> np.ndarra
 def test_every_frame_of_every_piece_in_its_place(monkeypatch, detector, size, batch):
     """The stand-in model hears a ramp, the number of each sample, and says which frame each of its own is."""
 
-    def frame_numbers(model, waveform_BN, lengths_B, precision, with_features):
+    def frame_numbers(model, waveform_BN, lengths_B, precision, with_features, streams):
         assert waveform_BN.shape[1] == RATE and len(waveform_BN) <= batch
         for waveform_N, length in zip(waveform_BN, lengths_B, strict=True):
             assert (np.diff(waveform_N[:length]) == 1).all() and (waveform_N[length:] == 0).all()

@@ -71,7 +71,7 @@ class Heard:
     """A model of two layers, of whose features the mean is `hear(frames (T, N of a frame))`."""
 
     def __init__(self, front_end: Any, hear: Any) -> None:
-        self.model_config, self.hear = SimpleNamespace(front_end=front_end), hear
+        self.model_config, self.hear = SimpleNamespace(front_end=front_end, streams={}), hear
 
     def parameters(self) -> Any:
         return iter([torch.zeros(1)])
@@ -79,7 +79,7 @@ class Heard:
     def for_rate(self, rate: int) -> Any:
         return self
 
-    def embed(self, waveform_N: np.ndarray, rate: int, layers: range) -> torch.Tensor:
+    def embed(self, waveform_N: np.ndarray, rate: int, layers: range, streams: dict) -> torch.Tensor:
         assert rate == RATE and list(layers) == [-2, -1]
         frames_TN = waveform_N[: len(waveform_N) // STRIDE * STRIDE].reshape(-1, STRIDE)
         x_TD = torch.from_numpy(self.hear(frames_TN)).float()

@@ -323,6 +323,7 @@ LEARNS = {
 }  # fmt: skip
 
 
+@pytest.mark.rehearsal
 @pytest.mark.ray
 @pytest.mark.usefixtures("_ray")
 def test_a_trial_is_pruned_within_a_training_by_its_validations(

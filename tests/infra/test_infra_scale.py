@@ -20,6 +20,7 @@ def simulated(*arguments: str) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.rehearsal
 def test_a_simulated_call_is_planned_worked_on_and_found_done_again(tmp_path: Path) -> None:
     """0.1 h are five pieces (80 s by default, windows of 10 s that share 0.5 s: 8 a piece, 38 windows in all)."""
     result = simulated("--recordings", "3", "--hours", "0.1", "--again", "--folder", str(tmp_path))
@@ -31,6 +32,7 @@ def test_a_simulated_call_is_planned_worked_on_and_found_done_again(tmp_path: Pa
     assert not list(tmp_path.iterdir())  # nothing stays
 
 
+@pytest.mark.rehearsal
 def test_what_is_done_before_is_not_done_again(tmp_path: Path) -> None:
     result = simulated("--recordings", "4", "--done", "--folder", str(tmp_path))
     assert result["first"]["tasks"] == 0 and result["first"]["done"] == 4

@@ -38,6 +38,7 @@ from ..inference import recording_likelihoods
 from ..predict.settings import OVERLAP_S, SEGMENT_S
 from ..recipe.labelled import with_rules
 from ..recipe.sections import DataConfig, EvaluateStage, RayConfig, Recipe
+from ..recipe.streams import streams_for
 from ..recipe.trainings import FinetuneStage, OptimizerConfig
 from ..recipe.validating import ValidationConfig
 from ..stages import packing, stages
@@ -178,6 +179,7 @@ def recipe_for(
         data=DataConfig(
             source=str(options.folder), sample_rate=front_end.sample_rate, keep_rates=keep_rates,
             labelled=options.labelled, segment_s=segment_s, annotations=options.annotations,
+            streams=streams_for(options.folder, source.model_config),
         ),
         model=source.model_config, pretrain=None, finetune=stage,
         evaluate=EvaluateStage(fit_events=True, overlap_s=overlap_s),

@@ -32,7 +32,7 @@ from ..training.tasks import TrainingSpec, part
 from ..training.validation_report import METRIC
 from .detect_recipe import Asked, Pair, pair_of
 from .detect_report import ROLES, difference_of, machine, role_of
-from .detect_scores import Scored, Windows, score
+from .detect_scores import WITHOUT, Scored, Windows, score, without_streams
 from .detect_training import Budget, Trained, train_within
 from .splits import Splits, read_splits, sizes, with_labels
 
@@ -152,8 +152,12 @@ def _one(
     store, run_id, name = run
     trained = train_within(budget, *specs)
     windows = Windows(recipe.data.segment_s, recipe.evaluate.overlap_s, recipe.finetune.precision)
-    scored = score(trained.model, corpus, (splits.valid, splits.test), windows, part(recipe.evaluate, EvaluationConfig))
+    settings = part(recipe.evaluate, EvaluationConfig)
+    scored = score(trained.model, corpus, (splits.valid, splits.test), windows, settings)
     numbers = scored.metrics | _costs(trained, scored)
+    if recipe.model.streams:  # what it is worth on recordings that lack them
+        deaf = score(without_streams(trained.model), corpus, (splits.valid, splits.test), windows, settings)
+        numbers |= {f"{WITHOUT}{name}": value for name, value in deaf.metrics.items()}
     _log_run(store, run_id, trained, scored, numbers)
     ap = numbers.get("strict/AP/micro")
     say(

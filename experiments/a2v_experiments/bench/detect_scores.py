@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +74,16 @@ def score(
         seconds = corpus.seconds(corpus.indices(parts[1]))
         record = {"at_chosen": at_chosen.to_dict(), "ranking": ranking.to_dict()}
     return Scored(strict_first(metrics), record, chosen, cpu_s / seconds)
+
+
+WITHOUT = "without_streams/"
+
+
+def without_streams(model: Detector) -> Detector:
+    """The same model for recordings that have sound alone."""
+    deaf = copy(model)
+    deaf.model_config = model.model_config.model_copy(update={"streams": {}})
+    return deaf
 
 
 def strict_first(metrics: dict[str, float]) -> dict[str, float]:

@@ -28,6 +28,13 @@ def synth(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     minutes: Annotated[float, typer.Option(min=0.2, callback=finite, help="Length of the corpus in minutes.")] = 40.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    accelerometer: Annotated[
+        bool,
+        typer.Option(
+            "--accelerometer",
+            help="With what one on the collar would have recorded, in streams/, and digging that sounds as eating.",
+        ),
+    ] = False,
 ) -> None:
     """Make a synthetic corpus in MeerKAT's layout. A stand-in: results on it say nothing about real recordings."""
     from a2v_data.synth import synthesise
@@ -36,7 +43,7 @@ def synth(
 
     try:
         with bar("synthesising", 0, "segments") as shown:
-            synthesise(out, minutes, seed, progress=advancing(shown))
+            synthesise(out, minutes, seed, advancing(shown), accelerometer)
     except KeyboardInterrupt:
         raise UserError(f"stopped; nothing was written to {out}", INTERRUPTED) from None
     say(f"{out}: {minutes:g} minutes, seed {seed}")

@@ -143,6 +143,10 @@ def _rates(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("sample rate", f"{summary['sample_rate_hz']} Hz"),
         ("frame rate", f"{summary['frame_rate_hz']:g} Hz, {summary['samples_per_frame']} samples per frame"),
         ("front end sees", field),
+        *[
+            (f"hears {name}", f"{', '.join(one['columns'])} at {one['rate']:g} Hz, where a recording has it")
+            for name, one in summary["model"].get("streams", {}).items()
+        ],
     ]
 
 

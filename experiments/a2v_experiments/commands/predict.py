@@ -114,6 +114,14 @@ def predict(
         typer.Option("--overlap-s", help="Seconds that these windows share. Default: the model's, or 0.5."),
     ] = None,
     channel: Annotated[str, typer.Option("--channel", help="Channel to read, from 0, or 'mix' for their mean.")] = "0",
+    streams: Annotated[
+        str | None,
+        typer.Option(
+            "--streams",
+            help="Folder with streams.csv or streams/, for a model that hears acceleration and the like. Default: the"
+            " recordings'.",
+        ),
+    ] = None,
     device: Annotated[Device, typer.Option("--device", help="auto: CUDA where there is a GPU.")] = Device.auto,
     precision: Annotated[
         Precision, typer.Option("--precision", help="auto: bfloat16 where the processor has it.")
@@ -176,6 +184,7 @@ def predict(
         device=device.value,
         precision=precision.value,
         batch=batch,
+        streams=streams,
         processes=processes,
         ray=ray,
         address=address,

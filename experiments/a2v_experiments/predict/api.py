@@ -12,18 +12,22 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from a2v_data.audio import AudioError, Channel, read_blocks, read_info
 from a2v_data.resampling import resampled_length
+from a2v_data.streams.tables import StreamError
 from a2v_eval.event_stream import find_events_in_blocks
 from a2v_model import Detector
 from a2v_model.inference import Waveform, checked_waveform
+from a2v_model.streams import check_streams
 from numpy.typing import NDArray
 
 from ..basics.errors import UserError
@@ -43,13 +47,16 @@ def predict(
     model: PathLike | Detector,
     sample_rate: float | None = None,
     channel: Channel = 0,
+    streams: PathLike | Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> pandas.DataFrame:
     """The calls in recordings, as a table with the columns file, onset_s, offset_s, label, likelihood, threshold.
 
     recordings: what `a2v predict` takes (files, folders, patterns, lists), or a waveform (N,) of `sample_rate` Hz,
     whose table has no `file`. model: a detector, or where it lies (`load_model`). channel: of a file, from 0, or 'mix'.
-    settings: as in `settings_for` (threshold=0.3, classes=["cc"], merge_gap_s=0.1, ...); the default is the model's.
+    streams: the folder with what was recorded beside files (None: that of the files), or beside a waveform, by name
+    (M, C) from its start on at the stream's rate. settings: as in `settings_for` (threshold=0.3, classes=["cc"],
+    merge_gap_s=0.1, ...); the default is the model's.
     Classes that the model has not learned have no events unless asked for (classes=, threshold={...},
     all_classes=True): a warning names them. What else should be known is with it in the table's `attrs["notices"]`.
 
@@ -62,7 +69,7 @@ def predict(
     for notice in not_learned:
         warnings.warn(notice, stacklevel=2)
     odd: list[str] = []
-    table = _predicted(recordings, detector, sample_rate, channel, chosen, odd)
+    table = _predicted(recordings, detector, sample_rate, channel, chosen, odd, streams)
     table.attrs["notices"] = [*not_learned, *notices, *odd]
     return table
 
@@ -74,33 +81,53 @@ def _predicted(
     channel: Channel,
     chosen: PredictSettings,
     odd: list[str],
+    streams: PathLike | Mapping[str, Any] | None,
 ) -> pandas.DataFrame:
     """The table; `odd` is given what is odd about recordings though all of them was read."""
     if not is_path(recordings):
         rate = detector.sample_rate if sample_rate is None else sample_rate
-        return event_table(detector, chosen, [(None, events_of_waveform(detector, recordings, rate, chosen))])
+        if isinstance(streams, str | os.PathLike):
+            raise ValueError("streams: those of a waveform are arrays, {name: (values, columns)}, not files")
+        events = events_of_waveform(detector, recordings, rate, chosen, streams)
+        return event_table(detector, chosen, [(None, events)])
+    from .beside import find_tables
     from .plan import find_recordings
 
+    if isinstance(streams, Mapping):
+        raise ValueError("streams: those of files lie in a folder, whose path is wanted, not arrays")
     paths = [recordings] if isinstance(recordings, str | os.PathLike) else recordings
     found = []
-    for name, path in find_recordings([str(path) for path in paths]).items():
+    named = find_recordings([str(path) for path in paths])
+    tables, told = find_tables(named, detector.model_config, None if streams is None else str(streams))
+    odd += told
+    for name, path in named.items():
         try:
-            found.append((name, events_of_sound(detector, open_sound(path, channel), chosen)))
+            sound = open_sound(path, channel)
+            if table := tables.get(name):
+                sound = replace(sound, streams=table.grids(sound.duration_s))
+            found.append((name, events_of_sound(detector, sound, chosen)))
             odd += [f"{path}: {notice}"] if (notice := read_info(path, channel).notice) else []
         except AudioError as error:
             raise UserError(f"{path}: {error}") from None
+        except StreamError as error:
+            raise UserError(str(error)) from None
     return event_table(detector, chosen, found)
 
 
 def events_of_waveform(
-    model: Detector, waveform: Waveform, sample_rate: float, settings: PredictSettings | None = None
+    model: Detector,
+    waveform: Waveform,
+    sample_rate: float,
+    settings: PredictSettings | None = None,
+    streams: Mapping[str, Any] | None = None,
 ) -> NDArray[np.void]:
     """The calls in a waveform (N,) of any length and rate, as an array of dtype EVENT, by onset: `class` counts in
     `model.classes`, `onset_s` and `offset_s` are seconds from its start, `likelihood` is in [0, 1].
 
     Full scale is 1, or the largest number of an integer type. sample_rate: Hz, whole; another one than the model's is
-    resampled, where the model does not hear it as it is. settings: `settings_for(model)` by default. Raises ValueError,
-    in one line, for a wrong rate, several channels, NaN, or less than one frame of sound.
+    resampled, where the model does not hear it as it is. settings: `settings_for(model)` by default. streams: as
+    `predict`. Raises ValueError, in one line, for a wrong rate, several channels, NaN, less than one frame of sound, or
+    streams that do not fit.
     """
     if isinstance(sample_rate, bool) or not isinstance(sample_rate, Real) or not 1 <= sample_rate < 1e9:
         raise ValueError(f"sample_rate = {sample_rate!r}: expected Hz, a number from 1")
@@ -113,7 +140,9 @@ def events_of_waveform(
         raise ValueError(
             f"waveform of {len(samples_N)} samples at {sample_rate:g} Hz: expected at least {least_s:.4f} s"
         )
-    return events_of_sound(model, Sound.of_waveform(samples_N, int(sample_rate)), settings)
+    grids = {name: np.asarray(values, np.float32) for name, values in (streams or {}).items()}
+    check_streams({name: torch.from_numpy(grid[None]) for name, grid in grids.items()}, model.model_config.streams, 1)
+    return events_of_sound(model, replace(Sound.of_waveform(samples_N, int(sample_rate)), streams=grids), settings)
 
 
 def _full_scale(given: Waveform, samples_N: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from a2v_model.checkpoints import WEIGHTS
 from ..basics.errors import UserError
 from ..models import model_folder, name_of
 from .api import as_detector
+from .beside import find_tables
 from .options import Choice
 from .plan import find_recordings
 from .processes import processes_for
@@ -43,8 +44,10 @@ def call(recordings: Sequence[str], out: Path, choice: Choice, progress: Progres
             )
         settings, notices = settings_for(model, precision=precision, **(choice.settings | as_begun))
         choice = replace(choice, device=device)
-        known = (*told, *notices)
-        job = Job(model, folder.absolute(), name_of(choice.model, digest), digest, settings, choice, left_out, known)
+        streams, beside = find_tables(found, model.model_config, choice.streams)
+        known = (*told, *notices, *beside)
+        name = name_of(choice.model, digest)
+        job = Job(model, folder.absolute(), name, digest, settings, choice, left_out, known, streams)
         try:
             summary = run_predictions(found, out, job, run, progress)
         finally:

@@ -22,6 +22,7 @@ class Choice:
     """What is chosen for a call; every piece of its work is handed it. model: where it lies. formats: of tables.
     settings: as `settings_for` takes them, None where not given. likelihoods: npz or hdf5; embeddings: frames or
     events. device: auto, cpu or cuda; the work never sees auto. batch: windows at once; None: as suits the device.
+    streams: the folder with what was recorded beside sound; None: that of the recordings (`beside.py`).
     """
 
     model: str
@@ -33,6 +34,7 @@ class Choice:
     device: str = "auto"
     precision: str = "auto"
     batch: int | None = None
+    streams: str | None = None
     processes: int | None = None
     ray: bool = False
     address: str | None = None

@@ -21,6 +21,7 @@ from a2v_data.annotation_writers import EventRow
 from a2v_data.audio import AudioError
 from a2v_data.scheduling import Crash, Run
 from a2v_data.storage import require_free_space
+from a2v_data.streams.folder import RecordingTable
 from a2v_eval.learned import class_fits
 from a2v_model import Detector
 from a2v_model.plugins import loaded_digests
@@ -51,7 +52,8 @@ from .work import LEFT_OUT, Found, PieceTask, find_in, piece_windows, predict_pi
 class Job:
     """What a call is to do. model: a detector, folder: where it lies, model_name: what tables call it, digest: of its
     weights. settings: what the model makes of those that were chosen. not_learned: classes that are not written for
-    that, with why. notices: what is known before the call."""
+    that, with why. notices: what is known before the call. streams: recording -> the table with what was recorded
+    beside it."""
 
     model: Detector
     folder: Path
@@ -61,6 +63,7 @@ class Job:
     choice: Choice
     not_learned: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    streams: Mapping[str, RecordingTable] = field(default_factory=dict)
 
     def options(self) -> dict[str, Any]:
         """What decides the results: see `state`."""
@@ -88,18 +91,22 @@ def run_predictions(found: dict[str, Path], out: Path, job: Job, run: Run, progr
     writing there, or where its disk is too full.
     """
     with open_state(out, job.options()) as state:
-        call = _Call(state.names(found), out, job, state, progress)
+        named = state.names(found)
+        own = {path: name for name, path in found.items()}
+        streams = {name: job.streams[own[path]] for name, path in named.items() if own[path] in job.streams}
+        call = _Call(named, out, replace(job, streams=streams), state, progress)
         call.work(run)
         return call.finish()
 
 
 @dataclass
 class _Open:
-    """A recording that is being done."""
+    """A recording that is being done. stamp: of its file; pieces: of what its pieces hold for, its streams too."""
 
     recording: Recording
     windows: Windows
     stamp: str
+    pieces: str
     tasks: PieceTasks
     left: int = 0
     spent: Spent = field(default_factory=Spent)
@@ -121,12 +128,12 @@ class _Call:
     def work(self, run: Run) -> None:
         """Do what earlier calls have not done."""
         self._refresh_tables()
-        self.state.remove_pieces_but({one.stamp for one in self.open.values()})
+        self.state.remove_pieces_but({one.pieces for one in self.open.values()})
         to_do = [(one.tasks, one.tasks.left()) for one in self.open.values()]
         tasks = JoinedTasks(to_do)
         for one, (_, numbers) in zip(self.open.values(), to_do, strict=True):
             one.left = len(numbers)
-            (self.state.pieces(one.stamp) / LEFT_OUT).unlink(missing_ok=True)
+            (self.state.pieces(one.pieces) / LEFT_OUT).unlink(missing_ok=True)
         self.progress.begin(len(self.open), tasks.seconds)
         if self.open:
             self._require_space()
@@ -174,10 +181,17 @@ class _Call:
         if done.stamp != stamp_of(recording, self.choice.channel):
             self.notices.append(f"{recording.name}: its file changed since it was done; done again")
             return True
+        if done.streams != self._stream_stamp(recording.name):
+            self.notices.append(f"{recording.name}: its streams changed since it was done; done again")
+            return True
         if any(not path.is_file() for path in [*self._tracks(recording.name), self.state.events_path(recording.name)]):
             self.notices.append(f"{recording.name}: what was kept of it is missing; done again")
             return True
         return False
+
+    def _stream_stamp(self, name: str) -> str:
+        table = self.job.streams.get(name)
+        return "" if table is None else "-".join(map(str, table.stamp))
 
     def _tracks(self, name: str) -> list[Path]:
         choice = self.choice
@@ -189,11 +203,14 @@ class _Call:
         windows = windows_of(info, job.model, job.settings)
         stamp = stamp_of(recording, choice.channel)
         size = piece_windows(info, windows, piece_size(job.settings, choice.device))
+        beside = self._stream_stamp(recording.name)
+        pieces = f"{stamp}-{beside}" if beside else stamp
+        folder = self.state.pieces(pieces).absolute()
         whole = PieceTask(
-            recording.name, recording.path, info, windows, (0, len(windows)), size, self.state.pieces(stamp).absolute(),
-            job.folder, job.settings, choice, info.duration_s, self.plugins,
+            recording.name, recording.path, info, windows, (0, len(windows)), size, folder,
+            job.folder, job.settings, choice, info.duration_s, self.plugins, job.streams.get(recording.name),
         )  # fmt: skip
-        return _Open(recording, windows, stamp, PieceTasks(whole))
+        return _Open(recording, windows, stamp, pieces, PieceTasks(whole))
 
     def _require_space(self) -> None:
         """For what is kept, and for the pieces of the two longest recordings."""
@@ -220,7 +237,7 @@ class _Call:
     def _leave_out(self, one: _Open, reason: str) -> None:
         self.left_out[one.recording.name] = reason
         self.open.pop(one.recording.name)
-        folder = self.state.pieces(one.stamp)
+        folder = self.state.pieces(one.pieces)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / LEFT_OUT).touch()
@@ -240,6 +257,7 @@ class _Call:
         done = Done(
             name, str(recording.path), one.stamp, info.rate, info.samples, info.channels,
             dict(zip(classes, counts, strict=True)), one.spent.all_s, one.spent.model_s, found.likelihoods,
+            self._stream_stamp(name),
         )  # fmt: skip
         predicted = self._predicted(done, events)
         for format_ in choice.formats:
@@ -256,7 +274,7 @@ class _Call:
         self.state.add(done, events)
         self.new.append(name)
         self.open.pop(name)
-        shutil.rmtree(self.state.pieces(one.stamp), ignore_errors=True)
+        shutil.rmtree(self.state.pieces(one.pieces), ignore_errors=True)
         self.progress.recording()
 
     def _refresh_tables(self) -> None:

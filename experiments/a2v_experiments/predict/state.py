@@ -11,8 +11,8 @@ Contract. Everything is in `.predict/` of the output folder; nothing else there 
 `events/NAME.npy`: the events of a recording that is done, dtype EVENT, by onset. Written aside and renamed.
 `pieces/STAMP/FIRST-LAST.npy`: likelihoods (T, C) of windows FIRST ... LAST - 1 of a recording that is not done yet (and
     `...features.npy`), written aside and renamed: a piece that is there is whole and is not computed again. STAMP
-    holds for one state of a recording (name, size, time of change, channel). Removed when the recording is done;
-    pieces of anything but the recordings of the call are removed at its start.
+    holds for one state of a recording (name, size, time of change, channel) and of its streams. Removed when the
+    recording is done; pieces of anything but the recordings of the call are removed at its start.
 `pieces/STAMP/left-out`: a piece of the recording could not be read, so the others need not be.
 A model that is fetched from MLflow lies in a hidden folder beside the output folder while a call runs.
 
@@ -51,7 +51,8 @@ SHARED = "events", "likelihoods"  # of a line: class -> value
 class Done:
     """A recording that is done. stamp: of its file; rate: Hz; events: of each class; seconds: that the work took on
     all processes, and those in the model. likelihoods: of each class the lowest, the highest and the second of that;
-    None where an earlier a2v did it, which kept none."""
+    None where an earlier a2v did it, which kept none. streams: stamp of the table with what was recorded beside it; ''
+    where it was heard without."""
 
     name: str
     path: str
@@ -63,6 +64,7 @@ class Done:
     seconds: float
     model_seconds: float
     likelihoods: dict[str, list[float]] | None = None
+    streams: str = ""
 
     @property
     def duration_s(self) -> float:

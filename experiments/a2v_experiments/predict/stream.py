@@ -10,12 +10,13 @@ N samples, T frames, C classes, D embedding.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from a2v_data.audio import AudioInfo
 from a2v_data.resampling import resampled_length
+from a2v_data.streams.folder import windows_of as streams_in
 from a2v_data.stretch import Read, stretch_blocks
 from a2v_model import Detector
 from numpy.typing import NDArray
@@ -30,11 +31,13 @@ Batch = tuple[int, NDArray[np.float32], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Sound:
-    """Where samples come from: `read(start, stop)` gives float32 blocks (N,) of `samples` at `rate` Hz."""
+    """Where samples come from: `read(start, stop)` gives float32 blocks (N,) of `samples` at `rate` Hz. streams: what
+    was recorded beside it, by name, on grids (M, C) of the rates at which the model hears them."""
 
     samples: int
     rate: int
     read: Read
+    streams: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @classmethod
     def of_waveform(cls, waveform_N: NDArray[np.float32], rate: int) -> Sound:
@@ -107,11 +110,23 @@ def piece_outputs(
     spent, model = spent or Spent(), model.for_rate(sound.rate)
     for index, waveform_BN, lengths_B in _batches(model, sound, windows, piece, batch):
         begun = time.perf_counter()
-        likelihood_BTC, features_BTD = window_outputs(model, waveform_BN, lengths_B, settings.precision, with_features)
+        streams = _streams(model, sound, windows, range(index, index + len(waveform_BN)))
+        likelihood_BTC, features_BTD = window_outputs(
+            model, waveform_BN, lengths_B, settings.precision, with_features, streams
+        )
         spent.model_s += time.perf_counter() - begun
         for row, likelihood_TC in enumerate(likelihood_BTC):
             features_TD = None if features_BTD is None else own_frames(windows, index + row, features_BTD[row])
             yield own_frames(windows, index + row, likelihood_TC), features_TD
+
+
+def _streams(model: Detector, sound: Sound, windows: Windows, numbers: range) -> dict[str, NDArray[np.float32]]:
+    """What was recorded beside windows (B, M, C), by name."""
+    wanted = {name: one for name, one in model.model_config.streams.items() if name in sound.streams}
+    if not wanted:
+        return {}
+    starts_s = [windows.start(number) / model.frame_rate for number in numbers]
+    return streams_in(wanted, [sound.streams] * len(numbers), starts_s, windows.size / model.frame_rate)
 
 
 def _batches(model: Detector, sound: Sound, windows: Windows, piece: tuple[int, int], batch: int) -> Iterator[Batch]:

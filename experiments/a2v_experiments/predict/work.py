@@ -13,6 +13,8 @@ import numpy as np
 from a2v_data.audio import AudioError, AudioInfo, read_blocks
 from a2v_data.scheduling import Advance
 from a2v_data.storage import replaced
+from a2v_data.streams.folder import RecordingTable
+from a2v_data.streams.tables import StreamError
 from a2v_model import Detector, load_model, threads
 from numpy.typing import NDArray
 
@@ -33,7 +35,7 @@ SOUGHT_EXACTLY = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 class PieceTask:
     """Windows `piece` of a recording. size: windows of all its pieces but the last; folder: where they are written;
     model: a detector's folder; settings: what the model makes of those chosen; plugins: digests of those of the model's
-    that may be run."""
+    that may be run; streams: the table with what was recorded beside it."""
 
     name: str
     path: Path
@@ -47,6 +49,7 @@ class PieceTask:
     choice: Choice
     seconds: float
     plugins: tuple[str, ...] = ()
+    streams: RecordingTable | None = None
 
     @property
     def likelihoods(self) -> Path:
@@ -127,7 +130,8 @@ def predict_piece(task: PieceTask, advance: Advance) -> PieceDone | AudioError |
         model = _detector(task.model, device, task.plugins)
         begun = time.perf_counter()
         read = partial(read_blocks, task.path, task.info, choice.channel)
-        sound = Sound(task.info.samples, task.info.rate, read)
+        beside = task.streams.grids(task.info.duration_s) if task.streams else {}
+        sound = Sound(task.info.samples, task.info.rate, read, beside)
         each_s = task.seconds / (task.piece[1] - task.piece[0])
         # More threads sum in another order: other last bits, also where a call has one piece left and does it itself.
         with threads(1), ExitStack() as stack:
@@ -157,6 +161,8 @@ def predict_piece(task: PieceTask, advance: Advance) -> PieceDone | AudioError |
         return spent
     except AudioError as error:
         return error
+    except StreamError as error:
+        return AudioError(f"cannot be heard with its streams: {error}")
     except RuntimeError as error:
         if type(error).__name__ == "OutOfMemoryError":
             raise UserError(f"the {device} device has too little memory; give a smaller --batch", FAILED) from None

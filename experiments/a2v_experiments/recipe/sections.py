@@ -13,16 +13,20 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, mod
 from .boxes import check_boxes
 from .corpora import are_several, check_corpora, with_corpora
 from .folds import CROSS, FoldsConfig, Share
+from .streams import check_streams, with_streams
 from .sweep import Positive, Section, SweepConfig, none_as_empty
 from .trainings import USUAL_TEMPERATURE, FinetuneStage, PretrainStage, left_out
 from .validating import with_validation
 
 
 class SyntheticConfig(Section):
-    """The synthetic corpus: length in minutes and the seed that it is made from."""
+    """The synthetic corpus: length in minutes and the seed that it is made from. accelerometer: with what one would
+    have recorded beside it, and digging that sounds as eating does (`data.streams`: {accelerometer: {columns: [x, y,
+    z], rate: 50}})."""
 
     minutes: float = Field(default=40, gt=0)
     seed: int = 0
+    accelerometer: bool = Field(default=False, exclude_if=lambda wanted: not wanted)
 
 
 class DataConfig(PackConfig):
@@ -151,7 +155,9 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _completed(cls, tree: Any) -> Any:
-        return with_corpora(with_validation(tree), DataConfig.model_fields.keys()) if isinstance(tree, dict) else tree
+        if not isinstance(tree, dict):
+            return tree
+        return with_streams(with_corpora(with_validation(tree), DataConfig.model_fields.keys()))
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Recipe:
@@ -178,6 +184,7 @@ class Recipe(Section):
             raise ValueError(
                 f"model.front_end.sample_rate ({model_rate} Hz) and {key}.sample_rate ({data_rate} Hz) must be equal"
             )
+        check_streams(key, data, self.model)
         front_end = self.model.front_end
         if data.keep_rates is not None and not (isinstance(front_end, EarConfig) and front_end.any_rate):
             raise ValueError(f"{key}.keep_rates: needs a model that hears any rate (model.front_end.any_rate: true)")

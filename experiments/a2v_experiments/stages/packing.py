@@ -17,7 +17,8 @@ from .specs import StageSpec
 
 def synthetic_folder(data: DataConfig, work: Path) -> Path:
     """Where the synthetic corpus is made."""
-    return work / f"synthetic-{data.synthetic.minutes:g}min-seed{data.synthetic.seed}"
+    beside = "-accelerometer" if data.synthetic.accelerometer else ""
+    return work / f"synthetic-{data.synthetic.minutes:g}min-seed{data.synthetic.seed}{beside}"
 
 
 def source_folder(data: DataConfig, work: Path) -> Path:
@@ -29,7 +30,8 @@ def source_folder(data: DataConfig, work: Path) -> Path:
 
         def make() -> None:
             with naming_full_disk(folder), bar("synthesising", 0, "segments") as shown:
-                synthesise(folder, data.synthetic.minutes, data.synthetic.seed, progress=advancing(shown))
+                made = data.synthetic
+                synthesise(folder, made.minutes, made.seed, advancing(shown), made.accelerometer)
 
         try:
             make()
@@ -55,7 +57,7 @@ def origin_of(data: DataConfig, work: Path, keep: bool = True) -> Origin:
     from a2v_data.sources import source_fingerprint
 
     source = source_folder(data, work)
-    mark = source_fingerprint(source, work / "content-hashes.json" if keep else None, data.annotations)
+    mark = source_fingerprint(source, work / "content-hashes.json" if keep else None, data.annotations, data.streams)
     return Origin(data.source, source, mark)
 
 

@@ -14,6 +14,7 @@ from a2v_data.coverage import Timeline
 from a2v_data.labelled import LabelledRule, LabelledSetting, rule_of
 from a2v_data.listing import duration_s, labelled_times, open_listing, weak_of
 from a2v_data.plan import FOCAL
+from a2v_data.streams.look import unnamed_streams
 from numpy.typing import NDArray
 
 from ..basics.errors import UserError
@@ -120,11 +121,12 @@ def read_facts(
             classes[listing.classes[number]] = ClassFacts(
                 len(chosen), len(np.unique(chosen["recording"])), _lengths(chosen)
             )
+    beside = [line] if (line := unnamed_streams(folder)) else []
     share = Timeline(listing).covered_s(events) / float(times_R.sum())
     name = folder.resolve().name
     return CorpusFacts(
         str(folder), name, tuple(recordings), classes, _lengths(events), share, tuple(listing.problems),
-        rule_of(listing.meta), tuple(told_about(listing)), annotations or AnnotationConfig(),
+        rule_of(listing.meta), (*told_about(listing), *beside), annotations or AnnotationConfig(),
         len(weak_of(listing)),
     )  # fmt: skip
 

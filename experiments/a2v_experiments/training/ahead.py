@@ -44,9 +44,12 @@ class Ahead(Generic[Made]):
 
 
 def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A value with its tensors changed, and those in its fields if it is a dataclass; all else stays as it is."""
+    """A value with its tensors changed, and those in its fields or values if it is a dataclass or a dictionary; all
+    else stays as it is."""
     if isinstance(value, Tensor):
         return change(value)
+    if isinstance(value, dict):
+        return {key: each_tensor(one, change) for key, one in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{one.name: each_tensor(getattr(value, one.name), change) for one in fields(value)})
     return value

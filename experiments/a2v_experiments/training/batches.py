@@ -5,7 +5,7 @@ Shapes: B segments, N samples, T frames, C classes, R recordings.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from a2v_data.bcl import Mixing
@@ -16,12 +16,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Heard:
-    """Segments (B, N) as they were read, how many samples of each are recording (B,), and by what each is multiplied
-    (B,) once it is normalised."""
+    """Segments (B, N) as they were read, how many samples of each are recording (B,), by what each is multiplied (B,)
+    once it is normalised, and what was recorded beside them (B, M, C), by name."""
 
     waveform: Tensor
     samples: Tensor
     gain: Tensor | None = None
+    streams: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..inference import heard_streams
 from ..store.names import ClassNames
 from .group import Group
 from .probe_recordings import ProbeSpec, covering
@@ -90,7 +91,9 @@ class Probe:
             # compiled blocks would be compiled again, for these shapes and without gradient
             with torch.compiler.set_stance("force_eager"), autocast(self.precision, model_device(model)):
                 layers = range(-self.spec.layers, 0)
-                x_TD = model.embed(waveform_1N[0, :length], rate, layers).mean(0)
+                found = heard_streams(model.model_config, corpus, window[None], self.spec.segment_s)
+                streams = {name: values[0] for name, values in found.items()}
+                x_TD = model.embed(waveform_1N[0, :length], rate, layers, streams).mean(0)
             frames = min(len(x_TD), -(-int(length) // front_end.stride))
             target_TC = torch.from_numpy(corpus.targets(window[None], front_end.frame_rate, frames)[0])
             known_T = ~target_TC.isnan().any(-1)

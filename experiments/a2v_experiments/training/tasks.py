@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from a2v_data.augment import Augmenter
-from a2v_data.bcl import draw, mix
+from a2v_data.bcl import draw, mix, mixed_streams
 from a2v_data.corpus import Corpus
 from a2v_data.registry import augmented
 from a2v_data.sampling import SamplingConfig
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
-from ..inference import front_end_for
+from ..inference import front_end_for, heard_streams
 from ..recipe.trainings import FinetuneStage, LoopConfig, PretrainStage
 from ..recipe.validating import ValidationConfig
 from .ahead import on_device
@@ -155,6 +155,10 @@ class _TaskBase:
         segments = self.sampler.draw(update, micro)
         return segments, *self.corpus.waveforms(segments, self.samples)
 
+    def streams(self, segments: NDArray[np.void]) -> dict[str, NDArray[np.float32]]:
+        """What was recorded beside segments and the model hears (B, M, C), by name."""
+        return heard_streams(self.spec.model, self.corpus, segments, self.segment_s)
+
     def normalised(self, heard: Heard) -> Tensor:
         """Waveforms (B, N), each normalised over its recording, at their levels."""
         waveform_BN = normalise(heard.waveform, heard.samples)
@@ -184,24 +188,29 @@ class PretrainTask(_TaskBase):
         """The model that training begins with."""
         assert spec.pretrain is not None
         torch.manual_seed(spec.pretrain.seed)
-        return Pretrainer(spec.model, part(spec.pretrain, PretrainConfig))
+        model = Pretrainer(spec.model, part(spec.pretrain, PretrainConfig))
+        if model.student.streams is not None:
+            model.student.streams.set_statistics(_stream_statistics(spec))
+        return model
 
     def begin_update(self, update: int) -> None:
         """Nothing changes between updates but the teacher."""
 
     def prepare(self, update: int, micro: int, generator: torch.Generator) -> PretrainBatch:
         """What `step` hears and hides, on the CPU: a pure function of the seed, the update and the micro-batch."""
-        _, read_BN, samples_B = self.read(update, micro)
-        heard = Heard(torch.from_numpy(read_BN), torch.from_numpy(samples_B))
+        segments, read_BN, samples_B = self.read(update, micro)
+        streams = _tensors(self.streams(segments))
+        heard = Heard(torch.from_numpy(read_BN), torch.from_numpy(samples_B), streams=streams)
         mixing = draw(len(read_BN), self.config.bcl, generator) if self.config.bcl else None
         return PretrainBatch(heard, mixing, self.model.draw(len(read_BN), self.samples, generator))
 
     def step(self, update: int, micro: int, generator: torch.Generator, batch: PretrainBatch | None = None) -> Step:
         batch = on_device(batch or self.prepare(update, micro, generator), self.device)
-        waveform_BN = self.normalised(batch.heard)
+        waveform_BN, streams = self.normalised(batch.heard), batch.heard.streams
         if self.config.bcl and batch.mixing is not None:
             waveform_BN, _ = mix(waveform_BN, None, self.corpus.sample_rate, self.config.bcl, batch.mixing)
-        out = self.model(waveform_BN, generator, masks=batch.masks)
+            streams = mixed_streams(streams, batch.mixing)
+        out = self.model(waveform_BN, generator, masks=batch.masks, streams=streams)
         frames = float(out.masked_frames)
         sums = {
             "target_variance": out.target_variance.double() * frames,
@@ -240,7 +249,9 @@ class FinetuneTask(_TaskBase):
         self.augmenter: Augmenter | None = None
         if self.config.augment is not None and self.strong_segments:
             power = (self.config.sampling or SamplingConfig()).class_power
-            self.augmenter = Augmenter(self.part, spec.model.front_end.stride, self.config.augment, power)
+            heard = self.corpus.streams if spec.model.streams else {}
+            configs = {name: stream.config for name, stream in heard.items()}
+            self.augmenter = Augmenter(self.part, spec.model.front_end.stride, self.config.augment, power, configs)
 
     @staticmethod
     def new_model(spec: TrainingSpec) -> Detector:
@@ -248,6 +259,8 @@ class FinetuneTask(_TaskBase):
         assert spec.finetune is not None
         torch.manual_seed(spec.finetune.seed)
         model = Detector(spec.model, part(spec.finetune, FinetuneConfig), spec.classes)
+        if model.backbone.streams is not None:
+            model.backbone.streams.set_statistics(_stream_statistics(spec))
         if spec.backbone:
             start = load_model(spec.backbone, spec.allow_plugins)
             model.load_backbone(start.state_dict())
@@ -297,16 +310,17 @@ class FinetuneTask(_TaskBase):
         if self.config.head == "boxes":
             target_BTC = box_targets(self.corpus, segments, self.spec.model.front_end.frame_rate, target_BTC)
         gain_B: Tensor | None = None
+        streams = self.streams(segments)
         if self.augmenter is not None:
             rng = np.random.default_rng([self.config.seed, 3, update, micro])
-            read_BN, target_BTC = self.augmenter(read_BN, samples_B, target_BTC, rng)
+            read_BN, target_BTC = self.augmenter(read_BN, samples_B, target_BTC, rng, streams)
             gain_B = torch.from_numpy(self.augmenter.gains(len(segments), rng))
         if self.config.augmentations:  # with chance of their own, so that they change nothing else
             read_BN, target_BTC = augmented(
                 self.config.augmentations, read_BN, samples_B, target_BTC, self.spec.model.front_end.stride,
                 self.corpus.sample_rate, (self.config.seed, 9, update, micro),
             )  # fmt: skip
-        heard = Heard(torch.from_numpy(read_BN), torch.from_numpy(samples_B), gain_B)
+        heard = Heard(torch.from_numpy(read_BN), torch.from_numpy(samples_B), gain_B, _tensors(streams))
         return heard, torch.from_numpy(target_BTC)
 
     def weak_examples(self, bags: Bags, update: int, micro: int) -> Heard:
@@ -318,7 +332,8 @@ class FinetuneTask(_TaskBase):
             largest = self.config.augment.gain_db
             gain_R = 10 ** (rng.uniform(-largest, largest, len(bags.presence)) / 20)
             gain_B = torch.from_numpy(gain_R[bags.recording].astype(np.float32))
-        return Heard(torch.from_numpy(read_BN), torch.from_numpy(samples_B), gain_B)
+        streams = _tensors(self.streams(bags.segments))
+        return Heard(torch.from_numpy(read_BN), torch.from_numpy(samples_B), gain_B, streams)
 
     def prepare(self, update: int, micro: int, generator: torch.Generator) -> FinetuneBatch:
         """What `step` hears, on the CPU: a pure function of the seed, the update and the micro-batch."""
@@ -358,26 +373,31 @@ class FinetuneTask(_TaskBase):
         )
         return Step(total, frames, {})
 
-    def _logits(self, waveform_BN: Tensor, lengths_B: NDArray[np.int64] | None, generator: torch.Generator) -> Tensor:
-        logits_BTC: Tensor = self.model(
-            waveform_BN, generator, lengths=None if lengths_B is None else torch.from_numpy(lengths_B)
-        )
+    def _logits(
+        self,
+        waveform_BN: Tensor,
+        lengths_B: NDArray[np.int64] | None,
+        generator: torch.Generator,
+        streams: dict[str, Tensor],
+    ) -> Tensor:
+        lengths = None if lengths_B is None else torch.from_numpy(lengths_B)
+        logits_BTC: Tensor = self.model(waveform_BN, generator, lengths=lengths, streams=streams)
         return logits_BTC
 
     def _weak_step(self, batch: WeakBatch, generator: torch.Generator) -> Step:
         """Counts as many frames as its segments' worth would have, which its recordings share alike."""
-        logits_BTC = self._logits(self.normalised(batch.heard), batch.lengths, generator)
+        logits_BTC = self._logits(self.normalised(batch.heard), batch.lengths, generator, batch.heard.streams)
         loss_R = self.model.presence_loss(logits_BTC, batch.counted, batch.recording, batch.presence)
         frames = self.weak_segments * self.frames
         return Step(self.config.weak.weight * frames * loss_R.mean(), float(frames), {})
 
     def _labelled_step(self, batch: LabelledBatch, generator: torch.Generator) -> Step:
-        waveform_BN, targets_BTC = self.normalised(batch.heard), batch.targets
+        waveform_BN, targets_BTC, streams = self.normalised(batch.heard), batch.targets, batch.heard.streams
         if self.config.bcl and batch.mixing is not None:
             waveform_BN, mixed = mix(waveform_BN, targets_BTC, self.corpus.sample_rate, self.config.bcl, batch.mixing)
             assert mixed is not None
-            targets_BTC = mixed
-        logits_BTC = self._logits(waveform_BN, batch.lengths, generator)
+            targets_BTC, streams = mixed, mixed_streams(streams, batch.mixing)
+        logits_BTC = self._logits(waveform_BN, batch.lengths, generator, streams)
         loss_sum, frames = self.model.loss(logits_BTC, targets_BTC, batch.valid)
         return Step(loss_sum, frames.double(), {})
 
@@ -388,6 +408,24 @@ class FinetuneTask(_TaskBase):
 def part(config: BaseModel, kind: type[Part]) -> Part:
     """The fields of `config` that make up one of its bases, as that base."""
     return kind.model_validate(config.model_dump(include=set(kind.model_fields)))
+
+
+def _tensors(streams: dict[str, NDArray[np.float32]]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(values) for name, values in streams.items()}
+
+
+def _stream_statistics(spec: TrainingSpec) -> dict[str, tuple[list[float], list[float]]]:
+    """Means and deviations of the streams' values, by name, over the recordings to train on: of several corpora those
+    of the first that has the stream."""
+    heard = spec.corpora or (HeardCorpus(corpus=spec.corpus, recordings=spec.recordings, share=0),)
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for one in heard:
+        corpus = Corpus.open(one.corpus)
+        recordings = corpus.indices(one.recordings)
+        for name in spec.model.streams.keys() & corpus.streams.keys() - found.keys():
+            if (statistics := corpus.streams[name].statistics(recordings)) is not None:
+                found[name] = statistics
+    return found
 
 
 def build_task(spec: TrainingSpec, device: torch.device) -> Any:

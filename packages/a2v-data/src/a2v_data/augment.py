@@ -1,11 +1,13 @@
 """Waveform augmentation for finetuning: events pasted into segments, backgrounds added, levels changed.
 
 Pure functions of waveforms, frame targets, a `TrainingPart` (the only recordings that anything is taken from), a
-configuration and a Generator. Legend: B segments, N samples, T frames, C classes.
+configuration and a Generator. Where a label comes from elsewhere, so does what was recorded beside its sound (streams),
+for as long as it lasts. Legend: B segments, N samples, T frames, C classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -16,6 +18,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from a2v_data.corpus import mark_events
 from a2v_data.sampling import Probability, SamplingConfig, draw_segments
+from a2v_data.streams.config import StreamConfig
+from a2v_data.streams.grid import window
 from a2v_data.training_part import LEAST_GAP_S, Floats, TrainingPart
 
 AROUND_S = 0.25  # on either side of a pasted event: the background that its level is set against
@@ -87,29 +91,69 @@ class Place:
     silent: bool
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What a segment has from elsewhere: `length` samples from `start` of a recording of the part on, at `at` of the
+    segment."""
+
+    recording: int
+    start: int
+    length: int
+    at: int
+
+
 class Augmenter:
     """Augments micro-batches with what the training recordings hold, and nothing else.
 
     part: the recordings to train on; frame_samples: samples of a frame; class_power: as in `SamplingConfig`, for
-    pasted events.
+    pasted events; streams: those that are heard.
     """
 
-    def __init__(self, part: TrainingPart, frame_samples: int, config: AugmentConfig, class_power: float = 0.5) -> None:
+    def __init__(
+        self,
+        part: TrainingPart,
+        frame_samples: int,
+        config: AugmentConfig,
+        class_power: float = 0.5,
+        streams: Mapping[str, StreamConfig] | None = None,
+    ) -> None:
         self.part, self.frame, self.config, self.class_power = part, frame_samples, config, class_power
+        self.streams = streams or {}
 
     def __call__(
-        self, waveform_BN: Floats, lengths_B: NDArray[np.int64], targets_BTC: Floats, rng: Generator
+        self,
+        waveform_BN: Floats,
+        lengths_B: NDArray[np.int64],
+        targets_BTC: Floats,
+        rng: Generator,
+        streams: Mapping[str, Floats] | None = None,
     ) -> tuple[Floats, Floats]:
         """Waveforms, not yet normalised, and targets with backgrounds and pasted events; the given ones stay as they
-        are. lengths_B: samples of each segment that are recording; what follows is padding and stays 0."""
+        are. lengths_B: samples of each segment that are recording; what follows is padding and stays 0. streams: of
+        these segments (B, M, C) by name, which are changed in place."""
         waveform_BN, targets_BTC = waveform_BN.copy(), targets_BTC.copy()
         for row, length in enumerate(lengths_B):
             segment_N, target_TC = waveform_BN[row, :length], targets_BTC[row, : -(-int(length) // self.frame)]
+            taken: list[Taken] = []
             if self.config.background:
-                add_background(segment_N, target_TC, self.part, self.frame, self.config.background, rng)
+                taken += add_background(segment_N, target_TC, self.part, self.frame, self.config.background, rng)
             if self.config.paste:
-                paste(segment_N, target_TC, self.part, self.frame, self.config.paste, self.class_power, rng)
+                taken += paste(segment_N, target_TC, self.part, self.frame, self.config.paste, self.class_power, rng)
+            for one in taken:
+                self._take_streams({name: values[row] for name, values in (streams or {}).items()}, one)
         return waveform_BN, targets_BTC
+
+    def _take_streams(self, streams: Mapping[str, Floats], taken: Taken) -> None:
+        """Replace what the segment's streams (M, C) have for as long as something lasts that came from elsewhere."""
+        rate, grids = self.part.sample_rate, self.part.streams(taken.recording)
+        for name, values_MC in streams.items():
+            own = self.streams[name].rate
+            first = max(0, round(taken.at / rate * own))
+            last = min(len(values_MC), max(first + 1, round((taken.at + taken.length) / rate * own)))
+            if first < last:
+                start_s = (taken.start - taken.at) / rate + first / own
+                lacking = np.full((last - first, values_MC.shape[1]), np.nan, np.float32)
+                values_MC[first:last] = window(grids[name], own, start_s, last - first) if name in grids else lacking
 
     def gains(self, segments: int, rng: Generator) -> Floats:
         """Factors (B,) for normalised waveforms, within +-gain_db."""
@@ -118,16 +162,26 @@ class Augmenter:
 
 def add_background(
     waveform_N: Floats, target_TC: Floats, part: TrainingPart, frame: int, config: BackgroundConfig, rng: Generator
-) -> None:
-    """Add another stretch of the part, and its labels where it is loud enough, in place."""
+) -> list[Taken]:
+    """Add another stretch of the part, and its labels where it is loud enough, in place; returns those events."""
     if rng.random() >= config.probability:
-        return
+        return []
     segment = draw_segments(part, len(waveform_N), frame, 1, SamplingConfig(event_share=0), rng)
     gain_db = rng.uniform(*config.gain_db)
     added_N, added_TC = part.read(segment[0], len(waveform_N), part.sample_rate / frame, len(target_TC))
     waveform_N[: len(added_N)] += added_N * np.float32(10 ** (gain_db / 20))
-    if gain_db > LABELLED_ABOVE_DB:
-        np.maximum(target_TC, added_TC, out=target_TC)
+    if gain_db <= LABELLED_ABOVE_DB:
+        return []
+    np.maximum(target_TC, added_TC, out=target_TC)
+    recording, begin, end = part.place(segment[0], len(added_N))
+    events = part.events
+    of_recording = slice(*np.searchsorted(events.recording, [recording, recording + 1]))
+    spans = zip(events.start[of_recording].tolist(), events.end[of_recording].tolist(), strict=True)
+    return [
+        Taken(recording, max(start, begin), min(stop, end) - max(start, begin), max(start, begin) - begin)
+        for start, stop in spans
+        if start < end and stop > begin
+    ]
 
 
 def paste(
@@ -138,14 +192,15 @@ def paste(
     config: PasteConfig,
     class_power: float,
     rng: Generator,
-) -> None:
-    """Paste some snippets into the samples and targets of one segment, in place, each anywhere in it.
+) -> list[Taken]:
+    """Paste some snippets into the samples and targets of one segment, in place, each anywhere in it; returns them.
 
     A snippet that cannot be heard at the wanted level (digital silence, or a gain above 30 that leaves it below the
     least of snr_db) is left out, with its label.
     """
+    taken: list[Taken] = []
     if rng.random() >= config.probability:
-        return
+        return taken
     for _ in range(int(rng.integers(1, config.most + 1))):
         place = draw_place(part, len(waveform_N), config, class_power, rng)
         if place is None:
@@ -159,8 +214,10 @@ def paste(
         first = at - (place.start - place.first)
         cut_N = snippet_N[max(-first, 0) : len(waveform_N) - first]
         waveform_N[max(first, 0) : max(first, 0) + len(cut_N)] += np.float32(gain) * cut_N
+        taken.append(Taken(place.recording, place.start, place.end - place.start, at))
         if not place.silent:
             mark_pasted(target_TC, part, place, at, frame)
+    return taken
 
 
 def draw_place(

@@ -121,6 +121,21 @@ def mix(
     return mixed_BN, ratio_B11 * targets_BTC + (1 - ratio_B11) * targets_BTC[partner_B]
 
 
+def mixed_streams(streams: dict[str, Tensor], mixing: Mixing) -> dict[str, Tensor]:
+    """What was recorded beside mixed segments (B, M, C), by name, mixed by the same ratios as their targets; NaN where
+    either has none."""
+
+    def mixed(values_BMC: Tensor) -> Tensor:
+        device = values_BMC.device
+        ratio_B = mixing.ratio.to(device, non_blocking=True).expand(len(values_BMC))
+        ratio_B = torch.where(mixing.selected.to(device, non_blocking=True), ratio_B, torch.ones_like(ratio_B))
+        partner_BMC = values_BMC[mixing.partner.to(device, non_blocking=True)]
+        both_BMC = ratio_B[:, None, None] * values_BMC + (1 - ratio_B[:, None, None]) * partner_BMC
+        return torch.where((ratio_B < 1)[:, None, None], both_BMC, values_BMC)
+
+    return {name: mixed(values_BMC) for name, values_BMC in streams.items()}
+
+
 def _amplitude_weight(gain_B: Tensor, partner_gain_B: Tensor, ratio_B: Tensor) -> Tensor:
     """Weight p of the first signal: the louder signal is turned down, so that r is what is heard."""
     louder_B = torch.exp((gain_B - partner_gain_B) * (math.log(10) / 20))

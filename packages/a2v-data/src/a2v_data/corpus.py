@@ -8,6 +8,7 @@ Contract. A corpus is a folder of three or four files, written aside and renamed
 - `events.npy`: structured array EVENT_DTYPE, sorted by recording, then onset; no Python objects.
 - `unsure.npy`: the same for time of which nobody knows what calls there (`regions.py`), with its numbers below 0 as
   classes. Only where there is some; the format version is then 2, so that no older reader takes it for silence.
+- `stream-NAME.f32`: what was recorded beside sound (`streams/packed.py`), where `corpus.json` has `streams`.
 Nothing writes into a corpus after it was renamed into place.
 
 Legend: B segments, N samples, T frames, C classes.
@@ -15,7 +16,7 @@ Legend: B segments, N samples, T frames, C classes.
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -26,6 +27,8 @@ import numpy as np
 
 from a2v_data.intervals import IGNORED
 from a2v_data.storage import BLOCK_BYTES, file_digest
+from a2v_data.streams.folder import windows_of
+from a2v_data.streams.packed import PackedStream
 
 FORMAT_VERSION, UNSURE_VERSION, RATES_VERSION = 1, 2, 3
 EVENT_DTYPE = np.dtype([("recording", "<i4"), ("class", "<i2"), ("onset_s", "<f8"), ("offset_s", "<f8")])
@@ -269,6 +272,25 @@ class Corpus:
             lengths_B[row] = valid
         return waveform_BN, lengths_B
 
+    @cached_property
+    def streams(self) -> Mapping[str, PackedStream]:
+        """What was recorded beside sound, by name. Raises `ValueError` where a file is missing or damaged."""
+        durations_s = [self.duration_s(number) for number in range(len(self.recordings))]
+        described: dict[str, Any] = self.meta.get("streams", {})
+        return {name: PackedStream.open(self.folder, name, one, durations_s) for name, one in described.items()}
+
+    def stream_grids(self, recording: int) -> dict[str, np.ndarray]:
+        """The streams of one recording on their grids (M, C), by name."""
+        return {name: stream.grid(recording) for name, stream in self.streams.items()}
+
+    def stream_windows(self, segments: np.ndarray, seconds: float) -> dict[str, np.ndarray]:
+        """The streams of segments of so many seconds, float32 (B, M, C) by name, M values at each stream's own rate;
+        NaN where it is not there."""
+        numbers = [int(number) for number in segments["recording"]]
+        starts_s = (segments["start"] / self.rates[segments["recording"]]).tolist()
+        configs = {name: stream.config for name, stream in self.streams.items()}
+        return windows_of(configs, [self.stream_grids(number) for number in numbers], starts_s, seconds)
+
     def targets(self, segments: np.ndarray, frame_rate: float, frames: int) -> np.ndarray:
         """Frame targets, float32 (B, T, C), 0 or 1, at `frame_rate` Hz; NaN where a target is not known.
 
@@ -398,10 +420,11 @@ class CorpusWriter:
         events: np.ndarray,
         unsure: np.ndarray | None = None,
         rates: Sequence[int] | None = None,
+        checksums: Mapping[str, str] | None = None,
         **described: Any,
     ) -> None:
         """Write events, unsure time and description; `described` (JSON values) is kept beside the fixed fields. rates:
-        Hz of each recording, where they kept their own."""
+        Hz of each recording, where they kept their own. checksums: of files that others wrote."""
         _sync_and_close(self._audio)
         tables = {EVENTS: events}
         if unsure is not None and len(unsure):
@@ -419,7 +442,7 @@ class CorpusWriter:
             "sample_rate": self._sample_rate,
             "classes": self._classes,
             "events": len(events),
-            "checksums": {name: file_digest(self._folder / name) for name in (AUDIO, *tables)},
+            "checksums": {name: file_digest(self._folder / name) for name in (AUDIO, *tables)} | dict(checksums or {}),
             **described,
             **({} if rates is None else {"rates": list(rates)}),
             "recording_columns": columns,

@@ -26,6 +26,10 @@ from a2v_data.resampling import resampled_length
 from a2v_data.scheduling import Advance, Crash, Run, in_this_process
 from a2v_data.sources import Source
 from a2v_data.storage import refuse_existing, require_free_space, written_aside
+from a2v_data.streams.config import NAME as STREAM_NAME
+from a2v_data.streams.config import StreamConfig
+from a2v_data.streams.folder import StreamFolder
+from a2v_data.streams.packed import StreamWriter
 
 Event = tuple[int, float, float]  # class, onset and offset in seconds
 
@@ -38,7 +42,8 @@ class PackConfig(RecordingConfig):
     that sound at once are merged into one, as frames cannot tell them apart, or kept, for a detector that can
     (`finetune.head: boxes`) and for scores that count each. keep_rates: recordings of lower rates than `sample_rate`
     keep theirs, to a whole number of samples in each of so many frames a second (of 100, 22 050 Hz become 22 000), for
-    a model that hears any rate; None: all have `sample_rate`.
+    a model that hears any rate; None: all have `sample_rate`. streams: what was recorded beside sound, by name
+    (`streams/`), such as {accelerometer: {columns: [x, y, z], rate: 50}}.
     """
 
     classes: list[str] | None = None
@@ -47,6 +52,9 @@ class PackConfig(RecordingConfig):
     overlaps: Literal["merge", "keep"] = Field(default="merge", exclude_if=lambda how: how == "merge")
     keep_rates: Annotated[float, Field(gt=0, le=1000)] | None = Field(
         default=None, exclude_if=lambda rate: rate is None
+    )
+    streams: dict[Annotated[str, Field(pattern=STREAM_NAME)], StreamConfig] = Field(
+        default={}, exclude_if=lambda streams: not streams
     )
 
     @model_validator(mode="after")
@@ -89,19 +97,21 @@ def pack(
 
     Recordings that cannot be used are left out and listed, one line each, in `Corpus.problems`; other things
     worth knowing are in `Corpus.notices`. Raises `AnnotationError` for what is wrong in the annotations and belongs to
-    no recording, or with `strict` for any wrong annotation; `ValueError` where source, audio or annotations are
-    missing, no recording is good, the disk is too full, or `out` exists.
+    no recording, or with `strict` for any wrong annotation; `ValueError` where source, audio, annotations or streams
+    are missing, a table of streams is wrong, no recording is good, the disk is too full, or `out` exists.
     """
     out = Path(out)
     refuse_existing(out)
     plan = make_plan(source, config, strict)
     classes, events, notices = planned_events(plan, config)
+    beside = _stream_folder(plan, config)
     with written_aside(out) as folder:
         writer = CorpusWriter(folder, plan.sample_rate, classes)
         try:
             tasks = _tasks(plan, writer.audio_path, config.keep_rates)
             require_free_space(out, 2 * sum(task.samples for task in tasks) + 10_000_000)
-            _write(plan, tasks, events, writer, config, notices, run, progress)
+            streams = _write_streams(folder, beside, tasks)
+            _write(plan, tasks, events, writer, streams, config, notices, run, progress)
         finally:
             writer.close()
     return Corpus.open(out)
@@ -188,9 +198,44 @@ def _tasks(plan: Plan, audio: Path, keep_rates: float | None) -> list[_Task]:
     return tasks
 
 
+def _stream_folder(plan: Plan, config: PackConfig) -> StreamFolder | None:
+    source = plan.source
+    if not config.streams:
+        return None
+    return StreamFolder.find(source.folder, source.audio_folder, list(plan.recordings), config.streams)
+
+
+def _write_streams(folder: Path, found: StreamFolder | None, tasks: list[_Task]) -> StreamWriter | None:
+    """Before any sound is converted, so that a table that is wrong is told at once."""
+    if found is None:
+        return None
+    writer = StreamWriter(folder, found.streams)
+    try:
+        for task in tasks:
+            table, duration_s = found.of(task.recording.name), task.samples / task.sample_rate
+            writer.add(table.grids(duration_s) if table else {}, duration_s)
+    finally:
+        writer.close()
+    for task, there in zip(tasks, writer.there, strict=True):
+        if not there and (table := found.of(task.recording.name)):
+            writer.notices.append(
+                f"{table.shown}: has no value within the {task.samples / task.sample_rate:g} s of"
+                f" {task.recording.name}; its times must be seconds from the recording's start"
+            )
+    writer.notices += [f"{name}: is named like no recording, and not read" for name in found.unused]
+    return writer
+
+
+def _stream_notices(streams: StreamWriter) -> list[str]:
+    total = len(streams.there)
+    counts = {name: sum(name in there for there in streams.there) for name in streams.streams}
+    told = [f"streams.{name}: {count} of {total} recordings have it" for name, count in counts.items() if count < total]
+    return [*streams.notices, *told]
+
+
 def _write(
-    plan: Plan, tasks: list[_Task], events: dict[str, list[Event]], writer: CorpusWriter, config: PackConfig,
-    notices: list[str], run: Run, progress: Progress | None,
+    plan: Plan, tasks: list[_Task], events: dict[str, list[Event]], writer: CorpusWriter,
+    streams: StreamWriter | None, config: PackConfig, notices: list[str], run: Run, progress: Progress | None,
 ) -> None:  # fmt: skip
     left_out = dict(plan.left_out)
     packed: dict[int, Recording] = {}
@@ -221,10 +266,14 @@ def _write(
     good = {recording.name for recording in writer.recordings}
     weak = {name: labels for name, labels in planned_weak(plan, config).items() if name in good}
     written = written_labels(plan, config)
+    described = streams.finish(sorted(packed)) if streams else {}
+    notices += _stream_notices(streams) if streams else []
     writer.finish(
         np.array(rows, EVENT_DTYPE),
         unsure_rows(plan, [recording.name for recording in writer.recordings]),
         None if config.keep_rates is None else [rates[number] for number in sorted(packed)],
+        streams.checksums() if streams else None,
+        **({"streams": described} if described else {}),
         source={
             "folder": os.path.abspath(plan.source.folder),
             "audio_folder": plan.original_audio_folder,

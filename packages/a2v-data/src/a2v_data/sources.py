@@ -6,7 +6,7 @@ All forms end in one `Source`: the recordings by name, and annotations that name
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,6 +31,8 @@ from a2v_data.meerkat import (
 from a2v_data.recording_names import RecordingNames, left_out_names, recording_names
 from a2v_data.regions import marked_regions, read_regions, region_tables
 from a2v_data.storage import BLOCK_BYTES, write_text_aside
+from a2v_data.streams.config import StreamConfig
+from a2v_data.streams.folder import StreamFolder
 from a2v_data.table_files import (
     ANNOTATION_FILE,
     ANNOTATION_FOLDER,
@@ -285,8 +287,13 @@ def _read_meerkat(source: Source) -> AnnotationReport:
     return report
 
 
-def source_fingerprint(source: Path, cache: Path | None = None, annotations: AnnotationConfig | None = None) -> str:
-    """Hex SHA-256 over the names and contents of every file that `prepare` reads from `source`.
+def source_fingerprint(
+    source: Path,
+    cache: Path | None = None,
+    annotations: AnnotationConfig | None = None,
+    streams: Mapping[str, StreamConfig] | None = None,
+) -> str:
+    """Hex SHA-256 over the names and contents of every file that `pack` reads from `source`, tables of `streams` too.
 
     Contents are hashed once: `cache`, a JSON file, remembers a file's hash for as long as its path, size and
     modification time (ns) stay the same. A damaged cache is ignored. Raises `ValueError` as `open_source`
@@ -295,6 +302,8 @@ def source_fingerprint(source: Path, cache: Path | None = None, annotations: Ann
     opened = open_source(Path(source), annotations)
     known = _read_cache(cache)
     paths = opened.read_files()
+    if streams:
+        paths += StreamFolder.find(opened.folder, opened.audio_folder, opened.names, streams).files
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         entries = list(pool.map(lambda path: _hash_entry(path, known), paths))
     total = hashlib.sha256()

@@ -5,6 +5,7 @@ Contract. The folder is built aside and renamed: it is complete or not there.
   recorder, one place) and segment in it.
 - `lbl/NAME.h5`: labels (`meerkat.py`), empty where nothing happens.
 - `manifest/pretrain.tsv`: all segments.
+- `streams/NAME.csv`, where it is asked for: an accelerometer's x, y and z, in g, at 50 Hz (`synth_accelerometer.py`).
 - `synth.json`: seed, size, version. `README.txt`: what this is not.
 
 How much of each class: events per hour are those of MeerKAT's labelled data (paper, table of sample sizes),
@@ -25,6 +26,7 @@ from numpy.random import Generator
 from a2v_data import synth_calls
 from a2v_data.meerkat import SYNTHETIC_META, write_labels
 from a2v_data.storage import require_free_space, written_aside
+from a2v_data.synth_accelerometer import COLUMNS, RATE, Stretch, acceleration
 from a2v_data.synth_calls import SAMPLE_RATE, SIGNATURES, VOCALISATIONS, Individual
 
 VERSION = 1
@@ -56,8 +58,16 @@ class _Event:
     caller: int
 
 
-def synthesise(out: Path, minutes: float, seed: int, progress: Callable[[int, int], None] | None = None) -> Path:
+def synthesise(
+    out: Path,
+    minutes: float,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    accelerometer: bool = False,
+) -> Path:
     """Write `minutes` of synthetic recordings to `out`, the same for the same seed and size; returns `out`.
+    accelerometer: with what one would have recorded beside them, and with digging that sounds as eating does: nothing
+    else tells the two apart.
 
     A corpus of the same seed and size that is already there is kept as it is. `progress(done, total)` counts
     segments. Raises `ValueError` where `out` holds something else, the disk is too full, or `minutes` is too
@@ -68,7 +78,7 @@ def synthesise(out: Path, minutes: float, seed: int, progress: Callable[[int, in
     if segments < 1 or seed < 0:
         raise ValueError(f"minutes: {minutes}, seed: {seed}; at least one segment of 10 s, and a seed of 0 or more")
     state = {"synthetic": True, "version": VERSION, "seed": seed, "segments": segments}
-    text = json.dumps(state) + "\n"
+    text = json.dumps(state | ({"accelerometer": True} if accelerometer else {})) + "\n"
     if (out / STATE).is_file() and (out / STATE).read_text(encoding="utf-8", errors="replace") == text:
         return out
     require_free_space(out, segments * (SEGMENT_SAMPLES * 2 + 16_384))
@@ -78,7 +88,13 @@ def synthesise(out: Path, minutes: float, seed: int, progress: Callable[[int, in
             (folder / name).mkdir()
         names = [f"r{n // SEGMENTS_PER_RECORDING:04d}_s{n % SEGMENTS_PER_RECORDING}" for n in range(segments)]
         for number, (name, events) in enumerate(zip(names, plan, strict=True)):
-            _write_segment(folder, name, events, _render(number, seed, events))
+            sound_N, digging = _render(number, seed, events)
+            if accelerometer:
+                digging += _add_like_eating(sound_N, np.random.default_rng([seed, number, 5]))
+            sound_N = np.clip(NEAR_RMS * sound_N, -1, 32767 / 32768).astype(np.float32)
+            _write_segment(folder, name, events, sound_N)
+            if accelerometer:
+                _write_acceleration(folder, name, events, digging, np.random.default_rng([seed, number, 4]))
             if progress:
                 progress(number + 1, segments)
         rows = "".join(f"{name}.wav\t{SEGMENT_SAMPLES}\n" for name in names)
@@ -94,6 +110,17 @@ def _write_segment(folder: Path, name: str, events: list[_Event], audio_N: np.nd
     soundfile.write(folder / "wav" / f"{name}.wav", audio_N, SAMPLE_RATE, subtype="PCM_16")
     labels = [(event.label, event.start, event.end, event.focal) for event in events]
     write_labels(folder / "lbl" / f"{name}.h5", labels, SAMPLE_RATE)
+
+
+def _write_acceleration(folder: Path, name: str, events: list[_Event], digging: list[Stretch], rng: Generator) -> None:
+    eating = [(event.start / SAMPLE_RATE, event.end / SAMPLE_RATE) for event in events if event.label == "eating"]
+    values = acceleration(SEGMENT_S, eating, digging, rng)
+    rows = (
+        f"{(number + 0.5) / RATE:.2f}," + ",".join(f"{value:.4f}" for value in row) for number, row in enumerate(values)
+    )
+    (folder / "streams").mkdir(exist_ok=True)
+    text = "\n".join([",".join(("time_s", *COLUMNS)), *rows]) + "\n"
+    (folder / "streams" / f"{name}.csv").write_text(text, encoding="utf-8")
 
 
 def _plan(segments: int, seed: int) -> list[list[_Event]]:
@@ -143,14 +170,13 @@ def _animals(seed: int) -> list[Individual]:
     return [synth_calls.draw_individual(rng) for _ in range(INDIVIDUALS)]
 
 
-def _render(segment: int, seed: int, events: list[_Event]) -> np.ndarray:
-    """The sound of one segment, float32 (N,), full scale 1."""
+def _render(segment: int, seed: int, events: list[_Event]) -> tuple[np.ndarray, list[Stretch]]:
+    """The sound of one segment (N,), near calls with an RMS of about 1, and when somebody digs in it."""
     rng = np.random.default_rng([seed, segment, 2])
     place = np.random.default_rng([seed, segment // SEGMENTS_PER_RECORDING, 3])
     animals = _animals(seed)
     sound_N = _level_db(place.normal(-22, 3)) * synth_calls.background(SEGMENT_SAMPLES, rng)
-    if place.random() < 0.7:
-        _add_foraging(sound_N, rng)
+    digging = _add_foraging(sound_N, rng) if place.random() < 0.7 else []
     for event in events:
         call_N = synth_calls.event_sound(event.label, event.end - event.start, animals[event.caller], rng)
         if event.focal or event.label in ("eating", "beep", "synch"):
@@ -158,19 +184,33 @@ def _render(segment: int, seed: int, events: list[_Event]) -> np.ndarray:
         else:
             call_N, level = synth_calls.far_away(call_N, rng), rng.normal(-11, 3)
         _add(sound_N, call_N * _level_db(level), event.start)
-    return np.clip(NEAR_RMS * sound_N, -1, 32767 / 32768).astype(np.float32)
+    return sound_N, digging
 
 
-def _add_foraging(sound_N: np.ndarray, rng: Generator) -> None:
-    """Bursts and digging, labelled by nobody, about as loud as calls."""
+def _add_foraging(sound_N: np.ndarray, rng: Generator) -> list[Stretch]:
+    """Bursts and digging, labelled by nobody, about as loud as calls; returns when it digs."""
+    digging = []
     for _ in range(rng.poisson(rng.uniform(0, 25))):
         _add(sound_N, synth_calls.burst(rng) * _level_db(rng.normal(-4, 5)), int(rng.integers(SEGMENT_SAMPLES)))
     for _ in range(rng.poisson(0.5)):
-        _add(
-            sound_N,
-            synth_calls.digging(rng) * _level_db(rng.normal(-5, 4)),
-            int(rng.integers(SEGMENT_SAMPLES)),
-        )
+        sound = synth_calls.digging(rng) * _level_db(rng.normal(-5, 4))
+        start = int(rng.integers(SEGMENT_SAMPLES))
+        _add(sound_N, sound, start)
+        digging.append((start / SAMPLE_RATE, (start + len(sound)) / SAMPLE_RATE))
+    return digging
+
+
+def _add_like_eating(sound_N: np.ndarray, rng: Generator) -> list[Stretch]:
+    """Digging, labelled by nobody, that sounds as eating does and is twice as frequent; returns when it is."""
+    digging = []
+    animal = synth_calls.draw_individual(rng)
+    for _ in range(rng.poisson(2 * SIGNATURES["eating"].per_hour * SEGMENT_S / 3600)):
+        length = synth_calls.draw_length("eating", animal, rng)
+        sound = synth_calls.event_sound("eating", length, animal, rng) * _level_db(rng.normal(0, 3))
+        start = int(rng.integers(160, SEGMENT_SAMPLES - length - 160))
+        _add(sound_N, sound, start)
+        digging.append((start / SAMPLE_RATE, (start + length) / SAMPLE_RATE))
+    return digging
 
 
 def _add(sound_N: np.ndarray, part_N: np.ndarray, start: int) -> None:

@@ -14,6 +14,7 @@ from a2v_data.formats.known_columns import has_label
 from a2v_data.formats.side_files import READ_WHERE_NAMED, is_description, not_events
 from a2v_data.formats.table import TableError, grid, looks_like_number, read_text
 from a2v_data.recording_names import RecordingNames
+from a2v_data.streams.folder import is_of_streams
 from a2v_data.weak import weak_file
 
 ANNOTATION_FILE = "annotations.csv"
@@ -198,7 +199,7 @@ def _named_tables(folder: Path, audio_folder: Path, names: RecordingNames, confi
 
 def _walk(root: Path, base: Path, folder: Path, config: AnnotationConfig) -> list[TableFile]:
     """Everything under `root` that is named like a table, folders too, so that they can be reported; no mapping, no
-    regions and no recording-level labels."""
+    regions, no recording-level labels and no streams."""
     wanted = suffixes(config.format)
     named = [*(folder / name for name in (config.mapping, config.regions) if name), weak_file(config, folder)]
     beside = {os.path.abspath(path) for path in named if path}
@@ -212,6 +213,7 @@ def _walk(root: Path, base: Path, folder: Path, config: AnnotationConfig) -> lis
                 and not name.startswith(".")
                 and os.path.abspath(path) not in beside
                 and name.lower() != REGION_FILE
+                and not is_of_streams(_shown(path, folder))
             ):
                 found.append(TableFile(path, _shown(path, folder), path.relative_to(base).as_posix()))
     return found

@@ -114,11 +114,19 @@ class TrainingPart:
 
     def read(self, segment: np.void, samples: int, frame_rate: float, frames: int) -> tuple[Floats, Floats]:
         """The samples of a drawn segment (SEGMENT_DTYPE), fewer where its recording ends, and its targets (T, C)."""
+        waveform_N = self.samples(*self.place(segment, samples))
+        return waveform_N, self._corpus.targets(np.array([segment]), frame_rate, frames)[0]
+
+    def place(self, segment: np.void, samples: int) -> tuple[int, int, int]:
+        """The recording of this part that a drawn segment is of, and its samples [start, end)."""
         recording = int(np.searchsorted(self._positions, segment["recording"]))
         assert self.position(recording) == segment["recording"], "a segment of another part"
         start = int(segment["start"])
-        waveform_N = self.samples(recording, start, min(start + samples, int(self.lengths[recording])))
-        return waveform_N, self._corpus.targets(np.array([segment]), frame_rate, frames)[0]
+        return recording, start, min(start + samples, int(self.lengths[recording]))
+
+    def streams(self, recording: int) -> dict[str, Floats]:
+        """What was recorded beside a recording of this part: grids (M, C) by name (`Corpus.stream_grids`)."""
+        return self._corpus.stream_grids(self.position(recording))
 
     def position(self, recording: int) -> int:
         """Where a recording of this part stands in the corpus."""

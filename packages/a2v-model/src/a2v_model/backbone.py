@@ -17,6 +17,7 @@ from a2v_model.encoder import Encoder, Prenet
 from a2v_model.front_end import FrontEnd
 from a2v_model.layers import LayerNorm
 from a2v_model.registry import OwnFrontEndConfig
+from a2v_model.streams import StreamEncoders, Streams, check_streams
 
 
 def _equal_lengths(lengths: list[int]) -> Iterator[tuple[int, list[int]]]:
@@ -51,6 +52,7 @@ class Backbone(nn.Module):
         factor, dim = config.downsampling, config.encoder.dim
         self.downsampling = Downsampling(dim, factor) if factor > 1 else None
         self.upsampling = Upsampling(dim, factor) if factor > 1 else None
+        self.streams = StreamEncoders(config.streams, config.stream_width, dim) if config.streams else None
 
     def for_rate(self, sample_rate: int) -> "Backbone":
         """What hears recordings of `sample_rate` Hz, with the same weights: see `EarConfig.at`. Itself where that is no
@@ -100,10 +102,31 @@ class Backbone(nn.Module):
         return x_BTC
 
     def features(
-        self, waveform_BN: Tensor, lengths: Tensor | None = None, generator: torch.Generator | Tensor | None = None
+        self,
+        waveform_BN: Tensor,
+        lengths: Tensor | None = None,
+        generator: torch.Generator | Tensor | None = None,
+        streams: Streams | None = None,
     ) -> Tensor:
-        """Front end and projection: normalised waveforms (B, N) -> features (B, T, D); generator as above."""
-        return self.projection(self.local_features(waveform_BN, lengths, generator))
+        """Front end and projection: normalised waveforms (B, N) -> features (B, T, D), with those `streams` (B, M, C by
+        name, NaN where one is not there) that are given; generator as above."""
+        return self.with_streams(self.projection(self.local_features(waveform_BN, lengths, generator)), streams)
+
+    def with_streams(self, x_BTD: Tensor, streams: Streams | None, kept_SB: Tensor | None = None) -> Tensor:
+        """Features of sound alone with what streams add: see `StreamEncoders.added`. ValueError for streams that do not
+        fit."""
+        if not streams:
+            return x_BTD
+        check_streams(streams, self.config.streams, len(x_BTD))
+        assert self.streams is not None
+        return self.streams.added(x_BTD, streams, self.config.front_end.frame_rate, kept_SB)
+
+    def draw_streams(self, batch: int, generator: torch.Generator | None) -> Tensor | None:
+        """Which streams of each segment are heard in training (S, B), bool; None where there are none. Drawn from
+        `generator` (CPU)."""
+        if self.streams is None:
+            return None
+        return torch.rand(len(self.streams), batch, generator=generator) >= self.config.stream_dropout
 
     def encoder_input(self, x_BTD: Tensor, valid_BT: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """What the encoder sees (B, S, D) of features (B, T, D), and which of its frames hold any valid one."""
@@ -145,9 +168,9 @@ class Backbone(nn.Module):
                 f"got {lengths.numel()} of at most {int(lengths.max())}"
             )
 
-    def forward(self, waveform_BN: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def forward(self, waveform_BN: Tensor, lengths: Tensor | None = None, streams: Streams | None = None) -> Tensor:
         """Contextualised frames (B, T, D): the last block's output, nothing masked."""
-        x_BTD = self.features(waveform_BN, lengths)
+        x_BTD = self.features(waveform_BN, lengths, streams=streams)
         valid_BT = None
         if lengths is not None:
             valid_BT = self.valid_frames(lengths, x_BTD.shape[1], x_BTD.device)

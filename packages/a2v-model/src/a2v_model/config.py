@@ -17,6 +17,7 @@ from a2v_model.parts import Registry
 from a2v_model.registry import FRONT_ENDS, OwnFrontEndConfig, OwnHead, OwnLoss
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]  # dropout rates
+STREAM_WIDTH, STREAM_DROPOUT = 32, 0.3
 Downsampling = Annotated[int, Field(ge=1, le=8, exclude_if=lambda factor: factor == 1)]  # 1 is in no dump
 RateIfAny = Annotated[float, Field(ge=0.0, lt=1.0, exclude_if=lambda rate: rate == 0)]  # 0 is in no dump: see is_none
 
@@ -111,11 +112,29 @@ AnyEncoder = Annotated[
 ]
 
 
+class StreamConfig(Config):
+    """What is recorded beside sound and heard with it. columns: names of its values; rate: Hz at which the model takes
+    them; gap_s: for who reads tables: longest time without a value that is interpolated, seconds (None: by what lies
+    between two usually)."""
+
+    columns: Annotated[tuple[str, ...], Field(min_length=1)]
+    rate: float = Field(gt=0, le=1000)
+    gap_s: float | None = Field(default=None, gt=0)
+
+
 class ModelConfig(Config):
-    """Front end and encoder: what pretraining and finetuning share."""
+    """Front end and encoder: what pretraining and finetuning share.
+
+    streams: what is heard beside sound, by name (streams.py). stream_width: of the encoder of each. stream_dropout: the
+    probability that a segment's stream is dropped as a whole in training, so that the model knows recordings without
+    it.
+    """
 
     front_end: AnyFrontEnd = FrontEndConfig()
     encoder: AnyEncoder = EncoderConfig()
+    streams: dict[str, StreamConfig] = Field(default={}, exclude_if=lambda streams: not streams)
+    stream_width: int = Field(default=STREAM_WIDTH, gt=0, le=1024, exclude_if=lambda width: width == STREAM_WIDTH)
+    stream_dropout: Rate = Field(default=STREAM_DROPOUT, exclude_if=lambda rate: rate == STREAM_DROPOUT)
 
     @property
     def downsampling(self) -> int:

@@ -19,6 +19,7 @@ from a2v_model.layers import Dropout
 from a2v_model.losses import focal_loss, linear_softmax, logit_of, own_loss
 from a2v_model.masking import channel_mask, frame_mask, noise
 from a2v_model.plugins import Plugin
+from a2v_model.streams import Streams
 
 
 def _finetune_dropouts(model: ModelConfig, finetune: FinetuneConfig) -> ModelConfig:
@@ -66,16 +67,21 @@ class Detector(Inference):
     def averaged(self) -> int:
         return self.config.average_layers
 
-    def likelihoods(self, waveform: Waveform | Sequence[Waveform], sample_rate: float | None = None) -> Any:
+    def likelihoods(
+        self,
+        waveform: Waveform | Sequence[Waveform],
+        sample_rate: float | None = None,
+        streams: Any = None,
+    ) -> Any:
         """Likelihoods in [0, 1] of a waveform (N,) at the model's sample rate: float32 (T, C), a row per frame at
         `frame_rate` Hz, a column per class in the order of `classes`.
 
         sample_rate, Hz: what the waveform has, to be checked against the model's. A list of waveforms, of any lengths,
         gives a list of results, each as if it had been alone. Of a detector with head `boxes`, its maps (T, 4 C), see
-        `outputs`. Raises ValueError as `embed`.
+        `outputs`. streams and what is raised: as `embed`.
         """
         model = self._for(sample_rate)
-        return model._each(waveform, sample_rate, lambda x_BN: model.outputs(model(x_BN)[0]))
+        return model._each(waveform, sample_rate, lambda x_BN, own: model.outputs(model(x_BN, streams=own)[0]), streams)
 
     def outputs(self, logits: Tensor) -> Tensor:
         """What logits (..., C) mean: likelihoods in [0, 1]. With head `boxes` (..., 4 C): likelihoods of an onset and
@@ -88,13 +94,17 @@ class Detector(Inference):
         return len(self.classes) * self.config.columns
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> None:
-        """Take the backbone from the state_dict of a Pretrainer (its student), Detector or Backbone.
+        """Take the backbone from the state_dict of a Pretrainer (its student), Detector or Backbone. Of one that heard
+        sound alone the streams' encoders stay as they are.
 
         ValueError naming the tensors that are missing, unexpected or of another shape.
         """
         for prefix in ("student.", "backbone."):
             if any(name.startswith(prefix) for name in state):
                 state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        if not any(name.startswith("streams.") for name in state):
+            own = self.backbone.state_dict()
+            state = {**state, **{name: value for name, value in own.items() if name.startswith("streams.")}}
         load_exactly(self.backbone, state)
 
     def load_head(self, other: "Detector") -> None:
@@ -141,24 +151,30 @@ class Detector(Inference):
         waveform_BN: Tensor,
         generator: torch.Generator | None = None,
         lengths: Tensor | None = None,
+        streams: Streams | None = None,
     ) -> Tensor:
-        """Logits (B, T, C) of normalised waveforms (B, N).
+        """Logits (B, T, C) of normalised waveforms (B, N) with `streams` (B, M, C by name, as `Backbone.features`).
 
-        In train mode masks, layerdrop and dropout are active; the first two are drawn from `generator` (CPU).
+        In train mode masks, layerdrop, dropout and the streams' are active; all but dropout are drawn from `generator`
+        (CPU).
         `lengths` (B, samples) excludes padding: frames beyond an item's end have meaningless logits and
         change nothing before it.
         """
-        return self.classify(self.features(waveform_BN, generator, lengths), lengths)
+        return self.classify(self.features(waveform_BN, generator, lengths, streams), lengths)
 
     def features(
-        self, waveform_BN: Tensor, generator: torch.Generator | None = None, lengths: Tensor | None = None
+        self,
+        waveform_BN: Tensor,
+        generator: torch.Generator | None = None,
+        lengths: Tensor | None = None,
+        streams: Streams | None = None,
     ) -> Tensor:
         """What the head sees (B, T, D): the mean of the last layer results, at the front end's rate; else as
         `forward`."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_front_end):
             x_BTC = self.backbone.local_features(waveform_BN, lengths, generator)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._backbone_learns()):
-            return self._pooled(x_BTC, generator, lengths)
+            return self._pooled(x_BTC, generator, lengths, streams)
 
     def classify(self, features_BTD: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Logits (B, T, C) of `features`, with the `lengths` that they were made with."""
@@ -171,9 +187,16 @@ class Detector(Inference):
     def _backbone_learns(self) -> bool:
         return any(parameter.requires_grad for parameter in self.backbone.projection.parameters())
 
-    def _pooled(self, x_BTC: Tensor, generator: torch.Generator | None, lengths: Tensor | None) -> Tensor:
+    def _pooled(
+        self,
+        x_BTC: Tensor,
+        generator: torch.Generator | None,
+        lengths: Tensor | None,
+        streams: Streams | None,
+    ) -> Tensor:
         """Mean of the last `average_layers` layer results, at the front end's rate (B, T, D)."""
-        x_BTD = self.backbone.projection(x_BTC)
+        kept_SB = self.backbone.draw_streams(len(x_BTC), generator) if self.training else None
+        x_BTD = self.backbone.with_streams(self.backbone.projection(x_BTC), streams, kept_SB)
         if self.training:
             x_BTD = self._mask(x_BTD, generator)
         x_BSD, valid_BS = self.backbone.encoder_input(x_BTD, self._valid(lengths, x_BTD))

@@ -20,6 +20,7 @@ from a2v_model.backbone import Backbone
 from a2v_model.config import AnyFrontEnd, ModelConfig
 from a2v_model.encoder import Encoder
 from a2v_model.normalise import normalise
+from a2v_model.streams import Streams
 
 Waveform = Any  # a torch tensor or numpy array, (N,) or (1, N)
 
@@ -133,6 +134,7 @@ class Inference(nn.Module, ABC):
         waveform: Waveform | Sequence[Waveform],
         sample_rate: float | None = None,
         layers: int | Sequence[int] | None = None,
+        streams: Any = None,
     ) -> Any:
         """Frame embeddings of a waveform (N,) at the model's sample rate: float32 (T, D) at `frame_rate` Hz.
 
@@ -141,23 +143,23 @@ class Inference(nn.Module, ABC):
         sequence of them for (L, T, D), where an encoder that downsamples gives each frame several times.
         sample_rate, Hz: what the waveform has, to be checked against the model's.
         A list of waveforms, of any lengths, gives a list of results, each as if it had been alone.
-        Raises ValueError as said above, where a layer does not exist, and for any layer of a model without a
-        transformer.
+        streams: what was recorded beside it, by name (M, C): M values from its start on at the stream's rate, NaN where
+        they are missing; of a list of waveforms a list. Without, sound alone is heard.
+        Raises ValueError as said above, where a layer does not exist, for any layer of a model without a transformer,
+        and for streams that the model does not hear.
         """
         model = self._for(sample_rate)
         if model is not self:
-            return model.embed(waveform, sample_rate, layers)
+            return model.embed(waveform, sample_rate, layers, streams)
         if layers is None and not isinstance(self.inner.encoder, Encoder):  # convolutions: one result, which heads see
-            return self._each(
-                waveform, sample_rate, lambda x_BN: self.inner.contextualise(self.inner.features(x_BN))[0][0].float()
-            )
+            return self._each(waveform, sample_rate, self._convolved, streams)
         chosen = None if layers is None else self._chosen(layers)
 
-        def results(x_BN: Tensor) -> Tensor:
+        def results(x_BN: Tensor, own: Streams | None) -> Tensor:
             first = self.layer_count - self.averaged
             wanted = range(first, self.layer_count) if chosen is None else chosen
             found: dict[int, Tensor] = {}
-            features_BTD = self.inner.features(x_BN)
+            features_BTD = self.inner.features(x_BN, streams=own)
             for number, step in enumerate(self.inner.transformer.walk(self.inner.encoder_input(features_BTD)[0])):
                 if number in wanted:
                     found[number] = step.result[0].float()
@@ -170,9 +172,14 @@ class Inference(nn.Module, ABC):
             stacked_LTD = repeated_LTD[:, : features_BTD.shape[1]]
             return stacked_LTD if isinstance(layers, Iterable) else stacked_LTD[0]
 
-        return self._each(waveform, sample_rate, results)
+        return self._each(waveform, sample_rate, results, streams)
 
-    def likelihoods(self, waveform: Waveform | Sequence[Waveform], sample_rate: float | None = None) -> Any:
+    def _convolved(self, x_BN: Tensor, streams: Streams | None) -> Tensor:
+        return self.inner.contextualise(self.inner.features(x_BN, streams=streams))[0][0].float()
+
+    def likelihoods(
+        self, waveform: Waveform | Sequence[Waveform], sample_rate: float | None = None, streams: Any = None
+    ) -> Any:
         """Likelihoods in [0, 1] of every frame and class, (T, C); see Detector. ValueError: there are no classes."""
         raise ValueError("this model is pretrained only and knows no classes: finetune it, or load a detector")
 
@@ -205,13 +212,19 @@ class Inference(nn.Module, ABC):
                 if number == max(wanted):
                     return
 
-    def _each(self, waveform: Any, sample_rate: float | None, function: Any) -> Any:
-        """function(normalised waveform (1, N)) of a waveform, or of every one of a list."""
+    def _each(self, waveform: Any, sample_rate: float | None, function: Any, streams: Any) -> Any:
+        """function(normalised waveform (1, N), its streams (1, M, C)) of a waveform, or of every one of a list."""
         front_end = self.model_config.front_end
         several = isinstance(waveform, list | tuple)
         checked = [checked_waveform(x, front_end, sample_rate) for x in (waveform if several else [waveform])]
+        beside = streams if several and streams is not None else [streams] * len(checked)
+        if len(beside) != len(checked):
+            raise ValueError(f"streams: {len(beside)} for {len(checked)} waveforms; must be as many, None for none")
         with self._evaluating(), torch.no_grad():
-            results = [function(self._normalised(x_N)) for x_N in checked]
+            results = [
+                function(self._normalised(x_N), own and {name: _one(values) for name, values in own.items()})
+                for x_N, own in zip(checked, beside, strict=True)
+            ]
         return results if several else results[0]
 
     def _normalised(self, x_N: Tensor) -> Tensor:
@@ -228,6 +241,11 @@ class Inference(nn.Module, ABC):
             yield
         finally:
             self.train(training)
+
+
+def _one(values_MC: Any) -> Tensor:
+    """A stream of one waveform as a batch."""
+    return torch.as_tensor(np.asarray(values_MC, np.float32))[None]
 
 
 def _numbers(kind: str, given: int | Sequence[int], count: int) -> list[int]:

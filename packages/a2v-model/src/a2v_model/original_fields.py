@@ -118,4 +118,6 @@ def original_kinds(model: ModelConfig) -> tuple[FrontEndConfig, EncoderConfig]:
         raise ValueError(f"front_end.kind = {kind}: the original has no such front end, it begins with convolutions")
     if not isinstance(model.encoder, EncoderConfig):
         raise ValueError("encoder.kind = convolutions: the original always has a transformer")
+    if model.streams:
+        raise ValueError(f"streams = {', '.join(model.streams)}: the original hears sound alone")
     return model.front_end, model.encoder

@@ -19,16 +19,19 @@ from a2v_model.decoder import Decoder
 from a2v_model.inference import Inference
 from a2v_model.masking import frame_mask, masked_indices, noise
 from a2v_model.plugins import Plugin
+from a2v_model.streams import Streams
 
 
 @dataclass(frozen=True)
 class Masks:
     """What a forward pass hides, drawn by `Pretrainer.draw`: masked frames (R, M) and kept ones (R, U).
-    bands (B, F, T): an ear's bands and frames; None without one."""
+    bands (B, F, T): an ear's bands and frames; None without one. streams (S, B): which the student hears (bool); None
+    where there are none, or it hears all."""
 
     masked: Tensor
     kept: Tensor
     bands: Tensor | None = None
+    streams: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -100,19 +103,26 @@ class Pretrainer(Inference):
         mask_RT: Tensor | None = None,
         fill_RMD: Tensor | None = None,
         masks: Masks | None = None,
+        streams: Streams | None = None,
     ) -> PretrainOutput:
-        """Loss of normalised waveforms (B, N). Mask (or both of its indices, `masks`) and fill of masked frames are
-        drawn from `generator` (CPU) where they are not given."""
+        """Loss of normalised waveforms (B, N) with `streams` (B, M, C by name). Mask (or both of its indices, `masks`)
+        and fill of masked frames are drawn from `generator` (CPU) where they are not given. Targets are made of all
+        streams, whichever the student hears."""
         masks = masks or self.draw(len(waveform_BN), waveform_BN.shape[1], generator, mask_RT, self.training)
         device = waveform_BN.device
         masked_RM = masks.masked.to(device, non_blocking=True)
         kept_RU = masks.kept.to(device, non_blocking=True)
-        x_BTD, _ = self.student.encoder_input(self.student.features(waveform_BN, generator=masks.bands))
+        sound_BTD = self.student.features(waveform_BN, generator=masks.bands)
+        x_BTD, _ = self.student.encoder_input(self.student.with_streams(sound_BTD, streams, masks.streams))
         if fill_RMD is None:
             shape = (*masked_RM.shape, x_BTD.shape[2])
             fill_RMD = noise(shape, self.config.mask_noise, x_BTD.device, generator)
         predictions_RMD = self.predict(x_BTD, kept_RU, masked_RM, fill_RMD, only_masked=True)
-        return self._score(predictions_RMD, self.targets(x_BTD), masked_RM)
+        whole_BTD = x_BTD
+        if streams and masks.streams is not None:
+            with torch.no_grad():
+                whole_BTD, _ = self.student.encoder_input(self.student.with_streams(sound_BTD, streams))
+        return self._score(predictions_RMD, self.targets(whole_BTD), masked_RM)
 
     def draw(
         self,
@@ -129,7 +139,8 @@ class Pretrainer(Inference):
             config, rows = self.config, batch * self.config.clones
             frames = self.model_config.encoder_frames(self.model_config.front_end.frames(samples))
             mask_RT = frame_mask(rows, frames, config.mask_probability, config.mask_length, generator)
-        return Masks(masked_indices(mask_RT), masked_indices(~mask_RT), bands_BFT)
+        streams_SB = self.student.draw_streams(batch, generator) if training else None
+        return Masks(masked_indices(mask_RT), masked_indices(~mask_RT), bands_BFT, streams_SB)
 
     def predict(
         self, x_BTD: Tensor, kept_RU: Tensor, masked_RM: Tensor, fill_RMD: Tensor, only_masked: bool = False

@@ -15,6 +15,7 @@ from a2v_model.saved_plugins import read_plugins, said_of
 _PARTS = {  # own name, below student or backbone, begins with -> part
     "front_end.": "front_end",
     "projection.": "projection",
+    "streams.": "streams",
     "downsampling.": "downsampling",
     "encoder.positional.": "positional_encoder",
     "encoder.alibi.": "alibi_scales",

@@ -1,0 +1,1 @@
+"""What a recorder writes down beside sound: acceleration, depth, speed, temperature."""

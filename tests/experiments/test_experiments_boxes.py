@@ -16,6 +16,7 @@ from a2v_data.pack import PackConfig, pack
 from a2v_eval import EventConfig, find_events
 from a2v_experiments.basics.errors import UserError
 from a2v_experiments.explain.drawing import event_config
+from a2v_experiments.overview.plan_costs import measure_scoring
 from a2v_experiments.predict import predict
 from a2v_experiments.recipe.trainings import FinetuneStage
 from a2v_experiments.review.calls import open_calls
@@ -153,6 +154,11 @@ def test_recordings_that_are_labelled_as_a_whole_are_refused(tmp_path, overlappi
     assert Corpus.open(corpus.folder).weak
     with pytest.raises(ValueError, match=r"rec03\.wav: has labels of the whole recording only"):
         build_task(training_spec(recipe, "finetune", corpus.folder), torch.device("cpu"))
+
+
+def test_a_plan_times_scoring_by_boxes(tmp_path) -> None:
+    recipe = make_recipe(tmp_path, **CHANGES)
+    assert measure_scoring(recipe) > 0 and measure_scoring(recipe, whole=False) > 0
 
 
 def test_an_experiment_scores_each_of_overlapping_calls(boxes_world) -> None:

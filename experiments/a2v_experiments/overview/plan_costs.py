@@ -23,6 +23,7 @@ from a2v_data.scheduling import cores
 from a2v_eval.any_class import one_class_config
 from a2v_eval.energy import energy_likelihood
 from a2v_eval.evaluation import evaluate
+from a2v_eval.events import columns_of
 from a2v_eval.fitting import fit_events
 from a2v_eval.labels import LABEL
 from a2v_model import Detector, Pretrainer, autocast, own_threads, threads
@@ -32,7 +33,7 @@ from ..recipe.folds import PARTS
 from ..recipe.sections import Recipe
 from ..recipe.trainings import FinetuneStage, PretrainStage
 from ..stages import packing
-from ..stages.evaluation import Collectors
+from ..stages.evaluation import Collectors, pooling_settings
 from ..stages.specs import data_name
 from ..training.loop import TrainingStep
 from ..training.noise import CLASSES, step_on_noise, wait_for
@@ -266,7 +267,8 @@ def measure_scoring(recipe: Recipe, whole: bool = True) -> float:
     if recipe.evaluate.fit_events:
         fitted = fit_events(settings.events, {CLASSES[0]: np.array([LABEL_S])}, CLASSES)
         settings = settings.model_copy(update={"events": fitted})
-    coarse = rng.uniform(0, 1, (frames // HELD_FRAMES + 1, len(CLASSES))) ** 4  # most likelihoods are low
+    columns = columns_of(settings.events, len(CLASSES))
+    coarse = rng.uniform(0, 1, (frames // HELD_FRAMES + 1, columns)) ** 4  # most likelihoods are low
     likelihood_TC = coarse.repeat(HELD_FRAMES, 0)[:frames].astype(np.float32)
     labels = np.zeros(round(SCORED_S), LABEL)
     labels["class"], labels["onset_s"] = rng.integers(0, len(CLASSES), len(labels)), np.arange(len(labels))
@@ -280,7 +282,8 @@ def measure_scoring(recipe: Recipe, whole: bool = True) -> float:
     collected.add(likelihood_TC, labels)
     collected.by_class.evaluation().metrics()
     loudness_T = energy_likelihood(wave, sample_rate, frame_rate)
-    evaluate([(loudness_T[:, None].repeat(len(CLASSES), 1), labels)], CLASSES, frame_rate, settings).metrics()
+    pooling = pooling_settings(settings)
+    evaluate([(loudness_T[:, None].repeat(len(CLASSES), 1), labels)], CLASSES, frame_rate, pooling).metrics()
     return (time.perf_counter() - started) / SCORED_S
 
 

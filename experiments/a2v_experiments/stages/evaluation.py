@@ -196,7 +196,7 @@ def _log_events(
     recordings = [recording for recording in recordings if corpus.recordings[recording].name not in corpus.weak]
     scores, any_scores = collected.by_class.evaluation(), collected.any_class.evaluation()
     steps = collected.timesteps.scores()
-    energy = evaluate(_energy(heard, corpus, recordings), corpus.classes, frame_rate, _pooling(settings))
+    energy = evaluate(_energy(heard, corpus, recordings), corpus.classes, frame_rate, pooling_settings(settings))
     metrics = scores.metrics() | scores.call_counts() | _any_class_metrics(any_scores, steps)
     if counted is not None:
         metrics |= operating_point(counted.evaluation())
@@ -327,7 +327,7 @@ def _energy(heard: Listener, corpus: Corpus, recordings: list[int]) -> Iterator[
         yield likelihood_TC, corpus.truth(recording)
 
 
-def _pooling(settings: EvaluationConfig) -> EvaluationConfig:
+def pooling_settings(settings: EvaluationConfig) -> EvaluationConfig:
     """Settings for what has likelihoods of frames only: method `boxes` becomes `avg`."""
     if settings.events.method != "boxes":
         return settings

@@ -274,9 +274,9 @@ class FinetuneTask(_TaskBase):
         """The share of the recordings that are labelled as a whole only is theirs."""
         weak = [number for number in recordings if self.corpus.recordings[number].name in self.corpus.weak]
         strong = [number for number in recordings if number not in set(weak)]
-        if weak and self.spec.finetune is not None and self.spec.finetune.head == "boxes":
+        if self.corpus.weak and self.spec.finetune is not None and self.spec.finetune.head == "boxes":
             raise ValueError(
-                f"{self.corpus.recordings[weak[0]].name}: has labels of the whole recording only, and head boxes learns"
+                f"{min(self.corpus.weak)}: has labels of the whole recording only, and head boxes learns"
                 " from events; leave such recordings out, or take head temporal"
             )
         assert self.spec.finetune is not None

@@ -222,8 +222,8 @@ def _head(dim: int, config: FinetuneConfig, frames: int, classes: int) -> Iterat
     """`frames`: of all segments together."""
     if config.head == "linear":
         yield _linear("head", frames, dim, classes)
-    elif config.head == "temporal":
+    elif config.head in ("temporal", "boxes"):
         yield _linear("head", frames, dim, HIDDEN)
         for _ in range(DEPTH):
             yield _linear("head", frames, KERNEL * HIDDEN, HIDDEN)
-        yield _linear("head", frames, HIDDEN, classes)
+        yield _linear("head", frames, HIDDEN, classes * config.columns)

@@ -217,7 +217,8 @@ def test_what_lies_where_is_told(source: Path) -> None:
 
 @pytest.mark.parametrize("places", ["streams", "ponds"])
 def test_annotations_of_a_place_that_is_called_so_are_read(make_source, places: str) -> None:
-    source = make_source({f"{places}/{places}1.wav": np.full(8000, 0.1)}, None)
+    source = make_source({f"{places}/{places}1.wav": np.full(8000, 0.1)}, [])
+    (source / "annotations.csv").unlink()
     table = source / "audio" / places / f"{places}1.csv"
     table.write_text("onset_s,offset_s,label\n0.2,0.4,cc\n", encoding="utf-8")
     assert [row.label for row in open_source(source).annotations().rows] == ["cc"]

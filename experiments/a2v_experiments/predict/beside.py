@@ -38,7 +38,7 @@ def find_tables(
                 f"{root}: has no streams: expected {FOLDER}.csv with {FILE},{TIME} and these columns, or {FOLDER}/ with"
                 " a table named like each recording"
             )
-        audio = _audio_folder(root, folder)
+        audio = _audio_folder(recordings, folder) or root
         own = {path.relative_to(audio).as_posix(): name for name, path in recordings.items()}
         found = StreamFolder.find(folder, audio, list(own), wanted)
         tables = {own[name]: table for name in own if (table := found.of(name)) is not None}
@@ -66,10 +66,10 @@ def _folder(root: Path) -> Path | None:
     return None
 
 
-def _audio_folder(root: Path, folder: Path) -> Path:
-    """What the names of tables are relative to: `audio/` of the folder with streams where all recordings are in it, the
-    folder itself where they are, or what they have in common."""
+def _audio_folder(recordings: Mapping[str, Path], folder: Path) -> Path | None:
+    """What the names of tables are relative to: `audio/` of the folder with streams where all recordings are in it, or
+    the folder itself where they are; None elsewhere."""
     for place in (*(folder / name for name in AUDIO_FOLDERS), folder):
-        if root.is_relative_to(place):
+        if all(path.is_relative_to(place) for path in recordings.values()):
             return place
-    return root
+    return None

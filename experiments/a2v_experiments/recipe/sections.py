@@ -214,8 +214,9 @@ class Recipe(Section):
     def _with_no_streams(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """That a model hears none of the streams of its data must be said, or it would be given them again."""
         tree: dict[str, Any] = dumped(self)
-        if self.data.streams and not self.model.streams and isinstance(tree.get("model"), dict):
-            tree["model"]["streams"] = {}
+        data, model = tree.get("data"), tree.get("model")
+        if isinstance(data, dict) and isinstance(model, dict) and data.get("streams") and "streams" not in model:
+            model["streams"] = {}
         return tree
 
     def _check_several(self) -> None:

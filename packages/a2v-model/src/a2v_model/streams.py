@@ -114,19 +114,19 @@ class StreamEncoders(nn.Module):
 
     def __init__(self, streams: Mapping[str, StreamConfig], width: int, dim: int) -> None:
         super().__init__()
-        self._of = nn.ModuleDict({f"of_{name}": StreamEncoder(one, width, dim) for name, one in streams.items()})
+        self.encoders = nn.ModuleDict({f"of_{name}": StreamEncoder(one, width, dim) for name, one in streams.items()})
 
     def __len__(self) -> int:
-        return len(self._of)
+        return len(self.encoders)
 
     def __getitem__(self, name: str) -> StreamEncoder:
-        encoder = self._of[f"of_{name}"]
+        encoder = self.encoders[f"of_{name}"]
         assert isinstance(encoder, StreamEncoder)
         return encoder
 
     def items(self) -> Iterator[tuple[str, StreamEncoder]]:
         """(name, encoder), in order."""
-        return ((key.removeprefix("of_"), self[key.removeprefix("of_")]) for key in self._of)
+        return ((key.removeprefix("of_"), self[key.removeprefix("of_")]) for key in self.encoders)
 
     def added(self, x_BTD: Tensor, streams: Streams, frame_rate: float, kept_SB: Tensor | None = None) -> Tensor:
         """Features (B, T, D) with what streams, by name, add; those that are not given add nothing. kept (S, B), bool:

@@ -13,9 +13,9 @@ quickstart: $(STAMP)
 
 # Two processes for two cores: tests on Ray mostly wait, so the others run beside them, and what is left comes after.
 BESIDE := $(wildcard tests/experiments/test_experiments_[a-eg-p]*.py)
-AFTER := $(filter-out $(BESIDE),$(wildcard tests/experiments/test_*.py))
+AFTER := $(filter-out $(BESIDE),$(wildcard tests/experiments/test_*.py)) tests/infra
 test: lint
-	@nice -n 19 $(BIN)/python -m pytest -m "not ray and not rehearsal" tests/data tests/eval tests/gpu tests/model tests/infra $(BESIDE) \
+	@nice -n 19 $(BIN)/python -m pytest -m "not ray and not rehearsal" tests/data tests/eval tests/gpu tests/model $(BESIDE) \
 	  > $(VENV)/beside.log 2>&1 & beside=$$!; \
 	$(BIN)/python -m pytest -m "ray and not rehearsal" tests; ray=$$?; \
 	$(BIN)/python -m pytest -m "not ray and not rehearsal" $(AFTER); after=$$?; \

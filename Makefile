@@ -12,7 +12,7 @@ quickstart: $(STAMP)
 	$(BIN)/a2v experiment run quickstart.yaml
 
 # Two processes for two cores: tests on Ray mostly wait, so the others run beside them, and what is left comes after.
-BESIDE := $(wildcard tests/experiments/test_experiments_[a-eg-p]*.py)
+BESIDE := $(wildcard tests/experiments/test_experiments_[c-eg-p]*.py)
 AFTER := $(filter-out $(BESIDE),$(wildcard tests/experiments/test_*.py)) tests/infra
 test: lint
 	@nice -n 19 $(BIN)/python -m pytest -m "not ray and not rehearsal" tests/data tests/eval tests/gpu tests/model $(BESIDE) \

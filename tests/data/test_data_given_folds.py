@@ -22,8 +22,7 @@ def corpus():
     return of_counts(counts)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("share", [0.2, 0.35])
+@pytest.mark.parametrize(("seed", "share"), [(0, 0.2), (1, 0.35), (2, 0.2)])
 def test_each_shuffle_split_is_a_split_of_its_own(corpus, seed, share):
     folds = shuffle_folds(corpus, 5, share, seed)
     names = {recording.name for recording in corpus.recordings}

@@ -43,6 +43,7 @@ def tag(world: World, stage: str, key: str) -> str:
     return next((run.data.tags.get(key, "") for run in world.runs(stage)), "")
 
 
+@pytest.mark.rehearsal
 @pytest.mark.ray
 def test_a_submitted_training_goes_on_with_the_node_that_is_left(
     cluster: RayCluster, tmp_path: Path, new_work: Callable[[str], Path], csv_source: Path

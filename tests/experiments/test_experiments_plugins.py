@@ -187,7 +187,7 @@ def test_a_tiny_recipe_keeps_its_parts(tmp_path):
             {"finetune__augmentations": [{"kind": "louder", "factor": "much"}]}, {},
             "finetune.augmentations.0: augmentation louder of plugin parts: factor = 'much': input should be a valid",
         ),
-        ({"finetune__head": "bent"}, {}, "finetune.head = 'bent': input should be 'linear' or 'temporal'"),
+        ({"finetune__head": "bent"}, {}, "finetune.head = 'bent': input should be 'linear', 'temporal' or 'boxes'"),
         ({"model__front_end__stride": 41}, {}, "must be a whole number of frames of 0.01025 s"),
         ({"evaluate__events__method": "stairs"}, {}, "events.method: is 'stairs'; must be one of avg, max"),
         ({"plugins": ["parts.py", "events.py", "augmenting.py"]}, {}, "kind = 'squares': must be the name of a loss"),

@@ -312,3 +312,8 @@ def test_times_of_a_clock_are_told_by_predict(a2v, source: Path, trained, tmp_pa
     said = a2v("predict", new, "--model", trained[0], "--out", tmp_path / "calls", "--all-classes")
     assert said.code == 0
     assert "streams: 1 recordings have no value within them (first: a.wav) and are heard without; times" in said.out
+
+
+def test_labels_beside_streams_are_scored_by_evaluate(a2v, source: Path, tmp_path: Path) -> None:
+    said = a2v("evaluate", source / "annotations.csv", source)
+    assert said.code == 0, said.err

@@ -31,6 +31,7 @@ from a2v_data.meerkat import MEERKAT_CLASSES
 from a2v_data.outside import within
 from a2v_data.regions import NUMBERS, marked_regions, read_regions, region_tables
 from a2v_data.repeated_events import without_repeats
+from a2v_data.streams.folder import is_of_streams
 from a2v_data.table_files import ANNOTATION_FILE, NAMELESS, REGION_FILE, REVIEW_FILE, why_no_table
 
 from ..basics.errors import UserError
@@ -290,7 +291,11 @@ def _tables(path: Path, config: AnnotationConfig) -> tuple[list[Path], list[tupl
     files = [
         file
         for file in sorted(path.rglob("*"))
-        if file.is_file() and not file.name.startswith(".") and file != mapping and file.name.lower() != REGION_FILE
+        if file.is_file()
+        and not file.name.startswith(".")
+        and file != mapping
+        and file.name.lower() != REGION_FILE
+        and not is_of_streams(file, file.relative_to(path).as_posix())
     ]
     endings = suffixes(config.format) - PICKLE_SUFFIXES
     tables, ignored = _sorted(path, [file for file in files if file.suffix.lower() in endings], config)

@@ -62,7 +62,7 @@ from .features import FeatureCache, compute, feature_files, missing, read_featur
 from .head import RATES, HeadTraining, Trained, head_likelihoods, train_head
 from .scores import FinalScores, final_scores, score_rows
 
-EXPERIMENT, STAGE, RECORD = "adapt", "adapt", "adapt.json"
+EXPERIMENT, STAGE, RECORD = ADAPT, "adapt", "adapt.json"
 SHARE = 0.2  # of the labelled recordings, to choose by
 PRIOR = 0.01  # likelihood of every class at first
 SHORTEST_SEGMENT_S = 1.0
@@ -175,7 +175,7 @@ def recipe_for(
         log_every=max(1, updates // 50),
     )  # fmt: skip
     return Recipe(
-        name=ADAPT,
+        name=EXPERIMENT,
         data=DataConfig(
             source=str(options.folder), sample_rate=front_end.sample_rate, keep_rates=keep_rates,
             labelled=options.labelled, segment_s=segment_s, annotations=options.annotations,

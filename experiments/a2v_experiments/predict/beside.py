@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from a2v_data.streams.config import FILE, TIME, StreamConfig
-from a2v_data.streams.folder import FOLDER, RecordingTable, StreamFolder
-from a2v_data.streams.tables import SUFFIXES, StreamError
+from a2v_data.streams.folder import FOLDER, RecordingTable, StreamFolder, has_streams
+from a2v_data.streams.tables import StreamError
 from a2v_model.config import ModelConfig
 
 from ..basics.errors import UserError
@@ -60,10 +60,7 @@ def _root(recordings: Mapping[str, Path]) -> Path:
 def _folder(root: Path) -> Path | None:
     """The folder of the recordings that has streams, or the one above the `audio/` that they are in."""
     above = [folder.parent for folder in (root, *root.parents) if folder.name in AUDIO_FOLDERS]
-    for place in [root, *above]:
-        if (place / FOLDER).is_dir() or any((place / f"{FOLDER}{suffix}").is_file() for suffix in SUFFIXES):
-            return place
-    return None
+    return next(filter(has_streams, [root, *above]), None)
 
 
 def _audio_folder(recordings: Mapping[str, Path], folder: Path) -> Path | None:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from a2v_data.streams.folder import FOLDER
-from a2v_data.streams.tables import SUFFIXES
+from a2v_data.streams.folder import has_streams
 
 if TYPE_CHECKING:
     from a2v_model.config import ModelConfig
@@ -30,8 +29,7 @@ def with_streams(tree: Tree) -> Tree:
 
 def streams_for(folder: Path, model: ModelConfig) -> dict[str, Any]:
     """`data.streams` of recordings for a model: those that it hears, where the folder has tables."""
-    there = (folder / FOLDER).is_dir() or any((folder / f"{FOLDER}{suffix}").is_file() for suffix in SUFFIXES)
-    return {name: one.model_dump() for name, one in model.streams.items()} if there else {}
+    return {name: one.model_dump() for name, one in model.streams.items()} if has_streams(folder) else {}
 
 
 def check_streams(key: str, data: DataConfig, model: ModelConfig, started: bool) -> None:

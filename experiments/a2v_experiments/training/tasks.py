@@ -249,9 +249,8 @@ class FinetuneTask(_TaskBase):
         self.augmenter: Augmenter | None = None
         if self.config.augment is not None and self.strong_segments:
             power = (self.config.sampling or SamplingConfig()).class_power
-            heard = self.corpus.streams if spec.model.streams else {}
-            configs = {name: stream.config for name, stream in heard.items()}
-            self.augmenter = Augmenter(self.part, spec.model.front_end.stride, self.config.augment, power, configs)
+            stride, heard = spec.model.front_end.stride, spec.model.streams
+            self.augmenter = Augmenter(self.part, stride, self.config.augment, power, heard)
 
     @staticmethod
     def new_model(spec: TrainingSpec) -> Detector:

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from a2v_data.corpus import mark_events
 from a2v_data.sampling import Probability, SamplingConfig, draw_segments
-from a2v_data.streams.config import StreamConfig
+from a2v_data.streams.config import HeardStream
 from a2v_data.streams.grid import window
 from a2v_data.training_part import LEAST_GAP_S, Floats, TrainingPart
 
@@ -115,7 +115,7 @@ class Augmenter:
         frame_samples: int,
         config: AugmentConfig,
         class_power: float = 0.5,
-        streams: Mapping[str, StreamConfig] | None = None,
+        streams: Mapping[str, HeardStream] | None = None,
     ) -> None:
         self.part, self.frame, self.config, self.class_power = part, frame_samples, config, class_power
         self.streams = streams or {}
@@ -139,8 +139,10 @@ class Augmenter:
                 taken += add_background(segment_N, target_TC, self.part, self.frame, self.config.background, rng)
             if self.config.paste:
                 taken += paste(segment_N, target_TC, self.part, self.frame, self.config.paste, self.class_power, rng)
-            for one in taken:
-                self._take_streams({name: values[row] for name, values in (streams or {}).items()}, one)
+            if streams:
+                own = {name: values[row] for name, values in streams.items()}
+                for one in taken:
+                    self._take_streams(own, one)
         return waveform_BN, targets_BTC
 
     def _take_streams(self, streams: Mapping[str, Floats], taken: Taken) -> None:
@@ -174,14 +176,10 @@ def add_background(
         return []
     np.maximum(target_TC, added_TC, out=target_TC)
     recording, begin, end = part.place(segment[0], len(added_N))
-    events = part.events
-    of_recording = slice(*np.searchsorted(events.recording, [recording, recording + 1]))
-    spans = zip(events.start[of_recording].tolist(), events.end[of_recording].tolist(), strict=True)
-    return [
-        Taken(recording, max(start, begin), min(stop, end) - max(start, begin), max(start, begin) - begin)
-        for start, stop in spans
-        if start < end and stop > begin
-    ]
+    heard = part.events.within(recording, begin, end)
+    starts = np.maximum(part.events.start[heard], begin).tolist()
+    stops = np.minimum(part.events.end[heard], end).tolist()
+    return [Taken(recording, start, stop - start, start - begin) for start, stop in zip(starts, stops, strict=True)]
 
 
 def paste(
@@ -268,9 +266,7 @@ def faded(snippet_N: Floats, fade: float) -> Floats:
 def mark_pasted(target_TC: Floats, part: TrainingPart, place: Place, at: int, frame: int) -> None:
     """Set the frames of all events that sound in the pasted [start, end), whose first sample lands at `at`."""
     events, rate = part.events, part.sample_rate
-    of_recording = slice(*np.searchsorted(events.recording, [place.recording, place.recording + 1]))
-    inside = (events.end[of_recording] > place.start) & (events.start[of_recording] < place.end)
-    heard = np.flatnonzero(inside) + of_recording.start
+    heard = events.within(place.recording, place.start, place.end)
     # An uncut edge keeps its time to less than a sample, a cut one is that of the cut.
     onset_s = np.where(events.start[heard] < place.start, place.start / rate, events.onset_s[heard])
     offset_s = np.where(events.end[heard] > place.end, place.end / rate, events.offset_s[heard])

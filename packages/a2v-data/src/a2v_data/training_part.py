@@ -46,6 +46,11 @@ class EventIndex:
     def __len__(self) -> int:
         return len(self.start)
 
+    def within(self, recording: int, start: int, end: int) -> Ints:
+        """The events of a recording that sound in its samples [start, end)."""
+        first, last = np.searchsorted(self.recording, [recording, recording + 1])
+        return np.flatnonzero((self.end[first:last] > start) & (self.start[first:last] < end)) + first
+
     def draw(self, class_power: float, rng: Generator) -> int:
         """One event: a class by its number of events ** class_power, then one of its events uniformly."""
         counts = np.array([len(events) for events in self.by_class], np.float64)

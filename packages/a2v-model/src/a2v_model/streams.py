@@ -114,10 +114,11 @@ class StreamEncoders(nn.Module):
 
     def __init__(self, streams: Mapping[str, StreamConfig], width: int, dim: int) -> None:
         super().__init__()
+        self.names = tuple(streams)  # keys have a prefix, as a module has attributes of its own
         self.encoders = nn.ModuleDict({f"of_{name}": StreamEncoder(one, width, dim) for name, one in streams.items()})
 
     def __len__(self) -> int:
-        return len(self.encoders)
+        return len(self.names)
 
     def __getitem__(self, name: str) -> StreamEncoder:
         encoder = self.encoders[f"of_{name}"]
@@ -126,7 +127,7 @@ class StreamEncoders(nn.Module):
 
     def items(self) -> Iterator[tuple[str, StreamEncoder]]:
         """(name, encoder), in order."""
-        return ((key.removeprefix("of_"), self[key.removeprefix("of_")]) for key in self.encoders)
+        return ((name, self[name]) for name in self.names)
 
     def added(self, x_BTD: Tensor, streams: Streams, frame_rate: float, kept_SB: Tensor | None = None) -> Tensor:
         """Features (B, T, D) with what streams, by name, add; those that are not given add nothing. kept (S, B), bool:

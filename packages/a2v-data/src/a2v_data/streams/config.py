@@ -1,12 +1,21 @@
 """Which streams of a source are used."""
 
-from typing import Annotated, Self
+from typing import Annotated, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 NAME = r"^[A-Za-z][A-Za-z0-9_-]*$"  # a key of recipes, a part of file names
 TIME, FILE = "time_s", "file"
 LEAST_GAP = 2.5  # of what lies between two values usually
+
+
+class HeardStream(Protocol):
+    """What is known of a stream that is heard: a `StreamConfig`, or a model's."""
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+    @property
+    def rate(self) -> float: ...
 
 
 class StreamConfig(BaseModel):

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from a2v_data.recording_names import RecordingNames
-from a2v_data.streams.config import FILE, TIME, StreamConfig
+from a2v_data.streams.config import FILE, TIME, HeardStream, StreamConfig
 from a2v_data.streams.grid import Values, grid_length, on_grid, window
 from a2v_data.streams.tables import SUFFIXES, Columns, StreamError, has_times, read_own, read_shared
 
@@ -25,6 +24,16 @@ def is_of_streams(path: Path, relative: str) -> bool:
     first, _, rest = relative.partition("/")
     placed = first == FOLDER if rest else Path(first).stem == FOLDER and Path(first).suffix.lower() in SUFFIXES
     return placed and has_times(path)
+
+
+def shared_tables(folder: Path) -> list[Path]:
+    """`streams.csv` and the like, each of all recordings, in a source."""
+    return [path for suffix in SUFFIXES if (path := folder / f"{FOLDER}{suffix}").is_file()]
+
+
+def has_streams(folder: Path) -> bool:
+    """Whether a source has a place with streams."""
+    return (folder / FOLDER).is_dir() or bool(shared_tables(folder))
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ class StreamFolder:
         """The tables in `folder` of recordings (paths relative to `audio_folder`). Raises `StreamError` where a
         recording has two, or there are none at all."""
         known = RecordingNames(audio_folder, names)
-        shared = [path for suffix in SUFFIXES if (path := folder / f"{FOLDER}{suffix}").is_file()]
+        shared = shared_tables(folder)
         own: dict[str, Path] = {}
         unused = []
         for path in tables_in(folder / FOLDER):
@@ -125,17 +134,8 @@ class StreamFolder:
         return found
 
 
-class Heard(Protocol):
-    """What is known of a stream that is heard: a `StreamConfig`, or a model's."""
-
-    @property
-    def columns(self) -> tuple[str, ...]: ...
-    @property
-    def rate(self) -> float: ...
-
-
 def windows_of(
-    streams: Mapping[str, Heard],
+    streams: Mapping[str, HeardStream],
     grids: Sequence[Mapping[str, Values]],
     starts_s: Sequence[float],
     seconds: float,

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from a2v_data.streams.config import FILE, TIME
-from a2v_data.streams.folder import FOLDER, tables_in
-from a2v_data.streams.tables import HDF5, SUFFIXES, StreamError, read_table
+from a2v_data.streams.folder import FOLDER, shared_tables, tables_in
+from a2v_data.streams.tables import HDF5, StreamError, read_table
 
 ENOUGH = 10_000  # rows that tell a rate
 
@@ -14,7 +14,7 @@ ENOUGH = 10_000  # rows that tell a rate
 def unnamed_streams(folder: Path) -> str | None:
     """One line for a source with tables of streams: their columns and rate, as `data.streams` has them; None where
     there are none. Only CSV and Parquet are looked into."""
-    shared = [path for suffix in SUFFIXES if (path := folder / f"{FOLDER}{suffix}").is_file()]
+    shared = shared_tables(folder)
     paths = shared or tables_in(folder / FOLDER)
     if not paths:
         return None

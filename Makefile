@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DOCS := .venv-docs
 LIGHT := .venv-light
 
-.PHONY: quickstart test test-fast test-rehearsals test-light lint ui docs
+.PHONY: quickstart test test-fast test-rehearsals test-light fuzz lint ui docs
 quickstart: $(STAMP)
 	$(BIN)/a2v experiment run quickstart.yaml
 
@@ -27,6 +27,11 @@ test-fast: $(STAMP)
 # Of what only a GPU or many machines can show, or takes minutes.
 test-rehearsals: $(STAMP)
 	$(BIN)/python -m pytest -m rehearsal tests
+
+# Mutated inputs by the hundred: none may end in a traceback, a hang or a full memory. `make fuzz FUZZ="--seed 7"`
+FUZZ ?= --count 300
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz/fuzz.py $(FUZZ)
 
 # What a machine that only predicts has: no Ray, no MLflow; the distributions as wheels, not as links.
 test-light: $(STAMP) $(LIGHT)/.installed

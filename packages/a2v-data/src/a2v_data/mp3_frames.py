@@ -78,18 +78,18 @@ class Index:
 @dataclass
 class Walked:
     """The frames of a file. runs: where they lie without a gap, without the indices; changed: of which kind, and at
-    which sample, the first frame is that is of another kind, where the walk ends. tried: places between frames that were
-    looked at; after MOST_TRIED the walk ends. ahead: see `_next`."""
+    which sample, the first frame is that is of another kind, where the walk ends. ahead: see `_next`. tried: places between
+    frames that were looked at; after MOST_TRIED the walk ends."""
 
     kind: Kind | None = None
     frames: int = 0
     runs: list[tuple[int, int]] = field(default_factory=list)
     indices: list[Index] = field(default_factory=list)
     changed: tuple[Kind, int] | None = None
+    ahead: dict[bytes, int] = field(default_factory=dict)
     bytes: int = 0
     gaps: int = 0
     tried: int = 0
-    ahead: dict[bytes, int] = field(default_factory=dict)
 
     def add(self, start: int, stop: int) -> None:
         """A frame of sound."""

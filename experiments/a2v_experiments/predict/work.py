@@ -149,6 +149,7 @@ def predict_piece(task: PieceTask, advance: Advance) -> PieceDone | AudioError |
             outputs = piece_outputs(model, sound, task.windows, task.piece, task.settings, batch, with_features, spent)
             for output in outputs:
                 for write_rows, values in zip(write, output, strict=False):
+                    assert values is not None
                     write_rows(values)
                 advance(each_s)
                 left_s -= each_s

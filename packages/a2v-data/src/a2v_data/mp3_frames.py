@@ -78,8 +78,8 @@ class Index:
 @dataclass
 class Walked:
     """The frames of a file. runs: where they lie without a gap, without the indices; changed: of which kind, and at
-    which sample, the first frame is that is of another kind, where the walk ends. ahead: see `_next`. tried: places between
-    frames that were looked at; after MOST_TRIED the walk ends."""
+    which sample, the first frame is that is of another kind, where the walk ends. ahead: see `_next`. tried: places
+    between frames that were looked at; after MOST_TRIED the walk ends."""
 
     kind: Kind | None = None
     frames: int = 0

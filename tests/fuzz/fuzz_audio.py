@@ -1,6 +1,7 @@
 """Recordings: each container that is read, damaged, between two that are whole, which must be none the worse for it."""
 
 import csv
+import struct
 from pathlib import Path
 from random import Random
 
@@ -47,6 +48,8 @@ def _damaged(rng: Random, ready: Path, folder: Path) -> str:
     ending = FORMATS[name][0]
     data = (ready / f"whole-{name}.{ending}").read_bytes()
     damage = rng.choice((damage_bytes, damage_bytes, damage_bytes, _chunk, _rate))
+    if FORMATS[name][2] in ("FLOAT", "DOUBLE") and rng.random() < 0.3:
+        damage = _loud
     what, data = damage(rng, data)
     (recordings / f"m.{ending}").write_bytes(data)
     return f"{name}: {what}"
@@ -74,6 +77,14 @@ def _rate(rng: Random, data: bytes) -> tuple[str, bytes]:
     for order in ("little", "big"):
         data = data.replace(RATE.to_bytes(4, order), rate.to_bytes(4, order))
     return f"rate {rate}", data
+
+
+def _loud(rng: Random, data: bytes) -> tuple[str, bytes]:
+    """Samples that are no numbers, or very large ones."""
+    value, count = rng.choice((1e10, 1e13, 1e30, 3e38, float("nan"), float("inf"))), rng.choice((1, 3000))
+    at = rng.randrange(len(data) // 2, len(data)) & ~7
+    samples = struct.pack(">f" if data[:4] == b"FORM" else "<f", value) * count
+    return f"{count} samples of {value}", data[:at] + samples[: len(data) - at] + data[at + len(samples) :]
 
 
 def _make(rng: Random, ready: Path, folder: Path) -> Case:

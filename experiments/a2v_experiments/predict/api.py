@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from a2v_data.audio import HIGHEST_RATE, LOWEST_RATE, AudioError, Channel, read_blocks, read_info
+from a2v_data.audio import HIGHEST_RATE, LOUDEST, LOWEST_RATE, AudioError, Channel, read_blocks, read_info
 from a2v_data.resampling import resampled_length
 from a2v_data.streams.tables import StreamError
 from a2v_eval.event_stream import find_events_in_blocks
@@ -148,6 +148,8 @@ def events_of_waveform(
             f"waveform of {len(samples_N)} samples at {sample_rate:g} Hz: expected at most {longest_s:g} s; give it in "
             "parts"
         )
+    if (peak := float(np.abs(samples_N).max())) > LOUDEST:
+        raise ValueError(f"waveform has a sample of {peak:.3g}: full scale is 1")
     grids = {name: np.asarray(values, np.float32) for name, values in (streams or {}).items()}
     check_streams({name: torch.from_numpy(grid[None]) for name, grid in grids.items()}, model.model_config.streams, 1)
     return events_of_sound(model, replace(Sound.of_waveform(samples_N, int(sample_rate)), streams=grids), settings)

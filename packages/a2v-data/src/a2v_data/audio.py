@@ -46,6 +46,7 @@ UNSEEN_FORMATS = ("VOC", "NIST", "SVX", "IRCAM", "PAF", "PVF", "AVR")  # libsndf
 MP3_SUFFIXES = (".mp3", ".mp2")
 BLOCK_VALUES = 1 << 20
 LOWEST_RATE, HIGHEST_RATE = 100, 10_000_000  # Hz: a header with another rate is wrong, and would cost hours or memory
+LOUDEST = 1e12  # full scale is 1, or that of 32 bits; the squares of larger numbers pass what float32 can hold
 SAMPLES_PER_BYTE = 1 << 13  # no format holds more: a FLAC of silence, 65535 samples in 11 bytes
 CONVERT = "convert it: ffmpeg -i IN OUT.wav"
 EXPECTED = "replace it by a whole recording (WAV, FLAC, OGG, MP3, AIFF, AU, CAF, W64 or RF64)"
@@ -220,7 +221,7 @@ def read_blocks(
 
     A block holds at most `BLOCK_VALUES` samples of all channels, whatever the length of the file. Raises
     `AudioError` where the file is damaged, shorter than `info` says, longer than it promises (which shows at its end),
-    or holds NaN or infinity.
+    or holds NaN, infinity or numbers beyond `LOUDEST`.
     """
     longest = max(1, BLOCK_VALUES // info.channels)
     done, stop = start, info.samples if stop is None else stop
@@ -234,14 +235,20 @@ def read_blocks(
             if not len(block_NC):
                 raise AudioError(f"is truncated: {done} of {info.samples} samples are there; {RESCUE}")
             block_N = block_NC.mean(1) if channel == "mix" else np.ascontiguousarray(block_NC[:, channel])
-            if not np.isfinite(block_N).all():
-                first = done + int(np.flatnonzero(~np.isfinite(block_N))[0])
-                raise AudioError(f"holds NaN or infinity, first at {first / info.rate:.3f} s; export it again")
+            if not (block_N.max() <= LOUDEST and block_N.min() >= -LOUDEST):
+                raise AudioError(_no_sound(block_N, done, info.rate))
             done += len(block_N)
             # Before the last block is given away: who has all samples asks for no more.
             if done >= promised and (more := _unheard(path, file)):
                 raise AudioError(more)
             yield block_N
+
+
+def _no_sound(block_N: np.ndarray, before: int, rate: int) -> str:
+    """What is said of samples that are no numbers, or too large for what is computed of them."""
+    first = int(np.flatnonzero(~(np.abs(block_N) <= LOUDEST))[0])
+    what = f"a sample of {block_N[first]:.3g}" if np.isfinite(block_N[first]) else "NaN or infinity"
+    return f"holds {what}, first at {(before + first) / rate:.3f} s; export it again"
 
 
 def _unheard(path: Path, file: soundfile.SoundFile) -> str | None:

@@ -19,7 +19,7 @@ from a2v_data.spliced import Part
 DECODER_DELAY = 529  # samples that mpg123 takes off the start of what has an index, besides the encoder's delay
 CONVERT = "ffmpeg -i IN OUT.wav"
 LEAST_FRAMES = 3
-MOST_TRIED = 200_000  # places between frames that look like one or like a tag: in more there is no sound to be found
+MOST_TRIED = 100_000  # places between frames that look like one or like a tag: in more there is no sound to be found
 KBITS = {  # by MPEG 1 or not, and layer
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),

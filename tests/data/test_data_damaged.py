@@ -157,6 +157,17 @@ def test_a_walk_through_chunks_of_nothing_ends(head: bytes, again: bytes, most: 
     assert file.reads <= most
 
 
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), 1e300])
+def test_a_rate_that_is_no_number(tmp_path: Path, rate: float) -> None:
+    path = tmp_path / "a.caf"
+    soundfile.write(path, np.zeros(RATE), RATE, format="CAF")
+    content = path.read_bytes()
+    assert content[20:28] == struct.pack(">d", RATE)
+    path.write_bytes(content[:20] + struct.pack(">d", rate) + content[28:])
+    with pytest.raises(AudioError):
+        read_info(path)
+
+
 def test_lengths_that_add_up_to_more_than_a_file_can_be_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "a.w64"
     soundfile.write(path, np.zeros(RATE), RATE, format="W64")

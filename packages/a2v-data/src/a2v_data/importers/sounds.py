@@ -5,7 +5,7 @@ from pathlib import Path
 
 import soundfile
 
-from a2v_data.audio import AudioError, AudioInfo, read_info
+from a2v_data.audio import AudioInfo, as_reason, read_info
 
 BLOCK_SAMPLES = 1 << 20
 Shape = tuple[int, int, int]
@@ -19,10 +19,7 @@ def shape(info: AudioInfo) -> Shape:
 def sound_digest(path: Path) -> bytes:
     """SHA-256 of all samples (float32) and their rate. Raises `AudioError` for what is not whole."""
     digest = sha256(repr(shape(read_info(path))).encode())
-    try:
-        with soundfile.SoundFile(path) as file:
-            for block_NC in file.blocks(BLOCK_SAMPLES, dtype="float32", always_2d=True):
-                digest.update(block_NC.tobytes())
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"is damaged ({error}); download it again") from error
+    with as_reason("is damaged", "download it again"), soundfile.SoundFile(path) as file:
+        for block_NC in file.blocks(BLOCK_SAMPLES, dtype="float32", always_2d=True):
+            digest.update(block_NC.tobytes())
     return digest.digest()

@@ -1,9 +1,9 @@
 """A finetuned model as MLflow knows models: `mlflow models serve` answers a waveform with its events.
 
 The run's model `model` is a folder with what `a2v_model.save_model` writes and, beside it, what MLflow needs (MLmodel,
-requirements.txt, an example of its input); the weights are stored once. Input: one waveform, float32 (N,), of any
-length, with the parameter `sample_rate` (Hz; default: the model's). Output: a row per event, in the columns of
-`a2v_experiments.predict.api.predict`, found with the model's own thresholds and event settings; classes that it
+requirements.txt, an example of its input); the weights are stored once. Input: one waveform, float32 (N,), of up to
+LONGEST_S seconds, with the parameter `sample_rate` (Hz; default: the model's). Output: a row per event, in the columns
+of `a2v_experiments.predict.api.predict`, found with the model's own thresholds and event settings; classes that it
 has not learned have none, which the server's log says.
 """
 
@@ -32,6 +32,7 @@ from .store.tracking import Store, scratch
 
 PACKAGES = ("a2v", "a2v-model", "a2v-data", "a2v-eval", "torch")
 EXAMPLE_S = 1.0
+LONGEST_S = 1800.0  # of a request: MLflow gives an answer up after a minute, and goes on with the work all the same
 
 
 class EventModel:
@@ -47,7 +48,7 @@ class EventModel:
         """The events of a waveform (N,). Raises MlflowException (HTTP 400) for one that cannot be used."""
         rate = (params or {}).get("sample_rate", self.detector.sample_rate)
         try:
-            events = events_of_waveform(self.detector, waveform, rate, self.settings)
+            events = events_of_waveform(self.detector, waveform, rate, self.settings, longest_s=LONGEST_S)
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
         return event_table(self.detector, self.settings, [(None, events)])

@@ -25,6 +25,7 @@ from a2v_experiments.predict.api import predict
 from a2v_experiments.predict.settings import settings_for
 from a2v_experiments.score.files import read_events
 from a2v_model import Detector, load_model
+from experiments_faults import small_files
 from experiments_predict import (
     CLASSES,
     FLOAT,
@@ -383,3 +384,43 @@ def test_a_piece_asks_for_the_others_once(a2v: A2v, model: Path, tmp_path: Path,
     write_sound(tmp_path / "rec" / "long.wav", 30.0)
     said = a2v("predict", tmp_path / "rec", "--model", model, "--out", tmp_path / "out", *FLOAT)
     assert said.code == 0 and len(asked) <= 2  # where the last piece is done, and for the tables
+
+
+@pytest.mark.parametrize("more", [(), ("--embeddings", "frames")])
+def test_a_disk_that_fills_up_is_one_line_that_names_the_folder(a2v: A2v, model: Path, tmp_path: Path, more):
+    """8 windows of 1 s give 100 frames each of 2 likelihoods, 4 bytes each: about 4 kB a piece, of embeddings (16
+    numbers a frame) 36 kB. The pieces' files are begun and do not fit."""
+    write_sound(tmp_path / "rec" / "a.wav", 12.0)
+    out = tmp_path / "out"
+    with small_files(30_000 if more else 3_000):
+        said = a2v("predict", tmp_path / "rec", "--model", model, "--out", out, *FLOAT, *more)
+    assert said.code == 1 and "Traceback" not in said.err, said.err
+    assert (
+        said.err.splitlines()[-1] == f"a2v: {out}: no space left on the disk; free some and run the same command again"
+    )
+    assert not list(out.rglob("*.npy"))
+    assert a2v("predict", tmp_path / "rec", "--model", model, "--out", out, *FLOAT, *more).code == 0
+    assert [row["status"] for row in rows_of(out / "recordings.csv")] == ["done"]
+
+
+def test_one_damaged_header_between_whole_recordings(a2v: A2v, model: Path, tmp_path: Path):
+    """An RF64 whose ds64 is cut, a W64 with a chunk of 2^63 - 1 bytes, a rate of 1 Hz, samples whose squares are more
+    than float32 holds: each has its reason, and the others are done."""
+    folder = tmp_path / "rec"
+    for name in ("a.wav", "z.wav"):
+        write_sound(folder / name, 1.0)
+    for form in ("RF64", "W64", "WAV"):
+        soundfile.write(folder / f"{form}.wav", sound(1.0), RATE, format=form, subtype="PCM_16")
+    rf64, w64, wav = ((folder / f"{form}.wav").read_bytes() for form in ("RF64", "W64", "WAV"))
+    (folder / "RF64.wav").write_bytes(rf64[:24])
+    (folder / "W64.wav").write_bytes(w64[:56] + struct.pack("<Q", (1 << 63) - 1) + w64[64:])
+    (folder / "WAV.wav").write_bytes(wav[:24] + struct.pack("<I", 1) + wav[28:])
+    soundfile.write(folder / "loud.wav", sound(1.0) * 1e30, RATE, subtype="FLOAT")
+    out = tmp_path / "out"
+    said = a2v("predict", folder, "--model", model, "--out", out, *FLOAT)
+    assert said.code == 1 and "Traceback" not in said.err, said.err
+    reasons = {row["file"]: row["reason"] for row in rows_of(out / "recordings.csv") if row["status"] != "done"}
+    assert {row["file"] for row in rows_of(out / "recordings.csv")} - set(reasons) == {"a.wav", "z.wav"}
+    assert set(reasons) == {"RF64.wav", "W64.wav", "WAV.wav", "loud.wav"}
+    assert "has a sample rate of 1 Hz; expected 100 to 10000000 Hz" in reasons["WAV.wav"]
+    assert "holds a sample of" in reasons["loud.wav"]

@@ -109,6 +109,25 @@ def test_what_cannot_be_heard_is_said_in_one_line(logged):
         assert raised.value.get_http_status_code() == 400
 
 
+def test_a_request_that_would_take_minutes_is_refused_at_once(logged):
+    """8 000 samples at 1 Hz are 2.2 hours; half an hour is heard: 180 000 samples at 100 Hz, and not one more."""
+    served = mlflow.pyfunc.load_model(logged.uri)
+    least = np.zeros(180_001, np.float32)
+    for wave, rate, line in [
+        (noise(1), 1, "sample_rate = 1: expected Hz, from 100 to 10000000"),
+        (noise(1), 99, "sample_rate = 99: expected Hz, from 100 to 10000000"),
+        (noise(1), 10**9, "sample_rate = 1000000000: expected Hz, from 100 to 10000000"),
+        (noise(1), 10**18, "sample_rate = 1000000000000000000: expected Hz"),
+        (noise(1), 384_001, "needs 99200000 filter weights; choose a rounder sample rate"),
+        (least, 100, "waveform of 180001 samples at 100 Hz: expected at most 1800 s; give it in parts"),
+        (noise(1) * np.float32(1e30), RATE, "waveform has a sample of"),
+    ]:
+        begun = time.process_time()
+        with pytest.raises(MlflowException, match=line) as raised:
+            served.predict(wave, params={"sample_rate": rate})
+        assert raised.value.get_http_status_code() == 400 and time.process_time() - begun < 2
+
+
 def test_the_model_says_what_it_takes_and_needs(logged):
     info = get_model_info(logged.uri)
     assert [(spec.type, spec.shape) for spec in info.signature.inputs] == [(np.dtype("float32"), (-1,))]

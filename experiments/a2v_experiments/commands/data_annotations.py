@@ -128,16 +128,15 @@ def _no_event(report: AnnotationReport, source: Source) -> str:
 def _place(report: AnnotationReport, source: Source) -> None:
     """Do with events that pass the end of their recording what was asked for, and report them, recordings that cannot
     be read or are odd, and what regions and unsure events leave."""
-    from a2v_data.audio import AudioError
+    from a2v_data.audio import AudioError, read_info
     from a2v_data.outside import within
-    from a2v_data.recording_names import read_header
     from a2v_data.regions import outside_recordings, region_notices, sure
 
     ends: dict[str, float] = {}
     known: dict[str, float] = {}
     for file in dict.fromkeys([*(row.file for row in report.rows), *(report.regions or {})]):
         try:
-            info = read_header(source.audio_folder / file)
+            info = read_info(source.audio_folder / file)
             ends[file] = known[file] = info.duration_s
             report.notices += [f"{file}: {info.notice}"] if info.notice else []
         except AudioError as error:

@@ -16,13 +16,13 @@ import torch
 from a2v_data.audio import AudioError, AudioInfo, Channel, read_blocks, read_info
 from a2v_data.resampling import resampled_length
 from a2v_data.scheduling import Advance, Crash, on_cores
-from a2v_data.storage import file_digest, replaced, require_free_space
+from a2v_data.storage import file_digest, require_free_space, rows_aside
 from a2v_model import Detector, FinetuneConfig, Pretrainer, load_model, threads
 from a2v_model.checkpoints import WEIGHTS
 from a2v_model.plugins import loaded_digests
 from numpy.typing import NDArray
 
-from ..basics.errors import UserError
+from ..basics.errors import UserError, naming_full_disk
 from ..inference import Frames, at_once
 from ..models import is_uri, model_folder, name_of
 from ..predict.call import GPU_PROCESSES
@@ -135,7 +135,7 @@ def hear(
         require_free_space(place, round(2 * (about.dim + len(about.classes)) * seconds / about.unit_s) + 1_000_000)
         progress.begin(len(tasks), seconds)
         run = on_cores(processes or (GPU_PROCESSES if device == "cuda" else None))
-        with closing(run(_hear_recording, tasks, progress.advance)) as results:
+        with naming_full_disk(place), closing(run(_hear_recording, tasks, progress.advance)) as results:
             for position, result in results:
                 if result is not None:
                     left_out[names[position]] = result.message if isinstance(result, Crash) else str(result)
@@ -149,14 +149,10 @@ def _hear_recording(task: _Task, advance: Advance) -> AudioError | None:
     frames = -(-resampled_length(task.info.samples, task.info.rate, front_end.sample_rate) // front_end.stride)
     shape = (-(-frames // task.about.frames), task.about.dim + len(task.about.classes))
     try:
-        with replaced(task.target) as aside:
-            file = np.lib.format.open_memmap(aside, "w+", np.float16, shape)
-            at = 0
+        with rows_aside(task.target, np.float16, shape) as write:
             read = partial(read_blocks, task.path, task.info, task.channel)
             for block_UE in _unit_blocks(task, Sound(task.info.samples, task.info.rate, read), advance):
-                file[at : at + len(block_UE)] = block_UE
-                at += len(block_UE)
-            file.flush()
+                write(block_UE)
     except AudioError as error:
         return error
     return None

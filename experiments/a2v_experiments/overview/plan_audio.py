@@ -6,6 +6,7 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from a2v_data.audio import AudioError, as_reason
 from a2v_data.corpus import Corpus
 from a2v_data.labelled import LabelledSetting
 from a2v_data.listing import labelled_times
@@ -51,8 +52,9 @@ def _from_headers(source: Source, rule: LabelledSetting) -> Audio:
         for name in looked_at:
             shown.update()
             try:
-                seconds = soundfile.info(source.audio_folder / name).duration
-            except (OSError, soundfile.LibsndfileError):
+                with as_reason("is not readable", "see `a2v data check`"):
+                    seconds = soundfile.info(source.audio_folder / name).duration
+            except AudioError:
                 continue
             total += seconds
             labelled += labelled_part(name, seconds)

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from a2v_data.audio import AudioError, Channel, read_blocks, read_info
+from a2v_data.audio import HIGHEST_RATE, LOUDEST, LOWEST_RATE, AudioError, Channel, read_blocks, read_info
 from a2v_data.resampling import resampled_length
 from a2v_data.streams.tables import StreamError
 from a2v_eval.event_stream import find_events_in_blocks
@@ -120,17 +121,19 @@ def events_of_waveform(
     sample_rate: float,
     settings: PredictSettings | None = None,
     streams: Mapping[str, Any] | None = None,
+    longest_s: float = math.inf,
 ) -> NDArray[np.void]:
     """The calls in a waveform (N,) of any length and rate, as an array of dtype EVENT, by onset: `class` counts in
     `model.classes`, `onset_s` and `offset_s` are seconds from its start, `likelihood` is in [0, 1].
 
     Full scale is 1, or the largest number of an integer type. sample_rate: Hz, whole; another one than the model's is
     resampled, where the model does not hear it as it is. settings: `settings_for(model)` by default. streams: as
-    `predict`. Raises ValueError, in one line, for a wrong rate, several channels, NaN, less than one frame of sound, or
-    streams that do not fit.
+    `predict`. longest_s: seconds that the waveform may last. Raises ValueError, in one line, for a wrong rate, several
+    channels, NaN, less than one frame of sound, more than `longest_s`, or streams that do not fit.
     """
-    if isinstance(sample_rate, bool) or not isinstance(sample_rate, Real) or not 1 <= sample_rate < 1e9:
-        raise ValueError(f"sample_rate = {sample_rate!r}: expected Hz, a number from 1")
+    number = isinstance(sample_rate, Real) and not isinstance(sample_rate, bool)
+    if not number or not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
+        raise ValueError(f"sample_rate = {str(sample_rate)[:40]}: expected Hz, from {LOWEST_RATE} to {HIGHEST_RATE}")
     if float(sample_rate) != int(sample_rate):
         raise ValueError(f"sample_rate = {float(sample_rate):g} Hz: expected a whole number")
     front_end = model.for_rate(sample_rate).model_config.front_end
@@ -140,6 +143,13 @@ def events_of_waveform(
         raise ValueError(
             f"waveform of {len(samples_N)} samples at {sample_rate:g} Hz: expected at least {least_s:.4f} s"
         )
+    if len(samples_N) > longest_s * sample_rate:
+        raise ValueError(
+            f"waveform of {len(samples_N)} samples at {sample_rate:g} Hz: expected at most {longest_s:g} s; give it in "
+            "parts"
+        )
+    if (peak := float(np.abs(samples_N).max())) > LOUDEST:
+        raise ValueError(f"waveform has a sample of {peak:.3g}: full scale is 1")
     grids = {name: np.asarray(values, np.float32) for name, values in (streams or {}).items()}
     check_streams({name: torch.from_numpy(grid[None]) for name, grid in grids.items()}, model.model_config.streams, 1)
     return events_of_sound(model, replace(Sound.of_waveform(samples_N, int(sample_rate)), streams=grids), settings)
@@ -147,7 +157,7 @@ def events_of_waveform(
 
 def _full_scale(given: Waveform, samples_N: NDArray[np.float32]) -> NDArray[np.float32]:
     """Whole numbers as a file's: their type's largest is 1. Normalisation leaves silence alone, so scale matters."""
-    kind = np.dtype(str(given.dtype).removeprefix("torch."))
+    kind = np.dtype(str(given.dtype).removeprefix("torch.")) if torch.is_tensor(given) else np.asarray(given).dtype
     if kind.kind not in "iu":
         return samples_N
     return (samples_N - (128 if kind == np.uint8 else 0)) / np.float32(2.0 ** (8 * kind.itemsize - 1))

@@ -13,7 +13,7 @@ from a2v_data.storage import file_digest
 from a2v_model import Detector, in_bfloat16, load_model
 from a2v_model.checkpoints import WEIGHTS
 
-from ..basics.errors import UserError
+from ..basics.errors import UserError, naming_full_disk
 from ..models import model_folder, name_of
 from .api import as_detector
 from .beside import find_tables
@@ -49,7 +49,8 @@ def call(recordings: Sequence[str], out: Path, choice: Choice, progress: Progres
         name = name_of(choice.model, digest)
         job = Job(model, folder.absolute(), name, digest, settings, choice, left_out, known, streams)
         try:
-            summary = run_predictions(found, out, job, run, progress)
+            with naming_full_disk(out):
+                summary = run_predictions(found, out, job, run, progress)
         finally:
             if choice.ray:
                 from ..cluster.session import stop_ray

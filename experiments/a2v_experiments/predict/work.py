@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from a2v_data.audio import AudioError, AudioInfo, read_blocks
 from a2v_data.scheduling import Advance
-from a2v_data.storage import replaced
+from a2v_data.storage import rows_aside
 from a2v_data.streams.folder import RecordingTable
 from a2v_data.streams.tables import StreamError
 from a2v_model import Detector, load_model, threads
@@ -137,27 +137,22 @@ def predict_piece(task: PieceTask, advance: Advance) -> PieceDone | AudioError |
         each_s = task.seconds / (task.piece[1] - task.piece[0])
         # More threads sum in another order: other last bits, also where a call has one piece left and does it itself.
         with threads(1), ExitStack() as stack:
-            files: list[np.memmap] = []
             frames = piece_frames(task.windows, *task.piece)
             widths = {task.likelihoods: model.columns}
             with_features = choice.embeddings is not None
             if with_features:  # first, as a piece is done when its likelihoods are there
                 widths = widths | {task.features: model.model_config.encoder.dim}
-            for path, width in widths.items():
-                aside = stack.enter_context(replaced(path))
-                files.append(np.lib.format.open_memmap(aside, "w+", np.float32, (frames, width)))
-            at = 0
+            write = [
+                stack.enter_context(rows_aside(path, np.float32, (frames, width))) for path, width in widths.items()
+            ]
             batch = choice.batch or at_once(task.windows, device)
             outputs = piece_outputs(model, sound, task.windows, task.piece, task.settings, batch, with_features, spent)
             for output in outputs:
-                length = len(output[0])
-                for file, values in zip(files, output, strict=False):
-                    file[at : at + length] = values
-                at += length
+                for write_rows, values in zip(write, output, strict=False):
+                    assert values is not None
+                    write_rows(values)
                 advance(each_s)
                 left_s -= each_s
-            for file in files:
-                file.flush()
         spent.found = find_when_whole(task, model.for_rate(task.info.rate).frame_rate, model.classes)
         spent.all_s = time.perf_counter() - begun
         return spent

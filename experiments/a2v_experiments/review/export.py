@@ -18,9 +18,8 @@ from typing import Any
 
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotation_writers import EventRow, annotation_csv, audacity_labels, raven_table
-from a2v_data.audio import AUDIO_SUFFIXES, AudioError, Channel
+from a2v_data.audio import AUDIO_SUFFIXES, AudioError, Channel, read_info
 from a2v_data.intervals import Interval
-from a2v_data.recording_names import read_header
 from a2v_data.regions import UNKNOWN_CLASS, region_csv
 from a2v_data.storage import file_digest, refuse_existing, written_aside
 from a2v_data.table_files import ANNOTATION_FILE, REGION_FILE, REVIEW_FILE
@@ -212,7 +211,7 @@ def _write_tables(folder: Path, form: str, content: _Content, channel: Channel) 
             _put(folder / f"{file}.txt", audacity_labels(rows))
             continue
         try:
-            rate = read_header(content.places[file]).rate
+            rate = read_info(content.places[file]).rate
         except AudioError as error:
             raise UserError(f"{content.places[file]}: {error}", FAILED) from None
         _put(folder / f"{file}.selections.txt", raven_table(rows, rate / 2, channel=channel))

@@ -13,13 +13,12 @@ from typing import Any
 from a2v_data.annotation_config import AnnotationConfig, Outside
 from a2v_data.annotation_writers import EventRow
 from a2v_data.annotations import Annotation
-from a2v_data.audio import AudioError, Channel
+from a2v_data.audio import AudioError, Channel, read_info
 from a2v_data.heard_channels import Heard
 from a2v_data.intervals import Interval, holds, united, without
 from a2v_data.labelled import labelled_names, labelled_rule
 from a2v_data.outside import within
 from a2v_data.prepared import META
-from a2v_data.recording_names import read_header
 from a2v_data.regions import IGNORE_CLASS, UNKNOWN_CLASS, WHOLE
 from a2v_data.sources import open_source
 from a2v_data.storage import file_digest
@@ -89,7 +88,7 @@ def _within_recordings(
     lengths_s: dict[str, float] = {}
     for name in dict.fromkeys(row.file for row in rows):
         try:
-            lengths_s[name] = read_header(places[name]).duration_s
+            lengths_s[name] = read_info(places[name]).duration_s
         except AudioError as error:
             return list(rows), {name: [str(error)]}
     found = within(rows, lengths_s, outside)
@@ -102,7 +101,7 @@ def _ending(old: Old, name: str, regions: Iterable[Interval]) -> list[Interval]:
     if all(end != WHOLE[1] for _, end in regions):
         return regions
     try:
-        length_s = read_header(old.places[name]).duration_s
+        length_s = read_info(old.places[name]).duration_s
     except AudioError as error:
         raise UserError(f"--with {old.folder}: {name}: {error}") from None
     return [(begin, min(end, length_s)) for begin, end in regions]

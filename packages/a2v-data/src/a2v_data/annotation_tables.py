@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from a2v_data.analysis_windows import window_lengths
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotations import TOLERANCE_S, Annotation, check_rows, table_problem
-from a2v_data.audio import AudioError, AudioInfo
+from a2v_data.audio import AudioError, AudioInfo, read_info
 from a2v_data.formats import detect, read_table
 from a2v_data.formats.table import Table, TableError, read_text
 from a2v_data.heard_channels import FIRST, Heard, channel_notices, in_heard_channel
 from a2v_data.outside import window_cut
-from a2v_data.recording_names import RecordingNames, read_header
+from a2v_data.recording_names import RecordingNames
 from a2v_data.repeated_events import without_repeats
 from a2v_data.table_files import ANNOTATION_FILE, TableFile, recordings_of
 
@@ -232,7 +232,7 @@ class _Headers:
     def _of(self, recording: str) -> AudioInfo | None:
         if recording not in self._known:
             try:
-                self._known[recording] = read_header(self._folder / recording)
+                self._known[recording] = read_info(self._folder / recording)
             except AudioError:
                 self._known[recording] = None
         return self._known[recording]

@@ -11,13 +11,13 @@ from typing import Protocol
 
 from a2v_data.analysis_windows import window_lengths
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.audio import Channel
+from a2v_data.audio import Channel, read_info
 from a2v_data.class_mapping import mapped, relabels
 from a2v_data.formats import read_table
 from a2v_data.formats.table import Row, TableError
 from a2v_data.heard_channels import Heard, channel_notices, in_heard_channel
 from a2v_data.outside import TOLERANCE_S, within
-from a2v_data.recording_names import RecordingNames, read_header, recording_names
+from a2v_data.recording_names import RecordingNames, recording_names
 
 SHOWN_PROBLEMS = 10
 FOCAL_WORDS = {"1": True, "1.0": True, "true": True, "yes": True} | dict.fromkeys(
@@ -144,7 +144,7 @@ def read_annotations(
     with_events = frozenset(row.file for row in rows)
     notices = channel_notices(others, heard)
     if config.outside != "refuse":
-        durations_s = {row.file: read_header(audio_folder / row.file).duration_s for row in rows}
+        durations_s = {row.file: read_info(audio_folder / row.file).duration_s for row in rows}
         inside = within(rows, durations_s, config.outside)
         rows, notices = inside.rows, [*notices, *inside.notices]
     written = tuple(rows) if relabels(config) else None

@@ -1,7 +1,7 @@
 """Audio files: what they hold, whether they are whole, and the samples of one channel, block by block.
 
 Everything that can be wrong with one file raises `AudioError`, one line without the file's name, so that the
-caller can report it and go on with its neighbours.
+caller can report it and go on with its neighbours: `as_reason` makes one of whatever a reader meets.
 
 Legend: N samples, C channels.
 """
@@ -45,6 +45,9 @@ SAMPLE_BYTES = {
 UNSEEN_FORMATS = ("VOC", "NIST", "SVX", "IRCAM", "PAF", "PVF", "AVR")  # libsndfile's names
 MP3_SUFFIXES = (".mp3", ".mp2")
 BLOCK_VALUES = 1 << 20
+LOWEST_RATE, HIGHEST_RATE = 100, 10_000_000  # Hz: a header with another rate is wrong, and would cost hours or memory
+LOUDEST = 1e12  # full scale is 1, or that of 32 bits; the squares of larger numbers pass what float32 can hold
+SAMPLES_PER_BYTE = 1 << 13  # no format holds more: a FLAC of silence, 65535 samples in 11 bytes
 CONVERT = "convert it: ffmpeg -i IN OUT.wav"
 EXPECTED = "replace it by a whole recording (WAV, FLAC, OGG, MP3, AIFF, AU, CAF, W64 or RF64)"
 RESCUE = f"{EXPECTED}, or keep what can be read of it: ffmpeg -i IN OUT.wav"
@@ -54,6 +57,22 @@ Channel = int | Literal["mix"]
 
 class AudioError(ValueError):
     """One recording cannot be used; the message says why and what would be right."""
+
+
+@contextmanager
+def as_reason(fault: str, way_out: str) -> Iterator[None]:
+    """Whatever goes wrong in the block, which reads one recording, raises `AudioError`.
+
+    Also what no reader was written for: the bytes are anybody's, and one bad file must not end the work on thousands.
+    """
+    try:
+        yield
+    except AudioError:
+        raise
+    except UnicodeEncodeError as error:
+        raise AudioError("has a name that is not UTF-8; rename it") from error
+    except Exception as error:
+        raise AudioError(f"{fault} ({_reason(error)}); {way_out}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +94,10 @@ class AudioInfo:
 
 def read_info(path: Path, channel: Channel = 0) -> AudioInfo:
     """Read a file's header. Raises `AudioError` for what is not a whole recording with that channel."""
-    if path.is_dir():
-        raise AudioError("is a folder, not a file; rename it")
-    try:
-        if path.stat().st_size == 0:
+    with as_reason("is not readable as audio", _other_program(path)):
+        if path.is_dir():
+            raise AudioError("is a folder, not a file; rename it")
+        if (size := path.stat().st_size) == 0:
             raise AudioError(f"is empty (0 bytes); {EXPECTED}")
         if problem := unread_reason(path):
             raise AudioError(problem)
@@ -89,12 +108,16 @@ def read_info(path: Path, channel: Channel = 0) -> AudioInfo:
             samples = file.frames if found.parts else min(file.frames, found.samples or file.frames)
             info = AudioInfo(file.samplerate, samples, file.channels, file.subtype, found.notice or "")
             spare = _spare_bytes(path, file)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"is not readable as audio ({_reason(error)}); {_other_program(path)}") from error
+    if not LOWEST_RATE <= info.rate <= HIGHEST_RATE:
+        raise AudioError(
+            f"has a sample rate of {info.rate} Hz; expected {LOWEST_RATE} to {HIGHEST_RATE} Hz; correct its header"
+        )
     if info.samples <= 0:
         raise AudioError(f"holds no samples; {EXPECTED}")
     if info.samples > UNKNOWN_SAMPLES:
         raise AudioError(f"does not say how long it is (a pipe wrote it); decode and encode it again, or {CONVERT}")
+    if info.samples > size * SAMPLES_PER_BYTE:
+        raise AudioError(f"promises {info.samples} samples, more than its {size} bytes can hold; {RESCUE}")
     if found.samples is not None and found.samples != info.samples:
         raise AudioError(f"holds {found.samples} samples, of which {info.samples} would be read; {CONVERT}")
     if spare:
@@ -198,31 +221,34 @@ def read_blocks(
 
     A block holds at most `BLOCK_VALUES` samples of all channels, whatever the length of the file. Raises
     `AudioError` where the file is damaged, shorter than `info` says, longer than it promises (which shows at its end),
-    or holds NaN or infinity.
+    or holds NaN, infinity or numbers beyond `LOUDEST`.
     """
     longest = max(1, BLOCK_VALUES // info.channels)
     done, stop = start, info.samples if stop is None else stop
-    try:
-        with open_audio(path) as file:
-            promised = min(file.frames, length_found(path).samples or file.frames)
-            if start:
-                file.seek(start)
-            while done < stop:
-                # always_2d, so that one channel and many are indexed alike.
-                block_NC = file.read(min(longest, stop - done), dtype="float32", always_2d=True)
-                if not len(block_NC):
-                    raise AudioError(f"is truncated: {done} of {info.samples} samples are there; {RESCUE}")
-                block_N = block_NC.mean(1) if channel == "mix" else np.ascontiguousarray(block_NC[:, channel])
-                if not np.isfinite(block_N).all():
-                    first = done + int(np.flatnonzero(~np.isfinite(block_N))[0])
-                    raise AudioError(f"holds NaN or infinity, first at {first / info.rate:.3f} s; export it again")
-                done += len(block_N)
-                # Before the last block is given away: who has all samples asks for no more.
-                if done >= promised and (more := _unheard(path, file)):
-                    raise AudioError(more)
-                yield block_N
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"is damaged ({_reason(error)}); {RESCUE}") from error
+    with as_reason("is damaged", RESCUE), open_audio(path) as file:
+        promised = min(file.frames, length_found(path).samples or file.frames)
+        if start:
+            file.seek(start)
+        while done < stop:
+            # always_2d, so that one channel and many are indexed alike.
+            block_NC = file.read(min(longest, stop - done), dtype="float32", always_2d=True)
+            if not len(block_NC):
+                raise AudioError(f"is truncated: {done} of {info.samples} samples are there; {RESCUE}")
+            block_N = block_NC.mean(1) if channel == "mix" else np.ascontiguousarray(block_NC[:, channel])
+            if not (block_N.max() <= LOUDEST and block_N.min() >= -LOUDEST):
+                raise AudioError(_no_sound(block_N, done, info.rate))
+            done += len(block_N)
+            # Before the last block is given away: who has all samples asks for no more.
+            if done >= promised and (more := _unheard(path, file)):
+                raise AudioError(more)
+            yield block_N
+
+
+def _no_sound(block_N: np.ndarray, before: int, rate: int) -> str:
+    """What is said of samples that are no numbers, or too large for what is computed of them."""
+    first = int(np.flatnonzero(~(np.abs(block_N) <= LOUDEST))[0])
+    what = f"a sample of {block_N[first]:.3g}" if np.isfinite(block_N[first]) else "NaN or infinity"
+    return f"holds {what}, first at {(before + first) / rate:.3f} s; export it again"
 
 
 def _unheard(path: Path, file: soundfile.SoundFile) -> str | None:
@@ -234,4 +260,4 @@ def _unheard(path: Path, file: soundfile.SoundFile) -> str | None:
 
 def _reason(error: Exception) -> str:
     text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-    return str(text).strip().rstrip(".")
+    return " ".join(str(text).split())[:200].rstrip(".") or type(error).__name__

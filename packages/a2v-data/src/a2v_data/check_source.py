@@ -11,7 +11,7 @@ from pathlib import Path
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotation_tables import AnnotationReport, overlapping_events
 from a2v_data.annotations import Annotations
-from a2v_data.audio import AudioError, AudioInfo
+from a2v_data.audio import AudioError, AudioInfo, read_info
 from a2v_data.check import CheckReport
 from a2v_data.check_problem import Problem, shown
 from a2v_data.intervals import IGNORED
@@ -20,7 +20,7 @@ from a2v_data.labelled import LabelledSetting, labelled_names, labelled_rule
 from a2v_data.outside import within
 from a2v_data.plan import HEADER_THREADS, check_name
 from a2v_data.prepared import read_prepared
-from a2v_data.recording_names import read_header, recording_names
+from a2v_data.recording_names import recording_names
 from a2v_data.regions import Unsure, outside_recordings, region_notices, sure
 from a2v_data.sources import has_meerkats_layout, open_source
 from a2v_data.unheard import unheard_labels
@@ -132,7 +132,7 @@ def _audio_folder(root: Path) -> Path:
 def _header(folder: Path, name: str) -> AudioInfo | AudioError:
     try:
         check_name(name)
-        return read_header(folder / name)
+        return read_info(folder / name)
     except AudioError as error:
         return error
 

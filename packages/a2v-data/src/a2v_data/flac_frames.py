@@ -16,8 +16,9 @@ from a2v_data.spliced import Part
 STREAM = b"fLaC"
 NEXT_STREAMS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")  # a second header in the same file
 INFO_BYTES = 34
-LONGEST_FRAME = 1 << 20  # looked at from the end where the header does not say how long frames are
+LONGEST_FRAME = 1 << 20  # looked at from the end where the header does not say how long frames are; else at most twice
 TRIED = 40
+MOST_CHECKED = 1 << 22  # bytes whose checksum is made, of all that look like frames: a third of a second
 CRC8 = [0] * 256
 CRC16 = [0] * 256
 for _byte in range(256):
@@ -86,9 +87,10 @@ def _counted(data: mmap.mmap, info: _Info, first: int) -> int | None:
     """Samples up to the end of the last frame: where it ends at the promised length, or is whole. Else None."""
     size = len(data)
     ends = _ends(data, size)
-    lowest = max(first, size - max(info.longest, 1 << 16 if info.longest else LONGEST_FRAME) - (1 << 13))
-    position, tried = size, 0
-    while tried < TRIED and (position := data.rfind(b"\xff", lowest, position)) >= 0:
+    longest = min(max(info.longest, 1 << 16), 2 * LONGEST_FRAME) if info.longest else LONGEST_FRAME
+    lowest = max(first, size - longest - (1 << 13))
+    position, tried, checked = size, 0, 0
+    while checked < MOST_CHECKED and tried < TRIED and (position := data.rfind(b"\xff", lowest, position)) >= 0:
         if data[position + 1 : position + 2] not in (b"\xf8", b"\xf9"):
             continue
         end = _frame_end(data[position : position + 16], info)
@@ -97,6 +99,7 @@ def _counted(data: mmap.mmap, info: _Info, first: int) -> int | None:
         if end == info.samples:
             return end
         tried += 1
+        checked += (size - position) * len(ends)
         if any(_crc16(data[position : at - 2]) == int.from_bytes(data[at - 2 : at], "big") for at in ends):
             return end
     return None

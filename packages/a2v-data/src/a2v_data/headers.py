@@ -11,7 +11,7 @@ import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -74,8 +74,8 @@ def _as_rf64(file: BinaryIO, layout: Layout, there: int) -> tuple[Part, ...]:
     lengths = struct.pack("<QQQI", layout.start + there + 28, there, there // layout.frame, 0)
     kept: list[Part] = [
         (start - 8, start + length + length % 2)
-        for name, start, length in chunks(file, "<", 12)
-        if start < layout.start and name not in (b"ds64", b"data")
+        for name, start, length in takewhile(lambda one: one[1] < layout.start, chunks(file, "<", 12))
+        if name not in (b"ds64", b"data")
     ]
     head = b"RF64" + struct.pack("<I", OPEN_LENGTH) + b"WAVEds64" + struct.pack("<I", len(lengths)) + lengths
     return (head, *kept, b"data" + struct.pack("<I", OPEN_LENGTH), (layout.start, layout.start + there))

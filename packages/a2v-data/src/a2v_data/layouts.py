@@ -1,5 +1,6 @@
 """Where the samples of an uncompressed file lie, by its header: WAV, RF64, BW64, Wave64, AIFF, AU and CAF."""
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -7,6 +8,8 @@ from typing import BinaryIO, Literal
 
 OPEN_LENGTH = 0xFFFFFFFF  # written by a stream that did not know its length: everything up to the end of the file
 UNKNOWN_LENGTH = 1 << 62  # no file is as long
+MOST_CHUNKS = 10_000  # a file of more is damaged: nobody waits until millions of chunks of no bytes are walked
+NO_NAME = bytes(4)  # of a chunk: zeros, which go on to the end of the file
 W64_HEAD = 24  # a GUID and a length that counts this head
 W64_START = 40
 WAV_CODECS = {  # ffmpeg's names, by the format's number and the bits of a sample
@@ -60,7 +63,9 @@ def read_layout(file: BinaryIO) -> Layout | None:
 def chunks(file: BinaryIO, order: str, position: int) -> Iterator[tuple[bytes, int, int]]:
     """(name, start, length) of the chunks from `position` on. A chunk of odd length is followed by a byte that many
     programs forget: the next one is looked for in both places."""
-    while len(head := _at(file, position, 8)) == 8:
+    for _ in range(MOST_CHUNKS):
+        if not (head := _head(file, position, 8)):
+            return
         name, length = struct.unpack(f"{order}4sI", head)
         yield name, position + 8, length
         position += 8 + length
@@ -70,7 +75,9 @@ def chunks(file: BinaryIO, order: str, position: int) -> Iterator[tuple[bytes, i
 
 def w64_chunks(file: BinaryIO, position: int) -> Iterator[tuple[bytes, int, int]]:
     """The same for Wave64, whose chunks begin at multiples of 8 bytes."""
-    while len(head := _at(file, position, W64_HEAD)) == W64_HEAD:
+    for _ in range(MOST_CHUNKS):
+        if not (head := _head(file, position, W64_HEAD)):
+            return
         name, length = struct.unpack("<4s12xQ", head)
         yield name, position + W64_HEAD, max(0, length - W64_HEAD)
         if not W64_HEAD <= length < UNKNOWN_LENGTH:
@@ -80,12 +87,20 @@ def w64_chunks(file: BinaryIO, position: int) -> Iterator[tuple[bytes, int, int]
 
 def caf_chunks(file: BinaryIO, position: int) -> Iterator[tuple[bytes, int, int]]:
     """The same for CAF; a length of -1 (up to the end) is a very large one here."""
-    while len(head := _at(file, position, 12)) == 12:
+    for _ in range(MOST_CHUNKS):
+        if not (head := _head(file, position, 12)):
+            return
         name, length = struct.unpack(">4sQ", head)
         yield name, position + 12, length
         if length >= UNKNOWN_LENGTH:
             return
         position += 12 + length
+
+
+def _head(file: BinaryIO, position: int, size: int) -> bytes:
+    """The head of a chunk; b"" at the end of the file, and where there is none but zeros."""
+    head = _at(file, position, size)
+    return b"" if len(head) < size or head[:4] == NO_NAME else head
 
 
 def is_name(name: bytes) -> bool:
@@ -165,6 +180,7 @@ def _caf(file: BinaryIO, form: bytes) -> Layout | None:
         if name == b"desc":
             text = _at(file, start, 32).ljust(32, b"\0")
             rate, kind, flags, packet, _, channels, bits = struct.unpack(">d4s5I", text)
+            rate = rate if math.isfinite(rate) else 0.0
             sign, order = "f" if flags & 1 else "s", "le" if flags & 2 else "be"
             codec = (f"{sign}{bits}{order}" if bits > 8 else "s8") if kind == b"lpcm" else ""
             layout = replace(
@@ -177,5 +193,7 @@ def _caf(file: BinaryIO, form: bytes) -> Layout | None:
 
 
 def _at(file: BinaryIO, position: int, length: int) -> bytes:
+    if position >= UNKNOWN_LENGTH:  # lengths that add up to more than a file can be asked for
+        return b""
     file.seek(position)
     return file.read(length)

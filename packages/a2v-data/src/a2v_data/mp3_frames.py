@@ -19,6 +19,7 @@ from a2v_data.spliced import Part
 DECODER_DELAY = 529  # samples that mpg123 takes off the start of what has an index, besides the encoder's delay
 CONVERT = "ffmpeg -i IN OUT.wav"
 LEAST_FRAMES = 3
+MOST_TRIED = 100_000  # places between frames that look like one or like a tag: in more there is no sound to be found
 KBITS = {  # by MPEG 1 or not, and layer
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -27,7 +28,9 @@ KBITS = {  # by MPEG 1 or not, and layer
     (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
+MOST_TAGS = 200
 MARKS = (b"Xing", b"Info")
+STARTS = (b"\xff", b"ID3", b"APETAGEX")
 RATES = (44100, 48000, 32000)
 
 
@@ -75,15 +78,18 @@ class Index:
 @dataclass
 class Walked:
     """The frames of a file. runs: where they lie without a gap, without the indices; changed: of which kind, and at
-    which sample, the first frame is that is of another kind."""
+    which sample, the first frame is that is of another kind, where the walk ends. ahead: see `_next`. tried: places
+    between frames that were looked at; after MOST_TRIED the walk ends."""
 
     kind: Kind | None = None
     frames: int = 0
     runs: list[tuple[int, int]] = field(default_factory=list)
     indices: list[Index] = field(default_factory=list)
     changed: tuple[Kind, int] | None = None
+    ahead: dict[bytes, int] = field(default_factory=dict)
     bytes: int = 0
     gaps: int = 0
+    tried: int = 0
 
     def add(self, start: int, stop: int) -> None:
         """A frame of sound."""
@@ -111,8 +117,8 @@ def frame_head(head: bytes) -> tuple[int, Kind] | None:
 
 
 def after_id3(data: bytes | mmap.mmap, position: int = 0) -> int:
-    """Where what follows ID3v2 tags at `position` begins."""
-    while data[position : position + 3] == b"ID3" and len(data) >= position + 10:
+    """Where what follows an ID3v2 tag at `position` begins."""
+    if data[position : position + 3] == b"ID3" and len(data) >= position + 10:
         length = 0
         for byte in data[position + 6 : position + 10]:
             length = length << 7 | byte & 0x7F
@@ -121,9 +127,9 @@ def after_id3(data: bytes | mmap.mmap, position: int = 0) -> int:
 
 
 def walk(data: bytes | mmap.mmap) -> Walked:
-    """All frames of an MP3, whatever lies before, between and behind them."""
+    """All frames of an MP3, whatever lies before, between and behind them, up to one of another kind."""
     found, position, end, size, marked = Walked(), 0, 0, len(data), 0
-    while position + 4 <= size:
+    while position + 4 <= size and found.changed is None:
         head = frame_head(data[position : position + 4])
         if head is None or (found.kind is not None and head[1] != found.kind):
             position = _resync(data, position, found)
@@ -152,10 +158,13 @@ def walk(data: bytes | mmap.mmap) -> Walked:
 def _resync(data: bytes | mmap.mmap, position: int, found: Walked) -> int:
     """Where the next frame begins, of the kind of those before where there are any; notes one of another kind."""
     size = len(data)
-    while position + 4 <= size:
-        if data[position : position + 3] == b"ID3":
-            position = after_id3(data, position)
-        elif data[position : position + 8] == b"APETAGEX":
+    while position + 4 <= size and found.tried < MOST_TRIED:
+        found.tried += 1
+        if (following := after_id3(data, position)) > position:
+            found.tried += MOST_TRIED // MOST_TAGS
+            position = following
+            continue
+        if data[position : position + 8] == b"APETAGEX":
             position += 32 + struct.unpack("<I", data[position + 12 : position + 16])[0] if position + 16 <= size else 8
         head = frame_head(data[position : position + 4])
         if head is not None and _followed(data, position, 2):
@@ -163,11 +172,19 @@ def _resync(data: bytes | mmap.mmap, position: int, found: Walked) -> int:
                 return position
             if found.changed is None and _followed(data, position, 8):
                 found.changed = (head[1], found.frames * found.kind.samples)
-        following = data.find(b"\xff", position + 1)
-        following = size if following < 0 else following
-        tags = [data.find(tag, position + 1, following) for tag in (b"ID3", b"APETAGEX")]
-        position = min([at for at in tags if at >= 0], default=following)
+                break
+        position = _next(data, position + 1, found.ahead)
     return size
+
+
+def _next(data: bytes | mmap.mmap, position: int, ahead: dict[bytes, int]) -> int:
+    """Where something from `position` on may begin. ahead: where each of them is found next, so that a file of many
+    tags is not searched to its end for every one of them."""
+    for mark in STARTS:
+        if ahead.get(mark, -1) < position:
+            at = data.find(mark, position)
+            ahead[mark] = len(data) if at < 0 else at
+    return min(ahead.values())
 
 
 def _followed(data: bytes | mmap.mmap, position: int, count: int) -> bool:
@@ -211,6 +228,8 @@ def mp3_length(path: Path, estimated: Callable[[], int | None]) -> LengthFound:
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         found = walk(data)
+    if found.tried >= MOST_TRIED:  # nor is it given to mpg123, which writes a line for every tag
+        return LengthFound(f"is no MP3, or much of it is no sound; keep what can be read of it: {CONVERT}")
     if found.kind is None or found.frames < LEAST_FRAMES:
         return LengthFound()
     kind = found.kind

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from a2v_data.audio import AUDIO_SUFFIXES, UNREAD_SUFFIXES, AudioError, AudioInfo, read_info
+from a2v_data.audio import AUDIO_SUFFIXES, UNREAD_SUFFIXES, AudioError, read_info
 from a2v_data.formats.lines import NIPS4BPLUS_NAME
 
 ABSOLUTE = re.compile(r"/|[A-Za-z]:/")
@@ -54,18 +54,10 @@ def left_out_names(folder: Path, names: Sequence[str]) -> list[tuple[str, str]]:
     for name in names:
         if is_unread(name):
             try:
-                read_header(folder / name)
+                read_info(folder / name)
             except AudioError as error:
                 found.append((name, str(error)))
     return found
-
-
-def read_header(path: Path) -> AudioInfo:
-    """As `read_info`; `AudioError` too for a name that libsndfile cannot be given."""
-    try:
-        return read_info(path)
-    except UnicodeEncodeError as error:
-        raise AudioError("has a name that is not UTF-8; rename it") from error
 
 
 class RecordingNames:
@@ -122,7 +114,7 @@ class RecordingNames:
         are."""
         if recording not in self._rates:
             try:
-                self._rates[recording] = read_header(self.audio_folder / recording).rate
+                self._rates[recording] = read_info(self.audio_folder / recording).rate
             except AudioError:
                 self._rates[recording] = None
         return self._rates[recording]

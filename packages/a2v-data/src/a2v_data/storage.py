@@ -7,14 +7,16 @@ a killed process leaves only that hidden folder, which nothing reads and which m
 
 import errno
 import hashlib
+import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 BLOCK_BYTES = 1 << 22
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # on the disk, in a quota, under a limit on files
@@ -72,6 +74,26 @@ def write_array_aside(path: Path, values: np.ndarray) -> None:
         np.save(file, values)
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextmanager
+def rows_aside(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray], None]]:
+    """A function that writes the next rows of one .npy file, as `replaced`; together they have this shape.
+
+    They are written plainly: where a disk fills up, that raises `OSError`, while a file that is mapped into memory ends
+    the process with a bus error.
+    """
+    kind = np.dtype(dtype)
+    with replaced(path) as aside, aside.open("wb") as file:
+        head = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, head)
+        end = file.tell() + math.prod(shape) * kind.itemsize
+
+        def write(rows: np.ndarray) -> None:
+            file.write(np.ascontiguousarray(rows, kind).data)
+
+        yield write
+        assert file.tell() == end, f"{path}: {file.tell()} of {end} bytes were written"
 
 
 def file_digest(path: Path) -> str:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import soundfile
 
-from a2v_data.audio import AudioError, AudioInfo
-from a2v_data.recording_names import read_header
+from a2v_data.audio import AudioInfo, as_reason, read_info
 
 BLOCK_SAMPLES = 1 << 20
 Shape = tuple[int, int, int]
@@ -19,11 +18,8 @@ def shape(info: AudioInfo) -> Shape:
 
 def sound_digest(path: Path) -> bytes:
     """SHA-256 of all samples (float32) and their rate. Raises `AudioError` for what is not whole."""
-    digest = sha256(repr(shape(read_header(path))).encode())
-    try:
-        with soundfile.SoundFile(path) as file:
-            for block_NC in file.blocks(BLOCK_SAMPLES, dtype="float32", always_2d=True):
-                digest.update(block_NC.tobytes())
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"is damaged ({error}); download it again") from error
+    digest = sha256(repr(shape(read_info(path))).encode())
+    with as_reason("is damaged", "download it again"), soundfile.SoundFile(path) as file:
+        for block_NC in file.blocks(BLOCK_SAMPLES, dtype="float32", always_2d=True):
+            digest.update(block_NC.tobytes())
     return digest.digest()

@@ -19,10 +19,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from a2v_data.annotation_writers import annotation_csv
-from a2v_data.audio import AUDIO_SUFFIXES, AudioError, AudioInfo
+from a2v_data.audio import AUDIO_SUFFIXES, AudioError, AudioInfo, read_info
 from a2v_data.importers.result import Imported, as_text, some_names, write_readme
 from a2v_data.importers.sounds import Shape, shape, sound_digest
-from a2v_data.recording_names import read_header, recording_names
+from a2v_data.recording_names import recording_names
 from a2v_data.storage import file_digest, refuse_existing, require_free_space, write_text_aside, written_aside
 
 NUMBER = re.compile(r"(?:^|[^A-Za-z0-9])XC(\d+)(?!\d)", re.IGNORECASE)
@@ -181,7 +181,7 @@ class _Known:
                 raise ValueError(f"{source}: no such folder; exclude names a folder of recordings")
             for name in recording_names(source):
                 try:
-                    info = read_header(source / name)
+                    info = read_info(source / name)
                 except AudioError:  # what cannot be read is in no corpus
                     continue
                 self._shapes.setdefault(shape(info), []).append(source / name)
@@ -206,7 +206,7 @@ class _Known:
 def _take(path: Path, name: str, target: Path, link: bool, known: _Known, found: Imported) -> AudioInfo | None:
     """Copy or link one recording; None, with the reason in `found`, where it is not taken."""
     try:
-        info = read_header(path)
+        info = read_info(path)
         if copy := known.copy_of(path, name, info):
             found.notices.append(f"{name} has the same sound as {copy}; left out")
             return None

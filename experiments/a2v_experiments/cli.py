@@ -10,7 +10,18 @@ import sys
 
 import typer
 
-from .basics.errors import FAILED, INTERRUPTED, TERMINATED, USAGE, UserError, disk_full, is_disk_full, light_install
+from .basics.errors import (
+    FAILED,
+    INTERRUPTED,
+    TERMINATED,
+    USAGE,
+    UserError,
+    disk_full,
+    is_disk_full,
+    light_install,
+    message_lines,
+)
+from .basics.terminal import one_line
 from .commands import (
     adapt,
     bench,
@@ -80,7 +91,8 @@ def main() -> None:
     except OSError as error:
         if is_disk_full(error):
             _die(str(disk_full(error.filename2 or error.filename or "disk")), FAILED)
-        _die(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), FAILED)
+        named = one_line(str(error.filename or ""))
+        _die(f"{named}: {error.strerror or error}".lstrip(": "), FAILED)
     except Exception as error:
         if type(error).__name__ in ("MlflowException", "RestException", "SafetensorError"):  # server or disk, no bug
             _die(" ".join(str(error).split())[:400], FAILED)
@@ -94,6 +106,6 @@ def main() -> None:
 
 
 def _die(message: str, code: int) -> None:
-    for line in message.splitlines():
-        typer.echo(f"a2v: {line}", err=True)
+    for line in message_lines(message):
+        typer.echo(line, err=True)
     sys.exit(code)

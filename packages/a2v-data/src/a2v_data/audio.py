@@ -49,6 +49,7 @@ CONVERT = "convert it: ffmpeg -i IN OUT.wav"
 EXPECTED = "replace it by a whole recording (WAV, FLAC, OGG, MP3, AIFF, AU, CAF, W64 or RF64)"
 RESCUE = f"{EXPECTED}, or keep what can be read of it: ffmpeg -i IN OUT.wav"
 UNKNOWN_SAMPLES = 1 << 62  # libsndfile's answer for a FLAC that a pipe wrote is the largest number it has
+GONE = "is gone: it was there when this call began; bring it back, or run the command again without it"
 Channel = int | Literal["mix"]
 
 
@@ -90,6 +91,7 @@ def read_info(path: Path, channel: Channel = 0) -> AudioInfo:
             info = AudioInfo(file.samplerate, samples, file.channels, file.subtype, found.notice or "")
             spare = _spare_bytes(path, file)
     except (soundfile.LibsndfileError, OSError) as error:
+        _refuse_gone(path, error)
         raise AudioError(f"is not readable as audio ({_reason(error)}); {_other_program(path)}") from error
     if info.samples <= 0:
         raise AudioError(f"holds no samples; {EXPECTED}")
@@ -222,6 +224,7 @@ def read_blocks(
                     raise AudioError(more)
                 yield block_N
     except (soundfile.LibsndfileError, OSError) as error:
+        _refuse_gone(path, error)
         raise AudioError(f"is damaged ({_reason(error)}); {RESCUE}") from error
 
 
@@ -230,6 +233,14 @@ def _unheard(path: Path, file: soundfile.SoundFile) -> str | None:
     if len(file.read(1, always_2d=True)):
         return f"goes on after the {file.frames} samples that it promises; {CONVERT}"
     return another_stream(path) if file.format == "FLAC" else None
+
+
+def _refuse_gone(path: Path, error: Exception) -> None:
+    """`AudioError` where a file that was found, or whose header was read, is there no more."""
+    if path.is_symlink() and not path.exists():
+        raise AudioError("is a link to a file that is not there; bring that back or remove the link") from error
+    if not path.exists():
+        raise AudioError(GONE) from error
 
 
 def _reason(error: Exception) -> str:

@@ -81,6 +81,9 @@ def main() -> None:
         sys.exit(code)
     except UserError as error:
         _die(str(error), TERMINATED if terminated and error.code == INTERRUPTED else error.code)
+    except UnicodeEncodeError as error:  # of a file or class, as it was given: a file that is written holds text
+        name = one_line(error.object[max(0, error.start - 20) : error.end + 20])
+        _die(f"a name ({name}) holds what is no text and cannot be written; rename the file or class", USAGE)
     except ValueError as error:
         _die(str(error), USAGE)
     except ModuleNotFoundError as error:

@@ -4,6 +4,8 @@ import a2v_experiments.cli  # noqa: F401
 import h5py  # noqa: F401
 import soundfile  # noqa: F401
 from fuzz_audio import AUDIO
+from fuzz_names import NAMES
+from fuzz_requests import REQUESTS_FAMILY
 from fuzz_run import Family
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (AUDIO,)}
+FAMILIES: dict[str, Family] = {family.name: family for family in (AUDIO, NAMES, REQUESTS_FAMILY)}

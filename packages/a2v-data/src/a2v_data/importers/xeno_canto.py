@@ -83,7 +83,8 @@ def import_xeno_canto(folder: Path, out: Path, config: XenoCantoConfig, progress
             if progress:
                 progress(done, len(chosen))
         if not rows:
-            raise ValueError(f"{folder}: none of its recordings can be used; {(found.problems + found.notices)[0]}")
+            first = (found.problems + found.notices)[0].replace("\n", "\\n")
+            raise ValueError(f"{folder}: none of its recordings can be used; {first}")
         found.recordings = len(rows)
         if unknown := [row["file"] for row in rows if not row.get("lic")]:
             names = some_names(unknown)

@@ -101,9 +101,10 @@ def replaced(path: Path) -> Iterator[Path]:
 
 
 def write_text_aside(path: Path, text: str) -> None:
-    """Write one UTF-8 file, as `replaced`."""
+    """Write one UTF-8 file, as `replaced`; what a file's name holds that is no text becomes an escape, `\\udcff`, which
+    in JSON means the same."""
     with replaced(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_array_aside(path: Path, values: np.ndarray) -> None:

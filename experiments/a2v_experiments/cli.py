@@ -10,7 +10,18 @@ import sys
 
 import typer
 
-from .basics.errors import FAILED, INTERRUPTED, TERMINATED, USAGE, UserError, disk_full, is_disk_full, light_install
+from .basics.errors import (
+    FAILED,
+    INTERRUPTED,
+    TERMINATED,
+    USAGE,
+    UserError,
+    disk_full,
+    is_disk_full,
+    light_install,
+    message_lines,
+)
+from .basics.terminal import one_line
 from .commands import (
     adapt,
     bench,
@@ -70,6 +81,9 @@ def main() -> None:
         sys.exit(code)
     except UserError as error:
         _die(str(error), TERMINATED if terminated and error.code == INTERRUPTED else error.code)
+    except UnicodeEncodeError as error:  # of a file or class, as it was given: a file that is written holds text
+        name = one_line(error.object[max(0, error.start - 20) : error.end + 20])
+        _die(f"a name ({name}) holds what is no text and cannot be written; rename the file or class", USAGE)
     except ValueError as error:
         _die(str(error), USAGE)
     except ModuleNotFoundError as error:
@@ -80,7 +94,8 @@ def main() -> None:
     except OSError as error:
         if is_disk_full(error):
             _die(str(disk_full(error.filename2 or error.filename or "disk")), FAILED)
-        _die(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), FAILED)
+        named = one_line(str(error.filename or ""))
+        _die(f"{named}: {error.strerror or error}".lstrip(": "), FAILED)
     except Exception as error:
         if type(error).__name__ in ("MlflowException", "RestException", "SafetensorError"):  # server or disk, no bug
             _die(" ".join(str(error).split())[:400], FAILED)
@@ -94,6 +109,6 @@ def main() -> None:
 
 
 def _die(message: str, code: int) -> None:
-    for line in message.splitlines():
-        typer.echo(f"a2v: {line}", err=True)
+    for line in message_lines(message):
+        typer.echo(line, err=True)
     sys.exit(code)

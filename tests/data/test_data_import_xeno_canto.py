@@ -171,3 +171,24 @@ def test_nothing_is_left_where_nothing_can_be_used(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="other: no such folder; exclude names a folder"):
         import_xeno_canto(tmp_path / "xc", tmp_path / "out", XenoCantoConfig(exclude=[tmp_path / "other"]))
     assert [path.name for path in tmp_path.iterdir()] == ["xc"]
+
+
+@pytest.mark.parametrize("wrong", ["", "ABC", "12x", "-5", "1.5", "9" * 5000, None, ["1"], {"a": 1}, "XC", "\x1b[31m"])
+def test_an_id_that_is_no_number_is_left_out_and_named(folder: Path, tmp_path: Path, wrong: object) -> None:
+    (folder / "more.json").write_text(json.dumps({"recordings": [entry(7, id=wrong), entry(100005)]}))
+    name = "ABC.flac" if wrong == "ABC" else "other.flac"
+    sound(folder / name, 9)
+    found = import_xeno_canto(folder, tmp_path / "out", XenoCantoConfig())
+    assert len(table(tmp_path / "out")) == 4
+    (told,) = [line for line in found.problems if "is no catalogue number" in line]
+    assert told.startswith("more.json: id ") and len(told) < 250
+    assert any(
+        line.startswith(name) and "no catalogue number (XC123456) in its name" in line for line in found.problems
+    )
+    assert any("XC100005" in line for line in found.notices)
+
+
+def test_json_that_is_too_deep_is_left_out_and_named(folder: Path, tmp_path: Path) -> None:
+    (folder / "deep.json").write_text("[" * 100_000)
+    found = import_xeno_canto(folder, tmp_path / "out", XenoCantoConfig())
+    assert found.recordings == 4 and found.problems[0].startswith("deep.json: not readable as JSON")

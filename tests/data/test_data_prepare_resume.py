@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from a2v_data import prepare as prepare_module
 from a2v_data.pack import PackConfig, pack
 from a2v_data.prepare import Preparation, PrepareConfig, prepare
 from a2v_data.scheduling import in_this_process
@@ -258,3 +259,29 @@ def test_a_full_disk_leaves_what_is_done_and_a_later_call_goes_on(source: Path, 
     finished, done = again(source, tmp_path / "out")
     assert finished.kept == 1 and done == ["b.wav*", "c.wav*"]
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_a_recording_that_is_deleted_during_the_call_is_called_gone(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Before its state is noted, and when it is read."""
+
+    def delete(work, tasks, advance):
+        if when == "while":
+            (source / "audio" / "b.wav").unlink()
+        yield from in_this_process(work, tasks, advance)
+
+    if when == "before":
+        planned = prepare_module.make_plan
+
+        def plan(*given):
+            made = planned(*given)
+            (source / "audio" / "b.wav").unlink()
+            return made
+
+        monkeypatch.setattr(prepare_module, "make_plan", plan)
+    made = prepare(source, tmp_path / "out", SECOND, run=delete)
+    (problem,) = made.prepared.problems
+    assert problem.startswith("'b.wav' is gone: it was there when this call began") and "damaged" not in problem
+    assert sorted(made.prepared.recordings) == ["a.wav", "c.wav"]

@@ -246,3 +246,23 @@ def test_a_cut_call_leaves_whole_pieces_only(a2v: A2v, monkeypatch, model: Path,
     with_run(monkeypatch, Interrupted())
     assert a2v(*arguments).code == 0
     assert list((out / ".predict/pieces").iterdir()) == [] and len(events_in(out)) > 10
+
+
+def test_a_state_folder_of_a_call_that_was_killed_at_its_start_is_taken(
+    a2v: A2v, recordings: Path, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out" / ".predict").mkdir(parents=True)
+    assert a2v("predict", recordings, "--model", model, "--out", tmp_path / "out", *FLOAT).code == 0
+
+
+def test_a_recording_that_is_deleted_during_the_call_is_called_gone(
+    a2v: A2v, monkeypatch, recordings: Path, model: Path, tmp_path: Path
+) -> None:
+    def delete(work, tasks, advance):
+        (recordings / "a.wav").unlink()
+        yield from in_this_process(work, tasks, advance)
+
+    with_run(monkeypatch, delete)
+    said = a2v("predict", recordings, "--model", model, "--out", tmp_path / "out", *FLOAT)
+    assert said.code == 1 and "a.wav: is gone: it was there when this call began" in said.out, said
+    assert "damaged" not in said.out and status_of(tmp_path / "out")["a.wav"] == "left out"

@@ -4,7 +4,11 @@ import a2v_experiments.cli  # noqa: F401
 import h5py  # noqa: F401
 import soundfile  # noqa: F401
 from fuzz_audio import AUDIO, PREDICT
+from fuzz_names import NAMES
+from fuzz_requests import REQUESTS_FAMILY
 from fuzz_run import Family
 from fuzz_served import SERVED
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (AUDIO, PREDICT, SERVED)}
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (AUDIO, PREDICT, SERVED, NAMES, REQUESTS_FAMILY)
+}

@@ -108,7 +108,9 @@ def run_case(case: Case, folder: Path) -> Outcome:
 
 
 def _control(letter: str) -> bool:
-    return (ord(letter) < 32 and letter not in "\n\t\r") or 0x7F <= ord(letter) < 0xA0 or letter in "\u202e\u2028\u2029"
+    code = ord(letter)
+    marks = 0x200E <= code <= 0x200F or 0x2028 <= code <= 0x202E or 0x2066 <= code <= 0x2069 or code == 0x61C
+    return (code < 32 and letter not in "\n\t\r") or 0x7F <= code < 0xA0 or marks or 0xD800 <= code < 0xE000
 
 
 def _child(case: Case, folder: Path, log: Path) -> None:

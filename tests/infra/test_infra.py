@@ -189,3 +189,13 @@ def test_schema_refuses_a_pod_without_image() -> None:
     del pods(cluster["spec"])[1]["containers"][0]["image"]
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(cluster, schema)
+
+
+def test_images_of_others_are_named_by_their_digest() -> None:
+    named = [line.split()[1] for line in (INFRA / "Containerfile").read_text().splitlines() if line.startswith("FROM ")]
+    for path in [*INFRA.rglob("*.yaml"), *INFRA.rglob("*.yml")]:
+        named += re.findall(r"^\s*(?:- )?image:\s*(\S+)", path.read_text(), re.MULTILINE)
+    of_others = {name for name in named if not name.startswith("registry.example.org/")}
+    assert len(of_others) == 2
+    for name in of_others:
+        assert re.fullmatch(r"docker\.io/library/[a-z]+:[\w.-]+@sha256:[0-9a-f]{64}", name), name

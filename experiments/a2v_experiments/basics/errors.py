@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .terminal import printable
+
 USAGE = 2  # the command, the recipe or the input is wrong
 FAILED = 1  # the machine, the store or the training failed, or something was left out
 INTERRUPTED = 130  # Ctrl-C
@@ -28,7 +30,12 @@ class UserError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows of it (IPython asks for this name): what the command line does."""
-        return [f"a2v: {line}" for line in str(self).splitlines()]
+        return message_lines(str(self))
+
+
+def message_lines(message: str) -> list[str]:
+    """What a user sees of an error's message, each line with the command's name before it."""
+    return [f"a2v: {printable(line)}" for line in message.split("\n") if line]
 
 
 # What the extra `train` brings (pyproject.toml); an install that only predicts has none of them.

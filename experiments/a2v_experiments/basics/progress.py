@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from .terminal import one_line
+
 NOTEBOOK_WIDTH = 100  # characters
 
 
@@ -18,7 +20,7 @@ def bar(label: str, total: int, unit: str) -> tqdm:
     moves = terminal or notebook
     return tqdm(
         total=total,
-        desc=f"  {label}",
+        desc=f"  {one_line(label)}",
         unit=f" {unit}",
         ncols=NOTEBOOK_WIDTH if notebook else None,
         dynamic_ncols=terminal,

@@ -8,10 +8,12 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .terminal import one_line
+
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """Rows under a header; the first `left` columns are aligned to the left, the others (numbers) to the right."""
-    table = [list(header), *(list(row) for row in rows)]
+    table = [[one_line(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(_width, column)) for column in zip(*table, strict=True)]
     lines = []
     for row in table:

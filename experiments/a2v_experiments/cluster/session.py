@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..basics.errors import FAILED, UserError, last_line
 from ..recipe.sections import RayConfig
-from .environment import prepare_local_ray
+from .environment import on_loopback, prepare_local_ray
 from .temporary import session_folder
 
 GRACE_S = 10.0
@@ -116,10 +116,11 @@ def _connect(config: RayConfig) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)  # a thread is told that it sets no handler of signals
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
-            _temp_dir=None if address else session_folder(),
-        )  # fmt: skip
+        with contextlib.nullcontext() if address else on_loopback():
+            ray.init(
+                address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
+                _temp_dir=None if address else session_folder(),
+            )  # fmt: skip
     except Exception as error:
         where = f"Ray cluster {address} cannot be reached" if address else "Ray cannot be started on this machine"
         local = "ray.num_workers=0 trains without it"

@@ -12,7 +12,8 @@ import typer
 from ..basics.errors import INTERRUPTED, UserError
 from ..basics.places import DEFAULT_WORK, command
 from .annotation_options import table_options
-from .options import AllowPlugins, Json, Labelled, LabelledChoice, Tracking, Work, say
+from .options import AllowPlugins, Json, Labelled, LabelledChoice, Tracking, Work
+from .say import say, say_text
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig
@@ -59,13 +60,13 @@ def adapt(
     except KeyboardInterrupt:
         raise UserError("stopped; features are kept, the same command goes on from there", INTERRUPTED) from None
     if as_json:
-        say(json.dumps(record, indent=1, allow_nan=False))
+        say_text(json.dumps(record, indent=1, allow_nan=False))
     else:
         _report(record, out, work, tracking_uri)
 
 
 def _to_stderr(line: str) -> None:
-    typer.echo(line, err=True)
+    say(line, err=True)
 
 
 def _report(record: dict[str, Any], out: Path, work: Path, tracking_uri: str | None) -> None:
@@ -76,12 +77,12 @@ def _report(record: dict[str, Any], out: Path, work: Path, tracking_uri: str | N
     from ..store.links import run_hint
 
     agreed = ["--allow-plugins"] if asks_first(out, read_description(out)) else []
-    say(f"\n{score_table(record['scores'])}")
+    say_text(f"\n{score_table(record['scores'])}")
     say(f"of {record['recordings']['told']}")
     say("found, predictions, F1: strict protocol, at the threshold of each class; AP: of the whole ranking")
     lost = [row["class"] for row in record["scores"] if row.get("learned") is False]
     if lost:
         say(f"not learned: {', '.join(lost)}: a2v predict writes no events of them unless asked to (--all-classes)")
-    say(f"\n{out}: the model, run {record['run_id']}; find the calls in your own recordings, NEW (files or folders):")
+    say("", f"{out}: the model, run {record['run_id']}; find the calls in your own recordings, NEW (files or folders):")
     say(f"  {command('predict', 'NEW', '--model', out, '--out', 'calls', *agreed)}")
     say(f"its scores and figures: {run_hint(work, tracking_uri, record['run_id'])}")

@@ -12,7 +12,8 @@ from .bench_eval import eval_
 from .bench_predict import predict
 from .bench_review import review
 from .bench_train import train
-from .options import finite, say
+from .options import finite
+from .say import say, say_text
 
 group = typer.Typer(no_args_is_help=True, help="Measure speed, memory and scores on this machine.")
 group.command("detect")(detect)
@@ -42,7 +43,7 @@ def data(
     speed = reading_speed(store, segment_s, segments, count, seconds)
     if json:
         values = {"segments": speed.segments, "segment_s": segment_s, "processes": count, "seconds": seconds}
-        say(dumps({**values, "audio_s_per_s": speed.per_process}, indent=2))
+        say_text(dumps({**values, "audio_s_per_s": speed.per_process}, indent=2))
         return
     say(f"{store}: {speed.segments} segments of {segment_s:g} s, read at random by {count} process(es), warm")
     say(f"{'':16}{'segments/s':>12}{'audio s/s':>12}{'per process':>13}")

@@ -11,7 +11,8 @@ import typer
 
 from ..basics.errors import INTERRUPTED, UserError
 from ..basics.places import DEFAULT_WORK, pasted
-from .options import Json, Override, Tracking, Work, finite, say
+from .options import Json, Override, Tracking, Work, finite
+from .say import say, say_text
 
 
 def detect(
@@ -71,14 +72,14 @@ def detect(
     checked = check(Bench(folder, asked, budget, range(seeds), seed, pasted(["a2v", *sys.argv[1:]])))
     store = open_store(work, tracking_uri, EXPERIMENT)
     try:
-        found = measure_detectors(checked, work, store, lambda line: typer.echo(line, err=True))
+        found = measure_detectors(checked, work, store, lambda line: say(line, err=True))
     except KeyboardInterrupt:
         raise UserError("stopped; a measurement begins anew", INTERRUPTED) from None
     if figure is not None:
         from a2v_eval.figures import save
 
         save(curves_of(found), figure)
-    say(json.dumps(found, indent=1, allow_nan=False) if as_json else text_of(found))
+    say_text(json.dumps(found, indent=1, allow_nan=False) if as_json else text_of(found))
 
 
 def _check_figure(path: Path | None) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import say
+from .say import say, say_text
 
 
 class Method(StrEnum):
@@ -80,7 +80,7 @@ def eval_(
         "AP_paper": scores["paper"].ap, "AP_strict": scores["strict"].ap, "mAP_strict": mean_ap,
     }  # fmt: skip
     if as_json:
-        say(json.dumps(result, indent=1))
+        say_text(json.dumps(result, indent=1))
         return
     for name, value in result.items():
         say(f"{name:24} {value:.4g}" if isinstance(value, float) else f"{name:24} {value}")

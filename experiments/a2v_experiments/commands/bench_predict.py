@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from .bench_text import Compare, compared_lines, one_of, part_lines, utilisation_text
-from .options import Json, finite, say
+from .options import Json, finite
 from .predict import Precision
+from .say import say_text
 
 
 def predict(
@@ -37,7 +38,7 @@ def predict(
         found = measure_prediction(config, shown)
     if earlier:
         found["compared"] = compared(found, earlier)
-    say(dumps(found, indent=1) if as_json else _text(found))
+    say_text(dumps(found, indent=1) if as_json else _text(found))
 
 
 def _text(found: dict[str, Any]) -> str:

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from ..basics.errors import INTERRUPTED, UserError
-from .options import Json, Override, finite, say
+from .options import Json, Override, finite
+from .say import say, say_text
 
 
 def review(
@@ -62,7 +63,7 @@ def review(
         with (out / "rounds.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(looked)) + "\n")
         ap = "undefined" if looked.ap is None else f"{looked.ap:.3f}"
-        typer.echo(
+        say(
             f"{looked.arm} seed {looked.seed} round {looked.round}: {looked.clips} clips, {looked.labels} labels,"
             f" strict AP on test {ap}, {looked.cpu_s:.0f} CPU-s",
             err=True,
@@ -76,6 +77,8 @@ def review(
     save(review_figure(curves_of(found)), out / "rounds.png")
     write_text_aside(out / "rounds.csv", table_csv(found))
     if as_json:
-        say(json.dumps({"settings": asdict(settings), "rows": [asdict(one) for one in found], "worth": worth(found)}))
+        say_text(
+            json.dumps({"settings": asdict(settings), "rows": [asdict(one) for one in found], "worth": worth(found)})
+        )
     else:
-        say(text_of(found))
+        say_text(text_of(found))

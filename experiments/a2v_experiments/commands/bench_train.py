@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from .bench_text import Compare, compared_lines, one_of, part_lines, utilisation_text
-from .options import finite, say
+from .options import finite
+from .say import say_text
 
 
 def train(
@@ -39,7 +40,7 @@ def train(
     found = measure_step(config, profile)
     if earlier:
         found["compared"] = compared(found, earlier)
-    say(json.dumps(found, indent=1) if as_json else _text(found))
+    say_text(json.dumps(found, indent=1) if as_json else _text(found))
 
 
 def _text(found: dict[str, Any]) -> str:

@@ -13,7 +13,8 @@ from .data_check import check
 from .data_folds import folds
 from .data_preview import preview
 from .data_stats import stats
-from .options import finite, say
+from .options import finite
+from .say import say
 
 group = typer.Typer(no_args_is_help=True, help="Make and look at corpora.")
 group.command("prepare")(data_prepare.prepare)

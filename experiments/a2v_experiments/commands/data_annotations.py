@@ -12,7 +12,8 @@ import typer
 
 from ..basics.errors import UserError
 from .annotation_options import table_options
-from .options import channel_of, check_new, say
+from .options import channel_of, check_new
+from .say import say, say_text
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig
@@ -92,7 +93,7 @@ def show_annotations(
     known += [(label, file) for file, labels in whole.items() for label in labels]
     classes = class_notices(counts(known), len(report.annotated) + len(whole))
     if json:
-        say(dumps({**_as_json(report, opened, left_out), "warnings": classes}, indent=2, ensure_ascii=False))
+        say_text(dumps({**_as_json(report, opened, left_out), "warnings": classes}, indent=2, ensure_ascii=False))
     else:
         _show(report, opened, left_out, classes)
     _write(report, opened, write_mapping, out, to_stderr=json)
@@ -174,7 +175,7 @@ def _write(report: AnnotationReport, source: Source, mapping: Path | None, out: 
     from ..basics.errors import UserError
 
     def told(line: str) -> None:
-        typer.echo(line, err=True) if to_stderr else say(line)
+        say(line, err=True) if to_stderr else say(line)
 
     if mapping is not None:
         text, labels, classes = _template(report, source)
@@ -255,7 +256,7 @@ def _show(report: AnnotationReport, source: Source, left_out: LeftOut, warnings:
     unread = {name for name, _ in left_out}
     without = [name for name in _without(report, source) if name not in unread]
     if without:
-        say(f"\nwithout annotations (not listened to): {len(without)} of {len(source.names)} recordings")
+        say("", f"without annotations (not listened to): {len(without)} of {len(source.names)} recordings")
     _list("", without, limit=10)
     _list(f"left out ({len(left_out)})", [f"{name}: {reason}" for name, reason in left_out])
     _list("not used", [f"{name}: {reason}" for name, reason in source.not_used()])
@@ -264,9 +265,9 @@ def _show(report: AnnotationReport, source: Source, left_out: LeftOut, warnings:
     _list("wrong", report.problems)
     count = len(report.problems)
     if count:
-        say(f"\n{count} problem{'' if count == 1 else 's'}: put them right, or take them out")
+        say("", f"{count} problem{'' if count == 1 else 's'}: put them right, or take them out")
     else:
-        say("\nall can be read; see the warnings before you train on it" if warnings else "\nall right")
+        say("", "all can be read; see the warnings before you train on it" if warnings else "all right")
 
 
 def _without(report: AnnotationReport, source: Source) -> list[str]:
@@ -293,7 +294,7 @@ def _show_weak(report: AnnotationReport) -> None:
     if not report.weak:
         return
     silent = sum(not labels for labels in report.weak.values())
-    say(f"\nrecording-level labels (weak): {len(report.weak)} recordings, in {silent} of them nothing calls")
+    say("", f"recording-level labels (weak): {len(report.weak)} recordings, in {silent} of them nothing calls")
     _columns(("class", "recordings"), _weak(report), left=1)
 
 
@@ -303,14 +304,14 @@ def _columns(header: Sequence[str], rows: Sequence[Sequence[Any]], left: int, li
     if not rows:
         return
     shown = [[str(cell) for cell in row] for row in rows[:limit]]
-    say("\n" + text_table(header, shown, left))
+    say_text("\n" + text_table(header, shown, left))
     if len(rows) > len(shown):
         say(f"... and {len(rows) - len(shown)} more (--json lists all)")
 
 
 def _list(title: str, lines: Sequence[str], limit: int = SHOWN) -> None:
     if lines and title:
-        say(f"\n{title}:")
+        say("", f"{title}:")
     for line in lines[:limit]:
         say(f"  {line}")
     if len(lines) > limit:

@@ -13,7 +13,8 @@ import typer
 from ..basics.errors import FAILED, UserError
 from ..basics.places import command
 from .annotation_options import table_options
-from .options import Json, Labelled, LabelledChoice, say
+from .options import Json, Labelled, LabelledChoice
+from .say import say, say_text
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig
@@ -98,14 +99,14 @@ def _say(report: CheckReport, as_json: bool, rows: int) -> None:
     from ..score.files import with_options
 
     if as_json:
-        say(json.dumps(report.as_json(), indent=1, ensure_ascii=False))
+        say_text(json.dumps(report.as_json(), indent=1, ensure_ascii=False))
     else:
         table = [
             (one.kind, one.file, one.where, with_options(one.message))
             for one in _first_of_each_kind(report.problems, rows)
         ]
         if table:
-            say(text_table(("kind", "file", "where", "what is wrong"), table, left=4))
+            say_text(text_table(("kind", "file", "where", "what is wrong"), table, left=4))
             if len(table) < len(report.problems):
                 say(f"... and {len(report.problems) - len(table)} more; --rows 0 or --json shows all")
             say("")

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..basics.errors import FAILED, UserError
+from ..basics.terminal import one_line
 from .annotation_options import table_options
 from .data_stats import fold_table
-from .options import Json, Labelled, LabelledChoice, say
+from .options import Json, Labelled, LabelledChoice
+from .say import say, say_text
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig
@@ -120,13 +122,13 @@ def folds(
     }
     write_fold_folder(out, found, listing, percentages, seed, described)
     if json_:
-        say(json.dumps({"out": str(out), **described}, indent=1, ensure_ascii=False))
+        say_text(json.dumps({"out": str(out), **described}, indent=1, ensure_ascii=False))
     else:
         for problem in listing.problems:
             say(f"left out: {problem}")
-        say(_table(even, len(found)))
-        say(_explanation(even, chosen=isinstance(held, str)))
-        say(fold_table(list(listing.classes), sizes))
+        say_text(_table(even, len(found)))
+        say_text(_explanation(even, chosen=isinstance(held, str)))
+        say_text(fold_table(list(listing.classes), sizes))
         say(labelled_in(listing))
         for notice in notices:
             say(f"note: {notice}")
@@ -219,7 +221,7 @@ def _explanation(even: dict[str, Any], chosen: bool) -> str:
     ]
     uneven = {name: row for name, row in defined.items() if row["deviation"] > EVEN}
     if not uneven or chosen:
-        return "\n".join(lines)
+        return "\n".join(map(one_line, lines))
     few = [name for name, row in uneven.items() if row["at_best"] > 0.8 * EVEN]
     clumped = [name for name in uneven if name not in few]
     if few:
@@ -233,4 +235,4 @@ def _explanation(even: dict[str, Any], chosen: bool) -> str:
     rest = [row["deviation"] for name, row in defined.items() if name not in uneven]
     if rest:
         lines.append(f"the other {len(rest)} classes: at most {100 * max(rest):.1f} %")
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import say
+from .say import say, say_text
 
 if TYPE_CHECKING:
     from a2v_data.importers.result import Imported
@@ -89,14 +89,14 @@ def _end(found: Imported, json: bool) -> None:
     if json:
         from json import dumps
 
-        say(dumps(_as_json(found), indent=2, ensure_ascii=False))
+        say_text(dumps(_as_json(found), indent=2, ensure_ascii=False))
     else:
         say(f"{found.folder}: {found.recordings} recordings ({found.seconds / 3600:.2f} h)")
         if found.labelled:
             say(f"{found.labelled} of them labelled, with {found.events} events")
         for title, lines in (("notices", found.notices), ("left out", found.problems)):
             if lines:
-                say(f"\n{title}:")
+                say("", f"{title}:")
             for line in lines[:SHOWN]:
                 say(f"  {line}")
             if len(lines) > SHOWN:

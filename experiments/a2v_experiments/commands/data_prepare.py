@@ -10,7 +10,8 @@ import typer
 
 from ..basics.errors import FAILED, INTERRUPTED, UserError
 from .annotation_options import table_options
-from .options import Labelled, LabelledChoice, say
+from .options import Labelled, LabelledChoice
+from .say import say, say_text
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig
@@ -261,4 +262,4 @@ def _list(lines: list[str]) -> None:
 def _say_json(value: dict[str, Any]) -> None:
     from json import dumps
 
-    say(dumps(value, ensure_ascii=False, indent=2))
+    say_text(dumps(value, ensure_ascii=False, indent=2))

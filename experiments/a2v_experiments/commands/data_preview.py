@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .annotation_options import table_options
-from .options import say
+from .say import say
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig

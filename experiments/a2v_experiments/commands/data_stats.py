@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..basics.errors import FAILED
+from ..basics.terminal import one_line
 from .annotation_options import table_options
-from .options import Json, Labelled, LabelledChoice, say
+from .options import Json, Labelled, LabelledChoice
+from .say import say, say_text
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig
@@ -66,13 +68,13 @@ def stats(
         save(statistics_figure(found, corpus.resolve().name), png)
     if json_:
         more = {"left_out": listing.problems, "notices": told_about(listing)}
-        say(json.dumps({"corpus": str(corpus), **found, **more}, indent=1, ensure_ascii=False))
+        say_text(json.dumps({"corpus": str(corpus), **found, **more}, indent=1, ensure_ascii=False))
     else:
         for problem in listing.problems:
             say(f"left out: {problem}")
         for notice in told_about(listing):
             say(f"note: {notice}")
-        say(_text(found, labelled_in(listing)))
+        say_text(_text(found, labelled_in(listing)))
         if png is not None:
             say(f"{png}: {CAPTION}")
     if listing.problems:
@@ -84,9 +86,9 @@ def _text(found: dict[str, Any], labelled: str) -> str:
         f"{found['recordings']} recordings, {found['hours']:.2f} h; labelled {found['labelled_recordings']}, "
         f"{found['labelled_hours']:.2f} h, {found['events']} events",
         labelled,
-        *_weak(found),
+        *map(one_line, _weak(found)),
         *_parts(found),
-        _sparsity(found),
+        one_line(_sparsity(found)),
         "",
         _classes(found),
         "",

@@ -11,7 +11,8 @@ import typer
 
 from ..basics.errors import UserError
 from .annotation_options import table_options
-from .options import channel_of, say
+from .options import channel_of
+from .say import say, say_text
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig
@@ -83,8 +84,8 @@ def evaluate(
     if out is not None:
         write_tables(scores, out)
     if as_json:
-        say(json.dumps(as_dict(scores), indent=1, allow_nan=False))
+        say_text(json.dumps(as_dict(scores), indent=1, allow_nan=False))
     else:
-        say(as_text(scores))
+        say_text(as_text(scores))
         if out is not None:
-            say(f"\n{out}: tables written")
+            say("", f"{out}: tables written")

@@ -22,8 +22,8 @@ from .options import (
     Work,
     check_new_figure,
     finite,
-    say,
 )
+from .say import say, say_text
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,7 +38,7 @@ def list_(work: Work = DEFAULT_WORK, tracking_uri: Tracking = None, as_json: Jso
     client = _client(work, tracking_uri, empty_is_wrong=False)
     found = listing.rows(client) if client else []
     if as_json:
-        say(json.dumps(listing.to_json(found), indent=1))
+        say_text(json.dumps(listing.to_json(found), indent=1))
         return
     if not found:
         store = ("--tracking-uri", tracking_uri) if tracking_uri else ("--work", work)
@@ -46,7 +46,7 @@ def list_(work: Work = DEFAULT_WORK, tracking_uri: Tracking = None, as_json: Jso
         makes = command("experiment", "run", "quickstart", *more)
         say(f"no experiment in {tracking_uri or work} yet; `{makes}` makes one")
         return
-    say(listing.to_text(found))
+    say_text(listing.to_text(found))
     for line in listing.notes(found):
         say(line)
 
@@ -99,12 +99,12 @@ def compare(
     drawn = [] if figure is None else draw_curves(client, found, figure)
     address, first = ui_address(work, tracking_uri)
     if as_json:
-        say(json.dumps(compare_report.to_json(found, chosen, address, against), indent=1))
+        say_text(json.dumps(compare_report.to_json(found, chosen, address, against), indent=1))
         return
-    say(compare_report.to_text(found, chosen, against))
+    say_text(compare_report.to_text(found, chosen, against))
     if drawn:
-        say("\nprecision-recall curves: " + ", ".join(map(str, drawn)))
-    say(f"\nin MLflow{while_it_runs(first)}:")
+        say("", "precision-recall curves: " + ", ".join(map(str, drawn)))
+    say("", f"in MLflow{while_it_runs(first)}:")
     say(f"  runs   {ui_link(found, address, folds=False)}")
     say(f"  folds  {ui_link(found, address, folds=True)}")
 
@@ -162,11 +162,11 @@ def plan(
     costs = plan_report.costs_of(planned, base, work, measure)
     advice = advice_before(base, work, plan_report.packed_corpus(planned, base, work), costs.update_s)
     if as_json:
-        say(json.dumps(plan_report.to_json(planned, base, costs, advice), indent=1))
+        say_text(json.dumps(plan_report.to_json(planned, base, costs, advice), indent=1))
         return
-    say(plan_report.to_text(planned, base, costs, advice))
+    say_text(plan_report.to_text(planned, base, costs, advice))
     for line in [*plan_report.warnings(costs), *advice.warnings]:
-        typer.echo(f"a2v: {line}", err=True)
+        say(f"a2v: {line}", err=True)
 
 
 def _plan_cards(recipe: Recipe, measured: list[Path], step_s: float | None, as_json: bool) -> None:
@@ -179,7 +179,7 @@ def _plan_cards(recipe: Recipe, measured: list[Path], step_s: float | None, as_j
             "--measured, --step-s: this recipe has no pretraining; name one that has, e.g. meerkat/pretrain"
         )
     found = plan_cards.report(recipe, measured, step_s)
-    say(json.dumps(found, indent=1) if as_json else plan_cards.text(found))
+    say_text(json.dumps(found, indent=1) if as_json else plan_cards.text(found))
 
 
 def _client(work: Path, tracking_uri: str | None, empty_is_wrong: bool) -> MlflowClient | None:

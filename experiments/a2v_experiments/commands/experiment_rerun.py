@@ -9,7 +9,8 @@ import typer
 from ..basics.errors import UserError
 from ..basics.places import DEFAULT_WORK
 from .experiment_run import execute
-from .options import AllowPlugins, Tracking, Work, say
+from .options import AllowPlugins, Tracking, Work
+from .say import say
 
 
 def rerun(

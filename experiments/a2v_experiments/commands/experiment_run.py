@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from ..basics.errors import FAILED, INTERRUPTED, UserError
 from ..basics.places import DEFAULT_WORK
 from ..store.reuse import AS_USUAL, Reuse
-from .options import AllowPlugins, Force, Override, RecipeName, Register, Scale, Tracking, TrustCode, Work, say
+from .options import AllowPlugins, Force, Override, RecipeName, Register, Scale, Tracking, TrustCode, Work
+from .say import say, say_text
 
 if TYPE_CHECKING:
     from ..recipe.files import RecipeFile
@@ -76,15 +77,15 @@ def execute(
             next_ = next_steps(ran.outcome, chosen, given, work, ran.store.uri, tracking_uri)
     except KeyboardInterrupt:
         raise UserError("stopped; the same command goes on from the last checkpoint", INTERRUPTED) from None
-    say(f"\n{ran.table}\n")
+    say_text(f"\n{ran.table}\n")
     if scale:
-        say(f"All was made {scale}, on a synthetic corpus, to see that it runs: its scores mean nothing.\n")
+        say(f"All was made {scale}, on a synthetic corpus, to see that it runs: its scores mean nothing.", "")
     elif chosen.data.source == "synthetic":
-        say("These numbers are from a synthetic corpus, a stand-in: they say nothing about real recordings.\n")
+        say("These numbers are from a synthetic corpus, a stand-in: they say nothing about real recordings.", "")
     if next_:
-        say("\n".join([*next_, ""]))
+        say(*next_, "")
     if registered:
-        say(f"{registered}\n")
+        say(f"{registered}", "")
     say(f"tracking store: {ran.store.uri}")
     address, first = links.ui_address(work, tracking_uri)
     say(f"in MLflow{links.while_it_runs(first)}:")

@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 
 from ..basics.places import DEFAULT_WORK, command
-from .options import Force, Override, RecipeName, Register, Scale, Tracking, TrustCode, Work, say
+from ..basics.terminal import printable
+from .options import Force, Override, RecipeName, Register, Scale, Tracking, TrustCode, Work
+from .say import say
 
 AGAIN = "a2v.again"  # in a job's metadata: the command that submits it, without secrets
 
@@ -88,11 +90,11 @@ def submit(
             {"recipe": chosen.name, AGAIN: LOGIN.sub("", again)},
         )
     for notice in submission.notices(chosen, work, tracking_uri):
-        typer.echo(notice, err=True)
+        say(notice, err=True)
     if not wait:
-        typer.echo(job)
+        say(job)
         return
-    typer.echo(f"job {job}; Ctrl-C ends this command and not the job", err=True)
+    say(f"job {job}; Ctrl-C ends this command and not the job", err=True)
     jobs.follow(client, address, job, _write)
 
 
@@ -117,9 +119,9 @@ def stop(
         return
     say(f"job {job_id} stopped; stages and trials that are finished stay, its other runs read KILLED")
     again = about.get(AGAIN)
-    how = f":\n  {again}" if again else ", submitted with the same recipe, work folder and store"
-    say(f"it goes on from the last checkpoints{how}")
+    how = ":" if again else ", submitted with the same recipe, work folder and store"
+    say(f"it goes on from the last checkpoints{how}", *([f"  {again}"] if again else []))
 
 
 def _write(text: str) -> None:
-    typer.echo(text.encode("utf-8", "backslashreplace").decode(), nl=False)
+    typer.echo("\r".join(map(printable, text.split("\r"))), nl=False)  # a bar in the log writes over its line

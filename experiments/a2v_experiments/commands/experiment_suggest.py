@@ -12,7 +12,8 @@ import typer
 from ..basics.errors import UserError
 from ..basics.places import command, pasted
 from .annotation_options import table_options
-from .options import Json, say
+from .options import Json
+from .say import say, say_text
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig
@@ -55,7 +56,7 @@ def suggest(
     untimed = suggestion_for(facts, bases, minutes)
     parent = read_recipe(untimed.extends.value).tree
     timed = _resolved(untimed, parent, out)
-    fits = updates_for(minutes, timed, lambda line: typer.echo(f"  {line}", err=True))
+    fits = updates_for(minutes, timed, lambda line: say(f"  {line}", err=True))
     fits = within_labels(fits, timed, Path())
     found = suggestion_for(facts, bases, minutes, fits)
     recipe = _resolved(found, parent, out)
@@ -65,7 +66,7 @@ def suggest(
     with out.open("xb") as file:
         file.write(text)
     if as_json:
-        say(json.dumps(_plain(found, facts, advice, out), indent=1, ensure_ascii=False))
+        say_text(json.dumps(_plain(found, facts, advice, out), indent=1, ensure_ascii=False))
         return
     _report(found, facts, advice, out, steps)
 
@@ -90,19 +91,19 @@ def _report(
     found: Suggestion, facts: CorpusFacts, advice: Advice, out: Path, steps: Sequence[Sequence[object]]
 ) -> None:
     for problem in facts.problems[:SHOWN_PROBLEMS]:
-        typer.echo(f"left out: {problem}", err=True)
+        say(f"left out: {problem}", err=True)
     if len(facts.problems) > SHOWN_PROBLEMS:
-        typer.echo(f"... and {len(facts.problems) - SHOWN_PROBLEMS} more; `a2v data stats` lists them", err=True)
+        say(f"... and {len(facts.problems) - SHOWN_PROBLEMS} more; `a2v data stats` lists them", err=True)
     for line in facts.notices:
-        typer.echo(f"note: {line}", err=True)
+        say(f"note: {line}", err=True)
     for line in found.head:
         say(line)
-    say(f"\n{found.extends.value}: {found.extends.why}")
+    say("", f"{found.extends.value}: {found.extends.why}")
     for line in advice.lines:
         say(line)
     for line in advice.warnings:
-        typer.echo(f"a2v: {line}", err=True)
-    say(f"\n{out}: the recipe, with the reason for every value; next:")
+        say(f"a2v: {line}", err=True)
+    say("", f"{out}: the recipe, with the reason for every value; next:")
     for step in steps:
         say(f"  {command(*step)}")
 

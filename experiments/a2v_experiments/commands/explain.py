@@ -11,7 +11,8 @@ import typer
 
 from ..basics.errors import FAILED, UserError
 from .annotation_options import table_options
-from .options import AllowPlugins, Json, Override, Tracking, check_new, check_new_figure, say
+from .options import AllowPlugins, Json, Override, Tracking, check_new, check_new_figure
+from .say import say, say_text
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig
@@ -152,9 +153,9 @@ def masks(
     loaded = None if recipe is None else load_recipe(recipe, set_)
     found = draw_masks(mask_settings(loaded, stage.value, probability, length, frames, rows), draws)
     if as_json:
-        say(json.dumps(found.to_json(), indent=1))
+        say_text(json.dumps(found.to_json(), indent=1))
     else:
-        say(found.to_text())
+        say_text(found.to_text())
     _write(found, out, npz, title="", quiet=as_json)
 
 
@@ -191,6 +192,6 @@ def _write(found: Any, out: Path | None, npz: Path | None, title: str, quiet: bo
 def _tell(problems: list[str]) -> None:
     """What was left out, a line each, and the exit code that says so."""
     for problem in problems:
-        typer.echo(f"a2v: left out: {problem}", err=True)
+        say(f"a2v: left out: {problem}", err=True)
     if problems:
         raise typer.Exit(FAILED)

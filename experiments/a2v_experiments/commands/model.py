@@ -12,7 +12,8 @@ import typer
 
 from .model_promote import promote
 from .model_push import ModelSource, described, push
-from .options import AllowPlugins, Tracking, check_new, say
+from .options import AllowPlugins, Tracking, check_new
+from .say import say, say_text
 
 group = typer.Typer(no_args_is_help=True, help="Look at models; exchange them with the original animal2vec.")
 OF_CLASS = ("F1", "precision", "recall", "labels")  # of `thresholds_from`: class -> number
@@ -66,7 +67,7 @@ def info(
     with model_folder(model, tracking_uri) as folder:
         summary = summarise(folder)
     if as_json:
-        say(json.dumps(summary | {"learned": _learned(summary)}, indent=1))
+        say_text(json.dumps(summary | {"learned": _learned(summary)}, indent=1))
     else:
         _show(model, summary)
 
@@ -120,7 +121,7 @@ def _show(source: str | os.PathLike[str], summary: dict[str, Any]) -> None:
     for name, text in rows:
         say(f"  {name:<{width}}  {text}")
     if summary["classes"] and summary["thresholds"] | summary["thresholds_from"]:
-        say(f"\n{_class_table(summary)}")
+        say_text(f"\n{_class_table(summary)}")
 
 
 def _sizes(summary: dict[str, Any]) -> list[tuple[str, str]]:

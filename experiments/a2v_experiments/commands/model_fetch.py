@@ -11,7 +11,8 @@ import typer
 from ..basics.errors import FAILED, UserError
 from ..basics.places import DEFAULT_WORK, command
 from .model import import_into
-from .options import Work, say
+from .options import Work
+from .say import say
 
 
 class PublishedChoice(StrEnum):
@@ -47,7 +48,12 @@ def fetch(
     try:
         dataset = list_dataset(source or HOST, DOI)
         remote = choose(name.value, dataset.files, file)
-        say(f"{remote}, doi:{DOI}\n  licence   {dataset.licence}\n  cite      {dataset.citation}\n  and       {PAPER}")
+        say(
+            f"{remote}, doi:{DOI}",
+            f"  licence   {dataset.licence}",
+            f"  cite      {dataset.citation}",
+            f"  and       {PAPER}",
+        )
         fetched = fetch_file(remote, dataset, work / "downloads")
     except FetchError as error:
         by_hand = f"download the {name.value} checkpoint from https://doi.org/{DOI} in a browser"

@@ -8,7 +8,8 @@ import typer
 
 from ..basics.errors import UserError
 from ..basics.places import DEFAULT_WORK
-from .options import Tracking, Work, say
+from .options import Tracking, Work
+from .say import say, say_text
 
 
 def promote(
@@ -29,7 +30,7 @@ def promote(
     if client is None:
         raise UserError(f"{tracking_uri or work}: no tracking store here; name the folder with --work")
     found = registering.look_at(client, name, version, metric)
-    say("\n".join(found.lines))
+    say_text("\n".join(found.lines))
     if found.against is not None and not force:
         raise UserError(f"not promoted: {found.against}; --force promotes it all the same")
     if found.against is not None:

@@ -10,7 +10,8 @@ import typer
 
 from ..basics.errors import UserError, light_install
 from ..basics.places import DEFAULT_WORK, command, pasted
-from .options import Tracking, say
+from .options import Tracking
+from .say import say
 
 ModelSource = Annotated[
     str,

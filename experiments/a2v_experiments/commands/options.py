@@ -102,11 +102,6 @@ def channel_of(text: str) -> int | Literal["mix"]:
     return int(text)
 
 
-def say(line: str) -> None:
-    """Print a line; what a file's name holds that is no text is shown as an escape."""
-    typer.echo(line.encode("utf-8", "backslashreplace").decode())
-
-
 def check_new_figure(path: Path) -> None:
     """Raise UserError for a name that no figure can have, or that something has already."""
     formats = (".png", ".pdf", ".svg")

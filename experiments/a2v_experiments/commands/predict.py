@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from ..basics.errors import FAILED, INTERRUPTED, UserError
-from .options import AllowPlugins, Json, Tracking, channel_of, say
+from .options import AllowPlugins, Json, Tracking, channel_of
+from .say import say_text
 
 
 class TableFormat(StrEnum):
@@ -205,8 +206,8 @@ def predict(
     if as_json:
         from json import dumps
 
-        say(dumps(summary.plain(), ensure_ascii=False, indent=1))
+        say_text(dumps(summary.plain(), ensure_ascii=False, indent=1))
     else:
-        say("\n".join([summary.text(out), *made]))
+        say_text("\n".join([summary.text(out), *made]))
     if summary.left_out:
         raise typer.Exit(FAILED)

@@ -13,9 +13,10 @@ from typer.core import TyperGroup
 
 from ..basics.errors import UserError
 from ..basics.places import command
-from .options import AllowPlugins, Tracking, say
+from .options import AllowPlugins, Tracking
 from .review_export import export
 from .review_report import report
+from .say import say
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -185,9 +186,9 @@ def _begin(calls: Calls, address: str, waiting: int, total: int, browser: bool) 
     for notice in calls.notices:
         say(notice)
     for name, why in list(calls.left_out.items())[:5]:
-        typer.echo(f"left out: {name}: {why}", err=True)
+        say(f"left out: {name}: {why}", err=True)
     if len(calls.left_out) > 5:
-        typer.echo(f"left out: {len(calls.left_out) - 5} more recordings", err=True)
+        say(f"left out: {len(calls.left_out) - 5} more recordings", err=True)
     say(f"review: {address}")
     say(f"{waiting} of {total} items wait; decisions are kept in {calls.folder / 'journal.jsonl'}")
     say("Ctrl-C ends it; the same command goes on")
@@ -212,11 +213,11 @@ def _end(path: Path, recordings: Path | None, window_s: float, state: State, bef
     lines = len(state.lines) - before
     counts = Counter(one.verdict for one in state.standing("event", "stretch"))
     drawn = len(state.standing("drawn"))
-    say(f"\n{lines} {'decision' if lines == 1 else 'decisions'} this time; all so far: {_listed(counts, drawn)}")
+    say("", f"{lines} {'decision' if lines == 1 else 'decisions'} this time; all so far: {_listed(counts, drawn)}")
     if counts or drawn:
         extra = ("--recordings", recordings) if recordings else ()
         windows = ("--window-s", window_s) if window_s != WINDOW_S else ()
-        say(f"next:\n  {command('review', 'report', path, *extra, *windows)}  # precision, thresholds, counts")
+        say("next:", f"  {command('review', 'report', path, *extra, *windows)}  # precision, thresholds, counts")
         say(f"  {command('review', 'export', path, *extra, '--out', 'reviewed')}  # labels to train on")
 
 

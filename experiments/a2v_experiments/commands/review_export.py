@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .annotation_options import table_options
-from .options import Json, say
+from .options import Json
+from .say import say, say_text
 
 if TYPE_CHECKING:
     from a2v_data.annotation_config import AnnotationConfig
@@ -62,11 +63,11 @@ def export(
             "old_labels_kept": done.kept, "old_labels_replaced": done.replaced, "notices": done.notices,
             "next": following,
         }  # fmt: skip
-        say(dumps(result, indent=1, ensure_ascii=False))
+        say_text(dumps(result, indent=1, ensure_ascii=False))
         return
     for line in [*_summary(done, old_source), *(f"note: {line}" for line in done.notices)]:
         say(line)
-    say("\nnext:")
+    say("", "next:")
     for line in following:
         say(f"  {line}")
 

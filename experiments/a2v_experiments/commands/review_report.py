@@ -9,7 +9,8 @@ import typer
 
 from ..basics.errors import UserError, light_install
 from ..basics.places import DEFAULT_WORK, command
-from .options import AllowPlugins, Json, Tracking, Work, say
+from .options import AllowPlugins, Json, Tracking, Work
+from .say import say, say_text
 
 
 def report(
@@ -75,14 +76,14 @@ def report(
     run_id = None
     if track:
         try:
-            run_id = log(found, folder, detector, work, tracking_uri, lambda line: typer.echo(line, err=True))
+            run_id = log(found, folder, detector, work, tracking_uri, lambda line: say(line, err=True))
         except ModuleNotFoundError as error:
             missing = light_install(error)
             if missing is None:
                 raise
             lines.append(f"no run in MLflow: {missing}")
     if as_json:
-        say(dumps({**plain(found), "report": str(folder), "run_id": run_id}, ensure_ascii=False, indent=1))
+        say_text(dumps({**plain(found), "report": str(folder), "run_id": run_id}, ensure_ascii=False, indent=1))
         return
     lines.append(f"tables and figures: {folder}")
     if run_id:
@@ -98,4 +99,4 @@ def report(
         lines.append(f"  {command('predict', 'RECORDINGS', *given, '--out', 'more-calls')}")
     extra = ("--recordings", recordings) if recordings else ()
     lines.append(f"  {command('review', 'export', calls, *extra, '--out', 'reviewed')}  # labels to train on")
-    say("\n".join(lines))
+    say_text("\n".join(lines))

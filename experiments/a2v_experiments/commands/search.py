@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from ..basics.errors import INTERRUPTED, UserError
-from .options import AllowPlugins, Json, Tracking, check_new, say
+from .options import AllowPlugins, Json, Tracking, check_new
+from .say import say, say_text
 
 
 def search(
@@ -64,9 +65,9 @@ def search(
     if out is not None:
         write_found(out, found, name)
     if as_json:
-        say(dumps({"found": [asdict(one) for one in found], "left_out": left_out}, ensure_ascii=False, indent=1))
+        say_text(dumps({"found": [asdict(one) for one in found], "left_out": left_out}, ensure_ascii=False, indent=1))
         return
-    say(as_text(found))
+    say_text(as_text(found))
     for file, why in {**opened.left_out, **left_out}.items():
         say(f"not searched: {file}: {why}")
     if query.bare:

@@ -11,7 +11,8 @@ import typer
 
 from ..basics.errors import FAILED, UserError
 from ..basics.places import DEFAULT_WORK
-from .options import Tracking, Work, say
+from .options import Tracking, Work
+from .say import say
 
 SHOWN = 6  # experiments whose links are told
 # MLflow starts schedulers for traces and prompts beside its UI, which nothing here uses

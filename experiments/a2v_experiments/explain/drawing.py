@@ -27,6 +27,7 @@ from a2v_model.explain import attention_bytes, cumulative_response, mean_attenti
 from numpy.typing import NDArray
 
 from ..basics.errors import UserError
+from ..basics.terminal import one_line
 from ..models import check_event_method, usual_method
 
 DEAF_DB = -30.0  # of a filterbank's response, relative to its maximum
@@ -91,7 +92,9 @@ class Recordings:
         for path in paths:
             places += self._of_corpus(path) if (path / META).is_file() else self._of_files(path)
         if not places:
-            raise UserError("\n".join([*self.problems, f"{paths[0]}: no recording there that can be read"]))
+            raise UserError(
+                "\n".join([*map(one_line, self.problems), f"{paths[0]}: no recording there that can be read"])
+            )
         self.found = len(places)
         wanted = max(1, min(len(places), round(minutes * 60 / STRETCH_S)))
         self._chosen = [places[index] for index in np.linspace(0, len(places) - 1, wanted).round().astype(int)]

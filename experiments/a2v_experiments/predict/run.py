@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from a2v_data.annotation_writers import EventRow
-from a2v_data.audio import AudioError
+from a2v_data.audio import GONE, AudioError
 from a2v_data.scheduling import Crash, Run
 from a2v_data.storage import require_free_space
 from a2v_data.streams.folder import RecordingTable
@@ -124,6 +124,7 @@ class _Call:
         self.without_values: set[str] = set()
         self.given, self.plugins = list(found), loaded_digests(job.model.plugins)
         self.good, self.left_out = read_headers(found, job.choice.channel)
+        self.stamps = self._stamps()
         self.open = {name: self._opened(recording) for name, recording in self.good.items() if self._to_do(recording)}
 
     def work(self, run: Run) -> None:
@@ -180,11 +181,22 @@ class _Call:
         write_summary(self.out, summary)
         return summary
 
+    def _stamps(self) -> dict[str, str]:
+        """Of every recording that can be read. One that is gone since its header was read is left out."""
+        stamps = {}
+        for name, recording in list(self.good.items()):
+            try:
+                stamps[name] = stamp_of(recording, self.choice.channel)
+            except FileNotFoundError:
+                del self.good[name]
+                self.left_out[name] = GONE
+        return stamps
+
     def _to_do(self, recording: Recording) -> bool:
         done = self.state.done.get(recording.name)
         if done is None:
             return True
-        if done.stamp != stamp_of(recording, self.choice.channel):
+        if done.stamp != self.stamps[recording.name]:
             self.notices.append(f"{recording.name}: its file changed since it was done; done again")
             return True
         if done.streams != self._stream_stamp(recording.name):
@@ -207,7 +219,7 @@ class _Call:
     def _opened(self, recording: Recording) -> _Open:
         job, choice, info = self.job, self.choice, recording.info
         windows = windows_of(info, job.model, job.settings)
-        stamp = stamp_of(recording, choice.channel)
+        stamp = self.stamps[recording.name]
         size = piece_windows(info, windows, piece_size(job.settings, choice.device))
         beside = self._stream_stamp(recording.name)
         pieces = f"{stamp}-{beside}" if beside else stamp

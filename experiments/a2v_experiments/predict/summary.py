@@ -18,6 +18,7 @@ from typing import Any
 from a2v_data.storage import write_text_aside
 
 from ..basics.tables import clock_text, csv_text, text_table
+from ..basics.terminal import one_line
 from .extremes import BELOW, HARDLY_VARIES
 from .state import Done
 
@@ -173,7 +174,7 @@ def write_summary(out: Path, summary: Summary) -> None:
 
 def _shown(lines: list[str]) -> list[str]:
     more = [f"... and {len(lines) - SHOWN} more (recordings.csv has all)"] if len(lines) > SHOWN else []
-    return [*lines[:SHOWN], *more]
+    return [*map(one_line, lines[:SHOWN]), *more]
 
 
 def _counted(count: int, what: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from a2v_data.audio import Channel
 
 from ..basics.errors import UserError
+from ..basics.terminal import one_line
 from ..predict.plan import find_recordings, read_headers
 from ..score.files import RecordingMatcher, read_events
 
@@ -106,7 +107,7 @@ def open_calls(path: Path, recordings: Path | None = None) -> Calls:
     left_out = told | {name: "is not among the recordings" for name in names if name not in known and name not in told}
     if not known:
         first = next(iter(left_out.items()), None)
-        why = f"{first[0]}: {first[1]}" if first else "no recording is named"
+        why = one_line(f"{first[0]}: {first[1]}") if first else "no recording is named"
         raise UserError(f"{path}: none of its {len(names)} recordings can be heard ({why}); give --recordings FOLDER")
     events = {}
     for row in found.rows:

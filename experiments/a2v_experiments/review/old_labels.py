@@ -25,6 +25,7 @@ from a2v_data.storage import file_digest
 from a2v_data.table_files import REVIEW_FILE
 
 from ..basics.errors import UserError
+from ..basics.terminal import one_line
 from .labels import Known, by_onset
 
 NEGATIVES = "hard_negatives.csv"
@@ -65,7 +66,8 @@ def read_old(folder: Path, channel: Channel, config: AnnotationConfig | None = N
     places = {name: Path(os.path.realpath(source.audio_folder / name)) for name in source.names}
     rows, wrong = _within_recordings(found.rows, places, config.outside)
     for name, lines in {**wrong, **found.wrong}.items():
-        raise UserError(f"--with {folder}: {name}: {lines[0]}; correct it first (a2v data annotations shows all)")
+        first = one_line(f"{name}: {lines[0]}")
+        raise UserError(f"--with {folder}: {first}; correct it first (a2v data annotations shows all)")
     old = Old(folder, places, wrong=_wrong(folder), record=_record(folder))
     rule = labelled_rule("auto", folder, config)
     for name in labelled_names(rule, frozenset(places), found):

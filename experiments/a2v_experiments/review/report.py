@@ -29,6 +29,7 @@ from a2v_eval.missed import Estimate
 from a2v_eval.stratified import Share
 
 from ..basics.tables import csv_text, duration, text_table
+from ..basics.terminal import one_line
 from .calls import Calls
 from .found_with import found_with, of_events
 from .journal import NAME, State
@@ -160,7 +161,7 @@ def text(report: Report) -> str:
     kept = 4 if report.sure else 5
     lines += [text_table(header[:kept], [row[:kept] for row in rows], 1), ""]
     lines += _missed_lines(report.numbers)
-    lines += _notes(report)
+    lines += map(one_line, _notes(report))
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from a2v_data.storage import write_text_aside
 
 from ..basics.errors import UserError
 from ..basics.tables import text_table
+from ..basics.terminal import one_line
 from ..embeddings.hear import open_listener
 from ..embeddings.search import Found
 from ..predict.run import Progress
@@ -59,7 +60,7 @@ def read_query(text: str, start_s: float | None, stop_s: float | None, calls: Ca
     if path is None:
         raise UserError(
             f"{text}: is no audio file and none of the {len(calls.recordings)} recordings of {calls.path}; give a file,"
-            f" or FILE@START-END of one of them, e.g. {next(iter(calls.recordings))}@12.5-13.1"
+            f" or FILE@START-END of one of them, e.g. {one_line(next(iter(calls.recordings)))}@12.5-13.1"
         )
     try:
         length_s = read_info(path, calls.channel if file else 0).duration_s
@@ -99,7 +100,7 @@ def search(
     units = listen(calls, model, progress, processes, tracking_uri)
     if not units.files:
         name, why = next(iter(units.left_out.items()))
-        raise UserError(f"{calls.path}: none of its recordings can be searched; {name}: {why}")
+        raise UserError(f"{calls.path}: none of its recordings can be searched; {one_line(name)}: {why}")
     corpus, without = corpus_of(units), []
     if query.file is not None:
         query_D = query_of(corpus, query.file, query.start_s, query.stop_s)

@@ -220,7 +220,7 @@ def _answered(answer: Callable[[], Response]) -> Response:
         return _error(404, str(error))
     except AudioError as error:
         return _error(422, f"cannot be shown: {error}")
-    except (ValueError, UserError) as error:
+    except (ValueError, OverflowError, RecursionError, UserError) as error:  # numbers and lists of a request, too
         return _error(400, str(error))
     except OSError as error:  # the disk is full, the folder is gone: the page has to say so
         return _error(500, f"not saved: {error.strerror or error}")

@@ -35,6 +35,7 @@ from a2v_data.streams.folder import is_of_streams
 from a2v_data.table_files import ANNOTATION_FILE, NAMELESS, REGION_FILE, REVIEW_FILE, why_no_table
 
 from ..basics.errors import UserError
+from ..basics.terminal import one_line
 
 SHOWN_PROBLEMS = 10
 TABLE_ENDING = re.compile(r"((\.table\.\d+)?\.selections?|\.birdnet\.(selection\.table|results(\.r)?))$", re.IGNORECASE)
@@ -146,7 +147,7 @@ def read_events(
     if problems:
         more = [f"... and {len(problems) - SHOWN_PROBLEMS} more"] if len(problems) > SHOWN_PROBLEMS else []
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
-        shown = [with_options(line, prefix) for line in problems[:SHOWN_PROBLEMS]]
+        shown = [one_line(with_options(line, prefix)) for line in problems[:SHOWN_PROBLEMS]]
         raise UserError("\n".join([f"{path}: {count}", *shown, *more]))
     if len(columns) == 1:
         (found.likelihood,) = columns.values()

@@ -15,6 +15,7 @@ from a2v_eval.scores import none_if_nan
 from a2v_eval.summary import STRICT_FIRST, UNDEFINED_MARK, aligned, flattery_note, paper_flatters
 
 from ..basics.tables import csv_text
+from ..basics.terminal import one_line
 from .scores import EventScores
 
 COLUMNS = ("class", "labels", "predictions", "AP", "precision", "recall", "F1", "splits", "mergers")
@@ -35,7 +36,7 @@ def as_text(scores: EventScores) -> str:
     """Both sides, what was put together and how, and a table for each protocol."""
     evaluation = scores.evaluation
     lines = [f"predictions  {scores.predictions}", f"labels       {scores.labels}"]
-    lines += [f"recordings   {evaluation.n_recordings}", *(f"  {notice}" for notice in scores.notices)]
+    lines += [f"recordings   {evaluation.n_recordings}", *(f"  {one_line(notice)}" for notice in scores.notices)]
     for protocol in STRICT_FIRST:
         if protocol in scores.protocols:
             lines += ["", *_protocol_lines(scores, protocol)]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from a2v_data.corpus import Corpus
 
 from ..basics.errors import naming_full_disk
@@ -74,9 +72,6 @@ def packed(source: Origin, spec: StageSpec, work: Path, mark: str | None = None)
 
     folder = corpus_folder(work, mark or spec.fingerprint)
     if not (folder / "corpus.json").is_file():
-        for left in folder.parent.glob(f".{folder.name}.partial-*"):
-            if not psutil.pid_exists(int(left.name.split("-")[-2])):  # of a process that was killed
-                shutil.rmtree(left, ignore_errors=True)
         with naming_full_disk(folder), bar("packing", 0, "s of audio") as shown:
             # strict: an experiment on other labels than were meant would have wrong scores, for every fold
             pack(source.folder, folder, PackConfig(**spec.config), advancing(shown), on_cores(), strict=True)

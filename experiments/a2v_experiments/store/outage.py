@@ -20,6 +20,7 @@ from requests.exceptions import RequestException
 from tqdm import tqdm
 
 from ..basics.errors import FAILED, UserError, disk_full, is_disk_full
+from ..basics.terminal import one_line
 
 RETRY_S = 2.0
 PATIENCE_S = 600.0  # how long the store may be away before an experiment ends
@@ -138,4 +139,4 @@ def duration(seconds: float) -> str:
 
 def tell(line: str) -> None:
     """A line on standard error."""
-    tqdm.write(line, file=sys.stderr)  # beside a bar, not through it
+    tqdm.write(one_line(line), file=sys.stderr)  # beside a bar, not through it

@@ -33,7 +33,7 @@ class AnnotationError(ValueError):
         count = len(self.problems)
         lines = [
             f"{path}: {count} wrong annotation{'s' if count != 1 else ''}",
-            *self.problems[:SHOWN_PROBLEMS],
+            *(problem.replace("\n", "\\n") for problem in self.problems[:SHOWN_PROBLEMS]),
         ]
         if count > SHOWN_PROBLEMS:
             lines.append(f"... and {count - SHOWN_PROBLEMS} more")

@@ -52,6 +52,7 @@ CONVERT = "convert it: ffmpeg -i IN OUT.wav"
 EXPECTED = "replace it by a whole recording (WAV, FLAC, OGG, MP3, AIFF, AU, CAF, W64 or RF64)"
 RESCUE = f"{EXPECTED}, or keep what can be read of it: ffmpeg -i IN OUT.wav"
 UNKNOWN_SAMPLES = 1 << 62  # libsndfile's answer for a FLAC that a pipe wrote is the largest number it has
+GONE = "is gone: it was there when this call began; bring it back, or run the command again without it"
 Channel = int | Literal["mix"]
 
 
@@ -60,7 +61,7 @@ class AudioError(ValueError):
 
 
 @contextmanager
-def as_reason(fault: str, way_out: str) -> Iterator[None]:
+def as_reason(path: Path, fault: str, way_out: str) -> Iterator[None]:
     """Whatever goes wrong in the block, which reads one recording, raises `AudioError`.
 
     Also what no reader was written for: the bytes are anybody's, and one bad file must not end the work on thousands.
@@ -72,6 +73,7 @@ def as_reason(fault: str, way_out: str) -> Iterator[None]:
     except UnicodeEncodeError as error:
         raise AudioError("has a name that is not UTF-8; rename it") from error
     except Exception as error:
+        _refuse_gone(path, error)
         raise AudioError(f"{fault} ({_reason(error)}); {way_out}") from error
 
 
@@ -94,7 +96,7 @@ class AudioInfo:
 
 def read_info(path: Path, channel: Channel = 0) -> AudioInfo:
     """Read a file's header. Raises `AudioError` for what is not a whole recording with that channel."""
-    with as_reason("is not readable as audio", _other_program(path)):
+    with as_reason(path, "is not readable as audio", _other_program(path)):
         if path.is_dir():
             raise AudioError("is a folder, not a file; rename it")
         if (size := path.stat().st_size) == 0:
@@ -225,7 +227,7 @@ def read_blocks(
     """
     longest = max(1, BLOCK_VALUES // info.channels)
     done, stop = start, info.samples if stop is None else stop
-    with as_reason("is damaged", RESCUE), open_audio(path) as file:
+    with as_reason(path, "is damaged", RESCUE), open_audio(path) as file:
         promised = min(file.frames, length_found(path).samples or file.frames)
         if start:
             file.seek(start)
@@ -256,6 +258,14 @@ def _unheard(path: Path, file: soundfile.SoundFile) -> str | None:
     if len(file.read(1, always_2d=True)):
         return f"goes on after the {file.frames} samples that it promises; {CONVERT}"
     return another_stream(path) if file.format == "FLAC" else None
+
+
+def _refuse_gone(path: Path, error: Exception) -> None:
+    """`AudioError` where a file that was found, or whose header was read, is there no more."""
+    if path.is_symlink() and not path.exists():
+        raise AudioError("is a link to a file that is not there; bring that back or remove the link") from error
+    if not path.exists():
+        raise AudioError(GONE) from error
 
 
 def _reason(error: Exception) -> str:

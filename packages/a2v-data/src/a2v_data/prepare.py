@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from a2v_data.annotations import Annotation
-from a2v_data.audio import AudioError
+from a2v_data.audio import GONE, AudioError
 from a2v_data.conversion import Progress, SourceRecording, counting_seconds, peak_notice
 from a2v_data.journal import Entry, Journal, open_journal
 from a2v_data.meerkat import MEERKAT_CLASSES, PREPARED_META
@@ -119,6 +119,7 @@ class _Call:
         self.notices: list[str] = []
         self.converted: set[str] = set()
         self._refuse_removed()
+        self.stamps = self._stamps()
         ours = plan.labels <= set(MEERKAT_CLASSES)
         self.classes = MEERKAT_CLASSES if ours else tuple(class_order(plan.labels))
         self.tasks = self._tasks()
@@ -179,6 +180,17 @@ class _Call:
                 f"(first: {removed[0]}); bring them back or name a new folder"
             )
 
+    def _stamps(self) -> dict[str, str]:
+        """Of every recording, before it is read: one that changes meanwhile is done again by the next call. A recording
+        that is gone since its header was read is left out."""
+        stamps = {}
+        for name, recording in self.plan.recordings.items():
+            try:
+                stamps[name] = _stamp(recording)
+            except FileNotFoundError:
+                self.left_out[name] = self.plan.problem(name, GONE)
+        return stamps
+
     def _tasks(self) -> dict[str, SegmentTask]:
         rows: dict[str, list[Annotation]] = {}
         for row in self.plan.annotations.rows:
@@ -195,6 +207,7 @@ class _Call:
                 tuple(rows.get(name, ())) if name in self.plan.labelled else None,
             )
             for name, recording in self.plan.recordings.items()
+            if name in self.stamps
         }
 
     def _names(self, recording: str, stem: str) -> SegmentNames:
@@ -205,7 +218,7 @@ class _Call:
         entry = self.journal.entries.get(task.recording.name)
         if entry is None:
             return "new"
-        if entry.stamp != _stamp(task.recording):
+        if entry.stamp != self.stamps[entry.name]:
             self.notices.append(f"{entry.name}: its file or channel changed since it was prepared; done again")
             return "changed"
         if not all(_size(task.wav(index)) == task.segment_bytes for index in range(task.segments)):
@@ -240,7 +253,7 @@ class _Call:
                 Entry(
                     recording.name, task.names.stem, task.segments, task.samples, recording.source_rate,
                     recording.source_samples, str(recording.channel), recording.gain * result.gain, result.peak,
-                    _stamp(recording), digest,
+                    self.stamps[recording.name], digest,
                 )
             )  # fmt: skip
 

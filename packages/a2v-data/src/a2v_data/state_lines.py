@@ -57,9 +57,9 @@ def open_lines(
     It raises TypeError for a line that is not what it should be, see `typed`.
 
     Raises `ValueError` where it was begun with other options or by another version, another call is writing, the file
-    is damaged, or `folder` holds other things.
+    is damaged, or `folder` holds other things; not where a killed call left the folder of `path` without a file in it.
     """
-    if not path.exists() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not path.exists() and folder.exists() and (not folder.is_dir() or _holds_other_things(folder, path.parent)):
         raise ValueError(f"{folder}: exists already; name a new folder or remove this one first")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8", errors="surrogateescape") as file:
@@ -89,6 +89,13 @@ def open_lines(
         if not begun:
             state.append({"version": version, "options": options})
         yield state
+
+
+def _holds_other_things(folder: Path, hidden: Path) -> bool:
+    """Whether there is more than `hidden` without a file in it, as a call that was killed at its start leaves it."""
+    if any(found != hidden for found in folder.iterdir()):
+        return True
+    return hidden != folder and any(found.is_symlink() or not found.is_dir() for found in hidden.rglob("*"))
 
 
 def parsed(text: str) -> dict[str, Any]:

@@ -2,17 +2,20 @@
 
 Contract of `written_aside`: the new folder is built beside its destination under a hidden name
 (`.NAME.partial-PID-RANDOM`) and renamed when everything is in it. A failure or Ctrl-C removes what was built;
-a killed process leaves only that hidden folder, which nothing reads and which may be deleted.
+a killed process leaves only that hidden folder, which nothing reads. The next one that writes NAME removes it: whoever
+builds a folder holds a lock on it (`flock`), which ends with the process, so one that can be locked is of nobody.
 """
 
 import errno
+import fcntl
 import hashlib
 import math
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +40,8 @@ def written_aside(out: Path) -> Iterator[Path]:
     Raises `ValueError` where `out` exists and is not an empty folder. `OSError` of a full disk names `out`.
     """
     refuse_existing(out)
-    aside = out.parent / f".{out.name}.partial-{os.getpid()}-{secrets.token_hex(4)}"
-    aside.mkdir(parents=True)
+    _remove_left(out)
+    aside, lock = _new_aside(out)
     try:
         yield aside
         os.replace(aside, out)
@@ -47,6 +50,43 @@ def written_aside(out: Path) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno in NO_ROOM and error.filename is None:
             raise OSError(error.errno, os.strerror(error.errno), str(out)) from error
         raise
+    finally:
+        os.close(lock)
+
+
+def _new_aside(out: Path) -> tuple[Path, int]:
+    """A hidden folder beside `out`, and a descriptor of it that holds the lock for as long as it is open."""
+    while True:
+        aside = out.parent / f".{out.name}.partial-{os.getpid()}-{secrets.token_hex(4)}"
+        aside.mkdir(parents=True)
+        try:
+            lock = os.open(aside, os.O_RDONLY)
+        except FileNotFoundError:  # another call took it for one that was left, in the moment before it was locked
+            continue
+        with suppress(OSError):  # a file system without locks, on which none is removed either
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if aside.is_dir():
+            return aside, lock
+        os.close(lock)
+
+
+def _remove_left(out: Path) -> None:
+    """Remove what killed processes left of `out`, and nothing that one that runs is building."""
+    name = re.compile(rf"\.{re.escape(out.name)}\.partial-\d+-[0-9a-f]{{8}}")
+    for left in list(out.parent.iterdir()) if out.parent.is_dir() else ():
+        if not name.fullmatch(left.name) or left.is_symlink() or not left.is_dir():
+            continue
+        try:
+            lock = os.open(left, os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+        except OSError:  # it is being built
+            pass
+        finally:
+            os.close(lock)
 
 
 @contextmanager
@@ -63,9 +103,10 @@ def replaced(path: Path) -> Iterator[Path]:
 
 
 def write_text_aside(path: Path, text: str) -> None:
-    """Write one UTF-8 file, as `replaced`."""
+    """Write one UTF-8 file, as `replaced`; what a file's name holds that is no text becomes an escape, `\\udcff`, which
+    in JSON means the same."""
     with replaced(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_array_aside(path: Path, values: np.ndarray) -> None:

@@ -175,6 +175,7 @@ def csv_table(variants: Mapping[str, Summary], classes: Sequence[str]) -> str:
 
 
 def aligned(rows: list[list[str]]) -> list[str]:
+    rows = [[cell.replace("\n", "\\n") for cell in row] for row in rows]  # a class's name is one line
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -25,7 +25,8 @@ from a2v_data.importers.sounds import Shape, shape, sound_digest
 from a2v_data.recording_names import recording_names
 from a2v_data.storage import file_digest, refuse_existing, require_free_space, write_text_aside, written_aside
 
-NUMBER = re.compile(r"(?:^|[^A-Za-z0-9])XC(\d+)(?!\d)", re.IGNORECASE)
+NUMBER = re.compile(r"(?:^|[^A-Za-z0-9])XC([0-9]{1,12})(?!\d)", re.IGNORECASE)
+CATALOGUE = re.compile(r"[0-9]{1,12}")
 COLUMNS = (
     "id", "gen", "sp", "ssp", "group", "en", "rec", "cnt", "loc", "lat", "lng", "date", "time", "type", "sex", "stage",
     "method", "q", "length", "also", "lic", "url", "file-name",
@@ -82,7 +83,8 @@ def import_xeno_canto(folder: Path, out: Path, config: XenoCantoConfig, progress
             if progress:
                 progress(done, len(chosen))
         if not rows:
-            raise ValueError(f"{folder}: none of its recordings can be used; {(found.problems + found.notices)[0]}")
+            first = (found.problems + found.notices)[0].replace("\n", "\\n")
+            raise ValueError(f"{folder}: none of its recordings can be used; {first}")
         found.recordings = len(rows)
         if unknown := [row["file"] for row in rows if not row.get("lic")]:
             names = some_names(unknown)
@@ -104,11 +106,19 @@ def _read_metadata(folder: Path, found: Imported) -> dict[str, Metadata]:
             path = Path(parent, name)
             try:
                 content = json.loads(path.read_text(encoding="utf-8-sig"))
-            except (OSError, ValueError) as error:
+                entries = _entries(content)
+            except (OSError, ValueError, RecursionError) as error:
                 found.problems.append(f"{path.relative_to(folder)}: not readable as JSON ({error}); download it again")
                 continue
-            for entry in _entries(content):
-                metadata.setdefault(str(entry["id"]).strip().upper().removeprefix("XC"), entry)
+            for entry in entries:
+                number = str(entry["id"])[:100].strip().upper().removeprefix("XC")
+                if CATALOGUE.fullmatch(number):
+                    metadata.setdefault(number, entry)
+                else:
+                    found.problems.append(
+                        f"{path.relative_to(folder)}: id {number!r} is no catalogue number (123456, XC123456); correct"
+                        " it (left out)"
+                    )
     return metadata
 
 

@@ -4,6 +4,10 @@ import a2v_experiments.cli  # noqa: F401
 import h5py  # noqa: F401
 import soundfile  # noqa: F401
 from fuzz_audio import AUDIO
+from fuzz_documents import MAPPING, RECIPE, THRESHOLDS, XENO_CANTO
+from fuzz_folders import CORPUS, MODEL, STATE
 from fuzz_run import Family
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (AUDIO,)}
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (AUDIO, RECIPE, MAPPING, THRESHOLDS, XENO_CANTO, MODEL, STATE, CORPUS)
+}

@@ -1,14 +1,14 @@
 """What a model folder holds, without loading its weights."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
-from a2v_model.checkpoints import WEIGHTS, read_description
+from a2v_model.checkpoints import WEIGHTS, read_description, weight_shapes
 from a2v_model.config import AnyFrontEnd, EarConfig, ModelConfig
 from a2v_model.parts import UNLOADED
+from a2v_model.pickle_values import shown
 from a2v_model.registry import OwnFrontEndConfig
 from a2v_model.saved_plugins import read_plugins, said_of
 
@@ -51,19 +51,12 @@ def parameters_by_part(folder: str | os.PathLike[str]) -> dict[str, int]:
     counts = dict.fromkeys(_PARTS.values(), 0)
     if not path.is_file():
         raise ValueError(f"{folder}: no {WEIGHTS} there; the folder is incomplete")
-    try:
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (no mapping)
-                below = name.removeprefix("student.").removeprefix("backbone.")
-                part = next((part for start, part in _PARTS.items() if below.startswith(start)), None)
-                if part is None:
-                    raise ValueError(f"{path}: unexpected weight {name}")
-                size = 1
-                for axis in file.get_slice(name).get_shape():
-                    size *= axis
-                counts[part] += size
-    except SafetensorError as error:
-        raise ValueError(f"{path}: {error}") from error
+    for name, shape in weight_shapes(path).items():
+        below = name.removeprefix("student.").removeprefix("backbone.")
+        part = next((part for start, part in _PARTS.items() if below.startswith(start)), None)
+        if part is None:
+            raise ValueError(f"{path}: unexpected weight {shown(name)}")
+        counts[part] += math.prod(shape)
     return {part: count for part, count in counts.items() if count}
 
 

@@ -112,7 +112,9 @@ def _recipe(rng: Random, ready: Path, folder: Path) -> Case:
     argv = ("experiment", "plan", "mine.yaml", "--no-measure", "--work", "out/work")
     if rng.random() < 0.15:
         value = rng.choice((*VALUES[:24], "[" * 3000, "x" * 50_000))
-        key = rng.choice(("name", "model", "data.sample_rate", "folds", "model.encoder.dim", "a.b.c", "plugins", "sweep"))
+        key = rng.choice(
+            ("name", "model", "data.sample_rate", "folds", "model.encoder.dim", "a.b.c", "plugins", "sweep")
+        )
         what, argv = f"--set {key}={value[:40]}", (*argv[:2], name, *argv[3:], "--set", f"{key}={value}")
     return Case(f"{name}: {what}", argv)
 

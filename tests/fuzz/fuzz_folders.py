@@ -52,7 +52,9 @@ def _weights(rng: Random, data: bytes) -> tuple[str, bytes]:
     name = rng.choice(sorted(told))
     change = rng.choice(("shape", "dtype", "offsets", "name", "tree"))
     if change == "shape":
-        told[name]["shape"] = rng.choice(([0], [], [1 << 40], [-1], [1 << 62, 4], told[name]["shape"][::-1], [[1]], "x"))
+        told[name]["shape"] = rng.choice(
+            ([0], [], [1 << 40], [-1], [1 << 62, 4], told[name]["shape"][::-1], [[1]], "x")
+        )
     elif change == "dtype":
         told[name]["dtype"] = rng.choice(("F64", "F16", "BF16", "I8", "U8", "BOOL", "F8_E4M3", "X", None))
     elif change == "offsets":

@@ -398,7 +398,8 @@ def _recordings(path: Path, meta: dict[str, Any]) -> list[Recording]:
         raise ValueError(f"{path}: two recordings have one name; pack it again")
     rates = meta.get("rates")
     if rates is not None and (len(rates) != len(found) or not all(0 < rate <= meta["sample_rate"] for rate in rates)):
-        raise ValueError(f"{path}: rates should be one for each recording, up to {meta['sample_rate']} Hz; pack it again")
+        most = meta["sample_rate"]
+        raise ValueError(f"{path}: rates should be one for each recording, up to {most} Hz; pack it again")
     return found
 
 

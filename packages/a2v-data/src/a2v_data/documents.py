@@ -17,7 +17,7 @@ import yaml
 MOST_BYTES = 1 << 28
 MOST_YAML_BYTES = 1 << 20  # two seconds of reading
 DEEPEST = 100
-MOST_VALUES = 200_000  # of YAML, aliases followed
+MOST_VALUES = 100_000  # of YAML, aliases followed
 TEXT_VALUE = 64  # characters that count as a further value
 LARGEST = 1 << 63  # of whole numbers, either sign
 SHOWN = 80

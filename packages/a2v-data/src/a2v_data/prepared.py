@@ -37,7 +37,7 @@ FORMAT_VERSION = 1
 SEGMENT_COLUMNS = ("segment", "recording", "start_s", "start_sample", "samples")
 UNSURE_COLUMNS = ("recording", "onset_s", "offset_s", "label")
 NEEDED = {"format_version": int, "sample_rate": int, "segment_samples": int, "classes": list[str]}
-FURTHER = {"problems": list[str], "notices": list[str], "audio_folder": str, "events": int}
+FURTHER = {"problems": list[str], "notices": list[str], "audio_folder": str, "events": dict[str, Any]}
 LABELS = {number: label for label, number in NUMBERS.items()}
 RECORDING_COLUMNS = ("recording", "source_rate", "source_samples", "channel", "gain", "segments")
 

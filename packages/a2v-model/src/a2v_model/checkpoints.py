@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig
-from a2v_model.documents import check_types, read_json
+from a2v_model.documents import check_types, quoted, read_json, reason
 from a2v_model.finetuning import Detector, check_shapes, load_exactly
 from a2v_model.parts import UNLOADED, OwnPart
 from a2v_model.pickle_values import shown
@@ -129,7 +129,7 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
         description = read_json(path)
         version = description["format_version"]
         if isinstance(version, bool) or not isinstance(version, int):
-            raise ValueError(f"format_version is {shown(version)}")
+            raise ValueError(f"format_version is {quoted(version)}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a model description ({error})") from error
     if version > FORMAT_VERSION:
@@ -182,9 +182,9 @@ def check_thresholds(thresholds: Mapping[str, float], classes: Sequence[str]) ->
     """ValueError for a threshold of a class that the model does not know, or outside [0, 1)."""
     for name, value in thresholds.items():
         if name not in classes:
-            raise ValueError(f"thresholds: {shown(name)} is none of the model's classes {shown(list(classes), 300)}")
+            raise ValueError(f"thresholds: {quoted(name)} is none of the model's classes {quoted(list(classes), 300)}")
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-            raise ValueError(f"thresholds: {shown(value)} of {shown(name)} should be a number within [0, 1)")
+            raise ValueError(f"thresholds: {quoted(value)} of {quoted(name)} should be a number within [0, 1)")
 
 
 def load_model(folder: str | os.PathLike[str], allow_plugins: bool | Collection[str] = False) -> Pretrainer | Detector:
@@ -204,8 +204,7 @@ def load_model(folder: str | os.PathLike[str], allow_plugins: bool | Collection[
     try:
         expected = _expected(description, found)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        line = shown(" ".join(str(error).split()), 1000)
-        raise ValueError(f"{description_path(folder)}: cannot build the model: {line}") from error
+        raise ValueError(f"{description_path(folder)}: cannot build the model: {reason(error)}") from error
     try:
         if expected is not None:
             check_shapes(expected, found)

@@ -6,10 +6,13 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
 
-from a2v_model.pickle_values import shown
+from pydantic import ValidationError
+
+from a2v_model.pickle_values import SHORT, shown
 
 MOST_BYTES = 1 << 26
 DEEPEST = 100
+LONGEST = 500  # characters of a reason
 LARGEST = 1 << 63  # of whole numbers, either sign
 
 
@@ -42,12 +45,33 @@ def _check(tree: Any) -> None:
     raise ValueError(f"values within each other deeper than {DEEPEST} levels")
 
 
+def quoted(value: object, limit: int = 80) -> str:
+    """The repr of a value for a message: one line, printable, short, whatever it is."""
+    return shown(SHORT.repr(value), limit)
+
+
+def reason(error: Exception) -> str:
+    """What an error says, in one line: of a configuration the first places that are wrong."""
+    if not isinstance(error, ValidationError):
+        return shown(" ".join(str(error).split()), LONGEST)
+    found = error.errors()
+    lines = [_place(item["loc"], item["msg"], item["input"]) for item in found[:3]]
+    return "; ".join([*lines, f"and {len(found) - 3} more"] if len(found) > 3 else lines)
+
+
+def _place(loc: tuple[int | str, ...], message: str, value: object) -> str:
+    keys = ".".join(str(part) for part in loc if not str(part).startswith("["))
+    if message.startswith("Value error, "):
+        return shown(message.removeprefix("Value error, "), LONGEST)
+    return f"{shown(keys)} is {quoted(value)}: {shown(message, LONGEST)}"
+
+
 def check_types(tree: Mapping[str, Any], types: Mapping[str, Any]) -> None:
     """Raise ValueError (one line) for a key of `types` of which `tree` has another type: numbers, text, lists, objects
     and unions of these."""
     for key, hint in types.items():
         if key in tree and not _fits(tree[key], hint):
-            raise ValueError(f"{key} is {shown(tree[key])}, should be {getattr(hint, '__name__', hint)}")
+            raise ValueError(f"{key} is {quoted(tree[key])}, should be {getattr(hint, '__name__', hint)}")
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -5,8 +5,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from a2v_model.checkpoints import WEIGHTS, read_description, weight_shapes
+from pydantic import ValidationError
+
+from a2v_model.checkpoints import WEIGHTS, description_path, read_description, weight_shapes
 from a2v_model.config import AnyFrontEnd, EarConfig, ModelConfig
+from a2v_model.documents import reason
 from a2v_model.parts import UNLOADED
 from a2v_model.pickle_values import shown
 from a2v_model.registry import OwnFrontEndConfig
@@ -92,5 +95,7 @@ def summarise(folder: str | os.PathLike[str]) -> dict[str, Any]:
             "provenance": description["extra"],
             **({"plugins": {one.name: said_of(one) for one in brought}} if brought else {}),
         }
-    except (KeyError, TypeError, AttributeError) as error:
+    except ValidationError as error:
+        raise ValueError(f"{description_path(folder)}: no model can be built of it: {reason(error)}") from None
+    except (KeyError, TypeError, AttributeError, ZeroDivisionError, OverflowError) as error:
         raise ValueError(f"{folder}: its description is incomplete ({type(error).__name__}: {error})") from error

@@ -37,7 +37,7 @@ WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 HUB_DESCRIPTION = "config.json"  # what the Hub reads, with the same content
 TYPES = {
     "kind": str, "sample_rate": int, "frame_rate": float, "classes": list[str], "parameters": dict[str, Any],
-    "model": dict[str, Any], "pretrain": dict[str, Any], "finetune": dict[str, Any], "thresholds": dict[str, float],
+    "model": dict[str, Any], "pretrain": dict[str, Any], "finetune": dict[str, Any], "thresholds": dict[str, Any],
     "thresholds_from": dict[str, Any], "extra": dict[str, Any], "plugins": dict[str, Any] | None,
     "card": dict[str, Any],
 }  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from a2v_model.checkpoints import WEIGHTS, description_path, read_description, weight_shapes
+from a2v_model.checkpoints import WEIGHTS, check_thresholds, description_path, read_description, weight_shapes
 from a2v_model.config import AnyFrontEnd, EarConfig, ModelConfig
 from a2v_model.documents import reason
 from a2v_model.parts import UNLOADED
@@ -72,6 +72,7 @@ def summarise(folder: str | os.PathLike[str]) -> dict[str, Any]:
     description = read_description(folder)
     brought = read_plugins(Path(folder), description)
     try:
+        check_thresholds(description.get("thresholds", {}), description["classes"])
         front_end = ModelConfig.model_validate(description["model"], context={UNLOADED: True}).front_end
         objective = description["pretrain" if description["kind"] == "pretrained" else "finetune"]
         keys = ("mask_probability", "mask_length", "mask_noise", "channel_mask_probability", "channel_mask_length")

@@ -4,11 +4,16 @@ import a2v_experiments.cli  # noqa: F401
 import h5py  # noqa: F401
 import soundfile  # noqa: F401
 from fuzz_audio import AUDIO, PREDICT
+from fuzz_documents import MAPPING, RECIPE, THRESHOLDS, XENO_CANTO
+from fuzz_folders import CORPUS, MODEL, STATE
 from fuzz_names import NAMES
 from fuzz_requests import REQUESTS_FAMILY
 from fuzz_run import Family
 from fuzz_served import SERVED
 
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (AUDIO, PREDICT, SERVED, NAMES, REQUESTS_FAMILY)
-}
+    family.name: family
+    for family in (
+        AUDIO, PREDICT, SERVED, RECIPE, MAPPING, THRESHOLDS, XENO_CANTO, MODEL, STATE, CORPUS, NAMES, REQUESTS_FAMILY,
+    )
+}  # fmt: skip

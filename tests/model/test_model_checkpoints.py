@@ -188,4 +188,4 @@ def test_models_without_thresholds(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a pretrained model knows no classes"):
         write_thresholds(tmp_path / "pretrained", {}, {})
     _edit(folder, thresholds=[0.5])
-    _one_line(folder, "cannot build the model")
+    _one_line(folder, "thresholds is \\[0.5\\], should be dict")

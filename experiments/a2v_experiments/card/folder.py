@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from a2v_data.documents import read_json
 from a2v_data.storage import file_digest, refuse_existing, replaced, written_aside
 from a2v_model.checkpoints import HUB_DESCRIPTION, WEIGHTS, description_path, write_card
 from a2v_model.saved_plugins import FOLDER as PLUGINS
@@ -81,7 +82,7 @@ def push(source: Path, out: Path, description: Mapping[str, Any], name: str) -> 
 def pushed_licence(folder: Path) -> str | None:
     """The model's licence that an earlier push wrote into a folder."""
     try:
-        found = json.loads((folder / HUB_DESCRIPTION).read_text(encoding="utf-8"))["card"]["licence"]
+        found = read_json(folder / HUB_DESCRIPTION)["card"]["licence"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if isinstance(found, str) else None
@@ -114,7 +115,7 @@ def _edited(out: Path, name: str) -> bool:
     if not (out / CARD).is_file():
         return False
     try:
-        written = hub_card(json.loads((out / HUB_DESCRIPTION).read_text(encoding="utf-8")), name)
+        written = hub_card(read_json(out / HUB_DESCRIPTION), name)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return True
     return (out / CARD).read_text(encoding="utf-8") != written

@@ -26,11 +26,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from a2v_data.audio import Channel
+from a2v_data.documents import read_json
+from a2v_data.state_lines import typed
 from a2v_data.storage import write_text_aside
 from numpy.typing import NDArray
 
@@ -126,9 +128,8 @@ def last_about(folder: Path) -> About | None:
     found = sorted((folder / HIDDEN).glob(f"*/{ABOUT}"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
     for path in found:
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            values["classes"] = tuple(values["classes"])
-            about = About(**values)
+            about = typed(About, read_json(path))
+            about = replace(about, classes=tuple(about.classes))
         except (OSError, ValueError, TypeError, KeyError):
             continue  # of another version of a2v, or somebody's own
         if about.version == VERSION:

@@ -52,8 +52,9 @@ def _from_headers(source: Source, rule: LabelledSetting) -> Audio:
         for name in looked_at:
             shown.update()
             try:
-                with as_reason("is not readable", "see `a2v data check`"):
-                    seconds = soundfile.info(source.audio_folder / name).duration
+                path = source.audio_folder / name
+                with as_reason(path, "is not readable", "see `a2v data check`"):
+                    seconds = soundfile.info(path).duration
             except AudioError:
                 continue
             total += seconds

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from a2v_data.audio import Channel
+from a2v_data.documents import MOST_YAML_BYTES, json_of, read_document, shortened, shown, yaml_of
 
 from ..basics.errors import UserError
 
@@ -61,18 +61,16 @@ def read_thresholds(path: Path) -> dict[str, float]:
     """Class -> threshold, from JSON or YAML (a mapping, or a model.json with one), or CSV (class,threshold). Raises
     UserError."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_document(path, MOST_YAML_BYTES)
         if path.suffix.lower() == ".csv":
             rows = list(csv.DictReader(text.splitlines()))
             if any(row.get("class") is None or row.get("threshold") is None for row in rows) or not rows:
                 raise UserError(f"{path}: must have the columns class,threshold and a row for each class")
             found: Any = {row["class"].strip(): row["threshold"] for row in rows}
         elif path.suffix.lower() in (".yaml", ".yml"):
-            import yaml
-
-            found = yaml.safe_load(text)
+            found = yaml_of(text)
         else:
-            found = json.loads(text)
+            found = json_of(text)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; name a file of thresholds") from None
     except Exception as error:
@@ -83,7 +81,7 @@ def read_thresholds(path: Path) -> dict[str, float]:
         found = found["thresholds"]
     if not isinstance(found, dict) or not found:
         raise UserError(f"{path}: must hold class: threshold for each class")
-    return {str(name): _number(f"{path}: threshold of {name}", value) for name, value in found.items()}
+    return {str(name): _number(f"{path}: threshold of {shortened(name)}", value) for name, value in found.items()}
 
 
 def _values(option: str, given: Sequence[str] | None) -> Values | None:
@@ -93,7 +91,7 @@ def _values(option: str, given: Sequence[str] | None) -> Values | None:
     of_all: float | None = None
     for text in given:
         name, equals, value = text.rpartition("=")
-        number = _number(f"{option} {text}", value)
+        number = _number(f"{option} {shortened(text)}", value)
         if not equals:
             if of_all is not None:
                 raise UserError(f"{option}: {of_all:g} and {number:g} are both for all classes; give one")
@@ -112,8 +110,8 @@ def _values(option: str, given: Sequence[str] | None) -> Values | None:
 def _number(what: str, value: Any) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or number < 0:
-        raise UserError(f"{what}: {value!r} should be a number of at least 0")
+        raise UserError(f"{what}: {shown(value)} should be a number of at least 0")
     return number

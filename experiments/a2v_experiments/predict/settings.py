@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from a2v_data.documents import shortened, shown
 from a2v_eval.events import EventConfig
 from a2v_eval.learned import class_fits
 from a2v_eval.postprocess import by_time, merge_gaps, only_classes, within_durations
@@ -140,9 +141,9 @@ def _thresholds(model: Detector, given: Any, left_out: Iterable[str]) -> tuple[d
     chosen = dict.fromkeys(model.classes, given) if of_all else {**model.thresholds, **(given or {})}
     for name, value in chosen.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-            raise ValueError(f"threshold: {value!r} of {name} should be a number from 0 to below 1")
+            raise ValueError(f"threshold: {shown(value)} of {shortened(name)} should be a number from 0 to below 1")
     if unknown := sorted(set(chosen) - set(model.classes)):
-        raise ValueError(f"threshold: {unknown[0]!r} is none of the model's classes {', '.join(model.classes)}")
+        raise ValueError(f"threshold: {shown(unknown[0])} is none of the model's classes {', '.join(model.classes)}")
     without = [name for name in model.classes if name not in chosen and name not in left_out]
     notices = [f"no threshold was chosen for {', '.join(without)}: {default} is used"] if without else []
     return {name: float(chosen.get(name, default)) for name in model.classes}, notices

@@ -35,6 +35,7 @@ from typing import Any
 
 import numpy as np
 from a2v_data.audio import Channel
+from a2v_data.documents import json_of
 from a2v_data.state_lines import StateLines, open_lines, typed
 from a2v_data.storage import write_array_aside
 from numpy.typing import NDArray
@@ -156,8 +157,8 @@ def begun_options(out: Path) -> dict[str, Any]:
     """The options, flat, that `out` was begun with; empty where it was not, or where `open_state` will complain."""
     try:
         with (out / HIDDEN / "state.jsonl").open(encoding="utf-8", errors="surrogateescape") as file:
-            options = json.loads(file.readline())["options"]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            options = json_of(file.readline())["options"]
+    except (OSError, ValueError, TypeError, KeyError):
         return {}
     return options if isinstance(options, dict) else {}
 

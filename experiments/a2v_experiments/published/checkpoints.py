@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from a2v_data.documents import read_json
 from a2v_data.storage import write_text_aside
 
 from ..basics.errors import FAILED, UserError
@@ -97,7 +98,7 @@ def _compare(folder: Path, remote: RemoteFile, sha256: str) -> None:
     """Trust on first use: what a DOI names should never change."""
     memory, key = folder / REMEMBERED, f"doi:{DOI}/{remote.name}"
     try:
-        known = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
+        known = read_json(memory) if memory.exists() else {}
         before = known.get(key)
     except (ValueError, AttributeError):
         raise UserError(f"{memory}: should be JSON, file -> sha256; remove it if nothing in it matters") from None

@@ -6,12 +6,15 @@ import difflib
 import re
 from typing import Any, get_origin
 
+from a2v_data.documents import shortened, shown
 from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 KIND = re.compile(r"^constrained-|\[")  # what pydantic puts into an error's place for each kind a value may have
 REMOVED = {"evaluate.segment_s": "there is no such key any more, windows are as long as data.segment_s; leave it out"}
+MOST_LINES = 50
+LONGEST_KEY, LONGEST_REASON = 200, 1000  # characters
 NAMED = "[several]"  # the tag of a mapping whose keys are the user's names
 TAG = re.compile(r"^\[.*\]$")  # and what a union whose `kind` says what is meant puts there: no key either
 
@@ -20,10 +23,11 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     """Every problem of a configuration in one line each: file, key, value, what would be right."""
     lines = []
     strangers: dict[str, list[str]] = {}
-    for item in _as_meant(error):
+    items = _as_meant(error)
+    for item in items[:MOST_LINES]:
         keys = [str(part) for part in item["loc"] if not TAG.match(str(part))]
-        key = ".".join(keys)
-        message = item["msg"].removeprefix("Value error, ")
+        key = shortened(".".join(keys), LONGEST_KEY)
+        message = shortened(item["msg"].removeprefix("Value error, "), LONGEST_REASON)
         if item["type"] == "extra_forbidden":
             if told := _of_another_kind(model, [str(part) for part in item["loc"]]):
                 strangers.setdefault(told, []).append(key)
@@ -32,12 +36,12 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
                 lines.append(f"{where}: {key}: {REMOVED[key]}")
                 continue
             known = _keys_at(model, [str(part) for part in item["loc"][:-1]])
-            close = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
+            close = difflib.get_close_matches(keys[-1][:LONGEST_KEY], known, n=1, cutoff=0.5)
             hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
             lines.append(f"{where}: {key}: unknown key{hint}")
         elif item["type"] == "union_tag_invalid":
             tag, expected = item["ctx"]["tag"], re.findall(r"'\[(.*?)\]'", item["ctx"]["expected_tags"])
-            lines.append(f"{where}: {key}.kind = {tag.strip('[]')!r}: must be {' or '.join(expected)}")
+            lines.append(f"{where}: {key}.kind = {shown(tag.strip('[]'))}: must be {' or '.join(expected)}")
         elif item["type"] == "missing":
             lines.append(f"{where}: {key}: missing")
         elif not key:
@@ -47,9 +51,11 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         elif item["type"] == "value_error":
             lines.append(f"{where}: {key}: {message}")
         else:
-            lines.append(f"{where}: {key} = {item['input']!r}: {message[0].lower() + message[1:]}")
+            lines.append(f"{where}: {key} = {shown(item['input'])}: {message[0].lower() + message[1:]}")
     for told, keys in strangers.items():
         lines.append(f"{where}: {', '.join(keys)}: {'a key' if len(keys) == 1 else 'keys'} of {told}")
+    if more := items[MOST_LINES:]:
+        lines.append(f"{where}: and {len(more)} more")
     return "\n".join(lines)
 
 

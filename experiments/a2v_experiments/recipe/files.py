@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
+from a2v_data.documents import read_yaml, shortened, shown, yaml_of
 from a2v_model.config import EncoderConfig
 from a2v_model.plugins import Plugin, use
 from a2v_model.presets import PRESETS
@@ -112,30 +112,14 @@ def find_recipe(name: str) -> Path:
     if path.is_dir():
         raise UserError(f"{name}: is a folder; a recipe is a YAML file")
     known = sorted(str(p.relative_to(BUNDLED).with_suffix("")) for p in BUNDLED.rglob("*.yaml"))
-    raise UserError(f"{name}: no such recipe; give a YAML file or one of: {', '.join(known)}")
-
-
-class _OnceLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping, of which YAML keeps the last without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"{key.value!r} stands there twice", key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
+    raise UserError(f"{shortened(name)}: no such recipe; give a YAML file or one of: {', '.join(known)}")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _OnceLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path.name}: not readable as YAML: {reason}") from None
+        tree = read_yaml(path)
+    except ValueError as error:
+        raise UserError(f"{path.name}: not readable as YAML: {error}") from None
     except OSError as error:
         raise UserError(f"{path.name}: cannot be read: {error.strerror}") from None
     if not isinstance(tree, dict):
@@ -191,9 +175,9 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     if not sign or not keys:
         raise UserError(f"--set {override}: expected KEY=VALUE, for example pretrain.mask_probability=0.5")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {override}: the value is not readable as YAML") from None
+        value = yaml_of(text)
+    except ValueError as error:
+        raise UserError(f"--set {keys}={shown(text)}: the value is not readable as YAML ({error})") from None
     set_key(tree, keys, value)
 
 
@@ -225,7 +209,7 @@ def _expand_preset(tree: dict[str, Any], where: str) -> None:
     over = {key: item for key, item in value.items() if key != "preset"}
     name = value["preset"]
     if not isinstance(name, str) or name not in PRESETS:
-        raise UserError(f"{where}: model.preset = {name!r}: unknown; one of: {', '.join(sorted(PRESETS))}")
+        raise UserError(f"{where}: model.preset = {shown(name)}: unknown; one of: {', '.join(sorted(PRESETS))}")
     preset = PRESETS[name]
     tree["model"] = merge(preset.model.model_dump(mode="json"), over)
     if isinstance(tree.get("pretrain"), dict):

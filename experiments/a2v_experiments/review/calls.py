@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from a2v_data.audio import Channel
+from a2v_data.documents import check_keys, read_json
 
 from ..basics.errors import UserError
 from ..basics.terminal import one_line
@@ -23,6 +23,13 @@ from ..score.files import RecordingMatcher, read_events
 
 REVIEW = "review"
 PREDICT = "predict.json"
+OF_CLASSES = float | dict[str, float] | None
+ABOUT = {"model": str | None, "options": dict[str, Any] | None, "events": dict[str, Any]}
+OPTIONS = {"events": dict[str, Any] | None, "merge_gap_s": OF_CLASSES}
+EVENTS = {
+    "method": str, "threshold": OF_CLASSES, "extent_threshold": OF_CLASSES, "window_s": OF_CLASSES,
+    "min_duration_s": OF_CLASSES, "peak_share": float,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,8 +98,8 @@ def open_calls(path: Path, recordings: Path | None = None) -> Calls:
     """
     found = read_events(path)
     of_predict = path.is_dir() and (path / PREDICT).is_file()
-    about = _about(path / PREDICT) if of_predict else {}
-    options = about.get("options") or {}
+    about = about_of(path / PREDICT) if of_predict else {}
+    options = about.get("options", {})
     channel = _channel(options.get("channel"))
     names = sorted({row.file for row in found.rows} | set(found.silent))
     if recordings is not None:
@@ -114,7 +121,7 @@ def open_calls(path: Path, recordings: Path | None = None) -> Calls:
         if row.file in known:
             id_ = item_id(row.file, row.label, float(row.onset_s), float(row.offset_s))
             events[id_] = Event(id_, row.file, row.label, row.onset_s, row.offset_s, row.likelihood)
-    thresholds = (options.get("events") or {}).get("threshold") or {}
+    thresholds = options.get("events", {}).get("threshold") or {}
     labels = {event.label for event in events.values()}
     looked_for = [name for name in about.get("events", {}) if name not in labels]
     return Calls(
@@ -131,14 +138,16 @@ def open_calls(path: Path, recordings: Path | None = None) -> Calls:
     )
 
 
-def _about(path: Path) -> dict[str, Any]:
+def about_of(path: Path) -> dict[str, Any]:
+    """What `predict.json` says; `options` and their `events` are objects. Raises UserError for what predict does not
+    write."""
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = check_keys(read_json(path), {}, ABOUT)
+        options = check_keys(about.get("options") or {}, {}, OPTIONS)
+        events = check_keys(options.get("events") or {}, {}, EVENTS)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: is not readable ({error}); run `a2v predict` into this folder again") from None
-    if not isinstance(about, dict):
-        raise UserError(f"{path}: is not what `a2v predict` writes; run it into this folder again")
-    return about
+    return about | {"options": options | {"events": events}}
 
 
 def _channel(text: object) -> Channel:

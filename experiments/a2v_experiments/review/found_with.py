@@ -8,11 +8,10 @@ right. With it, events are found once and the threshold is of their likelihood.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .calls import PREDICT, Calls
+from .calls import PREDICT, Calls, about_of
 
 OF_EVENTS = ("method", "window_s", "peak_share", "min_duration_s")
 
@@ -23,9 +22,9 @@ def found_with(calls: Calls) -> dict[str, Any] | None:
     path = calls.path / PREDICT
     if not (calls.path.is_dir() and path.is_file()):
         return None
-    options = json.loads(path.read_text(encoding="utf-8")).get("options") or {}
-    events = options.get("events")
-    if not isinstance(events, dict):
+    options = about_of(path)["options"]
+    events: dict[str, Any] = options["events"]
+    if not events:
         return None
     gap = options.get("merge_gap_s")
     return events if gap is None else {**events, "merge_gap_s": gap}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from a2v_data.annotation_config import AnnotationConfig, Outside
 from a2v_data.annotation_writers import EventRow
 from a2v_data.annotations import Annotation
 from a2v_data.audio import AudioError, Channel, read_info
+from a2v_data.documents import read_json
 from a2v_data.heard_channels import Heard
 from a2v_data.intervals import Interval, holds, united, without
 from a2v_data.labelled import labelled_names, labelled_rule
@@ -111,7 +111,7 @@ def _ending(old: Old, name: str, regions: Iterable[Interval]) -> list[Interval]:
 
 def _record(folder: Path) -> dict[str, Any]:
     try:
-        said = json.loads((folder / REVIEW_FILE).read_text(encoding="utf-8"))
+        said = read_json(folder / REVIEW_FILE)
     except (OSError, ValueError):
         return {}
     return said if isinstance(said, dict) else {}

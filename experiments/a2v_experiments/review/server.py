@@ -28,6 +28,7 @@ from typing import Any
 
 import uvicorn
 from a2v_data.audio import AudioError
+from a2v_data.documents import json_of
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
@@ -238,8 +239,8 @@ async def _body(request: Request) -> dict[str, Any] | Response:
     except ClientDisconnect:
         return _error(400, "the request broke off")
     try:
-        asked = json.loads(data)
-    except (ValueError, RecursionError):
+        asked = json_of(data.decode())
+    except ValueError:
         return _error(400, "send JSON")
     return asked if isinstance(asked, dict) else _error(400, "send a JSON object")
 

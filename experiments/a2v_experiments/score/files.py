@@ -11,7 +11,6 @@ tables counts once, and of what was marked in several channels all is taken, or 
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotations import Annotation, check_rows, table_problem
 from a2v_data.audio import AUDIO_SUFFIXES, Channel
 from a2v_data.class_mapping import mapped, mapping_file
+from a2v_data.documents import read_json
 from a2v_data.formats import PICKLE_SUFFIXES, read_table, suffixes
 from a2v_data.formats.table import Table, TableError
 from a2v_data.heard_channels import Heard, channel_notices, in_heard_channel
@@ -157,7 +157,7 @@ def read_events(
 def _predicted_channel(path: Path) -> frozenset[int] | None:
     """The channel, from 1, that `a2v predict` heard when it wrote this folder, of which events.csv says nothing."""
     try:
-        said = json.loads((path / "predict.json").read_text(encoding="utf-8"))["options"]["channel"]
+        said = read_json(path / "predict.json")["options"]["channel"]
         return frozenset({int(said) + 1})
     except (OSError, ValueError, KeyError, TypeError):  # no folder of predict, or the mean of all channels
         return None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from a2v_data.documents import read_json
 from a2v_eval.confusion import confusion
 from a2v_eval.curves import Curve, precision_recall_curves
 from a2v_eval.evaluation import Evaluation
@@ -175,6 +176,6 @@ def _fetch(context: Context, run_id: str) -> FigureData | None:
 def read_data(path: Path) -> FigureData:
     """The numbers behind a fold's figures, from its `figure_data.json`. Raises UserError for another file."""
     try:
-        return FigureData.from_plain(json.loads(path.read_text(encoding="utf-8")))
+        return FigureData.from_plain(read_json(path))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not the numbers of a fold's figures ({error}); evaluate that fold again") from None

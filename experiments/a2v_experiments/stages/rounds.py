@@ -7,13 +7,13 @@ A run is part of one where its finetuning goes on from a model (`finetune.start`
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from a2v_data.corpus import Corpus
+from a2v_data.documents import read_json
 from a2v_data.table_files import REVIEW_FILE
 from a2v_model.checkpoints import read_description
 from mlflow.exceptions import MlflowException
@@ -76,8 +76,8 @@ def _review_of(source: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = read_json(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable ({error}); export the review again (a2v review export)") from None
     if not isinstance(found, dict):
         raise UserError(f"{path}: no record of a review; export the review again (a2v review export)")

@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 import yaml
 
 from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.documents import MOST_YAML_BYTES, PlainLoader, shown
 from a2v_data.formats.table import Header, TableError, cells, read_text, whole_rows
 
 Pair = tuple[int, str, str]  # row, label, class
@@ -172,8 +173,10 @@ def _quoted(line: re.Match[str]) -> str:
 
 
 def _yaml_pairs(text: str) -> list[Pair]:
+    if len(text) > MOST_YAML_BYTES:
+        raise TableError(f"has {len(text):,} characters; a YAML is read up to {MOST_YAML_BYTES:,}, write a CSV")
     try:
-        node = yaml.compose(_INDICATED.sub(_quoted, text), Loader=yaml.BaseLoader)
+        node = yaml.compose(_INDICATED.sub(_quoted, text), Loader=PlainLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"row {mark.line + 1}: " if mark else ""
@@ -196,7 +199,7 @@ def _checked(pairs: list[Pair]) -> dict[str, str | None]:
         if not label:
             raise TableError(f"row {number}: label is empty; name the label, or remove the row")
         if label in classes and classes[label] != (name or None):
-            raise TableError(f"row {number}: {label!r} has another class already; each label has one")
+            raise TableError(f"row {number}: {shown(label)} has another class already; each label has one")
         classes[label] = name or None
     if not classes:
         raise TableError("names no label; it must have label,class")

@@ -21,10 +21,11 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
+from a2v_data.documents import check_keys, read_json, shown
 from a2v_data.intervals import IGNORED
 from a2v_data.storage import BLOCK_BYTES, file_digest
 from a2v_data.streams.folder import windows_of
@@ -35,8 +36,19 @@ EVENT_DTYPE = np.dtype([("recording", "<i4"), ("class", "<i2"), ("onset_s", "<f8
 SEGMENT_DTYPE = np.dtype([("recording", "<i4"), ("start", "<i8")])
 FULL_SCALE = 32768
 ROUNDING_S = 1e-3  # between a recording's end and the end of its last sample at another rate
+MOST_BYTES = 1 << 30  # of the description: ten million recordings
+LONGEST = 1 << 53  # samples
 MARKED = 4096  # samples of a recording that its `sound_mark` is made from
 META, AUDIO, EVENTS, UNSURE = "corpus.json", "audio.i16", "events.npy", "unsure.npy"
+NEEDED = {
+    "sample_rate": int, "classes": list[str], "checksums": dict[str, str], "recording_columns": list[str],
+    "recordings": list[list[Any]],
+}  # fmt: skip
+FURTHER = {
+    "rates": list[int], "weak": dict[str, list[str]], "problems": list[str], "notices": list[str],
+    "annotation_notices": list[str], "source": dict[str, Any], "config": dict[str, Any],
+    "streams": dict[str, dict[str, Any]],
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +83,7 @@ class Corpus:
         """Memory-map a corpus. Raises `ValueError` where it is missing, of another version, or damaged."""
         folder = Path(folder)
         meta = _read_meta(folder)
-        columns = meta["recording_columns"]
-        recordings = [Recording(**dict(zip(columns, row, strict=True))) for row in meta["recordings"]]
+        recordings = _recordings(folder / META, meta)
         total = sum(recording.n_samples for recording in recordings)
         found = (folder / AUDIO).stat().st_size if (folder / AUDIO).is_file() else 0
         if found != 2 * total:
@@ -353,8 +364,43 @@ def mark_unsure(target_TC: np.ndarray, onset_s: np.ndarray, offset_s: np.ndarray
 def _load(folder: Path, name: str, meta: dict[str, Any]) -> np.ndarray:
     if not (folder / name).is_file() or file_digest(folder / name) != meta["checksums"][name]:
         raise ValueError(f"{folder / name}: missing or changed since it was written; pack it again")
-    table: np.ndarray = np.load(folder / name, allow_pickle=False)
+    try:
+        table: np.ndarray = np.load(folder / name, allow_pickle=False)
+    except (ValueError, EOFError, SyntaxError, MemoryError) as error:
+        raise ValueError(f"{folder / name}: not readable ({shown(error)}); pack it again") from None
+    recordings = table["recording"] if table.dtype == EVENT_DTYPE and table.ndim == 1 else np.array([-1])
+    if len(recordings) and not 0 <= recordings.min() <= recordings.max() < len(meta["recordings"]):
+        raise ValueError(f"{folder / name}: not the events of these recordings; pack it again")
+    if len(table) and table["class"].max() >= len(meta["classes"]):
+        raise ValueError(f"{folder / name}: names a class that {META} does not have; pack it again")
     return table
+
+
+def _recordings(path: Path, meta: dict[str, Any]) -> list[Recording]:
+    """The rows of the description. Raises `ValueError` where they are not what they should be."""
+    columns, rows = meta["recording_columns"], meta["recordings"]
+    kinds = get_type_hints(Recording)
+    if not {"name", "n_samples", "labelled", "offset", "source_rate", "source_samples"} <= {*columns} <= {*kinds}:
+        raise ValueError(f"{path}: recording_columns are {shown(columns)}, not those of recordings; pack it again")
+    if any(len(row) != len(columns) for row in rows):
+        raise ValueError(f"{path}: a recording has not {len(columns)} values; pack it again")
+    for name, values in zip(columns, zip(*rows, strict=True), strict=False):  # by column: there may be a million
+        kind, types = kinds[name], {*map(type, values)}
+        if not types <= ({int, float} if kind is float else {kind}):
+            raise ValueError(f"{path}: {name} of a recording is no {kind.__name__}; pack it again")
+        if (kind is int and not max(map(abs, values)) <= LONGEST) or (kind is not str and min(values) < 0):
+            raise ValueError(f"{path}: {name} of a recording is below 0 or too large; pack it again")
+    found = [Recording(**dict(zip(columns, row, strict=True))) for row in rows]
+    total = sum(one.n_samples for one in found)
+    if any(one.offset + one.n_samples > total for one in found):
+        raise ValueError(f"{path}: a recording lies beyond the end of {AUDIO}; pack it again")
+    if len({one.name for one in found}) < len(found):
+        raise ValueError(f"{path}: two recordings have one name; pack it again")
+    rates = meta.get("rates")
+    if rates is not None and (len(rates) != len(found) or not all(0 < rate <= meta["sample_rate"] for rate in rates)):
+        most = meta["sample_rate"]
+        raise ValueError(f"{path}: rates should be one for each recording, up to {most} Hz; pack it again")
+    return found
 
 
 def _read_meta(folder: Path) -> dict[str, Any]:
@@ -362,13 +408,22 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{folder}: no packed corpus ({META} is missing); `a2v data pack` makes one")
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        meta = check_keys(read_json(path, MOST_BYTES), {"format_version": int})
         version = meta["format_version"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: not a corpus description ({error}); pack it again") from error
     if version not in (FORMAT_VERSION, UNSURE_VERSION, RATES_VERSION):
         raise ValueError(f"{path}: format version {version}, this a2v reads {RATES_VERSION}; pack it again")
-    assert isinstance(meta, dict)
+    try:
+        check_keys(meta, NEEDED, FURTHER)
+        if not 0 < meta["sample_rate"] <= LONGEST:
+            raise ValueError("sample_rate should be above 0")
+        if missing := [name for name in (AUDIO, EVENTS) if name not in meta["checksums"]]:
+            raise ValueError(f"checksums has none of {missing[0]}")
+        if len({*meta["classes"]}) < len(meta["classes"]):
+            raise ValueError("a class stands there twice")
+    except ValueError as error:
+        raise ValueError(f"{path}: not a corpus description ({error}); pack it again") from error
     return meta
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from a2v_data.annotations import Annotation, AnnotationError, Annotations
+from a2v_data.documents import check_keys, read_json, shown
 from a2v_data.meerkat import CLASSES, MEERKAT_CLASSES, RECORDINGS, SEGMENTS, UNSURE, label_path, read_label_file
 from a2v_data.meerkat import PREPARED_META as META
 from a2v_data.regions import NUMBERS, Unsure
@@ -35,6 +36,8 @@ from a2v_data.storage import write_text_aside
 FORMAT_VERSION = 1
 SEGMENT_COLUMNS = ("segment", "recording", "start_s", "start_sample", "samples")
 UNSURE_COLUMNS = ("recording", "onset_s", "offset_s", "label")
+NEEDED = {"format_version": int, "sample_rate": int, "segment_samples": int, "classes": list[str]}
+FURTHER = {"problems": list[str], "notices": list[str], "audio_folder": str, "events": dict[str, Any]}
 LABELS = {number: label for label, number in NUMBERS.items()}
 RECORDING_COLUMNS = ("recording", "source_rate", "source_samples", "channel", "gain", "segments")
 
@@ -229,13 +232,14 @@ def _unsure(path: Path, prepared: Prepared) -> Iterator[Annotation]:
 
 def _read_meta(path: Path) -> dict[str, Any]:
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-        version, _ = meta["format_version"], (meta["sample_rate"], meta["segment_samples"], meta["classes"])
-    except (ValueError, KeyError, TypeError) as error:
+        meta = check_keys(read_json(path), NEEDED, FURTHER)
+        version = meta["format_version"]
+        if min(meta["sample_rate"], meta["segment_samples"]) < 1:
+            raise ValueError("sample_rate and segment_samples should be above 0")
+    except ValueError as error:
         raise ValueError(f"{path}: not a description of a prepared folder ({error}); prepare it again") from error
     if version != FORMAT_VERSION:
         raise ValueError(f"{path}: format version {version}, this a2v reads {FORMAT_VERSION}; prepare it again")
-    assert isinstance(meta, dict)
     return meta
 
 
@@ -246,15 +250,20 @@ def _read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str,
             reader = csv.DictReader(file)
             if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
                 raise ValueError(f"{path}, row 1: no column {', '.join(missing)}")
-            return [(reader.line_num, row) for row in reader]
-    except (OSError, csv.Error) as error:
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: missing or not readable ({error}); prepare the folder again") from error
+    for number, row in rows:
+        if any(row[name] is None for name in columns):
+            raise ValueError(f"{path}, row {number}: has not a value in each column; prepare the folder again")
+    return rows
 
 
 def _int(row: dict[str, str], column: str) -> int:
-    if not (row[column] or "").isdigit():
-        raise ValueError(f"{column} of {row['recording']} is {row[column]!r}; it must be a whole number")
-    return int(row[column])
+    text = row[column]
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise ValueError(f"{column} of {row['recording']} is {shown(text)}; it must be a whole number")
+    return int(text)
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -18,6 +18,7 @@ from a2v_data.annotation_tables import AnnotationReport, ReadTable, read_tables
 from a2v_data.annotations import Annotation, AnnotationError, Annotations
 from a2v_data.audio import AUDIO_SUFFIXES
 from a2v_data.class_mapping import mapped, mapping_file, relabels
+from a2v_data.documents import read_json
 from a2v_data.heard_channels import FIRST, Heard
 from a2v_data.intervals import Interval, united
 from a2v_data.meerkat import (
@@ -337,7 +338,7 @@ def _hash_entry(path: Path, known: dict[str, Entry]) -> Entry:
 
 def _read_cache(cache: Path | None) -> dict[str, Entry]:
     try:
-        content = json.loads(cache.read_text(encoding="utf-8")) if cache is not None else {}
+        content = read_json(cache) if cache is not None else {}
     except (OSError, ValueError):
         return {}
     if not isinstance(content, dict):

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
+
+from a2v_data.documents import SHOWN, fits, json_of, shown
 
 T = TypeVar("T")
+MOST_CHANGED = 10  # options that a message names
 
 
 class StateLines:
@@ -101,8 +103,8 @@ def _holds_other_things(folder: Path, hidden: Path) -> bool:
 def parsed(text: str) -> dict[str, Any]:
     """The object that a line says. Raises TypeError where it says none."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = json_of(text)
+    except ValueError as error:
         raise TypeError(str(error)) from error
     if not isinstance(value, dict):
         raise TypeError("a line is no JSON object")
@@ -114,25 +116,14 @@ def typed(kind: Callable[..., T], line: dict[str, Any]) -> T:
     objects of one kind of value. Raises TypeError where they are not."""
     hints = _hints(kind)
     for name, value in line.items():
-        if name in hints and not _fits(value, hints[name]):
+        if name not in hints:
+            raise TypeError(f"{shown(name)} is no name of a value")
+        if not fits(value, hints[name]):
             raise TypeError(f"{name} holds a wrong type")
     return kind(**line)
 
 
 _hints = lru_cache(get_type_hints)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin, of = get_origin(hint), get_args(hint)
-    if origin is UnionType:
-        return any(_fits(value, one) for one in of)
-    if origin is dict:
-        return isinstance(value, dict) and all(_fits(one, of[1]) for one in value.values())
-    if origin in (list, tuple):
-        return isinstance(value, list | tuple) and all(_fits(one, of[0]) for one in value)
-    if isinstance(value, bool):
-        return hint is bool
-    return isinstance(value, int | float if hint is float else hint)
 
 
 def damaged(path: Path, error: Exception) -> ValueError:
@@ -148,7 +139,16 @@ def _check(path: Path, folder: Path, head: dict[str, Any], options: dict[str, An
         raise ValueError(f"{folder}: begun by another version of a2v; name a new folder")
     keys = list(dict.fromkeys([*before, *options]))
     changed = [
-        f"{key} {before.get(key)}, now {options.get(key)}" for key in keys if before.get(key) != options.get(key)
+        f"{_said(key)} {_said(before.get(key))}, now {_said(options.get(key))}"
+        for key in keys
+        if before.get(key) != options.get(key)
     ]
+    if more := changed[MOST_CHANGED:]:
+        changed[MOST_CHANGED:] = [f"{len(more)} more"]
     if changed:
         raise ValueError(f"{folder}: was begun with {'; '.join(changed)}; give the same options or name a new folder")
+
+
+def _said(value: Any) -> str:
+    text = str(value) if isinstance(value, str | int | float) else shown(value)
+    return text if len(text) <= SHOWN and text.isprintable() else shown(value)

@@ -17,14 +17,17 @@ import shutil
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from a2v_model.config import FinetuneConfig, ModelConfig, PretrainConfig
-from a2v_model.finetuning import Detector, load_exactly
-from a2v_model.parts import UNLOADED
+from a2v_model.documents import check_types, quoted, read_json, reason
+from a2v_model.finetuning import Detector, check_shapes, load_exactly
+from a2v_model.parts import UNLOADED, OwnPart
+from a2v_model.pickle_values import shown
 from a2v_model.plugins import Plugin
 from a2v_model.pretraining import Pretrainer
 from a2v_model.saved_plugins import load_brought, plugins_of, write_plugins
@@ -32,6 +35,12 @@ from a2v_model.saved_plugins import load_brought, plugins_of, write_plugins
 FORMAT_VERSION = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 HUB_DESCRIPTION = "config.json"  # what the Hub reads, with the same content
+TYPES = {
+    "kind": str, "sample_rate": int, "frame_rate": float, "classes": list[str], "parameters": dict[str, Any],
+    "model": dict[str, Any], "pretrain": dict[str, Any], "finetune": dict[str, Any], "thresholds": dict[str, Any],
+    "thresholds_from": dict[str, Any], "extra": dict[str, Any], "plugins": dict[str, Any] | None,
+    "card": dict[str, Any],
+}  # fmt: skip
 
 
 def describe(model: Pretrainer | Detector, extra: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -117,15 +126,21 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{folder}: no {DESCRIPTION} there; expected a folder written by save_model")
     try:
-        description = json.loads(path.read_text())
-        version = int(description["format_version"])
-    except (ValueError, KeyError, TypeError) as error:
+        description = read_json(path)
+        version = description["format_version"]
+        if isinstance(version, bool) or not isinstance(version, int):
+            raise ValueError(f"format_version is {quoted(version)}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a model description ({error})") from error
     if version > FORMAT_VERSION:
         raise ValueError(
             f"{path}: format version {version} is newer than {FORMAT_VERSION}, the newest known here: update a2v-model"
         )
-    return description
+    try:
+        check_types(description, TYPES)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a model description ({error})") from error
+    return cast(dict[str, Any], description)
 
 
 def write_thresholds(
@@ -167,9 +182,9 @@ def check_thresholds(thresholds: Mapping[str, float], classes: Sequence[str]) ->
     """ValueError for a threshold of a class that the model does not know, or outside [0, 1)."""
     for name, value in thresholds.items():
         if name not in classes:
-            raise ValueError(f"thresholds: {name!r} is none of the model's classes {list(classes)}")
+            raise ValueError(f"thresholds: {quoted(name)} is none of the model's classes {quoted(list(classes), 300)}")
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-            raise ValueError(f"thresholds: {value!r} of {name!r} should be a number within [0, 1)")
+            raise ValueError(f"thresholds: {quoted(value)} of {quoted(name)} should be a number within [0, 1)")
 
 
 def load_model(folder: str | os.PathLike[str], allow_plugins: bool | Collection[str] = False) -> Pretrainer | Detector:
@@ -185,17 +200,47 @@ def load_model(folder: str | os.PathLike[str], allow_plugins: bool | Collection[
     weights = Path(folder) / WEIGHTS
     if not weights.is_file():
         raise ValueError(f"{folder}: no {WEIGHTS} there; the folder is incomplete")
+    found = weight_shapes(weights)
     try:
+        expected = _expected(description, found)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{description_path(folder)}: cannot build the model: {reason(error)}") from error
+    try:
+        if expected is not None:
+            check_shapes(expected, found)
         model = _build(description)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        line = " ".join(str(error).split())
-        raise ValueError(f"{description_path(folder)}: cannot build the model: {line}") from error
-    try:
         load_exactly(model, load_file(weights))
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{weights}: {error}") from error
     model.plugins = brought
     return model.eval()
+
+
+def weight_shapes(weights: Path) -> dict[str, list[int]]:
+    """Name -> shape of the tensors in a file, of which only the header is read. ValueError (one line) where it is
+    damaged."""
+    try:
+        with safe_open(weights, framework="pt") as file:
+            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{weights}: {shown(error)}") from error
+
+
+def _expected(description: dict[str, Any], found: Mapping[str, list[int]]) -> dict[str, list[int]] | None:
+    """The shapes of the tensors that a description asks for, before any of them is made; None of what a plugin makes.
+
+    `found`: those in the file. A configuration of more layers than that is refused: building them takes long.
+    """
+    model = ModelConfig.model_validate(description["model"])
+    encoder, front_end = model.encoder, model.front_end
+    depths = ("depth", "prenet_depth", "positional_depth")
+    layers = sum(getattr(encoder, name, 0) for name in depths) + len(getattr(front_end, "layers", ()))
+    if layers > len(found):
+        raise ValueError(f"the configuration has {layers} layers, {WEIGHTS} only {len(found)} weights")
+    if isinstance(front_end, OwnPart) or isinstance((description.get("finetune") or {}).get("head"), dict):
+        return None
+    with torch.device("meta"):  # takes no memory, whatever sizes the description has
+        return {name: list(tensor.shape) for name, tensor in _build(description).state_dict().items()}
 
 
 def _build(description: dict[str, Any]) -> Pretrainer | Detector:

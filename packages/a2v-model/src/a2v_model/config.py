@@ -11,8 +11,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from a2v_model.front_end_config import Config as Config
 from a2v_model.front_end_config import EarConfig as EarConfig
 from a2v_model.front_end_config import FrontEndConfig as FrontEndConfig
+from a2v_model.front_end_config import Layers, Size, is_none
 from a2v_model.front_end_config import Probability as Probability
-from a2v_model.front_end_config import is_none
 from a2v_model.parts import Registry
 from a2v_model.registry import FRONT_ENDS, OwnFrontEndConfig, OwnHead, OwnLoss
 
@@ -35,15 +35,15 @@ class EncoderConfig(Config):
     """
 
     kind: Literal["transformer"] = Field(default="transformer", exclude=True)  # the default, in no dump
-    dim: int = Field(default=1024, gt=0)
-    heads: int = Field(default=16, gt=0)
-    depth: int = Field(default=16, gt=0)
-    prenet_depth: int = Field(default=8, ge=0)
-    mlp_ratio: float = Field(default=4.0, gt=0)
+    dim: Size = 1024
+    heads: Size = 16
+    depth: Layers = Field(default=16, gt=0)
+    prenet_depth: Layers = 8
+    mlp_ratio: float = Field(default=4.0, gt=0, le=1000)
     downsampling: Downsampling = 1
-    positional_depth: int = Field(default=5, ge=0)
-    positional_width: int = Field(default=95, gt=0)
-    positional_groups: int = Field(default=16, gt=0)
+    positional_depth: Layers = 5
+    positional_width: Size = 95
+    positional_groups: Size = 16
     alibi: bool = True
     learned_alibi_scale: bool = True
     init_std: float = Field(default=0.02, gt=0)
@@ -80,7 +80,7 @@ class ConvolutionConfig(Config):
     """
 
     kind: Literal["convolutions"] = "convolutions"
-    dim: int = Field(default=96, gt=0)
+    dim: Size = 96
     depth: int = Field(default=7, gt=0, le=12)
     dropout: Rate = 0.1
 
@@ -154,10 +154,10 @@ class ModelConfig(Config):
 class DecoderConfig(Config):
     """Convolutional decoder of pretraining; dropped afterwards."""
 
-    dim: int = Field(default=768, gt=0)
-    kernel: int = Field(default=7, gt=0)
-    groups: int = Field(default=16, gt=0)
-    depth: int = Field(default=4, gt=0)
+    dim: Size = 768
+    kernel: Size = 7
+    groups: Size = 16
+    depth: Layers = Field(default=4, gt=0)
     dropout: Rate = 0.1
 
     @model_validator(mode="after")

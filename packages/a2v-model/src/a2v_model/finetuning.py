@@ -18,6 +18,7 @@ from a2v_model.inference import Inference, Waveform
 from a2v_model.layers import Dropout
 from a2v_model.losses import focal_loss, linear_softmax, logit_of, own_loss
 from a2v_model.masking import channel_mask, frame_mask, noise
+from a2v_model.pickle_values import shown
 from a2v_model.plugins import Plugin
 from a2v_model.streams import Streams
 
@@ -263,15 +264,18 @@ def _rows(names: list[str], detector: Detector) -> Tensor:
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """load_state_dict that needs every name and shape to fit; ValueError listing what does not."""
-    own = module.state_dict()
-    problems = [f"missing {name}" for name in own if name not in state]
-    problems += [f"unexpected {name}" for name in state if name not in own]
+    shapes = [{name: list(tensor.shape) for name, tensor in one.items()} for one in (module.state_dict(), state)]
+    check_shapes(*shapes)
+    module.load_state_dict(dict(state))
+
+
+def check_shapes(own: Mapping[str, list[int]], found: Mapping[str, list[int]]) -> None:
+    """ValueError listing what does not fit of the weights `found` for a model with `own`."""
+    problems = [f"missing {name}" for name in own if name not in found]
+    problems += [f"unexpected {shown(name)}" for name in found if name not in own]
     problems += [
-        f"{name} is {list(state[name].shape)}, should be {list(own[name].shape)}"
-        for name in own
-        if name in state and state[name].shape != own[name].shape
+        f"{name} is {found[name]}, should be {own[name]}" for name in own if name in found and found[name] != own[name]
     ]
     if problems:
         more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
         raise ValueError(f"weights do not fit the model: {'; '.join(problems[:8])}{more}")
-    module.load_state_dict(dict(state))

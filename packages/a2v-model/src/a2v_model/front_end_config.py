@@ -5,6 +5,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+MOST_LAYERS, WIDEST = 1000, 1 << 16  # far above any real model: nothing larger is begun, whatever a file says
+HIGHEST_RATE, LONGEST_KERNEL, LONGEST_FRAME = 10_000_000, 10_001, 10_000_000  # Hz, taps, samples
+Size = Annotated[int, Field(gt=0, le=WIDEST)]
+Layers = Annotated[int, Field(ge=0, le=MOST_LAYERS)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -29,10 +33,10 @@ class FrontEndConfig(Config):
     """
 
     kind: Literal["waveform"] = Field(default="waveform", exclude=True)  # the default, in no dump
-    sample_rate: int = Field(default=8000, gt=0)
+    sample_rate: int = Field(default=8000, gt=0, le=HIGHEST_RATE)
     sinc: bool = True
-    sinc_filters: int | None = Field(default=None, gt=0)
-    sinc_kernel: int | None = Field(default=None, gt=2)
+    sinc_filters: int | None = Field(default=None, gt=0, le=WIDEST)
+    sinc_kernel: int | None = Field(default=None, gt=2, le=LONGEST_KERNEL)
     sinc_activation: Literal["pswish", "gelu"] = "pswish"
     layers: tuple[tuple[int, int, int], ...] = (
         (512, 10, 5), (512, 3, 2), (512, 3, 2), (512, 3, 2), (512, 3, 1), (512, 2, 1), (512, 2, 1),
@@ -47,6 +51,13 @@ class FrontEndConfig(Config):
             _, kernel, stride = layer
             if min(layer) < 1 or kernel < stride:
                 raise ValueError(f"front_end.layers has {layer}: all must be positive and kernel >= stride")
+            if max(layer) > WIDEST:
+                raise ValueError(f"front_end.layers has {layer}: at most {WIDEST}")
+        if len(self.layers) > MOST_LAYERS or self.stride > LONGEST_FRAME:
+            raise ValueError(
+                f"front_end.layers: {len(self.layers)} layers; at most {MOST_LAYERS}, whose strides are a frame of at "
+                f"most {LONGEST_FRAME} samples"
+            )
         if self.sinc and self.kernel % 2 == 0:
             raise ValueError(f"front_end.sinc_kernel = {self.kernel}: must be odd, e.g. {self.kernel + 1}")
         if self.sinc and self.sample_rate / 2 <= 2 * (50 + self.minimum_band_hz):
@@ -137,13 +148,13 @@ class EarConfig(Config):
     """
 
     kind: Literal["ear"] = "ear"
-    sample_rate: int = Field(default=16000, gt=0)
-    filters: int = Field(default=64, gt=0)
-    kernel: int | None = Field(default=None, gt=2)
+    sample_rate: int = Field(default=16000, gt=0, le=HIGHEST_RATE)
+    filters: int = Field(default=64, gt=0, le=WIDEST)
+    kernel: int | None = Field(default=None, gt=2, le=LONGEST_FRAME)
     learned: bool = True
     minimum_hz: float = Field(default=150.0, gt=0)
-    hop: int | None = Field(default=None, gt=0)
-    window: int | None = Field(default=None, gt=0)
+    hop: int | None = Field(default=None, gt=0, le=LONGEST_FRAME)
+    window: int | None = Field(default=None, gt=0, le=LONGEST_FRAME)
     level_quantile: Probability = 0.3
     stem: tuple[int, ...] = (8, 16, 24, 32)
     band_masks: int = Field(default=2, ge=0)
@@ -152,6 +163,8 @@ class EarConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if len(self.stem) > 16 or max(self.stem, default=0) > WIDEST:
+            raise ValueError(f"front_end.stem: at most 16 layers of at most {WIDEST} channels")
         if not self.stem or min(self.stem) < 1 or self.filters % 2 ** len(self.stem):
             raise ValueError(
                 f"front_end.filters = {self.filters}: must be a multiple of {2 ** len(self.stem)}, since each of the "

@@ -37,13 +37,13 @@ class Object:
         self.state = state
 
 
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 60, 60
+SHORT = reprlib.Repr()
+SHORT.maxlevel, SHORT.maxstring, SHORT.maxother = 2, 60, 60
 
 
 def shown(value: object, limit: int = 120) -> str:
     """Something from a file for a message: one line, printable, short, whatever it is."""
-    text = str(value) if isinstance(value, (str, BaseException)) else _SHORT.repr(value)
+    text = str(value) if isinstance(value, (str, BaseException)) else SHORT.repr(value)
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: limit + 1])
     return text if len(text) <= limit else text[: limit - 3] + "..."
 

@@ -1,14 +1,17 @@
 """What a model folder holds, without loading its weights."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from pydantic import ValidationError
 
-from a2v_model.checkpoints import WEIGHTS, read_description
+from a2v_model.checkpoints import WEIGHTS, check_thresholds, description_path, read_description, weight_shapes
 from a2v_model.config import AnyFrontEnd, EarConfig, ModelConfig
+from a2v_model.documents import reason
 from a2v_model.parts import UNLOADED
+from a2v_model.pickle_values import shown
 from a2v_model.registry import OwnFrontEndConfig
 from a2v_model.saved_plugins import read_plugins, said_of
 
@@ -51,19 +54,12 @@ def parameters_by_part(folder: str | os.PathLike[str]) -> dict[str, int]:
     counts = dict.fromkeys(_PARTS.values(), 0)
     if not path.is_file():
         raise ValueError(f"{folder}: no {WEIGHTS} there; the folder is incomplete")
-    try:
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (no mapping)
-                below = name.removeprefix("student.").removeprefix("backbone.")
-                part = next((part for start, part in _PARTS.items() if below.startswith(start)), None)
-                if part is None:
-                    raise ValueError(f"{path}: unexpected weight {name}")
-                size = 1
-                for axis in file.get_slice(name).get_shape():
-                    size *= axis
-                counts[part] += size
-    except SafetensorError as error:
-        raise ValueError(f"{path}: {error}") from error
+    for name, shape in weight_shapes(path).items():
+        below = name.removeprefix("student.").removeprefix("backbone.")
+        part = next((part for start, part in _PARTS.items() if below.startswith(start)), None)
+        if part is None:
+            raise ValueError(f"{path}: unexpected weight {shown(name)}")
+        counts[part] += math.prod(shape)
     return {part: count for part, count in counts.items() if count}
 
 
@@ -76,6 +72,7 @@ def summarise(folder: str | os.PathLike[str]) -> dict[str, Any]:
     description = read_description(folder)
     brought = read_plugins(Path(folder), description)
     try:
+        check_thresholds(description.get("thresholds", {}), description["classes"])
         front_end = ModelConfig.model_validate(description["model"], context={UNLOADED: True}).front_end
         objective = description["pretrain" if description["kind"] == "pretrained" else "finetune"]
         keys = ("mask_probability", "mask_length", "mask_noise", "channel_mask_probability", "channel_mask_length")
@@ -99,5 +96,7 @@ def summarise(folder: str | os.PathLike[str]) -> dict[str, Any]:
             "provenance": description["extra"],
             **({"plugins": {one.name: said_of(one) for one in brought}} if brought else {}),
         }
-    except (KeyError, TypeError, AttributeError) as error:
+    except ValidationError as error:
+        raise ValueError(f"{description_path(folder)}: no model can be built of it: {reason(error)}") from None
+    except (KeyError, TypeError, AttributeError, ZeroDivisionError, OverflowError) as error:
         raise ValueError(f"{folder}: its description is incomplete ({type(error).__name__}: {error})") from error

@@ -19,7 +19,7 @@ def shape(info: AudioInfo) -> Shape:
 def sound_digest(path: Path) -> bytes:
     """SHA-256 of all samples (float32) and their rate. Raises `AudioError` for what is not whole."""
     digest = sha256(repr(shape(read_info(path))).encode())
-    with as_reason("is damaged", "download it again"), soundfile.SoundFile(path) as file:
+    with as_reason(path, "is damaged", "download it again"), soundfile.SoundFile(path) as file:
         for block_NC in file.blocks(BLOCK_SAMPLES, dtype="float32", always_2d=True):
             digest.update(block_NC.tobytes())
     return digest.digest()

@@ -7,7 +7,6 @@ https://xeno-canto.org/explore/api. Licences and recordists are kept in recordin
 
 import csv
 import io
-import json
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from a2v_data.annotation_writers import annotation_csv
 from a2v_data.audio import AUDIO_SUFFIXES, AudioError, AudioInfo, read_info
+from a2v_data.documents import read_json
 from a2v_data.importers.result import Imported, as_text, some_names, write_readme
 from a2v_data.importers.sounds import Shape, shape, sound_digest
 from a2v_data.recording_names import recording_names
@@ -105,9 +105,8 @@ def _read_metadata(folder: Path, found: Imported) -> dict[str, Metadata]:
                 continue
             path = Path(parent, name)
             try:
-                content = json.loads(path.read_text(encoding="utf-8-sig"))
-                entries = _entries(content)
-            except (OSError, ValueError, RecursionError) as error:
+                entries = _entries(read_json(path))
+            except (OSError, ValueError) as error:
                 found.problems.append(f"{path.relative_to(folder)}: not readable as JSON ({error}); download it again")
                 continue
             for entry in entries:

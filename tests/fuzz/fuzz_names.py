@@ -16,7 +16,7 @@ RATE = 4000
 FORGED = "FORGED"
 PIECES = (
     "\x1b[31mred", "\x1b]0;title\x07", "\x1b[2J", f"a\n{FORGED}", f"a\r{FORGED}", "\x9b31m", "\x85", "\u202egnp",
-    "\u2066x\u2069", "\u200f", f"\u2028{FORGED}", "\u2029", "\x7f", "\x08\x08", "\t", "\x0b", "\x0c", "\x01", "\udcff",
+    "\u2066x\u2069", "\u200f", "\u2028x", "\u2029", "\x7f", "\x08\x08", "\t", "\x0b", "\x0c", "\x01", "\udcff",
     "\udc9b31m", "=1+1", "@SUM(A1)", '"', "'", ",", ";", "|", "<b>", "&", "%s%n", "{0}", "$HOME", "`id`", "*", "?",
     "[a-z]", "-rf", "~", "\\n", "é", "e\u0301", "鳥", "\u200d", "x" * 150, "#", ":", "all", "macro", "focal", "?",
 )  # fmt: skip

@@ -67,7 +67,6 @@ def run_case(case: Case, folder: Path) -> Outcome:
     """Run it in a fork of this process, which has imported everything."""
     before = _files(folder)
     log = folder.with_name(f"{folder.name}.log")
-    resident = _resident_mb()
     pid = os.fork()
     if pid == 0:
         _child(case, folder, log)
@@ -81,7 +80,9 @@ def run_case(case: Case, folder: Path) -> Outcome:
             os.killpg(pid, signal.SIGKILL)
         time.sleep(0.005)
     code = os.waitstatus_to_exitcode(status)
-    cpu_s, memory_mb = used.ru_utime + used.ru_stime, max(0.0, used.ru_maxrss / 1024 - resident)
+    begun_mb = log.with_suffix(".begun")  # of the fork: it has not what this process holds of files
+    cpu_s, memory_mb = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024 - float(begun_mb.read_text())
+    begun_mb.unlink()
     with log.open(errors="surrogateescape", newline="") as file:  # as it was written, carriage returns and all
         output = file.read(OUTPUT_CHARACTERS + 1)
     if hung or code == -signal.SIGXCPU:
@@ -116,6 +117,7 @@ def _control(letter: str) -> bool:
 def _child(case: Case, folder: Path, log: Path) -> None:
     """Never returns."""
     code = 70
+    log.with_suffix(".begun").write_text(str(_resident_mb()))
     try:
         os.setsid()
         os.chdir(folder)

@@ -170,4 +170,5 @@ def _files(folder: Path) -> dict[str, tuple[int, int]]:
 
 def _resident_mb() -> float:
     with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 1e6 * 1e6 / 2**20
+        _, resident, of_files = map(int, file.read().split()[:3])  # a fork has those of files only once it reads them
+    return (resident - of_files) * resource.getpagesize() / 2**20

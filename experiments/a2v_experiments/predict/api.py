@@ -133,7 +133,7 @@ def events_of_waveform(
     """
     number = isinstance(sample_rate, Real) and not isinstance(sample_rate, bool)
     if not number or not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
-        raise ValueError(f"sample_rate = {str(sample_rate)[:40]}: expected Hz, from {LOWEST_RATE} to {HIGHEST_RATE}")
+        raise ValueError(f"sample_rate = {repr(sample_rate)[:40]}: expected Hz, from {LOWEST_RATE} to {HIGHEST_RATE}")
     if float(sample_rate) != int(sample_rate):
         raise ValueError(f"sample_rate = {float(sample_rate):g} Hz: expected a whole number")
     front_end = model.for_rate(sample_rate).model_config.front_end

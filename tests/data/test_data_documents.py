@@ -63,7 +63,7 @@ def test_whole_numbers_of_64_bits(text: str) -> None:
     "text", ["!!timestamp x", "!!int x", "!!float '.'", "9999-99-99", "!!python/object/apply:os.system [x]", "? [a]\n"]
 )
 def test_values_of_yaml_that_are_none_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"value|tag|unhashable"):
         yaml_of(text)
     assert yaml_of("{a: 2026-01-01}")["a"].year == 2026
 

@@ -25,7 +25,8 @@ VALUES = (  # what YAML has for a value
     "!!int x", "!!float '.'", "!!set {a, b}", "!!omap [a: 1]", "!!pairs [a: 1]", "!unknown 1", "2026-01-01",
     "9999-99-99", "1" + "0" * 5000, "0x" + "f" * 100_000, "190:20:30:40:50:60", "&z [*z]", "&z {y: *z}", "&z {<<: *z}",
     "*nobody", "[" * 3000, "[" * 3000 + "]" * 3000, "{a: " * 3000 + "}" * 3000, "[" * 100_000, "'x", "|\n  x\n y",
-    "? [a]\n", "{[a]: 1}", "{{a: 1}: 1}", "{a: 1, a: 2}", "<<", "{<<: [1]}", "%TAG", "---\n...", "\t", "[" + "1," * 300_000 + "]",
+    "? [a]\n", "{[a]: 1}", "{{a: 1}: 1}", "{a: 1, a: 2}", "<<", "{<<: [1]}", "%TAG", "---\n...", "\t",
+    "[" + "1," * 300_000 + "]",
 )  # fmt: skip
 
 
@@ -170,7 +171,8 @@ def _ready_xeno_canto(folder: Path) -> None:
 
 def _entry(number: int) -> dict[str, Any]:
     return {
-        "id": str(number), "gen": "Troglodytes", "sp": "troglodytes", "en": "Wren", "rec": "A. Recordist", "cnt": "France",
+        "id": str(number), "gen": "Troglodytes", "sp": "troglodytes", "en": "Wren",
+        "rec": "A. Recordist", "cnt": "France",
         "loc": "Albussac", "type": "song", "q": "A", "length": "0:42", "url": f"//xeno-canto.org/{number}",
         "lic": "//creativecommons.org/licenses/by-nc-sa/4.0/", "file-name": f"XC{number}.flac",
         "also": ["Turdus merula", "Parus major"], "rmk": "two\nlines",

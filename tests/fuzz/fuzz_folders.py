@@ -190,7 +190,10 @@ def _corpus(rng: Random, ready: Path, folder: Path) -> Case:
             ("data", "stats"), ("data", "verify"), ("data", "folds", "--out", "out/f", "--folds", "2"),
             ("data", "preview", "--recording", "a.wav", "--out", "out/x.png"),
         ),
-        "prepared": (("data", "stats"), ("data", "check", "--jobs", "1"), ("data", "pack", "--out", "out/p", "--processes", "1")),
+        "prepared": (
+            ("data", "stats"), ("data", "check", "--jobs", "1"),
+            ("data", "pack", "--out", "out/p", "--processes", "1"),
+        ),
     }  # fmt: skip
     name = rng.choice(sorted(commands))
     shutil.copytree(ready / "out" / name, folder / "corpus")

@@ -176,8 +176,8 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override}: expected KEY=VALUE, for example pretrain.mask_probability=0.5")
     try:
         value = yaml_of(text)
-    except ValueError as error:
-        raise UserError(f"--set {keys}={shown(text)}: the value is not readable as YAML ({error})") from None
+    except ValueError:
+        raise UserError(f"--set {shortened(override)}: the value is not readable as YAML") from None
     set_key(tree, keys, value)
 
 

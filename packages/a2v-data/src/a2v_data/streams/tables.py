@@ -7,19 +7,20 @@ the stream's name or at the top; one of several recordings has a group with thes
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from a2v_data.hdf5 import Hdf5Error, opened, read_values
 from a2v_data.streams.config import FILE, TIME, StreamConfig
 
 CSV, PARQUET, HDF5 = (".csv", ".tsv", ".txt"), (".parquet", ".pq"), (".h5", ".hdf5")
 SUFFIXES = (*CSV, *PARQUET, *HDF5)
 Floats = NDArray[np.float64]
 Columns = Mapping[str, Floats]
-MOST_PADDING = 100  # times as many values as bytes that HDF5 stores of them: more is no measurement
 SHOWN = 60
 LONGEST_HEADER = 1 << 16
 SECONDS = "must be a number of seconds from the recording's start"
@@ -194,12 +195,12 @@ def _is_number(value: object) -> bool:
     return True
 
 
-def _opened(path: Path, shown: str) -> Any:
-    import h5py
-
+@contextmanager
+def _opened(path: Path, shown: str) -> Iterator[Any]:
     try:
-        return h5py.File(path, "r")
-    except OSError as error:
+        with opened(path, StreamError) as file:
+            yield file
+    except Hdf5Error as error:
         raise StreamError(f"{shown}: is not readable as HDF5 ({error})") from None
 
 
@@ -240,25 +241,23 @@ def _of_datasets(node: Any, shown: str, streams: Mapping[str, StreamConfig]) -> 
     names = [TIME]
     for name in _complete(streams, list(node), shown):
         names += [column for column in streams[name].columns if column not in names]
-    read = {name: _dataset(node[name], name, shown) for name in names}
+    read = {name: _dataset(node, name, shown) for name in names}
     if len({len(values) for values in read.values()}) > 1:
         counts = ", ".join(f"{name} {len(values)}" for name, values in read.items())
         raise StreamError(f"{shown}: its columns have different lengths ({counts}); each must have a value per time")
     return _of_columns(read, streams)
 
 
-def _dataset(node: Any, name: str, shown: str) -> Floats:
+def _dataset(group: Any, name: str, shown: str) -> Floats:
     import h5py
 
-    where = f"{shown}: {name}"
+    node, where = group[name], f"{shown}: {name}"
     if not isinstance(node, h5py.Dataset) or node.ndim != 1 or node.dtype.kind not in "iuf":
         raise StreamError(f"{where} must be a dataset of numbers, one for each time")
-    if node.external or node.is_virtual or node.size > MOST_PADDING * (node.id.get_storage_size() + 1):
-        raise StreamError(f"{where} is stored elsewhere or not at all; write it into this file")
     try:
-        values = np.asarray(node, np.float64)
-    except OSError as error:
-        raise StreamError(f"{where} is not readable ({error})") from None
-    if name == TIME and not np.isfinite(values).all():
+        read = read_values(group, name).astype(np.float64)
+    except Hdf5Error as error:
+        raise StreamError(f"{shown}: {error}") from None
+    if name == TIME and not np.isfinite(read).all():
         raise StreamError(f"{where} must be numbers of seconds")
-    return values
+    return read

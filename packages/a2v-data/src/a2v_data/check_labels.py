@@ -7,7 +7,7 @@ import numpy as np
 
 from a2v_data.check_problem import Expected, Problem
 from a2v_data.hdf5 import Hdf5Error, opened, read_values
-from a2v_data.meerkat import LABEL_FIELDS, decoded
+from a2v_data.meerkat import LABEL_FIELDS, MOST_EVENTS, decoded
 
 FRAME_TOLERANCE = 1.001  # samples by which times and frames may differ: either may have been rounded, up or down
 
@@ -22,7 +22,9 @@ def check_labels(path: Path, name: str, samples: int, expected: Expected) -> tup
         return [], [Problem("labels", name, "", "is a folder, not a file")]
     try:
         with opened(path) as file:
-            fields = {field: np.atleast_1d(read_values(file, field)) for field in LABEL_FIELDS if field in file}
+            fields = {
+                field: np.atleast_1d(read_values(file, field, MOST_EVENTS)) for field in LABEL_FIELDS if field in file
+            }
     except Hdf5Error as error:
         return [], [Problem("labels", name, "", f"is not readable as HDF5 ({error}); copy it again")]
     missing = [field for field in LABEL_FIELDS if field not in fields]
@@ -36,6 +38,8 @@ def check_labels(path: Path, name: str, samples: int, expected: Expected) -> tup
         labels = decoded(fields.pop("lbl"))
     except UnicodeDecodeError:
         return [], [Problem("class", name, "", "lbl holds text that is not UTF-8")]
+    except Hdf5Error as error:
+        return [], [Problem("class", name, "", str(error))]
     for field, array in fields.items():
         if array.dtype.kind not in "iufb":
             return [], [Problem("fields", name, "", f"{field} holds {array.dtype}, not numbers")]

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-MOST_PADDING = 1000  # times as many bytes as are stored: more is no measurement; deflate cannot make more of them
+MOST_PADDING = 1000  # times as many bytes as are stored: deflate cannot make more of them
+MOST_OF_LARGE = 20  # the same of what is larger than LARGE: measurements are not compressed as well as zeros
+LARGE = 1 << 26
 LEAST_BYTES = 1 << 20  # are read in any case
 TEXTS_AT_ONCE = 100
 
@@ -30,37 +32,71 @@ def opened(path: Path, told: type[Exception] = Hdf5Error) -> Iterator[Any]:
 
     try:
         with h5py.File(path, "r") as file:
+            file.visititems_links(_within)
             yield file
     except (Hdf5Error, told):
         raise
     except Exception as error:
-        raise Hdf5Error(" ".join(str(error).split())[:120] or type(error).__name__) from error
+        raise Hdf5Error(one_line(error)) from error
 
 
-def read_values(group: Any, name: str) -> np.ndarray:
-    """All values of a dataset in a file or group. Raises `Hdf5Error` where they are not in this file, or are none."""
+def one_line(error: Exception) -> str:
+    """What a library says of a damaged file, of which it may quote any bytes, for a message."""
+    text = "".join(letter if letter.isprintable() else " " for letter in str(error))
+    return " ".join(text.split())[:120] or type(error).__name__
+
+
+def _within(name: str, link: Any) -> None:
+    """Refuses links to other files before anything follows one: it may open a device or a pipe."""
+    import h5py
+
+    if isinstance(link, h5py.ExternalLink):
+        raise Hdf5Error(f"{name[:80]!r} is a link to another file; write its values into this one")
+
+
+def read_numbers(group: Any, name: str, most: int | None = None) -> np.ndarray:
+    """The same of a dataset that holds real numbers or truth values."""
+    values = read_values(group, name, most)
+    if values.dtype.kind not in "iufb":
+        raise Hdf5Error(f"{name} holds {values.dtype}, not numbers")
+    return values
+
+
+def read_values(group: Any, name: str, most: int | None = None) -> np.ndarray:
+    """All values of a dataset in a file or group. Raises `Hdf5Error` where they are not in this file, are none, or more
+    than `most`."""
     import h5py
 
     node = group[name]
     if not isinstance(node, h5py.Dataset):
         raise Hdf5Error(f"{name} is no dataset")
+    if node.shape is None:
+        raise Hdf5Error(f"{name} is empty; it must have a value for each event")
     elsewhere = node.file.filename != group.file.filename or node.external or node.is_virtual
     stored = 0 if elsewhere else node.id.get_storage_size()
-    if elsewhere or node.size * node.dtype.itemsize > MOST_PADDING * stored + (LEAST_BYTES if stored else 0):
+    most_bytes = max(min(MOST_PADDING * stored + LEAST_BYTES, LARGE), MOST_OF_LARGE * stored) if stored else 0
+    if elsewhere or node.size * node.dtype.itemsize > most_bytes:
         raise Hdf5Error(f"{name} is stored elsewhere or not at all; write it into this file")
-    if node.dtype.kind == "O" and node.ndim == 1:
-        return _texts(node, MOST_PADDING * Path(group.file.filename).stat().st_size)
+    if most is not None and node.size > most:
+        raise Hdf5Error(f"{name} has {node.size} values; it may have {most}")
+    if node.dtype.kind == "O":
+        if h5py.check_string_dtype(node.dtype) is None or node.ndim > 1:
+            raise Hdf5Error(f"{name} holds neither numbers nor a list of texts")
+        return _texts(node, Path(group.file.filename).stat().st_size)
     return np.asarray(node[()])
 
 
-def _texts(node: Any, most_bytes: int) -> np.ndarray:
-    """Texts of any length, of which a small file can hold one that all entries refer to."""
+def _texts(node: Any, file_bytes: int) -> np.ndarray:
+    """Texts of any length, of which a small file can hold one that all entries refer to. None is longer than the file,
+    so that as many are read at once as fit."""
+    if node.ndim == 0:
+        return np.array([node[()]], object)
     found: list[Any] = []
-    taken = 0
-    for at in range(0, len(node), TEXTS_AT_ONCE):
-        found += list(node[at : at + TEXTS_AT_ONCE])
+    taken, step = 0, max(1, min(TEXTS_AT_ONCE, LARGE // max(1, file_bytes)))
+    for at in range(0, len(node), step):
+        found += list(node[at : at + step])
         taken += sum(len(one) for one in found[at:] if isinstance(one, bytes | str))
-        if taken > most_bytes:
+        if taken > LARGE + file_bytes:
             raise Hdf5Error("its texts are many times as long as the file")
     texts = np.empty(len(found), object)
     texts[:] = found

@@ -13,13 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from a2v_data.annotations import Annotation, event_problems
-from a2v_data.hdf5 import Hdf5Error, opened, read_values
+from a2v_data.hdf5 import Hdf5Error, opened, read_numbers, read_values
 from a2v_data.table_files import LABEL_SUFFIXES
 
 MEERKAT_CLASSES = ("beep", "synch", "sn", "cc", "ld", "oth", "mo", "al", "soc", "agg", "eating", "focal")
 LABEL_FIELDS = (
     "start_time_lbl", "end_time_lbl", "start_frame_lbl", "end_frame_lbl", "lbl", "lbl_cat", "foc",
 )  # fmt: skip
+MOST_EVENTS = 1_000_000  # in a label file
+LONGEST_NAME = 1000  # of a class, characters
 NEEDED_FIELDS = ("start_time_lbl", "end_time_lbl", "foc")
 EVENT_ID = "event_id"
 PREPARED_META, SEGMENTS, RECORDINGS, CLASSES = "prepare.json", "segments.csv", "recordings.csv", "classes.txt"
@@ -66,10 +68,12 @@ def read_label_file(path: Path, name: str, shown: str, classes: Sequence[str] = 
             if missing:
                 needed = ", ".join(NEEDED_FIELDS)
                 return LabelFile([], None, [f"{shown}: no field {', '.join(missing)}; it must have {needed}, lbl"])
-            onset_s, offset_s = (read_values(file, key).ravel().astype(np.float64) for key in NEEDED_FIELDS[:2])
-            focal = read_values(file, "foc").ravel().astype(bool)
+            onset_s, offset_s = (
+                read_numbers(file, key, MOST_EVENTS).ravel().astype(np.float64) for key in NEEDED_FIELDS[:2]
+            )
+            focal = read_numbers(file, "foc", MOST_EVENTS).ravel().astype(bool)
             labels = _class_names(file, classes)
-            ids = read_values(file, EVENT_ID).ravel().astype(int).tolist() if EVENT_ID in file else None
+            ids = read_numbers(file, EVENT_ID, MOST_EVENTS).ravel().astype(int).tolist() if EVENT_ID in file else None
     except Hdf5Error as error:
         return LabelFile([], None, [f"{shown}: not readable as HDF5 labels ({error}); export it again"])
     lengths = {len(onset_s), len(offset_s), len(labels), len(focal), len(labels if ids is None else ids)}
@@ -91,17 +95,24 @@ def read_label_file(path: Path, name: str, shown: str, classes: Sequence[str] = 
 
 def _class_names(file, classes: Sequence[str]) -> list[str]:  # type: ignore[no-untyped-def]  # an open h5py.File
     """Class names from `lbl`, or from the numbers in `lbl_cat` where `lbl` holds no text."""
-    if "lbl" in file and (texts := read_values(file, "lbl")).dtype.kind in "SO":
+    if "lbl" in file and (texts := read_values(file, "lbl", MOST_EVENTS)).dtype.kind in "SO":
         return decoded(texts)
-    numbers = read_values(file, "lbl_cat" if "lbl_cat" in file else "lbl").ravel().astype(int)
+    numbers = read_numbers(file, "lbl_cat" if "lbl_cat" in file else "lbl", MOST_EVENTS).ravel()
+    if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
+        raise ValueError("a class number is not finite")
+    numbers = numbers.astype(int)
     if len(numbers) and not (numbers.min() >= 0 and numbers.max() < len(classes)):
         raise ValueError(f"class number outside 0 to {len(classes) - 1}")
     return [classes[number] for number in numbers]
 
 
 def decoded(names: np.ndarray) -> list[str]:
-    """Class names as text, from bytes or objects. Raises `UnicodeDecodeError` for what is not UTF-8."""
-    return [value.decode() if isinstance(value, bytes) else str(value) for value in names.ravel()]
+    """Class names as text, from bytes or objects. Raises `UnicodeDecodeError` for what is not UTF-8, `Hdf5Error` for
+    what is too long for a name."""
+    found = [value.decode() if isinstance(value, bytes) else str(value) for value in names.ravel()]
+    if (longest := max(map(len, found), default=0)) > LONGEST_NAME:
+        raise Hdf5Error(f"lbl holds a text of {longest} characters; a class name has at most {LONGEST_NAME}")
+    return found
 
 
 def write_labels(path: Path, events: Sequence[tuple[str, int, int, bool]], sample_rate: int) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a2v_data.hdf5 import Hdf5Error, opened, read_values
+from a2v_data.hdf5 import Hdf5Error, one_line, opened, read_values
+from a2v_data.parquet_files import ParquetError, read_parquet_table
 from a2v_data.streams.config import FILE, TIME, StreamConfig
 
 CSV, PARQUET, HDF5 = (".csv", ".tsv", ".txt"), (".parquet", ".pq"), (".h5", ".hdf5")
@@ -32,7 +33,6 @@ class StreamError(ValueError):
 
 def has_times(path: Path) -> bool:
     """Whether a file has the column `time_s`, which no table of annotations has. Reads its header."""
-    import pyarrow as pa
     import pyarrow.parquet
 
     try:
@@ -42,7 +42,7 @@ def has_times(path: Path) -> bool:
             return False
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             header = file.readline(LONGEST_HEADER)
-    except (OSError, pa.ArrowException):
+    except Exception:  # whoever reads it says what is wrong
         return False
     return TIME in (name.strip().strip('"') for name in re.split("[\t;,]", header))
 
@@ -130,11 +130,10 @@ def read_table(path: Path, shown: str) -> Any:
     """A CSV or Parquet file as pyarrow's table. Raises `StreamError`."""
     import pyarrow as pa
     import pyarrow.csv
-    import pyarrow.parquet
 
     try:
         if path.suffix.lower() in PARQUET:
-            return pyarrow.parquet.read_table(path)
+            return read_parquet_table(path)
         with path.open(encoding="utf-8-sig") as file:
             header = file.readline(LONGEST_HEADER)
         delimiter = max("\t;,", key=header.count)
@@ -144,9 +143,10 @@ def read_table(path: Path, shown: str) -> Any:
         return table
     except UnicodeDecodeError:
         raise StreamError(f"{shown}: is no UTF-8 text; save it as UTF-8") from None
-    except (OSError, pa.ArrowException) as error:
-        line = " ".join(str(error).split())[:200]
-        raise StreamError(f"{shown}: is not readable as a table ({line})") from None
+    except ParquetError as error:
+        raise StreamError(f"{shown}: {error}") from None
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise StreamError(f"{shown}: is not readable as a table ({one_line(error)})") from None
 
 
 def _read_csv(path: Path, delimiter: str, decimal_point: str) -> Any:
@@ -175,7 +175,11 @@ def _numbers(table: Any, name: str, shown: str) -> Floats:
     try:
         values: Floats = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     except pa.ArrowException:
-        for row, value in enumerate(column.to_pylist()):
+        try:
+            found = column.to_pylist()
+        except Exception:  # dates that Python has not
+            found = []
+        for row, value in enumerate(found):
             if value is not None and not _is_number(value):
                 text = str(value)[:SHOWN]
                 wanted = SECONDS if name == TIME else "must be a number, or empty"

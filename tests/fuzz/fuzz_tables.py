@@ -1,4 +1,5 @@
 """Tables of events and streams, labels and manifests: text, JSON, TextGrid, HDF5 and Parquet."""
+# ruff: noqa: E501  # rows of tables
 
 import json
 from pathlib import Path

@@ -32,7 +32,9 @@ def opened(path: Path, told: type[Exception] = Hdf5Error) -> Iterator[Any]:
 
     try:
         with h5py.File(path, "r") as file:
-            file.visititems_links(_within)
+            # before anything follows it: it may be of a device or a pipe
+            if (link := file.visititems_links(_to_another_file)) is not None:
+                raise Hdf5Error(f"{link[:80]!r} is a link to another file; write its values into this one")
             yield file
     except (Hdf5Error, told):
         raise
@@ -46,12 +48,11 @@ def one_line(error: Exception) -> str:
     return " ".join(text.split())[:120] or type(error).__name__
 
 
-def _within(name: str, link: Any) -> None:
-    """Refuses links to other files before anything follows one: it may open a device or a pipe."""
+def _to_another_file(name: str, link: Any) -> str | None:
+    """The name of a link to another file, which ends the visit."""
     import h5py
 
-    if isinstance(link, h5py.ExternalLink):
-        raise Hdf5Error(f"{name[:80]!r} is a link to another file; write its values into this one")
+    return name if isinstance(link, h5py.ExternalLink) else None
 
 
 def read_numbers(group: Any, name: str, most: int | None = None) -> np.ndarray:

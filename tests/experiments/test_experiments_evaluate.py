@@ -406,3 +406,10 @@ def test_the_last_window_of_birdnet_ends_with_its_recording(a2v, put, outside):
     assert by_class["Wren"]["found"] == 1  # IoU 0.8 / 2 with 9 to 11 s, 0.8 / 3 with all of the window
     assert [line for line in found["notices"] if "cut there: 1" in line]
     assert not [line for line in found["notices"] if "left out" in line]
+
+
+def test_a_quote_that_is_not_closed_in_durations_is_one_line(a2v, both, put):
+    cut = put("durations.csv", 'file,duration_s\n"' + "audio/mon.wav,10\n" * 10_000)  # csv takes 131 072 characters
+    said = a2v("evaluate", *both, "--durations", cut)
+    assert said.code == 2 and "field larger than field limit" in said.err
+    assert len(said.err.strip().splitlines()) == 1 and "Traceback" not in said.err

@@ -1,6 +1,7 @@
 """All families of mutated inputs, by name. Heavy modules are imported here once, for the forks that run the cases."""
 
 import a2v_experiments.cli  # noqa: F401
+import fuzz_tables
 import h5py  # noqa: F401
 import soundfile  # noqa: F401
 from fuzz_audio import AUDIO, PREDICT
@@ -15,5 +16,6 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         AUDIO, PREDICT, SERVED, RECIPE, MAPPING, THRESHOLDS, XENO_CANTO, MODEL, STATE, CORPUS, NAMES, REQUESTS_FAMILY,
+        *fuzz_tables.FAMILIES,
     )
 }  # fmt: skip

@@ -5,14 +5,18 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection, Sequence
 
+from .errors import UserError
+
 
 def listed(given: Sequence[str] | None) -> list[str] | None:
     """The names of an option that may be repeated, each with several names and commas between; in double quotes a comma
     belongs to the name. None where it is not given."""
     if not given:
         return None
-    rows = csv.reader(given, skipinitialspace=True)
-    return [name.strip() for row in rows for name in row or [""]]
+    try:
+        return [name.strip() for row in csv.reader(given, skipinitialspace=True) for name in row or [""]]
+    except csv.Error as error:
+        raise UserError(f"a list of names is not readable ({error}); separate names with commas") from None
 
 
 def rejoined(names: Sequence[str], known: Collection[str]) -> list[str]:

@@ -165,7 +165,7 @@ def _of_predict(path: Path) -> dict[str, Recorded]:
                 if row.get("path"):
                     length_s, rate, channels = float(row["duration_s"]), int(row["sample_rate"]), int(row["channels"])
                     found[row["file"]] = Recorded(row["file"], Path(row["path"]), length_s, rate, channels)
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, OverflowError, csv.Error) as error:
         raise UserError(f"{table}: is not readable ({error}); run `a2v predict` into this folder again") from None
     return found
 

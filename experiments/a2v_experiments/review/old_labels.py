@@ -129,7 +129,7 @@ def _wrong(folder: Path) -> dict[str, list[EventRow]]:
                 likelihood = float(row["likelihood"]) if row["likelihood"] else None
                 span = float(row["onset_s"]), float(row["offset_s"])
                 found.setdefault(row["file"], []).append(EventRow(row["file"], *span, row["label"], False, likelihood))
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise UserError(f"--with {path}: is not readable ({error}); remove it, or export that review again") from None
     return found
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.annotations import Annotation
+from a2v_data.annotations import Annotation, table_problem
 from a2v_data.audio import Channel
+from a2v_data.formats.table import TableError, cells, read_text
 from a2v_data.outside import TOLERANCE_S, window_cut, within
 from a2v_data.regions import region_notices, sure
 from a2v_eval.any_class import TimestepScores
@@ -23,6 +22,8 @@ from a2v_eval.events import Protocol
 
 from ..basics.errors import UserError
 from .files import EventFiles, RecordingMatcher, read_events
+
+SHOWN = 80  # characters of a row in a message
 
 
 @dataclass(frozen=True)
@@ -268,23 +269,28 @@ def _inside(
 
 def _durations(path: Path, names: Sequence[str]) -> np.ndarray:
     """(R,) seconds of the scored recordings, from a CSV with file,duration_s."""
-    lines = list(csv.reader(io.StringIO(_read_text(path))))
-    header = [name.strip() for name in lines[0]] if lines else []
+    try:
+        lines = cells(read_text(path), ",", quoted=True)
+    except TableError as error:
+        raise UserError(table_problem(str(path), error)) from None
+    header = lines[0][1] if lines else []
     if not {"file", "duration_s"} <= set(header):
-        raise UserError(f"{path}: row 1 is {','.join(header) or 'empty'}; it must have the columns file,duration_s")
+        raise UserError(
+            f"{path}: row 1 is {','.join(header)[:SHOWN] or 'empty'}; it must have the columns file,duration_s"
+        )
     file_at, seconds_at = header.index("file"), header.index("duration_s")
     seconds = np.full(len(names), np.nan)
     matcher = RecordingMatcher(names)
-    for number, line in enumerate(lines[1:], start=2):
-        if not any(cell.strip() for cell in line):
-            continue
+    for number, line in lines[1:]:
         try:
             duration = float(line[seconds_at])
         except (ValueError, IndexError):
             duration = np.nan
         if not (np.isfinite(duration) and duration > 0):
-            raise UserError(f"{path}, row {number}: {','.join(line)}: duration_s must be a number of seconds above 0")
-        name = matcher.find(line[file_at].strip())
+            raise UserError(
+                f"{path}, row {number}: {','.join(line)[:SHOWN]}: duration_s must be a number of seconds above 0"
+            )
+        name = matcher.find(line[file_at]) if file_at < len(line) else None
         if name is not None:
             seconds[names.index(name)] = duration
     if np.isnan(seconds).any():

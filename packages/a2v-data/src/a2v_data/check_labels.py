@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from a2v_data.check_problem import Expected, Problem
-from a2v_data.meerkat import HDF5_ERRORS, LABEL_FIELDS, decoded
+from a2v_data.hdf5 import Hdf5Error, opened, read_values
+from a2v_data.meerkat import LABEL_FIELDS, MOST_EVENTS, decoded
 
 FRAME_TOLERANCE = 1.001  # samples by which times and frames may differ: either may have been rounded, up or down
 
@@ -17,20 +18,19 @@ def check_labels(path: Path, name: str, samples: int, expected: Expected) -> tup
     `name` is how problems name it; events are counted from 1, and of each kind the first is reported, with how many
     more there are.
     """
-    import h5py
-
     if path.is_dir():
         return [], [Problem("labels", name, "", "is a folder, not a file")]
     try:
-        with h5py.File(path, "r") as file:
-            fields = {field: np.atleast_1d(file[field][()]) for field in LABEL_FIELDS if field in file}
-    except HDF5_ERRORS as error:
-        reason = " ".join(str(error).split())[:120]
-        return [], [Problem("labels", name, "", f"is not readable as HDF5 ({reason}); copy it again")]
+        with opened(path) as file:
+            fields = {
+                field: np.atleast_1d(read_values(file, field, MOST_EVENTS)) for field in LABEL_FIELDS if field in file
+            }
+    except Hdf5Error as error:
+        return [], [Problem("labels", name, "", f"is not readable as HDF5 ({error}); copy it again")]
     missing = [field for field in LABEL_FIELDS if field not in fields]
     if missing:
         return [], [Problem("fields", name, "", f"lacks {', '.join(missing)}")]
-    lengths = {field: values.size for field, values in fields.items()}
+    lengths = {field: array.size for field, array in fields.items()}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{field} {length}" for field, length in lengths.items())
         return [], [Problem("unequal fields", name, "", f"must have one value per event in each field: {told}")]
@@ -38,13 +38,15 @@ def check_labels(path: Path, name: str, samples: int, expected: Expected) -> tup
         labels = decoded(fields.pop("lbl"))
     except UnicodeDecodeError:
         return [], [Problem("class", name, "", "lbl holds text that is not UTF-8")]
+    except Hdf5Error as error:
+        return [], [Problem("class", name, "", str(error))]
     for field, array in fields.items():
         if array.dtype.kind not in "iufb":
             return [], [Problem("fields", name, "", f"{field} holds {array.dtype}, not numbers")]
-    values = {field: array.ravel().astype(np.float64) for field, array in fields.items()}
+    numbers = {field: array.ravel().astype(np.float64) for field, array in fields.items()}
     problems = [
-        *_time_problems(name, values, samples, expected.sample_rate),
-        *_class_problems(name, values, labels, expected.classes),
+        *_time_problems(name, numbers, samples, expected.sample_rate),
+        *_class_problems(name, numbers, labels, expected.classes),
     ]
     return labels, problems
 

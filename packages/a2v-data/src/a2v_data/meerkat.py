@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from a2v_data.annotations import Annotation, event_problems
+from a2v_data.hdf5 import Hdf5Error, opened, read_numbers, read_values
 from a2v_data.table_files import LABEL_SUFFIXES
 
 MEERKAT_CLASSES = ("beep", "synch", "sn", "cc", "ld", "oth", "mo", "al", "soc", "agg", "eating", "focal")
 LABEL_FIELDS = (
     "start_time_lbl", "end_time_lbl", "start_frame_lbl", "end_frame_lbl", "lbl", "lbl_cat", "foc",
 )  # fmt: skip
-# What h5py raises on a damaged file, found by damaging one at random; MemoryError for a size that is not real.
-HDF5_ERRORS = (OSError, ValueError, TypeError, KeyError, RuntimeError, MemoryError)
+MOST_EVENTS = 1_000_000  # in a label file
+LONGEST_NAME = 1000  # of a class, characters
 NEEDED_FIELDS = ("start_time_lbl", "end_time_lbl", "foc")
 EVENT_ID = "event_id"
 PREPARED_META, SEGMENTS, RECORDINGS, CLASSES = "prepare.json", "segments.csv", "recordings.csv", "classes.txt"
@@ -59,29 +60,30 @@ def read_labels(path: Path, name: str, shown: str) -> tuple[list[Annotation], li
 
 def read_label_file(path: Path, name: str, shown: str, classes: Sequence[str] = MEERKAT_CLASSES) -> LabelFile:
     """The same with the events' numbers; `classes` are what `lbl_cat` counts, used where `lbl` holds no text."""
-    import h5py
-
     try:
-        with h5py.File(path, "r") as file:
+        with opened(path) as file:
             missing = [field for field in NEEDED_FIELDS if field not in file]
             if "lbl" not in file and "lbl_cat" not in file:
                 missing.append("lbl")
             if missing:
                 needed = ", ".join(NEEDED_FIELDS)
                 return LabelFile([], None, [f"{shown}: no field {', '.join(missing)}; it must have {needed}, lbl"])
-            onset_s, offset_s = (np.asarray(file[key], np.float64).ravel() for key in NEEDED_FIELDS[:2])
-            focal = np.asarray(file["foc"]).ravel().astype(bool)
+            onset_s, offset_s = (
+                read_numbers(file, key, MOST_EVENTS).ravel().astype(np.float64) for key in NEEDED_FIELDS[:2]
+            )
+            focal = read_numbers(file, "foc", MOST_EVENTS).ravel().astype(bool)
             labels = _class_names(file, classes)
-            ids = np.asarray(file[EVENT_ID]).ravel().astype(int).tolist() if EVENT_ID in file else None
-    except HDF5_ERRORS as error:
+            ids = read_numbers(file, EVENT_ID, MOST_EVENTS).ravel().astype(int).tolist() if EVENT_ID in file else None
+    except Hdf5Error as error:
         return LabelFile([], None, [f"{shown}: not readable as HDF5 labels ({error}); export it again"])
     lengths = {len(onset_s), len(offset_s), len(labels), len(focal), len(labels if ids is None else ids)}
     if len(lengths) != 1:
         wrong = [f"{shown}: its fields have {sorted(lengths)} entries; each must have one per event"]
         return LabelFile([], None, wrong)
     events, problems = [], []
-    for number, values in enumerate(zip(onset_s, offset_s, labels, focal, strict=True), start=1):
-        onset, offset, label, foc = float(values[0]), float(values[1]), values[2], bool(values[3])
+    for number, (onset, offset, label, foc) in enumerate(
+        zip(onset_s.tolist(), offset_s.tolist(), labels, focal.tolist(), strict=True), start=1
+    ):
         where = f"{shown}, event {number}"
         wrong = event_problems(onset, offset, label)
         if not (np.isfinite(onset) and np.isfinite(offset)):
@@ -93,17 +95,24 @@ def read_label_file(path: Path, name: str, shown: str, classes: Sequence[str] = 
 
 def _class_names(file, classes: Sequence[str]) -> list[str]:  # type: ignore[no-untyped-def]  # an open h5py.File
     """Class names from `lbl`, or from the numbers in `lbl_cat` where `lbl` holds no text."""
-    if "lbl" in file and file["lbl"].dtype.kind in "SO":
-        return decoded(file["lbl"][()])
-    numbers = np.asarray(file["lbl_cat" if "lbl_cat" in file else "lbl"]).ravel().astype(int)
+    if "lbl" in file and (texts := read_values(file, "lbl", MOST_EVENTS)).dtype.kind in "SO":
+        return decoded(texts)
+    numbers = read_numbers(file, "lbl_cat" if "lbl_cat" in file else "lbl", MOST_EVENTS).ravel()
+    if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
+        raise ValueError("a class number is not finite")
+    numbers = numbers.astype(int)
     if len(numbers) and not (numbers.min() >= 0 and numbers.max() < len(classes)):
         raise ValueError(f"class number outside 0 to {len(classes) - 1}")
     return [classes[number] for number in numbers]
 
 
 def decoded(names: np.ndarray) -> list[str]:
-    """Class names as text, from bytes or objects. Raises `UnicodeDecodeError` for what is not UTF-8."""
-    return [value.decode() if isinstance(value, bytes) else str(value) for value in names.ravel()]
+    """Class names as text, from bytes or objects. Raises `UnicodeDecodeError` for what is not UTF-8, `Hdf5Error` for
+    what is too long for a name."""
+    found = [value.decode() if isinstance(value, bytes) else str(value) for value in names.ravel()]
+    if (longest := max(map(len, found), default=0)) > LONGEST_NAME:
+        raise Hdf5Error(f"lbl holds a text of {longest} characters; a class name has at most {LONGEST_NAME}")
+    return found
 
 
 def write_labels(path: Path, events: Sequence[tuple[str, int, int, bool]], sample_rate: int) -> None:

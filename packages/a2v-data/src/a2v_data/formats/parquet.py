@@ -13,6 +13,10 @@ from a2v_data.formats.columns import MEERKAT_WANTED, birdnet_rows, csv_rows, mee
 from a2v_data.formats.headers import format_of
 from a2v_data.formats.raven import raven_rows
 from a2v_data.formats.table import Cells, Header, Table, TableError
+from a2v_data.hdf5 import one_line
+from a2v_data.parquet_files import ParquetError, read_parquet_table
+
+MOST_ROWS = 2_000_000
 
 
 def read_parquet(path: Path, config: AnnotationConfig, sidecar: bool, classes: Sequence[str]) -> Table:
@@ -39,16 +43,15 @@ def read_parquet(path: Path, config: AnnotationConfig, sidecar: bool, classes: S
 
 def load_cells(path: Path) -> tuple[Header, Cells]:
     """Column names, and the cells of every row as text with its number. Raises `TableError`."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
-        table = pq.read_table(path, partitioning=None)
-    except (pa.ArrowException, OSError) as error:
-        raise TableError(f"is not readable as Parquet ({str(error).splitlines()[0]}); export it again") from error
-    names = table.column_names
+        table = read_parquet_table(path, MOST_ROWS)
+        names, columns = table.column_names, [column.to_pylist() for column in table.columns]
+    except ParquetError as error:
+        raise TableError(str(error)) from error
+    except Exception as error:  # dates that Python has not, texts that are none
+        raise TableError(f"is not readable as Parquet ({one_line(error)}); export it again") from error
     body: Cells = []
-    for number, values in enumerate(zip(*(column.to_pylist() for column in table.columns), strict=True), start=1):
+    for number, values in enumerate(zip(*columns, strict=True), start=1):
         body += [(number, [_text(value) for value in event]) for event in _events(number, values)]
     return Header(names), body
 

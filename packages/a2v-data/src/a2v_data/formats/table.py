@@ -15,6 +15,7 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 LIKELIHOOD_COLUMNS = ("likelihood", "confidence", "score")
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
 CAMELS = re.compile(r"[A-Za-z][a-z]+([A-Z][a-z]+)+")
+MOST_BYTES = 1 << 28  # of a text table: a million rows have a fifth of it
 Cells = list[tuple[int, list[str]]]  # (row number, fields) of each row that is not empty
 
 
@@ -72,9 +73,12 @@ def read_text(path: Path, encoding: str | None = None) -> str:
     if path.is_dir():
         raise TableError("is a folder, not a table; rename it")
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise TableError(f"cannot be read ({error.strerror}); check that it exists and may be read") from error
+    if len(data) > MOST_BYTES:
+        raise TableError(f"is larger than {MOST_BYTES >> 20} MB, too large for a table; divide it")
     return decode(data, encoding)
 
 

@@ -69,6 +69,12 @@ class _Tokens:
             return value
         raise TableError(f"line {self.line}: {what} must be a number, not {value!r}; {EXPECTED}")
 
+    def count(self, what: str) -> int:
+        value = self.number(what)
+        if value.is_integer() and value >= 0:
+            return int(value)
+        raise TableError(f"line {self.line}: {what} must be a whole number, not {value:g}; {EXPECTED}")
+
     def _take(self, what: str) -> str | float:
         if self._next == len(self._found):
             raise TableError(f"ends after line {self.line}, where {what} should follow: it is cut off; {EXPECTED}")
@@ -91,7 +97,7 @@ def _tiers(text: str) -> list[_Tier]:
         raise TableError(f"is no TextGrid; {EXPECTED}")
     tokens.number("start")
     tokens.number("end")
-    return [_tier(tokens) for _ in range(int(tokens.number("number of tiers")))]
+    return [_tier(tokens) for _ in range(tokens.count("number of tiers"))]
 
 
 def _tier(tokens: _Tokens) -> _Tier:
@@ -101,7 +107,7 @@ def _tier(tokens: _Tokens) -> _Tier:
     tokens.number("a tier's start")
     tokens.number("a tier's end")
     entries = []
-    for _ in range(int(tokens.number("a tier's size"))):
+    for _ in range(tokens.count("a tier's size")):
         onset_s = tokens.number("a time")
         line = tokens.line
         offset_s = tokens.number("a time") if kind == INTERVALS else onset_s

@@ -28,7 +28,10 @@ def unnamed_streams(folder: Path) -> str | None:
     columns = [] if table is None else [name for name in table.column_names if name not in (TIME, FILE)]
     if table is None or TIME not in table.column_names or not columns:
         return f"{heard}: {{NAME: {{columns: [...], rate: HZ}}}}"
-    times_s = table.column(TIME).slice(0, ENOUGH).to_numpy(zero_copy_only=False).astype(float)
+    try:
+        times_s = table.column(TIME).slice(0, ENOUGH).to_numpy(zero_copy_only=False).astype(float)
+    except (TypeError, ValueError, OverflowError):  # told where streams are read
+        times_s = np.empty(0)
     steps_s = np.diff(times_s)
     steps_s = steps_s[np.isfinite(steps_s) & (steps_s > 0)]
     rate = f"{1 / float(np.median(steps_s)):.3g}" if len(steps_s) else "HZ"

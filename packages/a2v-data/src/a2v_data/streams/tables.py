@@ -7,19 +7,21 @@ the stream's name or at the top; one of several recordings has a group with thes
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from a2v_data.hdf5 import Hdf5Error, one_line, opened, read_values
+from a2v_data.parquet_files import ParquetError, read_parquet_table
 from a2v_data.streams.config import FILE, TIME, StreamConfig
 
 CSV, PARQUET, HDF5 = (".csv", ".tsv", ".txt"), (".parquet", ".pq"), (".h5", ".hdf5")
 SUFFIXES = (*CSV, *PARQUET, *HDF5)
 Floats = NDArray[np.float64]
 Columns = Mapping[str, Floats]
-MOST_PADDING = 100  # times as many values as bytes that HDF5 stores of them: more is no measurement
 SHOWN = 60
 LONGEST_HEADER = 1 << 16
 SECONDS = "must be a number of seconds from the recording's start"
@@ -31,7 +33,6 @@ class StreamError(ValueError):
 
 def has_times(path: Path) -> bool:
     """Whether a file has the column `time_s`, which no table of annotations has. Reads its header."""
-    import pyarrow as pa
     import pyarrow.parquet
 
     try:
@@ -41,7 +42,7 @@ def has_times(path: Path) -> bool:
             return False
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             header = file.readline(LONGEST_HEADER)
-    except (OSError, pa.ArrowException):
+    except Exception:  # whoever reads it says what is wrong
         return False
     return TIME in (name.strip().strip('"') for name in re.split("[\t;,]", header))
 
@@ -129,11 +130,10 @@ def read_table(path: Path, shown: str) -> Any:
     """A CSV or Parquet file as pyarrow's table. Raises `StreamError`."""
     import pyarrow as pa
     import pyarrow.csv
-    import pyarrow.parquet
 
     try:
         if path.suffix.lower() in PARQUET:
-            return pyarrow.parquet.read_table(path)
+            return read_parquet_table(path)
         with path.open(encoding="utf-8-sig") as file:
             header = file.readline(LONGEST_HEADER)
         delimiter = max("\t;,", key=header.count)
@@ -143,9 +143,10 @@ def read_table(path: Path, shown: str) -> Any:
         return table
     except UnicodeDecodeError:
         raise StreamError(f"{shown}: is no UTF-8 text; save it as UTF-8") from None
-    except (OSError, pa.ArrowException) as error:
-        line = " ".join(str(error).split())[:200]
-        raise StreamError(f"{shown}: is not readable as a table ({line})") from None
+    except ParquetError as error:
+        raise StreamError(f"{shown}: {error}") from None
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise StreamError(f"{shown}: is not readable as a table ({one_line(error)})") from None
 
 
 def _read_csv(path: Path, delimiter: str, decimal_point: str) -> Any:
@@ -174,7 +175,11 @@ def _numbers(table: Any, name: str, shown: str) -> Floats:
     try:
         values: Floats = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     except pa.ArrowException:
-        for row, value in enumerate(column.to_pylist()):
+        try:
+            found = column.to_pylist()
+        except Exception:  # dates that Python has not
+            found = []
+        for row, value in enumerate(found):
             if value is not None and not _is_number(value):
                 text = str(value)[:SHOWN]
                 wanted = SECONDS if name == TIME else "must be a number, or empty"
@@ -194,12 +199,12 @@ def _is_number(value: object) -> bool:
     return True
 
 
-def _opened(path: Path, shown: str) -> Any:
-    import h5py
-
+@contextmanager
+def _opened(path: Path, shown: str) -> Iterator[Any]:
     try:
-        return h5py.File(path, "r")
-    except OSError as error:
+        with opened(path, StreamError) as file:
+            yield file
+    except Hdf5Error as error:
         raise StreamError(f"{shown}: is not readable as HDF5 ({error})") from None
 
 
@@ -240,25 +245,23 @@ def _of_datasets(node: Any, shown: str, streams: Mapping[str, StreamConfig]) -> 
     names = [TIME]
     for name in _complete(streams, list(node), shown):
         names += [column for column in streams[name].columns if column not in names]
-    read = {name: _dataset(node[name], name, shown) for name in names}
+    read = {name: _dataset(node, name, shown) for name in names}
     if len({len(values) for values in read.values()}) > 1:
         counts = ", ".join(f"{name} {len(values)}" for name, values in read.items())
         raise StreamError(f"{shown}: its columns have different lengths ({counts}); each must have a value per time")
     return _of_columns(read, streams)
 
 
-def _dataset(node: Any, name: str, shown: str) -> Floats:
+def _dataset(group: Any, name: str, shown: str) -> Floats:
     import h5py
 
-    where = f"{shown}: {name}"
+    node, where = group[name], f"{shown}: {name}"
     if not isinstance(node, h5py.Dataset) or node.ndim != 1 or node.dtype.kind not in "iuf":
         raise StreamError(f"{where} must be a dataset of numbers, one for each time")
-    if node.external or node.is_virtual or node.size > MOST_PADDING * (node.id.get_storage_size() + 1):
-        raise StreamError(f"{where} is stored elsewhere or not at all; write it into this file")
     try:
-        values = np.asarray(node, np.float64)
-    except OSError as error:
-        raise StreamError(f"{where} is not readable ({error})") from None
-    if name == TIME and not np.isfinite(values).all():
+        read = read_values(group, name).astype(np.float64)
+    except Hdf5Error as error:
+        raise StreamError(f"{shown}: {error}") from None
+    if name == TIME and not np.isfinite(read).all():
         raise StreamError(f"{where} must be numbers of seconds")
-    return values
+    return read

@@ -95,7 +95,7 @@ def broken_link(path: Path) -> None:
         (folder_instead, "recording", "is a folder, not a file"),
         (no_samples, "recording", "holds no samples"),
         (only_text, "recording", "is not readable as audio"),
-        (broken_link, "recording", "No such file"),
+        (broken_link, "recording", "is a link to a file that is not there"),
         (flac_inside, "format", "is not a WAV, whatever its name says"),
         (wrong_rate, "rate", "is at 16000 Hz, not 8000"),
         (too_short, "length", "has 79999 samples, not 80000"),

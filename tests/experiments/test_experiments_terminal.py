@@ -117,3 +117,8 @@ def test_files_and_json_are_exact(a2v: A2v, recordings: Path, model: Path, tmp_p
     assert {"\u202egpj4.wav", "\u2066x\u20695.wav", "\x9b2J2.wav", r"\udcff8.wav"} <= names
     known = json.loads((tmp_path / "out" / "predict.json").read_text(encoding="utf-8"))
     assert {"\udcff8.wav", "a\nb9.wav"} <= {one["file"] for one in known["left_out"]}
+
+
+def test_a_word_that_no_name_is_as_long_as_is_cut() -> None:
+    assert one_line(f"a {'x' * 999} b") == f"a {'x' * 999} b"
+    assert one_line(f"a {'x' * 5000} b") == f"a {'x' * 400}... b"

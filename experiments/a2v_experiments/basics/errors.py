@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .terminal import printable
+from .terminal import one_line
 
 USAGE = 2  # the command, the recipe or the input is wrong
 FAILED = 1  # the machine, the store or the training failed, or something was left out
@@ -35,7 +35,7 @@ class UserError(Exception):
 
 def message_lines(message: str) -> list[str]:
     """What a user sees of an error's message, each line with the command's name before it."""
-    return [f"a2v: {printable(line)}" for line in message.split("\n") if line]
+    return [f"a2v: {one_line(line)}" for line in message.split("\n") if line]
 
 
 # What the extra `train` brings (pyproject.toml); an install that only predicts has none of them.

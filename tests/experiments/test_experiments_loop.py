@@ -122,6 +122,7 @@ def test_a_run_stopped_at_any_step_and_resumed_repeats_the_run_that_never_stoppe
             assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+@pytest.mark.rehearsal  # compiles; the parts agree when compiled: tests/model/test_model_execution.py
 @pytest.mark.parametrize("stage", STAGES)
 def test_gradient_checkpointing_changes_no_bit_and_compilation_nothing_but_rounding(
     tmp_path, corpus, stage, monkeypatch

@@ -1,11 +1,11 @@
 """JSON: what `a2v predict` writes, {"file": ..., "events": [{"onset_s": ...}]}, or several of these under "recordings";
 or a list of rows with their file, as other programs write tables."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.documents import json_of
 from a2v_data.formats.any_columns import COLUMNS, column_rows, in_seconds
 from a2v_data.formats.columns import csv_rows
 from a2v_data.formats.headers import format_of
@@ -18,7 +18,7 @@ OWN = ("onset_s", "offset_s", "label")
 def read_json(text: str, config: AnnotationConfig, sidecar: bool) -> Table:
     """Events with the keys of this project's CSV; a recording without events is a silent one. Rows count from 1."""
     try:
-        tree: Any = json.loads(text)
+        tree = json_of(text)
     except ValueError as error:
         raise TableError(f"is not readable as JSON ({error}); export it again") from error
     rows = list(_rows(tree))

@@ -4,12 +4,12 @@ What may be meant as events is never passed over: a file that has a column of ti
 numbers that may be starts and ends, or numbers where a header should be, is a table, and what is wrong in it is told.
 """
 
-import json
 import re
 from pathlib import Path
 
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.audio import AUDIO_SUFFIXES
+from a2v_data.documents import read_json
 from a2v_data.formats.known_columns import ENDS, FILES, ONSETS, has_label, has_times
 from a2v_data.formats.table import (
     NUMBER,
@@ -148,7 +148,7 @@ def _head(path: Path, config: AnnotationConfig) -> str | None:
 
 def _not_json_events(path: Path) -> str | None:
     try:
-        tree = json.loads(path.read_text(encoding="utf-8-sig"))
+        tree = read_json(path)
     except (OSError, ValueError):
         return None
     if isinstance(tree, dict) and not {"events", "recordings"} & set(tree):

@@ -74,6 +74,17 @@ def test_a_scalar_and_a_million_zeros_are_read(tmp_path):
             read_numbers(file, "foc", 999_999)
 
 
+def test_days_of_even_times_and_of_a_silent_sensor_are_read(tmp_path):
+    """Which compress 70 and 700 times. And truth values that were never written, which are all false."""
+    with h5py.File(tmp_path / "streams.h5", "w") as file:
+        for name, values in (("time_s", np.arange(9_000_000) / 25), ("depth", np.zeros(9_000_000))):
+            file.create_dataset(name, data=values, compression="gzip", compression_opts=1, shuffle=True)
+        file.create_dataset("foc", (1000,), bool)
+    with opened(tmp_path / "streams.h5") as file:
+        assert len(read_numbers(file, "time_s")) == len(read_numbers(file, "depth")) == 9_000_000
+        assert not read_numbers(file, "foc").any()
+
+
 def test_parquet_is_read_within_bounds(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"label": ["cc", "cc", None], "onset_s": [1.0, 2.0, 3.0]}), path)

@@ -220,3 +220,18 @@ def test_the_same_file_in_two_archives(tmp_path: Path) -> None:
         "nips4b_birds_trainfile002.wav: is there twice with different content; the first was taken"
     ]
     assert (tmp_path / "out" / "audio" / "nips4b_birds_trainfile002.wav").read_bytes() == wav(2)
+
+
+def test_a_header_of_an_archive_is_not_read_whole_where_it_is_long(tmp_path: Path) -> None:
+    """A name of two megabytes, which a few bytes hold when they are compressed; one of 300 letters is a name."""
+
+    def archive(name: str) -> Path:
+        path = tmp_path / f"{len(name)}.tar.gz"
+        with tarfile.open(path, "w:gz", format=tarfile.GNU_FORMAT) as file:
+            file.addfile(tarfile.TarInfo(name), io.BytesIO())
+        return path
+
+    with pytest.raises(ValueError, match="not readable as a tar or zip archive"):
+        list(archive_module.wanted_files(archive("x" * 2_000_000), lambda name: True))
+    ((name, content),) = archive_module.wanted_files(archive("x" * 300), lambda name: True)
+    assert name == "x" * 300 and content == b""

@@ -206,6 +206,14 @@ def test_a_folder_of_predict_names_its_recordings_and_thresholds(tmp_path: Path)
     calls = open_calls(out)
     assert calls.thresholds == {"cc": 0.4} and calls.classes == ("cc", "sn") and calls.model == "m@1"
     assert calls.folder == out / "review"
+    for wrong in ("1e300,8000,1", "inf,8000,1", "nan,8000,1", "-5,8000,1", "10,0,1", "10,8000,0"):
+        (out / "recordings.csv").write_text(f"file,duration_s,sample_rate,channels,path\na.wav,{wrong},{audio}/a.wav\n")
+        with pytest.raises(UserError, match=r"recordings.csv: is not readable \(a.wav has "):
+            open_calls(out)
+    (out / "recordings.csv").write_text("\n".join(["file,duration_s,sample_rate,channels,path", *rows, ""]))
+    for odd in ("\u00b2", "9" * 5000):
+        (out / "predict.json").write_text(json.dumps(about | {"options": about["options"] | {"channel": odd}}))
+        assert open_calls(out).classes == ("cc", "sn")
     (audio / "a.wav").unlink()
     with pytest.raises(UserError, match="--recordings"):
         open_calls(out)

@@ -23,7 +23,7 @@ def check_cluster(config: RayConfig, work: Path) -> None:
 
     Raises UserError where it cannot be reached, is too small, or has a node that does not see the work folder.
     """
-    if config.num_workers and (config.address or os.environ.get("RAY_ADDRESS")):
+    if config.num_workers and cluster_address(config):
         from .nodes import check_shared
 
         start_ray(config)
@@ -53,7 +53,7 @@ def start_ray(config: RayConfig) -> None:
 def start_beside(config: RayConfig) -> None:
     """Begin to start a Ray of this machine while this process goes on; `start_ray` waits for it and raises what went
     wrong. Nothing happens where the recipe has no workers, names a cluster, or Ray is there."""
-    if config.num_workers and not (config.address or os.environ.get("RAY_ADDRESS")) and not ray_is_up():
+    if config.num_workers and not cluster_address(config) and not ray_is_up():
         _begun.begin(config)
 
 
@@ -101,6 +101,12 @@ class _Beside:
 _begun = _Beside()
 
 
+def cluster_address(config: RayConfig) -> str | None:
+    """Of the cluster that a recipe or RAY_ADDRESS names; None for a Ray of this machine, which Ray calls `local`."""
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    return None if address == "local" else address
+
+
 def _connect(config: RayConfig) -> None:
     """`ray.init`, if it was not. Raises UserError."""
     import logging
@@ -109,7 +115,7 @@ def _connect(config: RayConfig) -> None:
 
     if ray.is_initialized():
         return
-    address = config.address or os.environ.get("RAY_ADDRESS")
+    address, asked = cluster_address(config), config.address or os.environ.get("RAY_ADDRESS")
     _check_address(address)
     if not address:
         prepare_local_ray()
@@ -118,7 +124,7 @@ def _connect(config: RayConfig) -> None:
     try:
         with contextlib.nullcontext() if address else on_loopback():
             ray.init(
-                address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
+                address=asked, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
                 _temp_dir=None if address else session_folder(),
             )  # fmt: skip
     except Exception as error:

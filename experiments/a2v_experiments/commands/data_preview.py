@@ -54,23 +54,23 @@ def preview(
     span = f"{clock(piece.start_s)} to {clock(piece.end_s)} ({piece.start_s:g} to {piece.end_s:g} s)"
     length = f"{clock(piece.duration_s)} ({piece.duration_s:.6g} s)"
     say(f"{target}: {span} of {piece.name}, which has {length} at {piece.rate} Hz")
-    say(_labels(piece))
+    say(*_labels(piece))
 
 
-def _labels(piece: Piece) -> str:
+def _labels(piece: Piece) -> list[str]:
     from a2v_data.figures import clock
 
     if piece.events is None:
-        return "no labels are known for it; --annotations names a table"
+        return ["no labels are known for it; --annotations names a table"]
     inside = piece.inside()
     classes = ", ".join(dict.fromkeys(label for label, _, _ in inside))
     line = f"events: {len(inside)} in this piece{f' ({classes})' if inside else ''}, "
-    line += f"{len(piece.events)} in the recording; labels: {piece.labels}"
+    lines = [f"{line}{len(piece.events)} in the recording; labels: {piece.labels}"]
     if unknown_s := sum(stop - begin for begin, stop in piece.unknown()):
-        line += f"\nnot annotated: {unknown_s:.4g} s of this piece (grey)"
+        lines.append(f"not annotated: {unknown_s:.4g} s of this piece (grey)")
     if not inside and piece.events:
         after = [event[1] for event in piece.events if event[1] >= piece.end_s]
         first = min(after) if after else min(event[1] for event in piece.events)
         which, at = "next" if after else "first", f"{clock(round(first, 3))} ({first:.3f} s)"
-        line += f"\nthe {which} event begins at {at}: --start {max(first - 1, 0):.0f}"
-    return line
+        lines.append(f"the {which} event begins at {at}: --start {max(first - 1, 0):.0f}")
+    return lines

@@ -105,8 +105,8 @@ def compare(
     if drawn:
         say("", "precision-recall curves: " + ", ".join(map(str, drawn)))
     say("", f"in MLflow{while_it_runs(first)}:")
-    say(f"  runs   {ui_link(found, address, folds=False)}")
-    say(f"  folds  {ui_link(found, address, folds=True)}")
+    for what, folds in (("runs ", False), ("folds", True)):
+        say_text(f"  {what}  {ui_link(found, address, folds=folds)}")  # as long as it has to be
 
 
 def plan(

@@ -23,6 +23,7 @@ from ..score.files import RecordingMatcher, read_events
 
 REVIEW = "review"
 PREDICT = "predict.json"
+LONGEST_S = 1e9  # 30 years
 OF_CLASSES = float | dict[str, float] | None
 ABOUT = {"model": str | None, "options": dict[str, Any] | None, "events": dict[str, Any]}
 OPTIONS = {"events": dict[str, Any] | None, "merge_gap_s": OF_CLASSES}
@@ -152,7 +153,7 @@ def about_of(path: Path) -> dict[str, Any]:
 
 def _channel(text: object) -> Channel:
     said = str(text or "0")
-    return "mix" if said == "mix" else int(said) if said.isdigit() else 0
+    return "mix" if said == "mix" else int(said) if said.isascii() and said.isdigit() and len(said) < 6 else 0
 
 
 def _of_predict(path: Path) -> dict[str, Recorded]:
@@ -164,6 +165,8 @@ def _of_predict(path: Path) -> dict[str, Recorded]:
             for row in csv.DictReader(file):
                 if row.get("path"):
                     length_s, rate, channels = float(row["duration_s"]), int(row["sample_rate"]), int(row["channels"])
+                    if not (0 <= length_s <= LONGEST_S and rate > 0 and channels > 0):
+                        raise ValueError(f"{row['file']} has {length_s:g} s, {rate} Hz and {channels} channels")
                     found[row["file"]] = Recorded(row["file"], Path(row["path"]), length_s, rate, channels)
     except (OSError, KeyError, ValueError, TypeError, OverflowError, csv.Error) as error:
         raise UserError(f"{table}: is not readable ({error}); run `a2v predict` into this folder again") from None

@@ -112,7 +112,8 @@ def read_info(path: Path, channel: Channel = 0) -> AudioInfo:
             spare = _spare_bytes(path, file)
     if not LOWEST_RATE <= info.rate <= HIGHEST_RATE:
         raise AudioError(
-            f"has a sample rate of {info.rate} Hz; expected {LOWEST_RATE} to {HIGHEST_RATE} Hz; correct its header"
+            f"has a sample rate of {info.rate} Hz; {LOWEST_RATE} to {HIGHEST_RATE} Hz are read: correct its header, or "
+            "resample it"
         )
     if info.samples <= 0:
         raise AudioError(f"holds no samples; {EXPECTED}")

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
+from a2v_data.storage import check_regular
+
 Grouping = str | Callable[[str], str] | Mapping[str, str]
 FILE_COLUMN = "file"
 
@@ -73,6 +75,7 @@ def by_table(path: Path, column: str) -> dict[str, str]:
     Raises `ValueError` naming file and row for what is missing, empty or contradictory.
     """
     try:
+        check_regular(Path(path))
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             table = csv.reader(file)
             header = [name.strip() for name in next(table, [])]

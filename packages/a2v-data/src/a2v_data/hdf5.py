@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from a2v_data.storage import check_regular
+
 MOST_PADDING = 1000  # times as many bytes as are stored: deflate cannot make more of them
-MOST_OF_LARGE = 20  # the same of what is larger than LARGE: measurements are not compressed as well as zeros
-LARGE = 1 << 26
+MOST_OF_LARGE = 20  # the same of what is larger than LARGE
+LARGE = 1 << 30  # bytes of values, which a few days of even times or of zeros have, however well they are compressed
 LEAST_BYTES = 1 << 20  # are read in any case
-TEXTS_AT_ONCE = 100
+TEXTS_AT_ONCE, TEXT_BYTES = 100, 1 << 26
 
 
 class Hdf5Error(ValueError):
@@ -31,6 +33,7 @@ def opened(path: Path, told: type[Exception] = Hdf5Error) -> Iterator[Any]:
     import h5py
 
     try:
+        check_regular(path)
         with h5py.File(path, "r") as file:
             # before anything follows it: it may be of a device or a pipe
             if (link := file.visititems_links(_to_another_file)) is not None:
@@ -75,9 +78,11 @@ def read_values(group: Any, name: str, most: int | None = None) -> np.ndarray:
         raise Hdf5Error(f"{name} is empty; it must have a value for each event")
     elsewhere = node.file.filename != group.file.filename or node.external or node.is_virtual
     stored = 0 if elsewhere else node.id.get_storage_size()
-    most_bytes = max(min(MOST_PADDING * stored + LEAST_BYTES, LARGE), MOST_OF_LARGE * stored) if stored else 0
-    if elsewhere or node.size * node.dtype.itemsize > most_bytes:
+    if elsewhere or (not stored and node.size * node.dtype.itemsize > LEAST_BYTES):
         raise Hdf5Error(f"{name} is stored elsewhere or not at all; write it into this file")
+    most_bytes = max(min(MOST_PADDING * stored + LEAST_BYTES, LARGE), MOST_OF_LARGE * stored)
+    if node.size * node.dtype.itemsize > most_bytes:
+        raise Hdf5Error(f"{name} holds many times as many values as bytes; write it again as it was measured")
     if most is not None and node.size > most:
         raise Hdf5Error(f"{name} has {node.size} values; it may have {most}")
     if node.dtype.kind == "O":
@@ -93,11 +98,11 @@ def _texts(node: Any, file_bytes: int) -> np.ndarray:
     if node.ndim == 0:
         return np.array([node[()]], object)
     found: list[Any] = []
-    taken, step = 0, max(1, min(TEXTS_AT_ONCE, LARGE // max(1, file_bytes)))
+    taken, step = 0, max(1, min(TEXTS_AT_ONCE, TEXT_BYTES // max(1, file_bytes)))
     for at in range(0, len(node), step):
         found += list(node[at : at + step])
         taken += sum(len(one) for one in found[at:] if isinstance(one, bytes | str))
-        if taken > LARGE + file_bytes:
+        if taken > TEXT_BYTES + file_bytes:
             raise Hdf5Error("its texts are many times as long as the file")
     texts = np.empty(len(found), object)
     texts[:] = found

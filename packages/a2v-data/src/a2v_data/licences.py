@@ -4,6 +4,8 @@ import csv
 from collections import Counter
 from pathlib import Path
 
+from a2v_data.storage import check_regular
+
 TABLE, COLUMN = "recordings.csv", "lic"
 NAMED = 5  # licences that are told by name
 UNKNOWN = "not recorded"
@@ -13,6 +15,7 @@ def recorded_licences(folder: Path) -> str | None:
     """Each licence in the column `lic` of a folder's `recordings.csv`, and how many recordings have it, the most common
     first; None where there is no such table or it names none."""
     try:
+        check_regular(folder / TABLE)
         with (folder / TABLE).open(newline="", encoding="utf-8") as file:
             counts = Counter((row.get(COLUMN) or "").strip() or UNKNOWN for row in csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error):  # any table may have this name

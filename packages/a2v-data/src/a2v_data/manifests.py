@@ -21,7 +21,7 @@ from typing import Any
 
 from a2v_data.folds import Fold, Folds, class_counts, label_share, share_name, train_counts, train_times
 from a2v_data.listing import Listing
-from a2v_data.storage import write_text_aside, written_aside
+from a2v_data.storage import check_regular, write_text_aside, written_aside
 
 PRETRAIN, STATE = "pretrain.tsv", "folds.json"
 HOLDOUT = "lof"  # what published names call the hold-out instead of a fold's number
@@ -217,6 +217,7 @@ def parse_manifest(path: Path) -> tuple[str, list[ManifestRow], list[tuple[int, 
     Raises OSError where it cannot be read.
     """
     root, rows, problems = "", [], []
+    check_regular(path)
     lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     for number, raw in enumerate(lines, start=1):
         try:

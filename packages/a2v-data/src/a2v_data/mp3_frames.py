@@ -28,7 +28,7 @@ KBITS = {  # by MPEG 1 or not, and layer
     (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-MOST_TAGS = 200
+MOST_TAGS = 10_000
 MARKS = (b"Xing", b"Info")
 STARTS = (b"\xff", b"ID3", b"APETAGEX")
 RATES = (44100, 48000, 32000)

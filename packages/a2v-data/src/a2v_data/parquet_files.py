@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from a2v_data.hdf5 import one_line
+from a2v_data.storage import check_regular
 
-LARGE = 1 << 28  # bytes of values that are read in any case
+LARGE = 1 << 30  # bytes of values that are read in any case
 MOST_PADDING = 20  # times as many bytes as the file has, where that is more
 VALUE_BYTES = 8
 
@@ -26,6 +27,7 @@ def read_parquet_table(path: Path, most_rows: int | None = None) -> Any:
     import pyarrow.parquet as pq
 
     try:
+        check_regular(path)
         with pq.ParquetFile(path) as file:
             meta, most = file.metadata, max(LARGE, MOST_PADDING * path.stat().st_size)
             if most_rows is not None and meta.num_rows > most_rows:

@@ -35,6 +35,7 @@ from a2v_data.outside import within
 from a2v_data.prepared import Prepared, joined_annotations, read_prepared
 from a2v_data.regions import NUMBERS, Unsure, is_ignored, outside_recordings, region_notices, sure
 from a2v_data.sources import Source, open_source
+from a2v_data.storage import check_regular
 from a2v_data.unheard import unheard_labels
 from a2v_data.weak import compared
 
@@ -226,6 +227,7 @@ def read_channel_table(path: Path) -> dict[str, Channel]:
     """A CSV with the columns file and channel (a number from 0, or mix). Raises `ValueError` naming the row."""
     table: dict[str, Channel] = {}
     try:
+        check_regular(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             if not {"file", "channel"} <= set(reader.fieldnames or ()):

@@ -31,7 +31,7 @@ from a2v_data.meerkat import CLASSES, MEERKAT_CLASSES, RECORDINGS, SEGMENTS, UNS
 from a2v_data.meerkat import PREPARED_META as META
 from a2v_data.regions import NUMBERS, Unsure
 from a2v_data.sources import Source
-from a2v_data.storage import write_text_aside
+from a2v_data.storage import check_regular, write_text_aside
 
 FORMAT_VERSION = 1
 SEGMENT_COLUMNS = ("segment", "recording", "start_s", "start_sample", "samples")
@@ -246,6 +246,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
 def _read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     """(row number, cells) of a CSV with these columns."""
     try:
+        check_regular(path)
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             if missing := [name for name in columns if name not in (reader.fieldnames or ())]:

@@ -29,18 +29,26 @@ def without_repeats(
     listed.sort(key=lambda one: one[:3])
     repeated: list[set[int]] = [set() for _ in tables]
     pairs: Counter[tuple[int, int]] = Counter()
-    start = 0
+    near: dict[float, list[int]] = {}  # by offset, in steps of 2 ms: what began in the last millisecond and is kept
     for now, one in enumerate(listed):
-        while listed[start][:2] != one[:2] or one[2] - listed[start][2] > SAME_S:
-            start += 1
-        for other in listed[start:now]:
-            if other[4] in repeated[other[3]] or not _same(one[5], other[5]):
+        if now and listed[now - 1][:2] != one[:2]:
+            near.clear()
+        step = one[5].offset_s // (2 * SAME_S)
+        for beside in {step - 1, step, step + 1} & near.keys():
+            near[beside] = [place for place in near[beside] if one[2] - listed[place][2] <= SAME_S]
+        others = sorted(place for beside in {step - 1, step, step + 1} for place in near.get(beside, ()))
+        for place in others:
+            other = listed[place]
+            if not _same(one[5], other[5]):
                 continue
             first, second = sorted((one, other), key=lambda which: which[3:5])
             repeated[second[3]].add(second[4])
             pairs[first[3], second[3]] += 1
             if second is one:
                 break
+            near[other[5].offset_s // (2 * SAME_S)].remove(place)
+        else:
+            near.setdefault(step, []).append(now)
     kept = [
         [row for n, row in enumerate(rows) if n not in left_out]
         for (_, rows), left_out in zip(tables, repeated, strict=True)

@@ -31,7 +31,7 @@ from a2v_data.meerkat import (
 )
 from a2v_data.recording_names import RecordingNames, left_out_names, recording_names
 from a2v_data.regions import marked_regions, read_regions, region_tables
-from a2v_data.storage import BLOCK_BYTES, write_text_aside
+from a2v_data.storage import BLOCK_BYTES, check_regular, write_text_aside
 from a2v_data.streams.config import StreamConfig
 from a2v_data.streams.folder import StreamFolder
 from a2v_data.table_files import (
@@ -328,6 +328,7 @@ def _hash_entry(path: Path, known: dict[str, Entry]) -> Entry:
         if entry is not None and entry[0] == stamp:
             return entry
         digest = hashlib.sha256()
+        check_regular(path)
         with path.open("rb") as file:
             while block := file.read(BLOCK_BYTES):
                 digest.update(block)

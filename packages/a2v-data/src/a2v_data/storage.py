@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -137,9 +138,17 @@ def rows_aside(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> Iterator
         assert file.tell() == end, f"{path}: {file.tell()} of {end} bytes were written"
 
 
+def check_regular(path: Path) -> None:
+    """`OSError` for a pipe, a socket or a device, which to read would wait for ever or never end. A folder, and what is
+    not there, are left to who opens it."""
+    if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "is a pipe or a device, no file", str(path))
+
+
 def file_digest(path: Path) -> str:
     """Hex BLAKE2b-256 of a file's content."""
     digest = hashlib.blake2b(digest_size=32)
+    check_regular(path)
     with path.open("rb") as file:
         while block := file.read(BLOCK_BYTES):
             digest.update(block)

@@ -21,6 +21,7 @@ from a2v_data.formats.table import (
     plain_name,
     with_points,
 )
+from a2v_data.storage import check_regular
 
 HEAD_BYTES = 1 << 16
 DESCRIPTIONS = ("readme", "license", "licence", "copying", "citation")
@@ -137,6 +138,7 @@ def _of_recordings(header: Header) -> bool:
 def _head(path: Path, config: AnnotationConfig) -> str | None:
     """The first lines of a text; None where they cannot be read, which is told where the table is read."""
     try:
+        check_regular(path)
         with path.open("rb") as file:
             data = file.read(HEAD_BYTES)
             whole = len(data) < HEAD_BYTES

@@ -9,13 +9,17 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+
+from a2v_data.storage import check_regular
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 LIKELIHOOD_COLUMNS = ("likelihood", "confidence", "score")
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
 CAMELS = re.compile(r"[A-Za-z][a-z]+([A-Z][a-z]+)+")
-MOST_BYTES = 1 << 28  # of a text table: a million rows have a fifth of it
+MOST_BYTES = 1 << 29  # of a text table: a million rows have a tenth of it
+MOST_ROWS = 5_000_000  # of any table: a row takes half a kilobyte of memory, however short it is
 Cells = list[tuple[int, list[str]]]  # (row number, fields) of each row that is not empty
 
 
@@ -73,6 +77,7 @@ def read_text(path: Path, encoding: str | None = None) -> str:
     if path.is_dir():
         raise TableError("is a folder, not a table; rename it")
     try:
+        check_regular(path)
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
     except OSError as error:
@@ -103,9 +108,11 @@ def cells(text: str, delimiter: str, quoted: bool) -> Cells:
     lines = io.StringIO(text, newline="")
     reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
     try:
-        found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+        found = [(reader.line_num, [cell.strip() for cell in row]) for row in islice(reader, MOST_ROWS + 1)]
     except csv.Error as error:
         raise TableError(f"row {reader.line_num}: not readable ({error}); export it again") from error
+    if len(found) > MOST_ROWS:
+        raise TableError(f"has more than {MOST_ROWS} rows; divide it")
     return [(number, row) for number, row in found if any(row)]
 
 

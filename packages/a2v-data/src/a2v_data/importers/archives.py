@@ -13,7 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from a2v_data.storage import check_regular
+
 MAX_BYTES = 100_000_000
+MAX_HEADER_BYTES = 1 << 20
+LONG_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+)  # fmt: skip
 BROKEN = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError,
     NotImplementedError,
@@ -44,8 +50,19 @@ def wanted_files(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[st
             raise ValueError(f"{path}: not readable as a tar or zip archive ({reason}); download it again") from error
 
 
+class _Member(tarfile.TarInfo):
+    """A header. Those that hold a long name or further values are read into memory, so their size has a limit."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in LONG_HEADERS and found.size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {found.size} bytes")
+        return found
+
+
 def _from_tar(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes | MemberError]]:
-    with tarfile.open(path, "r:*") as archive:
+    with tarfile.open(path, "r:*", tarinfo=_Member) as archive:
         for member in archive:
             name = PurePosixPath(member.name).name
             if member.isreg() and wanted(name):
@@ -71,6 +88,7 @@ def _from_folder(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[st
             if wanted(name):
                 file = Path(parent, name)
                 try:
+                    check_regular(file)
                     with file.open("rb") as content:
                         yield name, _content(content, file.stat().st_size, str(file))
                 except OSError as error:

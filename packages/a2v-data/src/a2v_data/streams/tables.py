@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from a2v_data.hdf5 import Hdf5Error, one_line, opened, read_values
 from a2v_data.parquet_files import ParquetError, read_parquet_table
+from a2v_data.storage import check_regular
 from a2v_data.streams.config import FILE, TIME, StreamConfig
 
 CSV, PARQUET, HDF5 = (".csv", ".tsv", ".txt"), (".parquet", ".pq"), (".h5", ".hdf5")
@@ -40,6 +41,7 @@ def has_times(path: Path) -> bool:
             return TIME in pyarrow.parquet.read_schema(path).names
         if path.suffix.lower() not in CSV:
             return False
+        check_regular(path)
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             header = file.readline(LONGEST_HEADER)
     except Exception:  # whoever reads it says what is wrong
@@ -134,6 +136,7 @@ def read_table(path: Path, shown: str) -> Any:
     try:
         if path.suffix.lower() in PARQUET:
             return read_parquet_table(path)
+        check_regular(path)
         with path.open(encoding="utf-8-sig") as file:
             header = file.readline(LONGEST_HEADER)
         delimiter = max("\t;,", key=header.count)

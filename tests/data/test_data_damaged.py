@@ -77,9 +77,9 @@ def test_what_no_reader_was_written_for_is_the_recordings_reason(fault: Exceptio
 
 
 def test_a_name_that_is_not_utf8_and_a_reason_that_was_given() -> None:
-    with pytest.raises(AudioError, match=r"^has a name that is not UTF-8; rename it$"), as_reason(tmp_path, "x", "y"):
+    with pytest.raises(AudioError, match=r"^has a name that is not UTF-8; rename it$"), as_reason(Path("x"), "x", "y"):
         "\udcff".encode()
-    with pytest.raises(AudioError, match=r"^is empty$"), as_reason(tmp_path, "x", "y"):
+    with pytest.raises(AudioError, match=r"^is empty$"), as_reason(Path("x"), "x", "y"):
         raise AudioError("is empty")
 
 

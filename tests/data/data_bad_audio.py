@@ -67,7 +67,7 @@ def make_bad(audio: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "text.wav": "is not readable as audio",
         "table.mp3": "is not readable as audio",
         "folder.wav": "is a folder",
-        "dangling.wav": "is not readable",
+        "dangling.wav": "is a link to a file that is not there",
         "silent.wav": "holds no samples",
         "nan.wav": "holds NaN or infinity, first at 0.500 s",
         "infinite.wav": "holds NaN or infinity, first at 0.500 s",

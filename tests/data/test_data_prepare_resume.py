@@ -283,5 +283,5 @@ def test_a_recording_that_is_deleted_during_the_call_is_called_gone(
         monkeypatch.setattr(prepare_module, "make_plan", plan)
     made = prepare(source, tmp_path / "out", SECOND, run=delete)
     (problem,) = made.prepared.problems
-    assert problem.startswith("'b.wav' is gone: it was there when this call began") and "damaged" not in problem
+    assert problem.startswith("'b.wav' is gone: it was there before") and "damaged" not in problem
     assert sorted(made.prepared.recordings) == ["a.wav", "c.wav"]

@@ -101,7 +101,7 @@ def test_bad_segments_leave_out_their_recording(source: Path, tmp_path: Path) ->
     assert [recording.name for recording in corpus.recordings] == ["one.wav"]
     lines = dict(zip(("three.wav", "two.flac"), corpus.problems, strict=True))
     assert lines["three.wav"].startswith("'three.wav' three_s00000.wav: is truncated: 999 of 16044 bytes")
-    assert "two_s00001.wav: is not readable as audio" in lines["two.flac"]
+    assert "two_s00001.wav: is gone" in lines["two.flac"]
     assert lines["two.flac"].endswith("(left out, with its 1 annotations)")
 
 

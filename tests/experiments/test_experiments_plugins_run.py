@@ -121,6 +121,7 @@ def test_what_to_look_at_is_still_there_where_the_model_came_from_a_store(ran):
     assert Path(download_artifacts(named, tracking_uri=ran.store.uri)).read_text() == PARTS
 
 
+@pytest.mark.rehearsal
 def test_the_command_that_predicts_next_agrees_to_the_models_code(ran, csv_source, tmp_path):
     said = ran.call()  # all of it is there
     (next_,) = [line for line in said.out.splitlines() if " predict NEW " in line]

@@ -264,5 +264,5 @@ def test_a_recording_that_is_deleted_during_the_call_is_called_gone(
 
     with_run(monkeypatch, delete)
     said = a2v("predict", recordings, "--model", model, "--out", tmp_path / "out", *FLOAT)
-    assert said.code == 1 and "a.wav: is gone: it was there when this call began" in said.out, said
+    assert said.code == 1 and "a.wav: is gone: it was there before" in said.out, said
     assert "damaged" not in said.out and status_of(tmp_path / "out")["a.wav"] == "left out"

@@ -281,6 +281,7 @@ def test_a_sweep_from_end_to_end(tmp_path: Path, new_work: Callable[[str], Path]
     assert said.code == 0 and "every trial: reused" in said.out and "started" not in said.out
 
 
+@pytest.mark.rehearsal
 @pytest.mark.ray
 @pytest.mark.usefixtures("_ray")
 def test_a_trial_that_falls_behind_is_pruned_and_stays_so(

@@ -116,6 +116,7 @@ def check_metrics(client: MlflowClient, name: str) -> None:
             assert sorted(value.step for value in history) == list(range(1, UPDATES + 1)), (name, stage, metric)
 
 
+@pytest.mark.rehearsal
 def test_two_experiments_at_once_lose_nothing_and_the_server_keeps_it(folder, tmp_path, monkeypatch):
     with serving(folder) as uri:
         who = login(folder)

@@ -128,11 +128,13 @@ NO_LAYERS = "only lists of (filters, kernel, stride) with + and * are understood
             {f"{MODEL}/average_top_k_layers": 5},
             "pretrain.target_layers = 5: the encoder has only encoder.depth = 2 main blocks",
         ),
-        ({f"{MODEL}/depth": 10**9}, "its configuration has 1000000017 layers but the file has only 139 weights"),
+        ({f"{MODEL}/depth": 900}, "its configuration has 917 layers but the file has only 139 weights"),
+        ({f"{MODEL}/depth": 10**9}, "encoder.depth = 1000000000: Input should be less than or equal to 1000"),
         (
-            {f"{MODEL}/embed_dim": 1 << 40},
-            "its configuration has layers of 4.39805e+12 channels but the file has only 45639 numbers",
+            {f"{MODEL}/embed_dim": 1 << 16},
+            "its configuration has layers of 262144 channels but the file has only 45639 numbers",
         ),
+        ({f"{MODEL}/embed_dim": 1 << 40}, "encoder.dim = 1099511627776: Input should be less than or equal to 65536"),
     ],
 )  # fmt: skip
 def test_a_configuration_that_makes_no_model_is_refused(edit: Edit, told: str, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ CONVERT = "convert it: ffmpeg -i IN OUT.wav"
 EXPECTED = "replace it by a whole recording (WAV, FLAC, OGG, MP3, AIFF, AU, CAF, W64 or RF64)"
 RESCUE = f"{EXPECTED}, or keep what can be read of it: ffmpeg -i IN OUT.wav"
 UNKNOWN_SAMPLES = 1 << 62  # libsndfile's answer for a FLAC that a pipe wrote is the largest number it has
-GONE = "is gone: it was there when this call began; bring it back, or run the command again without it"
+GONE = "is gone: it was there before; bring it back, or run the command again without it"
 Channel = int | Literal["mix"]
 
 

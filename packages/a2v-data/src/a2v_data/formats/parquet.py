@@ -12,9 +12,11 @@ from a2v_data.formats.any_columns import COLUMNS, column_rows, in_seconds
 from a2v_data.formats.columns import MEERKAT_WANTED, birdnet_rows, csv_rows, meerkat_rows
 from a2v_data.formats.headers import format_of
 from a2v_data.formats.raven import raven_rows
-from a2v_data.formats.table import MOST_ROWS, Cells, Header, Table, TableError
+from a2v_data.formats.table import Cells, Header, Table, TableError
 from a2v_data.hdf5 import one_line
 from a2v_data.parquet_files import ParquetError, read_parquet_table
+
+MOST_ROWS = 2_000_000  # a few bytes stand for any number of equal ones, and a row takes half a kilobyte of memory
 
 
 def read_parquet(path: Path, config: AnnotationConfig, sidecar: bool, classes: Sequence[str]) -> Table:

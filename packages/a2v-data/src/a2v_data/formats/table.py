@@ -19,7 +19,7 @@ LIKELIHOOD_COLUMNS = ("likelihood", "confidence", "score")
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
 CAMELS = re.compile(r"[A-Za-z][a-z]+([A-Z][a-z]+)+")
 MOST_BYTES = 1 << 29  # of a text table: a million rows have a tenth of it
-MOST_ROWS = 5_000_000  # of any table: a row takes half a kilobyte of memory, however short it is
+MOST_ROWS = 5_000_000  # a row takes half a kilobyte of memory, however short it is
 Cells = list[tuple[int, list[str]]]  # (row number, fields) of each row that is not empty
 
 

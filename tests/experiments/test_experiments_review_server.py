@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -360,6 +361,20 @@ def test_hostile_names_pass_as_text(tmp_path: Path) -> None:
 )
 def test_what_no_page_sends_is_refused(client: Client, body: bytes, kind: str, code: int) -> None:
     assert client.raw("decide", body, **{"Content-Type": kind})[0] == code
+
+
+@pytest.mark.parametrize("chunk", [b"zz\r\n\r\n", b'{"a":' * 9000])
+def test_what_is_no_http_ends_without_a_traceback(
+    client: Client, chunk: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A body in chunks, of which the first is none: uvicorn answers, and the route's answer has nobody to go to."""
+    place = urlsplit(client.address)
+    head = f"POST {place.path}decide HTTP/1.1\r\nHost: {place.netloc}\r\nConnection: close\r\n"
+    with socket.create_connection((str(place.hostname), place.port), timeout=20) as connection:
+        connection.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunk)
+        assert b" 400 " in connection.recv(1 << 16).partition(b"\r\n")[0]
+    assert client.get("about")["total"] > 0
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 @pytest.mark.parametrize(

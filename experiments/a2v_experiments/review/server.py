@@ -93,7 +93,11 @@ class Guard:
                     for name, value in added.items()
                     if name.lower().encode() not in have
                 ]
-            await send(message)
+            try:
+                await send(message)
+            except Exception as error:
+                if type(error).__name__ != "LocalProtocolError":  # h11's, of uvicorn
+                    raise  # else what came was no HTTP: uvicorn has answered that and closed, there is nobody to tell
 
         if not (known and slash) or headers.get(b"host") not in self._hosts or elsewhere:
             await _error(403, "no entry without the address that `a2v review` printed")(scope, receive, with_headers)

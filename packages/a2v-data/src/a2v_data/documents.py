@@ -163,7 +163,7 @@ def yaml_of(text: str) -> Any:
     try:
         tree = yaml.load(text, OnceLoader)
     except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from None
+        raise ValueError(" ".join(str(error).replace('in "<unicode string>", ', "at ").split())) from None
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
         # PyYAML on `!!int x`, a date that is none, a number of 5000 digits
         raise ValueError(f"a value that is not what its form says: {shown(error)}") from None

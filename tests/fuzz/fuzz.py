@@ -18,7 +18,6 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["A2V_FUZZ"] = "1"
 
 from fuzz_families import FAMILIES
 from fuzz_run import Family, Outcome, run_case

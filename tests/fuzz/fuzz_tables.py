@@ -215,15 +215,20 @@ def _deflated(size: int, _known: dict[int, bytes] = {}) -> bytes:  # noqa: B006 
     return _known[size]
 
 
-def _hdf5(rng: Random, ready: Path, folder: Path) -> Case:
+def _meerkats_layout(ready: Path, folder: Path) -> Path:
+    """A corpus of two labelled segments and a fold, in the layout of MeerKAT; label files of its own."""
     corpus = folder / "corpus"
     for name in ("wav", "lbl", "manifest"):
         (corpus / name).mkdir(parents=True)
-    for stem in ("a", "m"):
+    for stem, part in (("a", "train_0"), ("m", "valid_0")):
         (corpus / f"wav/{stem}.wav").hardlink_to(ready / f"{stem}.wav")
         (corpus / f"lbl/{stem}.h5").write_bytes((ready / "labels.h5").read_bytes())
-    for name, stem in (("train_0", "a"), ("valid_0", "m")):
-        (corpus / f"manifest/{name}.tsv").write_text(f"wav\n{stem}.wav\t{RATE * SECONDS}\n")
+        (corpus / f"manifest/{part}.tsv").write_text(f"wav\n{stem}.wav\t{RATE * SECONDS}\n")
+    return corpus
+
+
+def _hdf5(rng: Random, ready: Path, folder: Path) -> Case:
+    corpus = _meerkats_layout(ready, folder)
     path = corpus / "lbl/m.h5"
     if rng.random() < 1 / 3:
         what, data = damage_bytes(rng, path.read_bytes())
@@ -369,14 +374,8 @@ def _hdf5_stream(rng: Random, file: h5py.File) -> str:
 
 
 def _manifests(rng: Random, ready: Path, folder: Path) -> Case:
-    corpus = folder / "corpus"
-    for name in ("wav", "lbl", "manifest"):
-        (corpus / name).mkdir(parents=True)
-    for stem in ("a", "m"):
-        (corpus / f"wav/{stem}.wav").hardlink_to(ready / f"{stem}.wav")
-        (corpus / f"lbl/{stem}.h5").hardlink_to(ready / "labels.h5")
-    for name, stem in (("train_0", "a"), ("valid_0", "m"), ("train_0_10", "a")):
-        (corpus / f"manifest/{name}.tsv").write_text(f"wav\n{stem}.wav\t{RATE * SECONDS}\n")
+    corpus = _meerkats_layout(ready, folder)
+    (corpus / "manifest/train_0_10.tsv").write_bytes((corpus / "manifest/train_0.tsv").read_bytes())
     path = corpus / f"manifest/{rng.choice(('train_0', 'valid_0', 'train_0_10'))}.tsv"
     if rng.random() < 1 / 4:
         number = str(rng.choice((*LONG_SIZES, "9" * 5000, "-1", "1e9", "٣")))

@@ -34,10 +34,10 @@ def without_repeats(
         if now and listed[now - 1][:2] != one[:2]:
             near.clear()
         step = one[5].offset_s // (2 * SAME_S)
-        for beside in {step - 1, step, step + 1} & near.keys():
-            near[beside] = [place for place in near[beside] if one[2] - listed[place][2] <= SAME_S]
-        others = sorted(place for beside in {step - 1, step, step + 1} for place in near.get(beside, ()))
-        for place in others:
+        beside = {step - 1, step, step + 1} & near.keys()
+        for at in beside:
+            near[at] = [place for place in near[at] if one[2] - listed[place][2] <= SAME_S]
+        for place in sorted(place for at in beside for place in near[at]):
             other = listed[place]
             if not _same(one[5], other[5]):
                 continue

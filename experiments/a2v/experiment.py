@@ -116,7 +116,8 @@ class Experiment:
             import pandas as pd
             from a2v_experiments.overview.plan import make_plan
             from a2v_experiments.overview.plan_report import costs_of
-            from a2v_experiments.store.tracking import default_uri, existing_client
+            from a2v_experiments.store.database import default_uri
+            from a2v_experiments.store.reading import existing_client
 
             client = existing_client(self.work, self.tracking_uri)
             planned = make_plan(recipe.file, self.work, client, self.tracking_uri or default_uri(self.work))
@@ -286,7 +287,7 @@ class Experiment:
         """MLflow is told of this store in the block, and of what it knew before after it: other experiments, and what
         else a notebook does with MLflow, are not to go here."""
         from a2v_experiments.models import tracking
-        from a2v_experiments.store.tracking import default_uri
+        from a2v_experiments.store.database import default_uri
 
         return tracking(self.tracking_uri or default_uri(self.work))
 

@@ -15,8 +15,8 @@ from a2v_experiments.models import load_model
 from a2v_experiments.store import lookup
 from a2v_experiments.store.database import default_uri
 from a2v_experiments.store.logged_models import MODEL, local_place
+from a2v_experiments.store.reading import existing_client
 from a2v_experiments.store.tags import BEST_TRIAL, CORPUS, STAGE, SWEEP, TRIAL, having, input_run
-from a2v_experiments.store.tracking import existing_client
 from a2v_model import Detector, Pretrainer
 from a2v_model import load_model as load_folder
 from mlflow import MlflowClient

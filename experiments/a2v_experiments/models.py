@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from a2v_data.documents import reason
 from a2v_model import Detector, Pretrainer
 from a2v_model import load_model as load_folder
 from a2v_model.plugins import ALLOW, loaded
@@ -115,18 +116,18 @@ def fetch_model(uri: str, folder: Path, tracking_uri: str | None = None) -> Path
         work = os.environ.get("A2V_WORK", DEFAULT_WORK)  # MLflow would make an empty store in the current folder
         raise UserError(f"{uri}: no MLflow store in {work}: name one (MLFLOW_TRACKING_URI, --tracking-uri) or A2V_WORK")
     if store is not None:
-        from .store.tracking import find_artifacts
+        from .store.reading import find_artifacts
 
         find_artifacts(store, Path(os.environ.get("A2V_WORK", DEFAULT_WORK)))
     try:
         with tracking(store):
             found = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=store))
     except Exception as error:  # MLflow raises its own, OSError, and those of every storage client
-        from .store.tracking import login_refused
+        from .store.reading import login_refused
 
-        reason = login_refused(error) or " ".join(str(error).split())[:300]
+        told = login_refused(error) or reason(str(error), 300)
         where = store or "MLflow's default store"
-        raise UserError(f"{uri}: cannot be fetched from {where}: {reason}", FAILED) from None
+        raise UserError(f"{uri}: cannot be fetched from {where}: {told}", FAILED) from None
     places = [found, *sorted(path.parent for path in found.rglob("model.json"))] if found.is_dir() else []
     for place in places:
         if (place / "model.json").is_file():
@@ -155,7 +156,7 @@ def tracking(store: str | None) -> Iterator[None]:
 
 
 def _store_of_work_folder() -> str | None:
-    from .store.tracking import default_uri
+    from .store.database import default_uri
 
     work = Path(os.environ.get("A2V_WORK", DEFAULT_WORK))
     return default_uri(work) if (work / "mlflow.db").is_file() else None

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 import psutil
-from a2v_data.corpus import AUDIO, EVENT_DTYPE, META, Corpus, CorpusWriter, Recording
+from a2v_data.corpus import Corpus
+from a2v_data.corpus_files import AUDIO, EVENT_DTYPE, META, CorpusWriter, Recording
 from a2v_data.storage import file_digest
 
 RATE = 8000

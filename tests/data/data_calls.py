@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from a2v_data.corpus import EVENT_DTYPE, Corpus, CorpusWriter
+from a2v_data.corpus import Corpus
+from a2v_data.corpus_files import EVENT_DTYPE, CorpusWriter
 from a2v_data.storage import written_aside
 
 RATE, FRAME = 1000, 10  # 100 frames a second

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from a2v_data.corpus import EVENT_DTYPE, Recording
+from a2v_data.corpus_files import EVENT_DTYPE, Recording
 from a2v_data.listing import SourceListing
 
 RATE = 1000

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from a2v_data.corpus import EVENT_DTYPE, SEGMENT_DTYPE, Corpus, CorpusWriter
+from a2v_data.corpus import SEGMENT_DTYPE, Corpus
+from a2v_data.corpus_files import EVENT_DTYPE, CorpusWriter
 from a2v_data.storage import written_aside
 
 RATE = 1000

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from a2v_data.class_mapping import read_mapping
-from a2v_data.corpus import Corpus, CorpusWriter
-from a2v_data.documents import MOST_VALUES, fits, json_of, read_json, read_yaml, shown, yaml_of
+from a2v_data.corpus import Corpus
+from a2v_data.corpus_files import CorpusWriter
+from a2v_data.documents import MOST_VALUES, fits, json_of, read_json, read_yaml, reason, shown, yaml_of
 
 LAUGHS = "a: &a [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
@@ -86,6 +87,21 @@ def test_files_that_are_no_text_or_too_large(tmp_path: Path) -> None:
     refused(read_json, tmp_path, match="no file")
 
 
+@pytest.mark.parametrize(
+    "error, told",
+    [
+        (ValueError("two\n  lines."), "two lines"),
+        (FileNotFoundError(2, "No such file or directory", "/home/someone/x.wav"), "No such file or directory"),
+        (OSError("Unable to open file"), "Unable to open file"),
+        (KeyError(), "KeyError"),
+        (ValueError("\x1b[31mred\u202e"), r"\x1b[31mred\u202e"),
+        (ValueError("x" * 1000), "x" * 197 + "..."),
+    ],
+)
+def test_what_an_error_says_is_one_line(error: Exception, told: str) -> None:
+    assert reason(error) == told
+
+
 def test_what_is_shown_of_a_value() -> None:
     assert shown("it's") == '"it\'s"'
     assert shown(0.5) == "0.5" and shown(["a", 1]) == "['a', 1]"
@@ -109,7 +125,7 @@ def test_a_mapping_with_brackets_or_laughs_is_told_by_its_row(tmp_path: Path) ->
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    from a2v_data.corpus import EVENT_DTYPE
+    from a2v_data.corpus_files import EVENT_DTYPE
 
     folder = tmp_path / "corpus"
     folder.mkdir()

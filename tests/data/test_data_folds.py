@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from a2v_data.corpus import EVENT_DTYPE, Corpus, CorpusWriter
+from a2v_data.corpus import Corpus
+from a2v_data.corpus_files import EVENT_DTYPE, CorpusWriter
 from a2v_data.folds import class_counts, hold_out, label_share, make_folds
 from a2v_data.groups import by_pattern, by_table
 from a2v_data.listing import open_listing

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from a2v_data.corpus import EVENT_DTYPE
+from a2v_data.corpus_files import EVENT_DTYPE
 from a2v_data.validation import validation_split
 
 

@@ -10,7 +10,7 @@ import soundfile
 import torch
 from a2v_experiments.recipe.files import Recipe
 from a2v_experiments.score.files import read_events
-from a2v_experiments.training.tasks import part
+from a2v_experiments.training.spec import part
 from a2v_model import Detector, normalise, save_model, write_thresholds
 from a2v_model.config import FinetuneConfig
 from experiments_world import RATE, make_recipe

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from a2v_experiments.store.tracking import Store, default_uri
+from a2v_experiments.store.database import default_uri
+from a2v_experiments.store.tracking import Store
 from experiments_world import Said, call_quietly, recipe_tree, write_recipe
 from mlflow.entities import Run
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from a2v_experiments.store.tracking import Store, default_uri
+from a2v_experiments.store.database import default_uri
+from a2v_experiments.store.tracking import Store
 
 FOLDS_MARK = "f" * 64
 Scores = Mapping[int, Mapping[str, float]]  # fold -> metric -> value

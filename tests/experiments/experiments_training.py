@@ -14,7 +14,8 @@ from a2v_experiments.training import checkpoints
 from a2v_experiments.training import group as workers_group
 from a2v_experiments.training.group import Group
 from a2v_experiments.training.loop import train
-from a2v_experiments.training.tasks import TrainingSpec, build_task
+from a2v_experiments.training.spec import TrainingSpec
+from a2v_experiments.training.tasks import build_task
 from safetensors.torch import load_file
 from torch import Tensor, distributed
 

@@ -23,7 +23,7 @@ import soundfile
 import yaml
 from a2v_data.meerkat import write_labels
 from a2v_experiments.recipe.files import Recipe, load_recipe
-from a2v_experiments.training.tasks import TrainingSpec
+from a2v_experiments.training.spec import TrainingSpec
 
 RATE = 4000
 STRIDE = 40  # samples per frame: 100 Hz

@@ -12,7 +12,8 @@ from a2v_data.corpus import Corpus
 from a2v_data.training_part import TrainingPart
 from a2v_experiments.stages.specs import training_config
 from a2v_experiments.training import checkpoints
-from a2v_experiments.training.tasks import FinetuneTask, TrainingSpec
+from a2v_experiments.training.spec import TrainingSpec
+from a2v_experiments.training.tasks import FinetuneTask
 from experiments_training import run_loop
 from experiments_world import make_recipe, training_spec
 

@@ -26,7 +26,8 @@ from a2v_experiments.stages.mixture import Mixture, Part, mixture_of, told
 from a2v_experiments.stages.specs import data_spec, experiment_spec, pretrain_spec
 from a2v_experiments.sweep.placing import needed
 from a2v_experiments.training import checkpoints
-from a2v_experiments.training.tasks import HeardCorpus, PretrainTask, TrainingSpec, build_task
+from a2v_experiments.training.spec import HeardCorpus, TrainingSpec
+from a2v_experiments.training.tasks import PretrainTask, build_task
 from experiments_runs import World
 from experiments_training import run_loop
 from experiments_world import RATE, RECIPE, call_quietly, waveform, write_recipe

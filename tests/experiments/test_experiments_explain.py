@@ -13,7 +13,7 @@ from a2v_data.corpus import Corpus
 from a2v_data.stretch import read_stretch
 from a2v_experiments.basics.errors import UserError
 from a2v_experiments.explain.drawing import Recordings, event_config, explain_attention
-from a2v_experiments.training.tasks import part
+from a2v_experiments.training.spec import part
 from a2v_model import PRESETS, Detector, Pretrainer, load_model, save_model, write_thresholds
 from a2v_model.config import FinetuneConfig, PretrainConfig
 from a2v_model.explain import cumulative_response, mean_attention

@@ -7,7 +7,8 @@ import shutil
 
 import numpy as np
 import pytest
-from a2v_data.corpus import EVENT_DTYPE, Corpus, CorpusWriter
+from a2v_data.corpus import Corpus
+from a2v_data.corpus_files import EVENT_DTYPE, CorpusWriter
 from a2v_data.folds import Fold, Folds, label_share, shuffle_folds
 from a2v_data.manifests import parse_manifest, write_manifests
 from a2v_data.storage import written_aside

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from a2v_data.corpus import EVENT_DTYPE, Corpus, CorpusWriter
+from a2v_data.corpus import Corpus
+from a2v_data.corpus_files import EVENT_DTYPE, CorpusWriter
 from a2v_experiments import inference
 from a2v_experiments.inference import Windows, recording_likelihoods, stitch
 from a2v_experiments.recipe.files import Recipe
-from a2v_experiments.training.tasks import part
+from a2v_experiments.training.spec import part
 from a2v_model import PRESETS, Detector, normalise, padded_lengths
 from a2v_model.config import FinetuneConfig
 from experiments_world import RATE, SEGMENT_S, STRIDE, make_recipe

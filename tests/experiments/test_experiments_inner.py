@@ -15,7 +15,7 @@ from a2v_experiments.overview.plan_costs import Clock
 from a2v_experiments.stages import splits, stages
 from a2v_experiments.sweep.trial import score_name
 from a2v_experiments.training import tasks
-from a2v_experiments.training.tasks import TrainingSpec
+from a2v_experiments.training.spec import TrainingSpec
 from experiments_runs import World
 from experiments_world import call_quietly, make_recipe, recipe_tree, write_recipe
 

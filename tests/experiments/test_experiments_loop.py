@@ -17,7 +17,8 @@ from a2v_experiments.recipe.trainings import OptimizerConfig
 from a2v_experiments.training import checkpoints, tasks
 from a2v_experiments.training.group import Group
 from a2v_experiments.training.loop import TrainingStep, TrainingStopped, generator_of, learning_rate, seed_dropout
-from a2v_experiments.training.tasks import TrainingSpec, build_task
+from a2v_experiments.training.spec import TrainingSpec
+from a2v_experiments.training.tasks import build_task
 from a2v_model import compile_model
 from a2v_model.layers import BatchNorm
 from experiments_training import gloo_worker, run_loop

@@ -17,7 +17,8 @@ from a2v_experiments.basics.places import a2v_command, ui_command
 from a2v_experiments.overview.listing import rows
 from a2v_experiments.store import moved
 from a2v_experiments.store.database import default_uri, sqlite_path, sqlite_uri
-from a2v_experiments.store.tracking import Store, existing_client, open_store
+from a2v_experiments.store.reading import existing_client
+from a2v_experiments.store.tracking import Store, open_store
 from experiments_store import disown
 from mlflow import MlflowClient
 

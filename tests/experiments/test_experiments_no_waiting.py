@@ -22,7 +22,8 @@ from a2v_experiments.training.ahead import Ahead, each_tensor, on_device
 from a2v_experiments.training.batches import Heard
 from a2v_experiments.training.group import Group
 from a2v_experiments.training.loop import TrainingStep
-from a2v_experiments.training.tasks import TrainingSpec, build_task
+from a2v_experiments.training.spec import TrainingSpec
+from a2v_experiments.training.tasks import build_task
 from experiments_training import run_loop
 from experiments_world import make_recipe, training_spec
 from test_experiments_short_recordings import a_corpus

@@ -17,7 +17,7 @@ from a2v_experiments.recipe.files import load_recipe, read_recipe
 from a2v_experiments.recipe.sections import Recipe
 from a2v_experiments.stages.specs import experiment_config, finetune_spec, pretrain_spec, refit_spec
 from a2v_experiments.sweep.trials import trials_of
-from a2v_experiments.training.tasks import TrainingSpec
+from a2v_experiments.training.spec import TrainingSpec
 from a2v_model.losses import own_loss
 from a2v_model.plugins import Plugin, allowed, use
 from a2v_model.registry import OwnLoss

@@ -22,7 +22,7 @@ from a2v_experiments.training.group import Group
 from a2v_experiments.training.probe import PENALTY, Probe, fit_logistic, probe_scores, probe_windows
 from a2v_experiments.training.probe_recordings import ProbeSpec, choose_halves, covering, probe_of
 from a2v_experiments.training.probe_report import PROBE, probe_summary
-from a2v_experiments.training.tasks import TrainingSpec
+from a2v_experiments.training.spec import TrainingSpec
 from experiments_runs import World
 from experiments_training import gloo_worker, run_loop
 from experiments_world import CLASSES, RATE, RECORDINGS, STRIDE, TONES, make_recipe, training_spec

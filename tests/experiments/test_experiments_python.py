@@ -14,7 +14,7 @@ import soundfile
 from a2v import Experiment, Recipe, UserError, load_corpus, predict
 from a2v.scores import Scored, meant, scores_table, summary_table
 from a2v_experiments.stages import stages
-from a2v_experiments.store.tracking import default_uri
+from a2v_experiments.store.database import default_uri
 from experiments_world import RATE, calls, recipe_tree, waveform, write_recipe
 from mlflow import MlflowClient
 

@@ -17,7 +17,8 @@ from a2v_experiments.recipe.files import load_recipe
 from a2v_experiments.training import checkpoints
 from a2v_experiments.training.group import Group
 from a2v_experiments.training.loop import TrainingStep
-from a2v_experiments.training.tasks import TrainingSpec, build_task
+from a2v_experiments.training.spec import TrainingSpec
+from a2v_experiments.training.tasks import build_task
 from a2v_experiments.training.turns import Turns
 from a2v_model.config import EarConfig
 from experiments_training import run_loop

@@ -24,7 +24,7 @@ from a2v_experiments.inference import recording_likelihoods
 from a2v_experiments.stages import stages
 from a2v_experiments.stages.figures import FigureData
 from a2v_experiments.training import loop
-from a2v_experiments.training.tasks import TrainingSpec
+from a2v_experiments.training.spec import TrainingSpec
 from a2v_model import Detector, Pretrainer, load_model
 from experiments_world import RECORDINGS
 

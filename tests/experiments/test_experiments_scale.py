@@ -8,7 +8,7 @@ import pytest
 from a2v_experiments.recipe.files import BUNDLED, load_recipe, read_recipe
 from a2v_experiments.recipe.sections import Recipe
 from a2v_experiments.sweep.trials import trials_of
-from a2v_experiments.training.tasks import part
+from a2v_experiments.training.spec import part
 from a2v_model import Detector, Pretrainer
 from a2v_model.config import FinetuneConfig, PretrainConfig
 from experiments_world import recipe_tree, write_recipe

@@ -7,7 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from a2v_data.corpus import EVENT_DTYPE, Corpus, CorpusWriter
+from a2v_data.corpus import Corpus
+from a2v_data.corpus_files import EVENT_DTYPE, CorpusWriter
 from a2v_experiments.training.segments import SegmentSampler
 from a2v_model import padded_lengths
 from experiments_world import RATE, STRIDE, make_recipe

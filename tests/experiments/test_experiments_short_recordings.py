@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from a2v_data.corpus import AUDIO, EVENT_DTYPE, Corpus, CorpusWriter
+from a2v_data.corpus import Corpus
+from a2v_data.corpus_files import AUDIO, EVENT_DTYPE, CorpusWriter
 from a2v_experiments.basics.errors import UserError
 from a2v_experiments.basics.fingerprint import fingerprint
 from a2v_experiments.stages.heard import heard_by
-from a2v_experiments.training.tasks import PretrainTask, TrainingSpec
+from a2v_experiments.training.spec import TrainingSpec
+from a2v_experiments.training.tasks import PretrainTask
 from experiments_world import RATE, make_recipe, training_spec
 
 SHORT, LONG = 1501, 3 * RATE  # segments have 1 s

@@ -21,7 +21,8 @@ from a2v_experiments.recipe.files import load_recipe
 from a2v_experiments.recipe.sections import Recipe
 from a2v_experiments.stages.backbones import find_backbone
 from a2v_experiments.training import checkpoints
-from a2v_experiments.training.tasks import TrainingSpec, build_task
+from a2v_experiments.training.spec import TrainingSpec
+from a2v_experiments.training.tasks import build_task
 from a2v_model import save_model
 from experiments_training import run_loop
 from experiments_world import RATE, RECIPE, RECORDINGS, calls, make_csv_source, training_spec, write_recipe

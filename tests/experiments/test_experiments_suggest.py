@@ -10,7 +10,7 @@ from a2v_experiments.suggest.budget import updates_for
 from a2v_experiments.suggest.facts import ClassFacts, Lengths, read_facts
 from a2v_experiments.suggest.suggest import FEW, MANY, Trainable, front_end_at, suggest
 from a2v_experiments.suggest.text import to_yaml
-from a2v_experiments.training.tasks import part
+from a2v_experiments.training.spec import part
 from a2v_model import Detector, FinetuneConfig
 from experiments_suggest import WAVEFORM, crows, facts_with, keys, set_known_speed, some, song, value, why
 

@@ -10,7 +10,8 @@ import pytest
 from a2v_experiments.stages.again import Swept
 from a2v_experiments.stages.specs import StageSpec
 from a2v_experiments.stages.stage import Context, run_stage
-from a2v_experiments.store.tracking import Store, default_uri
+from a2v_experiments.store.database import default_uri
+from a2v_experiments.store.tracking import Store
 from a2v_experiments.sweep.identity import sweep_config
 from experiments_world import make_recipe
 

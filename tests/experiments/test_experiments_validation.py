@@ -19,7 +19,8 @@ from a2v_experiments.inference import recording_likelihoods
 from a2v_experiments.stages import stages
 from a2v_experiments.training import checkpoints, tasks
 from a2v_experiments.training.checkpoints import AVERAGE, BEST, MODEL, read_state, read_weights
-from a2v_experiments.training.tasks import TrainingSpec, build_task
+from a2v_experiments.training.spec import TrainingSpec
+from a2v_experiments.training.tasks import build_task
 from a2v_experiments.training.validation import validation_events
 from a2v_experiments.training.validation_report import summary
 from a2v_model import load_model

@@ -22,7 +22,8 @@ from a2v_experiments.stages.presence import check_weak, where_known
 from a2v_experiments.stages.specs import finetune_spec
 from a2v_experiments.stages.splits import split
 from a2v_experiments.store.lookup import metrics_of
-from a2v_experiments.training.tasks import TrainingSpec, build_task
+from a2v_experiments.training.spec import TrainingSpec
+from a2v_experiments.training.tasks import build_task
 from a2v_experiments.training.weak_bags import BagSampler
 from a2v_model import Detector, load_model
 from experiments_runs import World

@@ -16,7 +16,8 @@ from a2v_experiments.predict.options import Choice
 from a2v_experiments.training import checkpoints, loop
 from a2v_experiments.training.group import Group
 from a2v_experiments.training.loop import TrainingStep
-from a2v_experiments.training.tasks import TrainingSpec, build_task
+from a2v_experiments.training.spec import TrainingSpec
+from a2v_experiments.training.tasks import build_task
 from experiments_predict import make_detector, save_detector, write_recordings
 from experiments_training import Training, run_loop
 from experiments_world import RATE, make_csv_source, make_recipe, training_spec

@@ -55,7 +55,7 @@ from ..store.tracking import Store, open_store, scratch
 from ..suggest.facts import CorpusFacts, read_facts
 from ..suggest.names import name_groups
 from ..training import checkpoints
-from ..training.tasks import TrainingSpec, part
+from ..training.spec import TrainingSpec, part
 from ..training.watching import watching
 from ..training.workers import run_training
 from .features import FeatureCache, compute, feature_files, missing, read_features

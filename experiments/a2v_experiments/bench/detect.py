@@ -28,7 +28,7 @@ from ..stages.stage import Context, ending
 from ..stages.stages import fitted, prepare
 from ..store.metric_log import MetricLog
 from ..store.tracking import Store
-from ..training.tasks import TrainingSpec, part
+from ..training.spec import TrainingSpec, part
 from ..training.validation_report import METRIC
 from .detect_recipe import Asked, Pair, pair_of
 from .detect_report import ROLES, difference_of, machine, role_of

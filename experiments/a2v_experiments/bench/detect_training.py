@@ -28,7 +28,8 @@ from ..recipe.validating import ValidationConfig
 from ..training import checkpoints
 from ..training.group import Group
 from ..training.loop import train
-from ..training.tasks import TrainingSpec, build_task
+from ..training.spec import TrainingSpec
+from ..training.tasks import build_task
 from ..training.validation import Look
 from ..training.validation_report import METRIC
 

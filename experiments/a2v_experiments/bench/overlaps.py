@@ -26,7 +26,7 @@ from a2v_eval.evaluation import EvaluationConfig
 
 from ..recipe.sections import Recipe
 from ..stages.stages import fitted
-from ..training.tasks import part
+from ..training.spec import part
 from .detect import specs_of
 from .detect_recipe import recipe_for
 from .detect_scores import Windows, score

@@ -32,7 +32,8 @@ from ..stages.specs import data_spec
 from ..stages.stages import fitted
 from ..training.group import Group
 from ..training.loop import train
-from ..training.tasks import TrainingSpec, build_task, part
+from ..training.spec import TrainingSpec, part
+from ..training.tasks import build_task
 from .detect_recipe import recipe_for
 from .detect_scores import Windows, labelled, ranking_settings
 from .detect_training import keep_final_weights, warming_up

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from a2v_data.annotations import Annotation
-from a2v_data.corpus import AUDIO, EVENT_DTYPE, EVENTS, META, UNSURE, UNSURE_VERSION, Corpus, in_order
+from a2v_data.corpus import Corpus
+from a2v_data.corpus_files import AUDIO, EVENT_DTYPE, EVENTS, META, UNSURE, UNSURE_VERSION, in_order
 from a2v_data.intervals import united
 from a2v_data.regions import NUMBERS, sure
 from a2v_data.storage import file_digest, written_aside

@@ -63,7 +63,7 @@ def check(
     from a2v_data.check import check as check_corpus
     from a2v_data.check_problem import Expected
     from a2v_data.check_source import check_source, is_source
-    from a2v_data.corpus import META
+    from a2v_data.corpus_files import META
     from a2v_data.meerkat import MEERKAT_CLASSES
     from a2v_data.prepared import read_prepared
 

@@ -154,7 +154,7 @@ def plan(
     from ..overview import plan_report
     from ..overview.plan import make_plan
     from ..stages.advice import advice_before
-    from ..store.tracking import default_uri
+    from ..store.database import default_uri
 
     planned = make_plan(
         file, work, _client(work, tracking_uri, empty_is_wrong=False), tracking_uri or default_uri(work), reuse
@@ -183,7 +183,7 @@ def _plan_cards(recipe: Recipe, measured: list[Path], step_s: float | None, as_j
 
 
 def _client(work: Path, tracking_uri: str | None, empty_is_wrong: bool) -> MlflowClient | None:
-    from ..store.tracking import existing_client
+    from ..store.reading import existing_client
 
     client = existing_client(work, tracking_uri)
     if client is None and empty_is_wrong:

@@ -28,7 +28,7 @@ def rerun(
     """
     from ..overview.rerun import commit_note, kept_recipe, scores_again, scores_of
     from ..store.database import absolute
-    from ..store.tracking import existing_client
+    from ..store.reading import existing_client
 
     tracking_uri, to = absolute(tracking_uri), absolute(to)
 

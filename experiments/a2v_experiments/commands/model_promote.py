@@ -24,7 +24,7 @@ def promote(
 ) -> None:
     """Make a version the champion (models:/NAME@champion), with its scores beside those of the present one."""
     from ..overview import registering
-    from ..store.tracking import existing_client
+    from ..store.reading import existing_client
 
     client = existing_client(work, tracking_uri)
     if client is None:

@@ -76,7 +76,7 @@ def described(model: str, folder: Path, tracking_uri: str | None) -> dict[str, A
 def _facts(run_id: str, tracking_uri: str | None) -> dict[str, Any] | None:
     try:
         from ..card.facts import facts_of
-        from ..store.tracking import existing_client
+        from ..store.reading import existing_client
     except ModuleNotFoundError as error:
         if light_install(error) is None:
             raise

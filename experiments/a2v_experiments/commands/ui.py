@@ -32,7 +32,8 @@ def ui(
         say(f"a tracking server shows its own UI: open {links.without_login(tracking_uri)}")
         return
     _check_address(host, port)
-    from ..store.tracking import default_uri, existing_client
+    from ..store.database import default_uri
+    from ..store.reading import existing_client
 
     client = existing_client(work, tracking_uri)
     if client is None:

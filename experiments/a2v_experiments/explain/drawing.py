@@ -16,7 +16,8 @@ import psutil
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotations import read_annotations
 from a2v_data.audio import AUDIO_SUFFIXES, AudioError, read_info
-from a2v_data.corpus import META, Corpus
+from a2v_data.corpus import Corpus
+from a2v_data.corpus_files import META
 from a2v_data.meerkat import MEERKAT_CLASSES
 from a2v_data.stretch import mean_spectrum, read_stretch
 from a2v_eval import EVENT, LABEL, EventConfig, find_events

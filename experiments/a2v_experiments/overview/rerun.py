@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from a2v_data.documents import reason
 from a2v_model.plugins import ALLOW, allowed
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -59,7 +60,7 @@ def kept_recipe(client: MlflowClient, name: str) -> Kept:
             if PLUGINS in there:
                 client.download_artifacts(run_id, PLUGINS, aside)
         except (MlflowException, OSError) as error:
-            raise UserError(f"{told} cannot be read: {' '.join(str(error).split())[:300]}", FAILED) from None
+            raise UserError(f"{told} cannot be read: {reason(str(error))}", FAILED) from None
         file = read_written(path, told, cast("Scale | None", run.data.tags.get(SCALE)))
     if file.plugins and not allowed():
         raise UserError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from a2v_data.audio import Channel
-from a2v_data.documents import MOST_YAML_BYTES, json_of, read_document, shortened, shown, yaml_of
+from a2v_data.documents import MOST_YAML_BYTES, json_of, read_document, reason, shortened, shown, yaml_of
 
 from ..basics.errors import UserError
 
@@ -76,7 +76,7 @@ def read_thresholds(path: Path) -> dict[str, float]:
     except Exception as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path}: is not readable ({' '.join(str(error).split())[:200]})") from None
+        raise UserError(f"{path}: is not readable ({reason(error)})") from None
     if isinstance(found, dict) and isinstance(found.get("thresholds"), dict):
         found = found["thresholds"]
     if not isinstance(found, dict) or not found:

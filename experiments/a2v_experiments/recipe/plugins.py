@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from a2v_data.documents import reason
 from a2v_data.registry import OwnAugmentation, applied
 from a2v_eval.registry import EVENT_METHODS, own_runs
 from a2v_model.backbone import new_front_end
@@ -185,7 +186,7 @@ def _try(where: str, part: Part, check: Callable[[], None]) -> None:
         named = told if part.plugin in told else f"{part.name} of plugin {part.plugin}: {told}"
         raise UserError(f"{where}: {named}") from None
     except Exception as error:  # whatever the plugin's code raises
-        told = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        told = f"{type(error).__name__}: {reason(error)}"
         raise UserError(f"{where}: {part.name} of plugin {part.plugin} fails on a tiny input: {told}") from error
 
 

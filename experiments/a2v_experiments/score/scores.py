@@ -11,6 +11,7 @@ import numpy as np
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.annotations import Annotation, table_problem
 from a2v_data.audio import Channel
+from a2v_data.documents import shortened
 from a2v_data.formats.table import TableError, cells, read_text
 from a2v_data.outside import TOLERANCE_S, window_cut, within
 from a2v_data.regions import region_notices, sure
@@ -22,8 +23,6 @@ from a2v_eval.events import Protocol
 
 from ..basics.errors import UserError
 from .files import EventFiles, RecordingMatcher, read_events
-
-SHOWN = 80  # characters of a row in a message
 
 
 @dataclass(frozen=True)
@@ -276,7 +275,7 @@ def _durations(path: Path, names: Sequence[str]) -> np.ndarray:
     header = lines[0][1] if lines else []
     if not {"file", "duration_s"} <= set(header):
         raise UserError(
-            f"{path}: row 1 is {','.join(header)[:SHOWN] or 'empty'}; it must have the columns file,duration_s"
+            f"{path}: row 1 is {shortened(','.join(header)) or 'empty'}; it must have the columns file,duration_s"
         )
     file_at, seconds_at = header.index("file"), header.index("duration_s")
     seconds = np.full(len(names), np.nan)
@@ -288,7 +287,7 @@ def _durations(path: Path, names: Sequence[str]) -> np.ndarray:
             duration = np.nan
         if not (np.isfinite(duration) and duration > 0):
             raise UserError(
-                f"{path}, row {number}: {','.join(line)[:SHOWN]}: duration_s must be a number of seconds above 0"
+                f"{path}, row {number}: {shortened(','.join(line))}: duration_s must be a number of seconds above 0"
             )
         name = matcher.find(line[file_at]) if file_at < len(line) else None
         if name is not None:

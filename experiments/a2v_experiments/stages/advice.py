@@ -14,7 +14,8 @@ from typing import Any
 
 from a2v_data.class_mapping import some_of
 from a2v_data.class_warnings import class_warnings
-from a2v_data.corpus import META, Corpus
+from a2v_data.corpus import Corpus
+from a2v_data.corpus_files import META
 from a2v_data.folds import Fold, Folds, class_counts, label_share
 from a2v_data.listing import Listing, learned_times, list_source, weak_of
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from a2v_data.corpus import AUDIO, Corpus
+from a2v_data.corpus import Corpus
+from a2v_data.corpus_files import AUDIO
 from a2v_data.folds import Folds
 from a2v_data.groups import groups_of, of_the_same_groups
 from mlflow.exceptions import MlflowException

@@ -47,7 +47,8 @@ from ..store.tracking import scratch
 from ..training import checkpoints
 from ..training.probe_recordings import probe_of
 from ..training.probe_report import PROBE, probe_summary
-from ..training.tasks import HeardCorpus, TrainingSpec, build_task, part
+from ..training.spec import HeardCorpus, TrainingSpec, part
+from ..training.tasks import build_task
 from ..training.validation_report import summary
 from ..training.watching import watching
 from ..training.workers import Looked, run_training

@@ -91,7 +91,7 @@ def _folder(work: Path, tracking_uri: str | None) -> Path | None:
 
 def run_hint(work: Path, tracking_uri: str | None, run_id: str) -> str:
     """A run's page, and what to run before where the UI does not answer yet."""
-    from .tracking import existing_client
+    from .reading import existing_client
 
     client = existing_client(work, tracking_uri)
     assert client is not None, "the run was written a moment ago"

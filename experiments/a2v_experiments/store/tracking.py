@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import mlflow
+from a2v_data.documents import reason
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import DatasetInput, Metric, Param, Run, RunTag
@@ -38,12 +38,13 @@ from .claims import (
     order,
     this_process,
 )
-from .database import check_name, default_uri, is_sqlite, make_database, sqlite_path
+from .database import check_name, default_uri, is_sqlite, make_database
 from .environment import UNCOMMITTED, describe_environment, origin, process_tags, uncommitted
 from .logged_models import MAX_PARAM_CHARACTERS, MODEL, begin_model, finish_model, local_place, model_of
 from .moved import ARTIFACTS, put_right
 from .names import ClassNames, flatten
-from .outage import PATIENCE_S, Outage, PatientClient, quiet_loggers, tell
+from .outage import PATIENCE_S, Outage, PatientClient, quiet_loggers
+from .reading import why_unusable
 from .reuse import AS_USUAL, Reuse
 from .tags import FINGERPRINT, IDENTITY, STAGE, TRAINING, TRIAL, having
 
@@ -81,7 +82,7 @@ class Store:
         except UserError:
             raise
         except Exception as error:
-            raise UserError(_why_unusable(uri, error), FAILED) from None
+            raise UserError(why_unusable(uri, error), FAILED) from None
         mlflow.set_tracking_uri(uri)
         self.client = _patient(uri, outage, PATIENCE_S)
         self.ending_client = _patient(uri, outage, ENDING_S)
@@ -311,7 +312,7 @@ class Store:
             return str(self._download(run_id, name, work / "fetched").resolve())
         except (MlflowException, OSError) as error:
             raise UserError(
-                f"{self.uri}: artifact {name} of run {run_id} cannot be read: {_one_line(error)}", FAILED
+                f"{self.uri}: artifact {name} of run {run_id} cannot be read: {reason(str(error), 300)}", FAILED
             ) from None
 
     def _download(self, run_id: str, name: str, folder: Path) -> Path:
@@ -344,30 +345,6 @@ def _patient(uri: str, outage: Outage, patience_s: float) -> MlflowClient:
     return cast(MlflowClient, PatientClient(uri, outage, patience_s))
 
 
-def _why_unusable(uri: str, error: Exception) -> str:
-    text = _one_line(error)
-    if "out-of-date" in text or "locate revision" in text or "schema" in text.lower():
-        return (
-            f"{uri}: this store was written by another version of MLflow than the installed {mlflow.__version__};"
-            " update MLflow, or choose another store with --tracking-uri"
-        )
-    return f"{uri}: {login_refused(error) or f'the tracking store cannot be opened: {text}'}"
-
-
-def login_refused(error: Exception) -> str | None:
-    """What to do about it, where a server wants a login that this process has not given."""
-    if "error code 401" not in str(error):
-        return None
-    given = os.environ.get("MLFLOW_TRACKING_USERNAME")
-    what = f"refuses the login of user {given!r}" if given else "wants a login"
-    return f"the server {what}: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) < 300 else text[:297] + "..."
-
-
 def scratch() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="a2v-")
 
@@ -385,35 +362,3 @@ def open_store(work: Path, uri: str | None, experiment: str, reuse: Reuse = AS_U
     uri = uri or default_uri(work)
     put_right(uri, work, writing=True)
     return Store(uri, experiment, work / ARTIFACTS / experiment, reuse)
-
-
-def is_new(work: Path, uri: str | None) -> bool:
-    """Whether `open_store` would make the store."""
-    path = sqlite_path(uri or default_uri(work))
-    return path is not None and not path.is_file()
-
-
-def existing_client(work: Path, uri: str | None) -> MlflowClient | None:
-    """A client that reads the store at uri, or in the work folder; None where its sqlite file does not exist yet
-    (MLflow would make an empty one). Raises UserError as `Store` does."""
-    uri = uri or default_uri(work)
-    path = sqlite_path(uri)
-    if path is not None and not path.is_file():
-        return None
-    find_artifacts(uri, work)
-    quiet_loggers()
-    try:
-        client = MlflowClient(uri)
-        client.search_experiments(max_results=1)
-    except Exception as error:
-        raise UserError(_why_unusable(uri, error), FAILED) from None
-    return client
-
-
-def find_artifacts(uri: str, work: Path) -> None:
-    """Before a store is only read: where its artifacts are now. What is wrong with that is told and no error, as many
-    readers need none."""
-    try:
-        put_right(uri, work, writing=False)
-    except UserError as error:
-        tell(f"note: {error}")

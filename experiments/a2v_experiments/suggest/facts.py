@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.class_warnings import told_about
-from a2v_data.corpus import META
+from a2v_data.corpus_files import META
 from a2v_data.coverage import Timeline
 from a2v_data.labelled import LabelledRule, LabelledSetting, rule_of
 from a2v_data.listing import duration_s, labelled_times, open_listing, weak_of

@@ -11,8 +11,9 @@ from ..cluster.session import check_cluster, ray_is_up, start_beside, stop_ray
 from ..recipe.files import RecipeFile
 from ..stages.experiment import Outcome, run_experiment
 from ..stages.stages import check_source
+from ..store.reading import is_new
 from ..store.reuse import AS_USUAL, Reuse
-from ..store.tracking import Store, is_new, open_store
+from ..store.tracking import Store, open_store
 from .answer_text import to_text
 from .run import run_sweep
 from .trials import trials_of

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from a2v_data.corpus import EVENT_DTYPE, CorpusWriter
+from a2v_data.corpus_files import EVENT_DTYPE, CorpusWriter
 from a2v_model.config import ModelConfig
 
 from ..recipe.trainings import FinetuneStage, PretrainStage
 from .group import Group
 from .loop import TrainingStep
-from .tasks import TrainingSpec, build_task
+from .spec import TrainingSpec
+from .tasks import build_task
 
 CLASSES = [f"class {number}" for number in range(12)]  # as many as MeerKAT has
 CALL_S, EVERY_S = 0.2, 2.0  # length of a call, and from one to the next

@@ -16,7 +16,7 @@ import torch
 from .batches import TurnBatch
 
 if TYPE_CHECKING:
-    from .tasks import TrainingSpec
+    from .spec import TrainingSpec
 
 TURNS = 64  # micro-batches in which every rate of a corpus has its share
 TURNS_OF_CORPORA = 1024  # where there are several: shares of small ones are kept too

@@ -29,7 +29,8 @@ from ..store.tags import NODES, PRECISION
 from . import checkpoints
 from .group import Group
 from .loop import TrainingStopped, train
-from .tasks import TrainingSpec, build_task
+from .spec import TrainingSpec
+from .tasks import build_task
 
 Write = Callable[[Path], None]
 Looked = Callable[[int, Mapping[str, float]], None]  # how many validations there were, what ranks of the weights kept

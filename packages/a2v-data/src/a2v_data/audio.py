@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 import soundfile
 
+from a2v_data.documents import reason
 from a2v_data.flac_frames import another_stream, flac_length
 from a2v_data.headers import LengthFound, header_length
 from a2v_data.mp3_frames import after_id3, frame_head, mp3_length
@@ -74,7 +75,7 @@ def as_reason(path: Path, fault: str, way_out: str) -> Iterator[None]:
         raise AudioError("has a name that is not UTF-8; rename it") from error
     except Exception as error:
         _refuse_gone(path, error)
-        raise AudioError(f"{fault} ({_reason(error)}); {way_out}") from error
+        raise AudioError(f"{fault} ({reason(error)}); {way_out}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,8 +268,3 @@ def _refuse_gone(path: Path, error: Exception) -> None:
         raise AudioError("is a link to a file that is not there; bring that back or remove the link") from error
     if not path.exists():
         raise AudioError(GONE) from error
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-    return " ".join(str(text).split())[:200].rstrip(".") or type(error).__name__

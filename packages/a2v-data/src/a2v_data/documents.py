@@ -21,6 +21,7 @@ MOST_VALUES = 100_000  # of YAML, aliases followed
 TEXT_VALUE = 64  # characters that count as a further value
 LARGEST = 1 << 63  # of whole numbers, either sign
 SHOWN = 80
+LONGEST = 200  # characters of a reason
 
 
 def read_document(path: Path, most_bytes: int = MOST_BYTES) -> str:
@@ -163,10 +164,10 @@ def yaml_of(text: str) -> Any:
     try:
         tree = yaml.load(text, OnceLoader)
     except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).replace('in "<unicode string>", ', "at ").split())) from None
+        raise ValueError(reason(str(error).replace('in "<unicode string>", ', "at "), 500)) from None
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
         # PyYAML on `!!int x`, a date that is none, a number of 5000 digits
-        raise ValueError(f"a value that is not what its form says: {shown(error)}") from None
+        raise ValueError(f"a value that is not what its form says: {reason(error, SHOWN)}") from None
     return bounded(tree)
 
 
@@ -175,13 +176,19 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, SHOWN, S
 
 
 def shown(value: object, limit: int = SHOWN) -> str:
-    """A value for a message: a repr of one printable line of at most `limit` characters, whatever it is; text of an
-    error, as it is."""
+    """A value for a message: a repr of one printable line of at most `limit` characters, whatever it is."""
     try:
-        text = str(value) if isinstance(value, BaseException) else _SHORT.repr(value)
+        text = _SHORT.repr(value)
     except ValueError:  # Python writes no number of more than 4300 digits
         text = f"a {type(value).__name__}"
     return shortened(text, limit)
+
+
+def reason(error: BaseException | str, limit: int = LONGEST) -> str:
+    """What an error says, for a message: one printable line of at most `limit` characters, without the file's name that
+    the system's errors have; of one without words, its type."""
+    said = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    return shortened(" ".join(str(said).split()).rstrip("."), limit) or type(error).__name__
 
 
 def shortened(text: str, limit: int = SHOWN) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from a2v_data.documents import reason
 from a2v_data.storage import check_regular
 
 MOST_PADDING = 1000  # times as many bytes as are stored: deflate cannot make more of them
@@ -42,13 +43,7 @@ def opened(path: Path, told: type[Exception] = Hdf5Error) -> Iterator[Any]:
     except (Hdf5Error, told):
         raise
     except Exception as error:
-        raise Hdf5Error(one_line(error)) from error
-
-
-def one_line(error: Exception) -> str:
-    """What a library says of a damaged file, of which it may quote any bytes, for a message."""
-    text = "".join(letter if letter.isprintable() else " " for letter in str(error))
-    return " ".join(text.split())[:120] or type(error).__name__
+        raise Hdf5Error(reason(error, 120)) from error
 
 
 def _to_another_file(name: str, link: Any) -> str | None:

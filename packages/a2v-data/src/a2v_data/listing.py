@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from a2v_data.annotation_config import AnnotationConfig
-from a2v_data.corpus import EVENT_DTYPE, META, Corpus, Recording, in_order
+from a2v_data.corpus import Corpus
+from a2v_data.corpus_files import EVENT_DTYPE, META, Recording, in_order
 from a2v_data.intervals import IGNORED
 from a2v_data.labelled import LabelledSetting, labelled_line, number, rule_of, weak_line
 

@@ -19,7 +19,8 @@ from pydantic import Field, field_validator, model_validator
 from a2v_data.annotations import Annotation, AnnotationError
 from a2v_data.audio import AudioError
 from a2v_data.conversion import Converted, Progress, SourceRecording, convert, counting_seconds, peak_notice
-from a2v_data.corpus import EVENT_DTYPE, Corpus, CorpusWriter, Recording
+from a2v_data.corpus import Corpus
+from a2v_data.corpus_files import EVENT_DTYPE, CorpusWriter, Recording
 from a2v_data.plan import FOCAL, Plan, RecordingConfig, class_order, make_plan, require_any
 from a2v_data.regions import NUMBERS
 from a2v_data.resampling import resampled_length

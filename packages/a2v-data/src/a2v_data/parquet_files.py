@@ -6,7 +6,7 @@ A few bytes can stand for millions of equal rows, or for one long text in each o
 from pathlib import Path
 from typing import Any
 
-from a2v_data.hdf5 import one_line
+from a2v_data.documents import reason
 from a2v_data.storage import check_regular
 
 LARGE = 1 << 30  # bytes of values that are read in any case
@@ -47,7 +47,7 @@ def read_parquet_table(path: Path, most_rows: int | None = None) -> Any:
     except ParquetError:
         raise
     except Exception as error:  # on damaged files nearly anything
-        raise ParquetError(f"is not readable as Parquet ({one_line(error)}); export it again") from error
+        raise ParquetError(f"is not readable as Parquet ({reason(error)}); export it again") from error
 
 
 def _plain(table: Any) -> Any:

@@ -15,7 +15,8 @@ import numpy as np
 
 from a2v_data.annotation_config import AnnotationConfig
 from a2v_data.audio import AudioError, read_info
-from a2v_data.corpus import FULL_SCALE, META, Corpus
+from a2v_data.corpus import FULL_SCALE, Corpus
+from a2v_data.corpus_files import META
 from a2v_data.figures import BLUE, FONT_PT, ORANGE, PAGE_IN, clock, clock_axis, finish, lane_names, new_figure
 from a2v_data.intervals import IGNORED, Interval
 from a2v_data.meerkat import MEERKAT_CLASSES

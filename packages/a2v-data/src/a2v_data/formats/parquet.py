@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from a2v_data.annotation_config import AnnotationConfig
+from a2v_data.documents import reason
 from a2v_data.formats.any_columns import COLUMNS, column_rows, in_seconds
 from a2v_data.formats.columns import MEERKAT_WANTED, birdnet_rows, csv_rows, meerkat_rows
 from a2v_data.formats.headers import format_of
 from a2v_data.formats.raven import raven_rows
 from a2v_data.formats.table import Cells, Header, Table, TableError
-from a2v_data.hdf5 import one_line
 from a2v_data.parquet_files import ParquetError, read_parquet_table
 
 MOST_ROWS = 2_000_000  # a few bytes stand for any number of equal ones, and a row takes half a kilobyte of memory
@@ -49,7 +49,7 @@ def load_cells(path: Path) -> tuple[Header, Cells]:
     except ParquetError as error:
         raise TableError(str(error)) from error
     except Exception as error:  # dates that Python has not, texts that are none
-        raise TableError(f"is not readable as Parquet ({one_line(error)}); export it again") from error
+        raise TableError(f"is not readable as Parquet ({reason(error)}); export it again") from error
     body: Cells = []
     for number, values in enumerate(zip(*columns, strict=True), start=1):
         body += [(number, [_text(value) for value in event]) for event in _events(number, values)]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from a2v_data.documents import reason
 from a2v_data.storage import check_regular
 
 MAX_BYTES = 100_000_000
@@ -46,8 +47,8 @@ def wanted_files(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[st
             else:
                 yield from _from_tar(path, wanted)
         except BROKEN as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"{path}: not readable as a tar or zip archive ({reason}); download it again") from error
+            told = f"not readable as a tar or zip archive ({reason(error)})"
+            raise ValueError(f"{path}: {told}; download it again") from error
 
 
 class _Member(tarfile.TarInfo):

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a2v_data.hdf5 import Hdf5Error, one_line, opened, read_values
+from a2v_data.documents import reason
+from a2v_data.hdf5 import Hdf5Error, opened, read_values
 from a2v_data.parquet_files import ParquetError, read_parquet_table
 from a2v_data.storage import check_regular
 from a2v_data.streams.config import FILE, TIME, StreamConfig
@@ -149,7 +150,7 @@ def read_table(path: Path, shown: str) -> Any:
     except ParquetError as error:
         raise StreamError(f"{shown}: {error}") from None
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise StreamError(f"{shown}: is not readable as a table ({one_line(error)})") from None
+        raise StreamError(f"{shown}: is not readable as a table ({reason(error)})") from None
 
 
 def _read_csv(path: Path, delimiter: str, decimal_point: str) -> Any:

@@ -1,76 +1,61 @@
-"""Sizes that a model's description claims are compared with its weights before anything is built."""
+"""The sizes of a model are known without building it, and without torch's compiler, which takes seconds to load."""
 
-from __future__ import annotations
-
-import json
-import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from a2v_model import load_model, save_model
-from a2v_model.checkpoints import weight_shapes
-from a2v_model.config import FinetuneConfig, ModelConfig
-from a2v_model.finetuning import Detector
-from a2v_model.summary import parameters_by_part
-
-FRONT_END = {"sinc_filters": 8, "layers": [[8, 10, 5], [8, 8, 4], [8, 4, 2]]}
-ENCODER = {"dim": 16, "heads": 2, "depth": 1, "prenet_depth": 1, "positional_depth": 1, "positional_groups": 2}
+import torch
+from a2v_model import PRESETS, Detector, Pretrainer
+from a2v_model.config import FinetuneConfig, PretrainConfig, StreamConfig
+from a2v_model.downsampling import Downsampling, Upsampling
+from a2v_model.sizes import sizes_only
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    config = ModelConfig.model_validate({"front_end": FRONT_END, "encoder": ENCODER})
-    model = Detector(config, FinetuneConfig(average_layers=1, channel_mask_length=0), ["cc", "sn"])
-    save_model(model, tmp_path / "model", {})
-    return tmp_path / "model"
+def models(name):
+    """What a preset makes, each by a call."""
+    preset = PRESETS[name]
+    streams = {"depth": StreamConfig(columns=["depth_m"], rate=1)} if name == "tiny" else {}
+    model = preset.model.model_copy(update={"streams": streams})
+    finetune = FinetuneConfig.model_validate(preset.finetune.model_dump(include=set(FinetuneConfig.model_fields)))
+    pretrain = PretrainConfig.model_validate(preset.pretrain.model_dump(include=set(PretrainConfig.model_fields)))
+    made = [lambda: Detector(model, finetune, ["a", "b"])]
+    return made if name == "crnn" else [*made, lambda: Pretrainer(model, pretrain)]
 
 
-def edit(folder: Path, part: str, **values) -> None:
-    description = json.loads((folder / "model.json").read_text())
-    description["model"][part] |= values
-    (folder / "model.json").write_text(json.dumps(description))
+@pytest.mark.parametrize("name", ["base", "small", "tiny", "crnn"])
+def test_sizes_are_those_of_the_model(name):
+    for made in models(name):
+        torch.manual_seed(0)
+        whole, before = made(), torch.get_rng_state()
+        with sizes_only():
+            sizes = made()
+        assert all(value.is_meta for value in (*sizes.parameters(), *sizes.buffers()))
+        for of in ("named_parameters", "named_buffers", "state_dict"):
+            shapes, real = (
+                {key: (value.shape, value.dtype) for key, value in dict(getattr(one, of)()).items()}
+                for one in (sizes, whole)
+            )
+            assert shapes == real
+        assert torch.equal(torch.get_rng_state(), before)
+        assert not any(value.is_meta for value in (*made().parameters(), *made().buffers()))
 
 
-@pytest.mark.parametrize(
-    ("part", "values", "match"),
-    [
-        ("encoder", {"dim": 65536}, r"head.weight is \[2, 16\], should be \[2, 65536\]|is \[16\]"),
-        ("encoder", {"dim": 100_000}, "model.encoder.dim is 100000|encoder.dim is 100000: .*65536"),
-        ("encoder", {"depth": 10**9}, "encoder.depth is 1000000000: .*1000"),
-        ("encoder", {"depth": 1000}, r"the configuration has 1005 layers, model.safetensors only \d+ weights"),
-        ("encoder", {"mlp_ratio": 1000}, r"should be \[16000"),
-        ("front_end", {"sinc_filters": 10**9}, "front_end.sinc_filters is 1000000000"),
-        ("front_end", {"sinc_filters": 65536}, r"should be \[65536"),
-        ("front_end", {"sinc_kernel": 10**9 + 1}, "front_end.sinc_kernel is 1000000001"),
-        ("front_end", {"layers": [[8, 3, 2]] * 50_000}, "50000 layers; at most 1000"),
-        ("front_end", {"sample_rate": 1 << 40}, "front_end.sample_rate is"),
-    ],
-)
-def test_claims_of_a_description_are_refused_in_a_line_and_take_no_memory(folder, part, values, match) -> None:
-    load_model(folder)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    edit(folder, part, **values)
-    with pytest.raises(ValueError, match=match) as error:
-        load_model(folder)
-    assert "\n" not in str(error.value) and len(str(error.value)) < 1500
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+def test_to_know_them_loads_no_compiler():
+    code = f"""
+import sys
+import test_model_sizes
+from a2v_model.sizes import sizes_only
+for name in {list(PRESETS)}:
+    with sizes_only():
+        assert all(sum(one.numel() for one in made().parameters()) > 1e5 for made in test_model_sizes.models(name))
+    print(name, sorted(sys.modules.keys() & {{"torch._dynamo", "sympy", "torch._inductor"}}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [f"{name} []" for name in PRESETS], done.stderr
 
 
-def test_a_header_that_is_damaged_is_a_line(folder: Path) -> None:
-    weights = folder / "model.safetensors"
-    assert weight_shapes(weights)["head.weight"] == [2, 16]
-    whole = weights.read_bytes()
-    for data in (b"", whole[:7], whole[:1000], b"\xff" * 8 + whole[8:], whole[:9] + b"[" * 50_000):
-        weights.write_bytes(data)
-        for read in (load_model, parameters_by_part):
-            with pytest.raises(ValueError, match=r"model\.safetensors") as error:
-                read(folder)
-            assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 101 + "1" + "}" * 101, '{"a": ' + "1" * 5000 + "}", "\xff"])
-def test_a_description_that_is_no_document(folder: Path, text: str) -> None:
-    (folder / "model.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"model\.json: not a model description") as error:
-        load_model(folder)
-    assert len(str(error.value)) < 500
+@pytest.mark.parametrize("dim, factor", [(6, 2), (6, 3), (1, 2), (5, 1), (7, 7)])
+def test_blocks_of_frames_start_as_their_mean_and_as_copies(dim, factor):
+    assert torch.equal(Downsampling(dim, factor).project.weight, torch.eye(dim).repeat(1, factor) / factor)
+    assert torch.equal(Upsampling(dim, factor).expand.weight, torch.eye(dim).repeat(factor, 1))

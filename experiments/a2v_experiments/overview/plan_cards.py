@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from a2v_data.bcl import BclConfig
 from a2v_model import PRESETS, Pretrainer
 from a2v_model.config import PretrainConfig
+from a2v_model.sizes import sizes_only
 
 from ..basics.bench_results import TrainResult, read_results
 from ..basics.errors import UserError
 from ..basics.tables import duration, text_table
 from ..recipe.sections import Recipe
-from ..training.tasks import part
+from ..training.spec import part
 
 CARDS = (1, 8, 64)
 IN_A_NODE = 8
@@ -145,7 +145,7 @@ def _line(best: dict[int, float]) -> tuple[float, float]:
 def trained(recipe: Recipe) -> int:
     """How many parameters its pretraining trains; no memory is taken for them."""
     assert recipe.pretrain is not None
-    with torch.device("meta"):
+    with sizes_only():
         model = Pretrainer(recipe.model, part(recipe.pretrain, PretrainConfig))
     return sum(one.numel() for one in model.parameters() if one.requires_grad)
 

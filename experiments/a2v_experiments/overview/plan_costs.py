@@ -28,6 +28,7 @@ from a2v_eval.fitting import fit_events
 from a2v_eval.labels import LABEL
 from a2v_model import Detector, Pretrainer, autocast, own_threads, threads
 from a2v_model.config import FinetuneConfig, PretrainConfig
+from a2v_model.sizes import sizes_only
 
 from ..recipe.folds import PARTS
 from ..recipe.sections import Recipe
@@ -37,7 +38,7 @@ from ..stages.evaluation import Collectors, pooling_settings
 from ..stages.specs import data_name
 from ..training.loop import TrainingStep
 from ..training.noise import CLASSES, step_on_noise, wait_for
-from ..training.tasks import part
+from ..training.spec import part
 from .plan import Planned
 from .plan_audio import Audio, audio_of
 
@@ -81,7 +82,7 @@ class StepTime:
 def sizes_of(planned: Planned) -> Sizes:
     """From the shapes alone; no memory is taken for weights."""
     recipe = planned.recipe
-    with torch.device("meta"):
+    with sizes_only():
         model = _model(recipe, planned.stage)
     if isinstance(model, Detector) and recipe.finetune is not None:
         model.set_trainable(recipe.finetune.head_only_updates)
@@ -323,7 +324,7 @@ def _training_threads(planned: Planned) -> int:
     """Threads that training computes with: in this process, fewer where the model is small."""
     if planned.recipe.ray.num_workers:
         return _thread_count(planned)
-    with torch.device("meta"):
+    with sizes_only():
         model = _model(planned.recipe, planned.stage)
     return min(_thread_count(planned), own_threads(model, device_of(planned.recipe)))
 

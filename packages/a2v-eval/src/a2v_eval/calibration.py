@@ -14,9 +14,9 @@ matrix (docs/log.md).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import norm
 
 CLIP = 1e-6
 FEWEST = 10
@@ -40,7 +40,7 @@ class Calibration:
         """Lower and upper limit of that probability (normal on the logit scale)."""
         x = np.stack([np.ones_like(likelihood, dtype=float), logit(likelihood)], -1)
         middle = x @ np.array([self.intercept, self.slope])
-        error = norm.ppf((1 + level) / 2) * np.sqrt(np.einsum("...i,ij,...j->...", x, self.covariance, x))
+        error = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt(np.einsum("...i,ij,...j->...", x, self.covariance, x))
         return _expit(middle - error), _expit(middle + error)
 
     def likelihood(self, probability: float) -> float | None:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from scipy.special import expit, logit
-from scipy.stats import norm
 
 from .missed import Estimate
 from .stratified import Stratum, smoothed
@@ -68,7 +68,7 @@ def corrected_counts(
     moved_DH = expit(logit(smooth_H) + effect_D[:, None])
     of_day_DH = np.maximum(moved_DH * (1 - moved_DH), spread_H)
     estimate_D = right_D + (open_DH * np.clip(share_H + moved_DH - smooth_H, 0, 1)).sum(1)
-    error_D = norm.ppf((1 + level) / 2) * np.sqrt(
+    error_D = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt(
         (open_DH**2 * spread_H / judged * (1 - judged / size)).sum(1)
         + (open_DH * moved_DH * (1 - moved_DH)).sum(1)
         + (open_DH * of_day_DH).sum(1) ** 2 * variance / (1 + variance * heard_D)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,8 @@ def missed_calls(counts: np.ndarray, seconds: np.ndarray, total_s: float, level:
     standard errors, sqrt(2 / (n - 1)) of it, as few stretches say little of it (docs/log.md). ValueError where nothing
     was looked at.
     """
+    from scipy.stats import chi2  # slow to import
+
     looked_s = float(seconds.sum())
     if not looked_s > 0:
         raise ValueError("seconds: no stretch was looked at; should be some")

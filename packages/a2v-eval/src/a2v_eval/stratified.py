@@ -17,7 +17,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
 
 SMOOTHING = 6.0
 THRESHOLDS = tuple(round(step * 0.01, 2) for step in range(100))
@@ -90,6 +89,8 @@ def smoothed(right: np.ndarray, judged: np.ndarray, pooled: float) -> np.ndarray
 
 def clopper_pearson(share: float, size: float, level: float = 0.95) -> tuple[float, float]:
     """The exact interval of a share of `size` trials, which need not be a whole number."""
+    from scipy.stats import beta  # slow to import
+
     right, tail = share * size, (1 - level) / 2
     lower = 0.0 if right <= 0 else float(beta.ppf(tail, right, size - right + 1))
     upper = 1.0 if right >= size else float(beta.ppf(1 - tail, right + 1, size - right))

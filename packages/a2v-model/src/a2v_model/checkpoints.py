@@ -19,7 +19,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
@@ -31,6 +30,7 @@ from a2v_model.pickle_values import shown
 from a2v_model.plugins import Plugin
 from a2v_model.pretraining import Pretrainer
 from a2v_model.saved_plugins import load_brought, plugins_of, write_plugins
+from a2v_model.sizes import sizes_only
 
 FORMAT_VERSION = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
@@ -239,7 +239,7 @@ def _expected(description: dict[str, Any], found: Mapping[str, list[int]]) -> di
         raise ValueError(f"the configuration has {layers} layers, {WEIGHTS} only {len(found)} weights")
     if isinstance(front_end, OwnPart) or isinstance((description.get("finetune") or {}).get("head"), dict):
         return None
-    with torch.device("meta"):  # takes no memory, whatever sizes the description has
+    with sizes_only():  # takes no memory, whatever sizes the description has
         return {name: list(tensor.shape) for name, tensor in _build(description).state_dict().items()}
 
 

@@ -7,9 +7,16 @@ al. 2015, arXiv 1505.04597).
 Shapes: B segments, T frames of the front end, r of them one of the encoder, S = ceil(T / r) of these, D embedding.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+
+def _unit_blocks(weight: Tensor, value: float) -> None:
+    """Make a weight of square blocks side by side: `value` on the diagonal of each, 0 elsewhere."""
+    weight.zero_()
+    rows, columns = weight.shape
+    for block in weight.split(min(rows, columns), dim=int(columns > rows)):
+        block.fill_diagonal_(value)
 
 
 class Downsampling(nn.Module):
@@ -19,8 +26,7 @@ class Downsampling(nn.Module):
         super().__init__()
         self.factor = factor
         self.project = nn.Linear(factor * dim, dim)
-        with torch.no_grad():
-            self.project.weight.copy_(torch.eye(dim).repeat(1, factor) / factor)
+        _unit_blocks(self.project.weight.detach(), 1 / factor)
         nn.init.zeros_(self.project.bias)
 
     def forward(self, x_BTD: Tensor, valid_BT: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -42,8 +48,7 @@ class Upsampling(nn.Module):
         self.factor = factor
         self.expand = nn.Linear(dim, factor * dim)
         self.skip = nn.Linear(dim, dim)
-        with torch.no_grad():
-            self.expand.weight.copy_(torch.eye(dim).repeat(factor, 1))
+        _unit_blocks(self.expand.weight.detach(), 1.0)
         for zero in (self.expand.bias, self.skip.weight, self.skip.bias):
             nn.init.zeros_(zero)
 

@@ -20,6 +20,7 @@ from a2v_model.config import EarConfig
 from a2v_model.layers import BatchNorm
 from a2v_model.recomputation import Recomputing
 from a2v_model.sinc import mel_edges_hz
+from a2v_model.sizes import placed
 
 SMALLEST_ENERGY = 1e-6  # of a waveform with unit variance; the quantisation of 16 bits lies below it
 LEVELS = (-4.0, 8.0)  # in units of exp(2): -35 to +69 dB around the level
@@ -48,17 +49,17 @@ class EarFilters(nn.Module):
         self.window: Tensor
         self.highest_hz = config.sample_rate / 2
         edges = mel_edges_hz(config.filters + 1, config.minimum_hz, config.sample_rate / 2)
-        self.low_khz = nn.Parameter(edges[:-2].float() / 1000, requires_grad=config.learned)
-        self.band_khz = nn.Parameter((edges[2:] - edges[:-2]).float() / 1000, requires_grad=config.learned)
+        self.low_khz = nn.Parameter(placed(edges[:-2].float() / 1000), requires_grad=config.learned)
+        self.band_khz = nn.Parameter(placed((edges[2:] - edges[:-2]).float() / 1000), requires_grad=config.learned)
         self._sample(config)
 
     def _sample(self, config: EarConfig, device: torch.device | None = None) -> None:
         """When the taps of the impulse responses are, and their window."""
         self.sample_rate, half = config.sample_rate, config.taps // 2
-        time_s = torch.arange(-half, half + 1, device=device) / config.sample_rate
-        self.register_buffer("time_s", time_s, persistent=False)
-        window = torch.hamming_window(config.taps, periodic=False, device=device)
-        self.register_buffer("window", window, persistent=False)
+        time_s = torch.arange(-half, half + 1, device=device or "cpu") / config.sample_rate
+        window = torch.hamming_window(config.taps, periodic=False, device=device or "cpu")
+        self.register_buffer("time_s", placed(time_s, device), persistent=False)
+        self.register_buffer("window", placed(window, device), persistent=False)
 
     def at(self, config: EarConfig) -> "EarFilters":
         """The same bands, sampled at another rate; the parameters are shared."""
@@ -97,11 +98,12 @@ class BandEnergies(nn.Module):
     def _sample(self, config: EarConfig, device: torch.device | None = None) -> None:
         """The window of a frame, and what a frequency of the Fourier transform counts."""
         self.config = config
-        self.register_buffer("window", torch.hann_window(config.energy_window, device=device), persistent=False)
-        weight_Q = torch.full((config.transform // 2 + 1,), 2.0, device=device)  # of both signs of a frequency
+        window = torch.hann_window(config.energy_window, device=device or "cpu")
+        weight_Q = torch.full((config.transform // 2 + 1,), 2.0, device=device or "cpu")  # of both signs of a frequency
         weight_Q[[0, -1]] = 1.0
-        weight_Q /= config.transform * self.window.square().sum()
-        self.register_buffer("weight_Q", weight_Q, persistent=False)
+        weight_Q /= config.transform * window.square().sum()
+        self.register_buffer("window", placed(window, device), persistent=False)
+        self.register_buffer("weight_Q", placed(weight_Q, device), persistent=False)
 
     def at(self, config: EarConfig) -> "BandEnergies":
         """The same bands of sound at another rate; the parameters are shared."""

@@ -27,6 +27,7 @@ from a2v_model.original_fields import original_kinds
 from a2v_model.original_names import FINETUNED_BACKBONE, FINETUNED_HEAD, original_name, original_tensor, own_tensor
 from a2v_model.pickle_values import shown
 from a2v_model.pretraining import Pretrainer
+from a2v_model.sizes import sizes_only
 from a2v_model.torch_archive import read
 
 TEACHER = "_ema"
@@ -107,7 +108,7 @@ def _filled(
     found = _by_name(weights)
     _check_size(config, found)
     try:
-        with torch.device("meta"):  # costs nothing, whatever sizes the file claims
+        with sizes_only():  # costs nothing, whatever sizes the file claims
             expected = {name: tensor.shape for name, tensor in _new(config).state_dict().items()}
     except (RuntimeError, OverflowError) as error:
         raise ValueError(f"no model can be built from its configuration: {shown(error)}") from error

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from a2v_model.documents import reason
 from a2v_model.finetuning import Detector
 from a2v_model.parts import OwnPart
 from a2v_model.plugins import ALLOW, MAIN, Plugin, allowed, load, loaded, plugin_of
@@ -74,8 +75,7 @@ def read_plugins(folder: Path, description: dict[str, Any]) -> tuple[Plugin, ...
             files = {path: (folder / FOLDER / name / path).read_bytes().decode() for path in named.files}
             plugin = Plugin(name=name, files=files, entry=named.entry, registers=told.get("registers", {}))
         except (OSError, KeyError, TypeError, AttributeError, UnicodeDecodeError, ValidationError) as error:
-            line = " ".join(str(error).split())
-            raise ValueError(f"{folder}: the source of its plugin {name} cannot be read: {line}") from None
+            raise ValueError(f"{folder}: the source of its plugin {name} cannot be read: {reason(error)}") from None
         if plugin.digest != told.get("digest"):
             raise ValueError(f"{folder / FOLDER / name}: is not the source that the model was saved with (its digest)")
         found.append(plugin)

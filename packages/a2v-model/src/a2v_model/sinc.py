@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from a2v_model.cpu_kernels import sinc_convolution
+from a2v_model.sizes import placed
 
 MINIMUM_LOW_HZ = 50.0
 HAMMING_OFFSET, HAMMING_SWING = 0.53836, 0.46164
@@ -20,8 +21,8 @@ def _mel(hz: float) -> float:
 
 
 def mel_edges_hz(filters: int, low_hz: float, high_hz: float) -> Tensor:
-    """filters + 1 band edges in Hz, equally spaced on the mel scale, float64."""
-    mel = torch.linspace(_mel(low_hz), _mel(high_hz), filters + 1, dtype=torch.float64)
+    """filters + 1 band edges in Hz, equally spaced on the mel scale, float64, on the CPU."""
+    mel = torch.linspace(_mel(low_hz), _mel(high_hz), filters + 1, dtype=torch.float64, device="cpu")
     return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
 
 
@@ -37,14 +38,14 @@ class SincFilters(nn.Module):
         self.radians: Tensor
         self.sample_rate, self.kernel, self.minimum_band_hz = sample_rate, kernel, minimum_band_hz
         edges = mel_edges_hz(filters, MINIMUM_LOW_HZ, sample_rate / 2 - (MINIMUM_LOW_HZ + minimum_band_hz))
-        self.low_hz = nn.Parameter(edges[:-1].float())
-        self.band_hz = nn.Parameter(edges.diff().float())
+        self.low_hz = nn.Parameter(placed(edges[:-1].float()))
+        self.band_hz = nn.Parameter(placed(edges.diff().float()))
         half = kernel // 2
-        taps = torch.linspace(0, kernel / 2 - 1, half, dtype=torch.float64)
+        taps = torch.linspace(0, kernel / 2 - 1, half, dtype=torch.float64, device="cpu")
         window = HAMMING_OFFSET - HAMMING_SWING * torch.cos(2 * math.pi * taps / kernel)
-        time_s = torch.arange(-half, 0, dtype=torch.float64) / sample_rate
-        self.register_buffer("window", window.float(), persistent=False)
-        self.register_buffer("radians", (2 * math.pi * time_s).float(), persistent=False)
+        time_s = torch.arange(-half, 0, dtype=torch.float64, device="cpu") / sample_rate
+        self.register_buffer("window", placed(window.float()), persistent=False)
+        self.register_buffer("radians", placed((2 * math.pi * time_s).float()), persistent=False)
 
     def bands_hz(self) -> tuple[Tensor, Tensor]:
         """Lower and upper edge of every filter in Hz, each (F,)."""

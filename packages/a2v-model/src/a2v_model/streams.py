@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from a2v_model.config import StreamConfig
+from a2v_model.sizes import placed
 
 KERNEL, DILATIONS = 5, (1, 2, 4)  # of 50 Hz they see 0.58 s
 TAPS = 15  # of a rhythm's filters, which lie rate / TAPS Hz apart
@@ -34,14 +35,14 @@ class Rhythms(nn.Module):
 
     def __init__(self, columns: int) -> None:
         super().__init__()
-        time_K = torch.arange(TAPS) - TAPS // 2
-        window_K = torch.hann_window(TAPS + 2, periodic=False)[1:-1]
-        frequency_F1 = torch.arange(1, TAPS // 2 + 1)[:, None] / TAPS
+        time_K = torch.arange(TAPS, device="cpu") - TAPS // 2
+        window_K = torch.hann_window(TAPS + 2, periodic=False, device="cpu")[1:-1]
+        frequency_F1 = torch.arange(1, TAPS // 2 + 1, device="cpu")[:, None] / TAPS
         phase_FK = 2 * torch.pi * frequency_F1 * time_K
         pairs_FPK = torch.stack([phase_FK.cos(), phase_FK.sin()], dim=1) * window_K * (2 / window_K.sum())
         pairs_FPK = pairs_FPK - pairs_FPK.mean(-1, keepdim=True)
         self.count = len(frequency_F1)
-        self.filters = nn.Parameter(pairs_FPK.flatten(0, 1)[:, None].repeat(columns, 1, 1))
+        self.filters = nn.Parameter(placed(pairs_FPK.flatten(0, 1)[:, None].repeat(columns, 1, 1)))
 
     def forward(self, x_BCM: Tensor) -> Tensor:
         # The ends are drawn out: a step down to 0 would swing at every rhythm.

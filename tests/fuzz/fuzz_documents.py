@@ -14,7 +14,7 @@ import soundfile
 import yaml
 from a2v_experiments.recipe.files import BUNDLED
 from fuzz_models import RATE, predict, ready_model, ready_recording
-from fuzz_mutate import damage_text, damage_tree
+from fuzz_mutate import damage_text, damage_tree, vary_tree
 from fuzz_run import Case, Family
 
 LAUGHS = "a: &a [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n" + "".join(
@@ -108,7 +108,12 @@ RECIPES = ("quickstart", "ablation")
 
 def _recipe(rng: Random, ready: Path, folder: Path) -> Case:
     name = rng.choice(RECIPES)
-    what, data = damage_yaml(rng, (BUNDLED / f"{name}.yaml").read_text(encoding="utf-8"))
+    text = (BUNDLED / f"{name}.yaml").read_text(encoding="utf-8")
+    if rng.random() < 0.4:
+        what, tree = vary_tree(rng, yaml.safe_load(text))
+        data = flow(tree).encode()
+    else:
+        what, data = damage_yaml(rng, text)
     (folder / "mine.yaml").write_bytes(data)
     argv = ("experiment", "plan", "mine.yaml", "--no-measure", "--work", "out/work")
     if rng.random() < 0.15:

@@ -32,7 +32,7 @@ def ready_recording(path: Path) -> None:
 
 def ready_model(folder: Path) -> None:
     """`model`, a detector, and `a.wav`, a second."""
-    from a2v_experiments.training.tasks import part
+    from a2v_experiments.training.spec import part
     from a2v_model.config import FinetuneConfig
 
     torch.manual_seed(0)

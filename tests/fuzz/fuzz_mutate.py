@@ -164,6 +164,17 @@ def damage_tree(rng: Random, tree: Any) -> tuple[str, Any]:
     return " + ".join(done), tree
 
 
+def vary_tree(rng: Random, tree: Any) -> tuple[str, Any]:
+    """(what was done, the tree) with one to three of its numbers smaller or larger: what somebody might want."""
+    tree, done = copy.deepcopy(tree), []
+    numbers = [(parent, key) for parent, key in _places(tree) if type(parent[key]) in (int, float)]
+    for parent, key in rng.sample(numbers, min(len(numbers), rng.choice((1, 1, 2, 3)))):
+        times = rng.choice((0, 0.5, 0.9, 1.1, 2, 2, 10, 10_000))
+        parent[key] = type(parent[key])(parent[key] * times)
+        done.append(f"{key} {parent[key]}")
+    return ", ".join(done), tree
+
+
 def _places(tree: Any) -> Any:
     stack, deep = [tree], 0
     while stack and deep < 10_000:

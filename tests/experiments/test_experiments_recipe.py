@@ -49,6 +49,8 @@ def test_values_of_a_recipe_and_defaults_of_the_rest(tmp_path):
     "override, told",
     [
         ("pretrain.mask_probabilty=0.5", "pretrain.mask_probabilty: unknown key; did you mean 'mask_probability'?"),
+        ("finetune.bcl.window_s[0]=1", "finetune.bcl.window_s[0]: unknown key; did you mean 'window_s'?"),
+        ("finetune.bcl.[x]=1", "finetune.bcl.[x]: unknown key; known: "),
         ("finetune.optimizer.lr=1", "finetune.optimizer.lr: unknown key; "),
         ("fold.count=3", "fold: unknown key; did you mean 'folds'?"),
         ("pretrain.decoder.widht=8", "pretrain.decoder.widht: unknown key; "),

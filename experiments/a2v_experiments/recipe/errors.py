@@ -25,7 +25,9 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     strangers: dict[str, list[str]] = {}
     items = _as_meant(error)
     for item in items[:MOST_LINES]:
-        keys = [str(part) for part in item["loc"] if not TAG.match(str(part))]
+        last = len(item["loc"]) - 1
+        own = last if item["type"] == "extra_forbidden" else None  # a key that is the user's, whatever it looks like
+        keys = [str(part) for at, part in enumerate(item["loc"]) if at == own or not TAG.match(str(part))]
         key = shortened(".".join(keys), LONGEST_KEY)
         message = shortened(item["msg"].removeprefix("Value error, "), LONGEST_REASON)
         if item["type"] == "extra_forbidden":
@@ -64,7 +66,8 @@ def _as_meant(error: ValidationError) -> list[ErrorDetails]:
     groups: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
     for item in error.errors():
         loc = item["loc"]
-        kinds = (place for place, part in enumerate(loc) if KIND.search(str(part)) and not TAG.match(str(part)))
+        ours = loc[:-1] if item["type"] == "extra_forbidden" else loc  # without a key that is the user's
+        kinds = (place for place, part in enumerate(ours) if KIND.search(str(part)) and not TAG.match(str(part)))
         kind = next(kinds, None)
         field = loc if kind is None else loc[:kind]
         item["loc"] = field + (() if kind is None else loc[kind + 1 :])
